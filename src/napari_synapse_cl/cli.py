@@ -1,0 +1,175 @@
+"""The command line: ``synapse-cl``, or ``python -m napari_synapse_cl``.
+
+Every setting is a flag; see :mod:`napari_synapse_cl.config`. This module knows no setting by name.
+"""
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, NoReturn, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from napari_synapse_cl import __version__
+from napari_synapse_cl.config import SECTIONS, Config, read_settings, unit_of
+from napari_synapse_cl.control import COMMANDS, Control
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.events import Event, Failed, to_line
+from napari_synapse_cl.reports import report
+
+DESCRIPTION = """\
+Fine-tune a VGG3D network on synapses in an electron-microscopy volume by contrastive learning
+(NT-Xent), and extract the features of one of its layers. With no data named, it does so on a
+synthetic sample volume."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code.
+
+    0 when it did what was asked or was stopped by request, 2 when something that was given cannot
+    be used, 1 when the job could not go on.
+    """
+    options = vars(make_parser().parse_args(arguments))
+    as_json = options.pop("events") == "jsonl"
+    try:
+        config = make_config(options)
+        # Closed when its reader has gone away, a training keeps a checkpoint.
+        with closing(_run(config, follow_standard_input=as_json)) as events:
+            if as_json:
+                _write_lines(events)
+            else:
+                report(events)
+    except (InputError, JobError) as error:
+        if as_json:
+            _write_lines([Failed(str(error))])
+        sys.stderr.write(f"synapse-cl: error: {error}\n")
+        return 2 if isinstance(error, InputError) else 1
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say in one line what is wrong; the usage would be a screenful."""
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser from the settings' fields; every option left out is absent from its result."""
+    parser = _Parser(
+        prog="synapse-cl",
+        usage="%(prog)s [--image FILE --synapses FILE] [option ...]",
+        description=DESCRIPTION,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="read settings from a JSON file, such as a run's config.json; flags override it",
+    )
+    parser.add_argument(
+        "--events",
+        choices=["text", "jsonl"],
+        default="text",
+        help="jsonl: write one JSON event a line to standard output, and read the commands "
+        f"{', '.join(COMMANDS)} from standard input (default: text)",
+    )
+    for section in SECTIONS:
+        group = parser.add_argument_group((section.__doc__ or "").strip(". ").lower())
+        for name, field in section.model_fields.items():
+            group.add_argument(*_flags(name), **_argument(name, field))
+    return parser
+
+
+def make_config(options: dict[str, Any]) -> Config:
+    """Make the settings from parsed options: flags before the file before the defaults.
+
+    Raises
+    ------
+    InputError
+        If a setting is unknown, out of bounds or at odds with another.
+    """
+    options = dict(options)
+    file = options.pop("config")
+    values = read_settings(file) if file else {}
+    if options.get("resume") and not file and "output" in options:
+        # The run's own settings hold, unless a flag changes one.
+        stored = Path(options["output"]) / "config.json"
+        values = read_settings(stored) if stored.exists() else {}
+    return Config.from_values({**values, **options})
+
+
+def _flags(name: str) -> list[str]:
+    return list(dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"]))
+
+
+def _argument(name: str, field: FieldInfo) -> dict[str, Any]:
+    """Return argparse's keywords for a setting. Values stay text: pydantic reads them."""
+    unit = f" [{unit_of(field)}]" if unit_of(field) else ""
+    default = field.default
+    if isinstance(default, tuple):
+        default = " ".join(map(str, default))
+    shown = "none" if default is None else default
+    keywords: dict[str, Any] = {
+        "dest": name,
+        "default": argparse.SUPPRESS,
+        "help": f"{field.description}{unit} (default: {shown})".replace("%", "%%"),
+    }
+    if field.annotation is bool:
+        return {**keywords, "action": argparse.BooleanOptionalAction}
+    if get_origin(field.annotation) is Literal:
+        return {**keywords, "choices": get_args(field.annotation)}
+    if _is_tuple(field):
+        return {**keywords, "nargs": "+", "metavar": "N"}
+    return {**keywords, "metavar": name.split("_")[-1].upper()}
+
+
+def _is_tuple(field: FieldInfo) -> bool:
+    return "tuple" in str(field.annotation)
+
+
+def _run(config: Config, *, follow_standard_input: bool) -> Generator[Event, None, None]:
+    # PyTorch takes seconds to import, which neither --help nor a wrong flag should wait for.
+    from napari_synapse_cl.pipeline import run
+
+    control = Control()
+    _stop_on_signals(control)
+    if follow_standard_input:
+        threading.Thread(target=_read_commands, args=(control,), daemon=True).start()
+    return run(config, control)
+
+
+def _stop_on_signals(control: Control) -> None:
+    """Let the first SIGINT or SIGTERM end the job cleanly, and a second SIGINT at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        control.request("stop")
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGTERM, stop)
+
+
+def _read_commands(control: Control) -> None:
+    for line in sys.stdin:
+        command = line.strip()
+        if command in COMMANDS:
+            control.request(command)
+
+
+def _write_lines(events: Iterable[Event]) -> None:
+    """Write events as lines of JSON, until they end or their reader has gone away."""
+    for event in events:
+        try:
+            sys.stdout.write(to_line(event) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            return

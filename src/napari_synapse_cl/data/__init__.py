@@ -1,0 +1,1 @@
+"""Volumes, synapse tables, crops and the synthetic sample."""

@@ -1,0 +1,118 @@
+"""Tables of synapse positions."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from napari_synapse_cl.errors import InputError
+
+AXES = ("z", "y", "x")
+
+
+def read_synapses(path: Path) -> pd.DataFrame:
+    """Read a CSV table of synapses; rows and other columns are kept as they are.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a synapse, with numeric columns z, y, x in voxels.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is empty, lacks a column, or a position is not a number.
+    """
+    try:
+        table = pd.read_csv(path)
+    except FileNotFoundError:
+        raise InputError(f"there is no synapse table {path}") from None
+    except pd.errors.EmptyDataError:
+        raise InputError(f"the synapse table {path} is empty") from None
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
+        raise InputError(f"{path} cannot be read as a CSV table: {error}") from None
+    return check_synapses(table, str(path))
+
+
+def check_synapses(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the table with its positions as numbers.
+
+    Parameters
+    ----------
+    table
+        One row a synapse, columns z, y, x and any others.
+    name
+        How to call the table in messages.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, the table has no rows, or a position is not a finite number.
+    """
+    missing = [axis for axis in AXES if axis not in table.columns]
+    if missing:
+        found = ", ".join(str(column) for column in table.columns)
+        raise InputError(
+            f"{name} has no column {', '.join(missing)}: columns z, y, x are needed, found {found}"
+        )
+    if table.empty:
+        raise InputError(f"{name} holds no synapses: it has a header and no rows")
+    table = table.copy()
+    for axis in AXES:
+        values = pd.to_numeric(table[axis], errors="coerce")
+        bad = np.flatnonzero(~np.isfinite(values.to_numpy(float)))
+        if bad.size:
+            more = f" (and {bad.size - 1} more)" if bad.size > 1 else ""
+            raise InputError(
+                f"{name}: {axis} in data row {bad[0] + 1}{more} is not a number: "
+                f"{table[axis].iloc[bad[0]]}"
+            )
+        table[axis] = values
+    return table
+
+
+class Positions(NamedTuple):
+    """The synapses of a table that lie inside a volume."""
+
+    voxels: np.ndarray
+    """``(N, 3)`` int64, z, y, x of the nearest voxel."""
+    rows: np.ndarray
+    """``(N,)`` int64, row of each in the table."""
+    n_outside: int
+    """How many of the table's rows lie outside the volume."""
+
+
+def positions_inside(
+    table: pd.DataFrame, shape: tuple[int, int, int], *, name: str = "the synapse table"
+) -> Positions:
+    """Find the synapses whose position lies inside a volume.
+
+    Parameters
+    ----------
+    table
+        With numeric columns z, y, x in voxels.
+    shape
+        Size of the volume along z, y, x.
+    name
+        How to call the table in messages.
+
+    Raises
+    ------
+    InputError
+        If none lies inside.
+    """
+    voxels = np.rint(table[list(AXES)].to_numpy(float))
+    inside = ((voxels >= 0) & (voxels < np.array(shape))).all(axis=1)
+    if not inside.any():
+        low, high = voxels.min(axis=0), voxels.max(axis=0)
+        spans = ", ".join(
+            f"{axis} {a:.0f}–{b:.0f}" for axis, a, b in zip(AXES, low, high, strict=True)
+        )
+        raise InputError(
+            f"all {len(table)} positions in {name} lie outside the volume of "
+            f"{' × '.join(map(str, shape))} voxels: they span {spans}. "
+            "Positions are needed in voxels, in the order z, y, x"
+        )
+    rows = np.flatnonzero(inside)
+    return Positions(voxels[rows].astype(np.int64), rows, int((~inside).sum()))

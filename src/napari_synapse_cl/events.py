@@ -1,0 +1,154 @@
+"""What a running job tells: small frozen records, and their form as lines of JSON.
+
+The pipeline yields them; the command line turns them into a progress bar, the widgets into plots,
+a run folder into files. With ``--events jsonl`` they are the program's standard output.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Message:
+    """A sentence for the person who runs the job."""
+
+    text: str
+    level: Literal["info", "warning"] = "info"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a task has come that is not training."""
+
+    task: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Started:
+    """Training begins or goes on: `step` of `total_steps` are done already."""
+
+    run: str
+    device: str
+    precision: str
+    n_training: int
+    n_validation: int
+    batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    step: int
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One optimiser step; `step` and `epoch` count from 1."""
+
+    epoch: int
+    step: int
+    loss: float
+    learning_rate: float
+    crops_per_second: float
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """One pass over the training synapses; losses are means over its batches."""
+
+    epoch: int
+    step: int
+    training_loss: float
+    validation_loss: float | None
+    best: bool
+
+
+@dataclass(frozen=True)
+class CheckpointSaved:
+    """A checkpoint lies whole on the disk."""
+
+    path: str
+    step: int
+
+
+@dataclass(frozen=True)
+class Paused:
+    """Training waits for ``resume``."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Training goes on after a pause."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Training has ended, and `checkpoint` holds the network as it was then."""
+
+    outcome: Literal["completed", "stopped"]
+    step: int
+    checkpoint: str
+
+
+@dataclass(frozen=True)
+class Discarded:
+    """Training was ended and its run folder removed."""
+
+    run: str
+
+
+@dataclass(frozen=True)
+class Wrote:
+    """A result lies whole on the disk."""
+
+    what: Literal["features", "figure", "settings"]
+    path: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job has ended with an error."""
+
+    message: str
+
+
+Event = (
+    Message
+    | Progress
+    | Started
+    | StepDone
+    | EpochDone
+    | CheckpointSaved
+    | Paused
+    | Resumed
+    | Finished
+    | Discarded
+    | Wrote
+    | Failed
+)
+
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}
+
+
+def to_line(event: Event) -> str:
+    """Return `event` as one line of JSON, its kind under the key ``event``."""
+    return json.dumps({"event": type(event).__name__, **asdict(event)})
+
+
+def from_line(line: str) -> Event:
+    """Return the event that :func:`to_line` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the line is not such an event.
+    """
+    content = json.loads(line)
+    if not isinstance(content, dict) or content.get("event") not in _KINDS:
+        raise ValueError(f"not an event: {line[:200]!r}")
+    kind = _KINDS[content.pop("event")]
+    try:
+        event: Event = kind(**content)
+    except TypeError as error:
+        raise ValueError(f"not an event: {error}") from None
+    return event

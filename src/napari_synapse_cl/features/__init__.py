@@ -1,0 +1,1 @@
+"""Layer-N features and what can be read from them."""

@@ -1,0 +1,40 @@
+"""Write files so that a reader finds the old one or the new one, never a part of one."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; on success it becomes `path` in one step.
+
+    Parameters
+    ----------
+    path
+        The file to write. Its folder must exist.
+
+    Yields
+    ------
+    Path
+        The temporary file to write to. It is removed if the block raises, and `path` is then
+        left as it was.
+    """
+    # The suffix stays last: some writers choose a format, or add a suffix, by it.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` to `path` as indented JSON, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

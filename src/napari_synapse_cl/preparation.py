@@ -1,0 +1,205 @@
+"""Everything that is looked at before a job begins, so that nothing is written for one that can't.
+
+Each function raises :class:`InputError` for what cannot be used.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_synapse_cl.augmentations import context_shape
+from napari_synapse_cl.config import (
+    AugmentationConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    TrainingConfig,
+    read_settings,
+)
+from napari_synapse_cl.data.crops import CachedCrops, CropSource, StreamedCrops
+from napari_synapse_cl.data.dataset import Dataset, open_dataset
+from napari_synapse_cl.devices import choose_device, choose_precision
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint
+from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.models.vgg3d import Architecture, Vgg3D
+from napari_synapse_cl.training.runs import RunFolder, default_folder
+from napari_synapse_cl.training.trainer import Split, split_by_space
+
+DEFAULT_LABEL_COLUMN = "class"
+
+_FIXED_BY_TRAINING = {
+    name
+    for section in (DataConfig, AugmentationConfig, ModelConfig, TrainingConfig)
+    for name in section.model_fields
+} - {"num_epochs", "cache_dir", "cache_limit"}
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """A training that can begin."""
+
+    config: Config
+    folder: RunFolder
+    dataset: Dataset
+    source: CachedCrops | StreamedCrops
+    """Crops with the context that the augmentations need."""
+    model: ContrastiveModel
+    split: Split
+    device: torch.device
+    precision: str
+    checkpoint: dict[str, Any] | None
+    """What to go on from."""
+
+
+@dataclass(frozen=True)
+class ExtractionJob:
+    """An extraction that can begin."""
+
+    config: Config
+    folder: RunFolder
+    dataset: Dataset
+    crops: CropSource
+    network: Vgg3D
+    architecture: Architecture
+    device: torch.device
+    precision: str
+    origin: dict[str, Any]
+    """Which network this is, for the record."""
+
+
+def prepare_training(config: Config) -> TrainingJob:
+    """Check the settings of a training and open what it needs."""
+    folder = RunFolder(config.output or default_folder())
+    checkpoint = None
+    if config.resume:
+        checkpoint = _checkpoint_to_resume(folder, config)
+    elif folder.holds_run:
+        raise InputError(
+            f"{folder.path} holds a run already; go on with it with --resume, or name another "
+            "output folder"
+        )
+    config = config.model_copy(update={"output": folder.path, "resume": False})
+    dataset = open_dataset(config)
+    split = split_by_space(dataset.positions, config.validation_fraction, dataset.voxel_size)
+    if len(split.training) < 2:
+        raise InputError(
+            "there is only one synapse inside the volume; contrastive training compares synapses "
+            "and needs at least two"
+        )
+    model = _make_model(config, checkpoint)
+    _check_extraction(model.architecture, dataset, config)
+    context = context_shape(config.crop_size, config, dataset.voxel_size)
+    source = _crop_source(dataset, context)
+    device = choose_device(config.device)
+    return TrainingJob(
+        config=config,
+        folder=folder,
+        dataset=dataset,
+        source=source,
+        model=model,
+        split=split,
+        device=device,
+        # Measured again it might come out otherwise, and the run would not be the same.
+        precision=str(checkpoint["precision"])
+        if checkpoint
+        else choose_precision(config.precision, device),
+        checkpoint=checkpoint,
+    )
+
+
+def prepare_extraction(config: Config) -> ExtractionJob:
+    """Check the settings of an extraction from a checkpoint and open what it needs.
+
+    The crop size is that of the training, unless the settings name one.
+    """
+    assert config.checkpoint is not None
+    folder = RunFolder(config.output or default_folder())
+    backbone = load_backbone(config.checkpoint)
+    if backbone.crop_size and "crop_size" not in config.model_fields_set:
+        config = config.model_copy(update={"crop_size": backbone.crop_size})
+    target = folder.features_file(config)
+    if target.exists() and not config.overwrite:
+        raise InputError(
+            f"{target} is there already; replace it with --overwrite, or name another output folder"
+        )
+    dataset = open_dataset(config)
+    _check_extraction(backbone.architecture, dataset, config)
+    device = choose_device(config.device)
+    return ExtractionJob(
+        config=config,
+        folder=folder,
+        dataset=dataset,
+        crops=_crop_source(dataset, config.crop_size),
+        network=backbone.network,
+        architecture=backbone.architecture,
+        device=device,
+        precision=choose_precision(config.precision, device),
+        origin={"checkpoint": str(config.checkpoint.absolute()), "sha256": backbone.sha256},
+    )
+
+
+def label_column(dataset: Dataset, config: Config) -> str | None:
+    """Return the column that colours the map of the features, if there is one."""
+    if config.label_column is not None:
+        return config.label_column
+    return DEFAULT_LABEL_COLUMN if DEFAULT_LABEL_COLUMN in dataset.table.columns else None
+
+
+def _checkpoint_to_resume(folder: RunFolder, config: Config) -> dict[str, Any] | None:
+    """Return the last checkpoint of a run, or None if it was ended before its first."""
+    if not folder.holds_run:
+        raise InputError(f"{folder.path} holds no run to go on with")
+    before = Config.from_values(read_settings(folder.config_file))
+    changed = sorted(
+        name for name in _FIXED_BY_TRAINING if getattr(before, name) != getattr(config, name)
+    )
+    if changed:
+        was, now = getattr(before, changed[0]), getattr(config, changed[0])
+        raise InputError(
+            f"{changed[0]} was {was} when the run in {folder.path} was started and cannot become "
+            f"{now}: start a new run for that"
+            + (f" (also changed: {', '.join(changed[1:])})" if len(changed) > 1 else "")
+        )
+    if not folder.last_checkpoint.exists():
+        return None
+    return load_checkpoint(folder.last_checkpoint)
+
+
+def _make_model(config: Config, checkpoint: dict[str, Any] | None) -> ContrastiveModel:
+    if checkpoint is not None:
+        architecture = Architecture.from_dict(checkpoint["architecture"])
+        return ContrastiveModel.from_seed(architecture, config, config.seed)
+    if config.pretrained is None:
+        return ContrastiveModel.from_seed(Architecture.from_config(config), config, config.seed)
+    backbone = load_backbone(config.pretrained)
+    model = ContrastiveModel.from_seed(backbone.architecture, config, config.seed)
+    model.backbone.load_state_dict(backbone.network.state_dict())
+    return model
+
+
+def _check_extraction(architecture: Architecture, dataset: Dataset, config: Config) -> None:
+    architecture.check_crop_size(config.crop_size)
+    architecture.check_layer(config.layer_num)
+    columns = dataset.table.columns
+    if config.label_column is not None and config.label_column not in columns:
+        raise InputError(
+            f"the synapse table has no column {config.label_column}; it has "
+            f"{', '.join(str(column) for column in columns)}"
+        )
+
+
+def _crop_source(dataset: Dataset, shape: tuple[int, int, int]) -> CachedCrops | StreamedCrops:
+    source = dataset.source
+    if not isinstance(source, CachedCrops):
+        return StreamedCrops(source, dataset.positions, shape)
+    have, want = np.array(source.shape), np.array(shape)
+    if (have < want).any() or ((have - want) % 2).any():
+        raise InputError(
+            f"the crops in {dataset.name} are {' × '.join(map(str, have))} voxels large, and these "
+            f"settings need {' × '.join(map(str, want))}; cut them anew from the image, or choose "
+            "a smaller crop_size or rotation_range"
+        )
+    return source

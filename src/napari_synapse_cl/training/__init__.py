@@ -1,0 +1,1 @@
+"""Contrastive training as an iterator of events."""
