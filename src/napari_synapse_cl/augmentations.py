@@ -8,7 +8,6 @@ tells nothing apart.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from itertools import product
 from typing import Self
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_synapse_cl.config import AugmentationConfig
+from napari_synapse_cl.context import rotations
 
 _N_UNIFORMS = 10
 BLUR_TRUNCATE = 4.0
@@ -131,14 +131,7 @@ def rotation_matrices(angles: Tensor) -> Tensor:
     Tensor
         ``(B, 3, 3)`` float64.
     """
-    cos, sin = (f(torch.deg2rad(angles.double())) for f in (torch.cos, torch.sin))
-    matrices = torch.eye(3, dtype=torch.float64).repeat(3, len(angles), 1, 1)
-    for axis in range(3):
-        i, j = (other for other in range(3) if other != axis)
-        matrices[axis, :, i, i] = matrices[axis, :, j, j] = cos[:, axis]
-        matrices[axis, :, i, j] = -sin[:, axis]
-        matrices[axis, :, j, i] = sin[:, axis]
-    return matrices[0] @ matrices[1] @ matrices[2]
+    return torch.from_numpy(rotations(angles.numpy()))
 
 
 def affine_matrices(
@@ -164,43 +157,6 @@ def affine_matrices(
     size = torch.tensor(voxel_size, dtype=torch.float64)
     signs = 1 - 2 * parameters.flips.double()
     return rotation_matrices(parameters.angles) * signs[:, None, :] * size / size[:, None]
-
-
-def context_shape(
-    shape: Sequence[int],
-    config: AugmentationConfig,
-    voxel_size: Sequence[float] = (1.0, 1.0, 1.0),
-) -> tuple[int, int, int]:
-    """Return the size a crop must be cut at so that every rotation shows tissue, not padding.
-
-    Parameters
-    ----------
-    shape
-        Size of a view in voxels.
-    config
-        Holds the range of rotations.
-    voxel_size
-        Voxel size along z, y, x, in any unit.
-
-    Returns
-    -------
-    tuple of int
-        Size along z, y, x; it exceeds `shape` by an even number, so the centres agree.
-    """
-    if config.rotation_range == 0:
-        return (shape[0], shape[1], shape[2])
-    size = torch.tensor(voxel_size, dtype=torch.float64)
-    half = (torch.tensor(shape, dtype=torch.float64) - 1) / 2
-    if config.rotation_range < 90:
-        steps = np.linspace(-config.rotation_range, config.rotation_range, 31)
-        angles = torch.tensor(np.array(list(product(steps, repeat=3))))
-        reach = ((rotation_matrices(angles).abs() * size / size[:, None]) @ half).amax(dim=0)
-    else:
-        reach = torch.linalg.vector_norm(half * size) / size
-    # One voxel more: linear interpolation reads the neighbour beyond.
-    margins = torch.ceil(reach - half).clamp(min=0).long() + 1
-    z, y, x = (int(s + 2 * m) for s, m in zip(shape, margins, strict=True))
-    return (z, y, x)
 
 
 def apply(

@@ -59,7 +59,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Make the parser from the settings' fields; every option left out is absent from its result."""
+    """Make the parser from the settings; options left out are absent from its result."""
     parser = _Parser(
         prog="synapse-cl",
         usage="%(prog)s [--image FILE --synapses FILE] [option ...]",

@@ -309,7 +309,9 @@ class Config(
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise InputError("; ".join(_in_words(problem) for problem in error.errors())) from None
+            # One value can be wrong in several ways that read the same.
+            problems = dict.fromkeys(_in_words(problem) for problem in error.errors())
+            raise InputError("; ".join(problems)) from None
 
     @classmethod
     def from_file(cls, path: Path) -> Self:

@@ -5,6 +5,7 @@ from statistics import median
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from napari_synapse_cl.errors import InputError
 
@@ -48,6 +49,14 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(
         device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=True
     )
+
+
+def to_device(network: nn.Module, device: torch.device) -> None:
+    """Move a network to a device, in the memory layout that 3D convolutions are fast in."""
+    network.to(device)
+    for weight in network.parameters():
+        if weight.ndim == 5:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
 
 
 def _works(device: torch.device) -> bool:

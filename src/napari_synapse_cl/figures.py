@@ -23,10 +23,9 @@ def draw_loss(steps: dict[str, np.ndarray], epochs: dict[str, np.ndarray], path:
     if steps:
         axes.plot(steps["step"], steps["loss"], color="0.7", linewidth=0.8, label="training, step")
     if epochs:
-        style = {"marker": "o", "markersize": 3, "linewidth": 1.5}
-        axes.plot(epochs["step"], epochs["training_loss"], label="training, epoch mean", **style)
+        axes.plot(epochs["step"], epochs["training_loss"], ".-", label="training, epoch mean")
         if np.isfinite(epochs["validation_loss"]).any():
-            axes.plot(epochs["step"], epochs["validation_loss"], label="validation", **style)
+            axes.plot(epochs["step"], epochs["validation_loss"], ".-", label="validation")
     axes.spines[["top", "right"]].set_visible(False)
     if axes.lines:
         axes.legend(frameon=False)
@@ -57,7 +56,8 @@ def draw_feature_map(
     if labels is not None:
         groups = [(str(label), labels == label) for label in np.unique(labels)]
     for name, chosen in groups:
-        axes.scatter(*components[chosen].T, s=18, alpha=0.8, linewidths=0, label=name)
+        x, y = components[chosen].T
+        axes.scatter(x, y, s=18, alpha=0.8, linewidths=0, label=name)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     _save(figure, path)

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +39,10 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write `content` to `path` as indented JSON, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def new_folder_name(parent: Path) -> Path:
+    """Return a name for a new folder in `parent`, made of the date and time."""
+    name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    candidates = (parent / (name + suffix) for suffix in ("", *(f"_{i}" for i in range(2, 1000))))
+    return next(path for path in candidates if not path.exists())

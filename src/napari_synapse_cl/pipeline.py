@@ -9,7 +9,6 @@ from napari_synapse_cl.control import Control
 from napari_synapse_cl.data.crops import (
     CachedCrops,
     CropSource,
-    StreamedCrops,
     cache_folder,
     cache_size,
     fill_cache,

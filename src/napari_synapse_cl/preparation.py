@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_synapse_cl.augmentations import context_shape
 from napari_synapse_cl.config import (
     AugmentationConfig,
     Config,
@@ -18,6 +17,7 @@ from napari_synapse_cl.config import (
     TrainingConfig,
     read_settings,
 )
+from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.data.crops import CachedCrops, CropSource, StreamedCrops
 from napari_synapse_cl.data.dataset import Dataset, open_dataset
 from napari_synapse_cl.devices import choose_device, choose_precision
@@ -115,9 +115,11 @@ def prepare_extraction(config: Config) -> ExtractionJob:
 
     The crop size is that of the training, unless the settings name one.
     """
-    assert config.checkpoint is not None
+    checkpoint = config.checkpoint
+    if checkpoint is None:
+        raise InputError("extract_only needs a checkpoint")
     folder = RunFolder(config.output or default_folder())
-    backbone = load_backbone(config.checkpoint)
+    backbone = load_backbone(checkpoint)
     if backbone.crop_size and "crop_size" not in config.model_fields_set:
         config = config.model_copy(update={"crop_size": backbone.crop_size})
     target = folder.features_file(config)
@@ -137,7 +139,7 @@ def prepare_extraction(config: Config) -> ExtractionJob:
         architecture=backbone.architecture,
         device=device,
         precision=choose_precision(config.precision, device),
-        origin={"checkpoint": str(config.checkpoint.absolute()), "sha256": backbone.sha256},
+        origin={"checkpoint": str(checkpoint.absolute()), "sha256": backbone.sha256},
     )
 
 

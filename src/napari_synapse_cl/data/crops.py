@@ -156,7 +156,7 @@ def fill_cache(source: StreamedCrops, folder: Path) -> Iterator[int]:
         raise InputError(f"cannot write the crops to {folder}: {error.strerror}") from None
     missing = np.flatnonzero(~done)
     for n_done, synapse in enumerate(missing, start=len(source) - len(missing) + 1):
-        crops[synapse] = source.cut(synapse)
+        crops[synapse] = source.cut(int(synapse))
         # Marked after it is written, so that a mark never stands for a crop that is not there.
         done[synapse] = True
         yield n_done
@@ -179,7 +179,7 @@ def to_unit_range(crops: np.ndarray, intensities: tuple[float, float]) -> np.nda
 
 
 def _identity(source: StreamedCrops) -> dict[str, Any]:
-    """Say which crops these are: a file by its name, size and time of change, others by a sample."""
+    """Say which crops these are: files by name, size and time of change, others by a sample."""
     volume, voxels = source.volume, source.positions.voxels
     identity: dict[str, Any] = {
         "shape": source.shape,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from napari_synapse_cl.augmentations import centre_crop
 from napari_synapse_cl.data.crops import CropSource
-from napari_synapse_cl.devices import autocast
+from napari_synapse_cl.devices import autocast, to_device
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.files import replacing
 from napari_synapse_cl.models.vgg3d import Vgg3D, to_network_range
@@ -66,8 +66,8 @@ def extract_features(
     JobError
         If the device runs out of memory.
     """
-    truncated: nn.Module = network.features[: layer + 1].eval()
-    truncated.to(device, memory_format=torch.channels_last_3d)
+    truncated = nn.Sequential(*list(network.features)[: layer + 1]).eval()
+    to_device(truncated, device)
     batch_size = max(1, BATCH_VOXELS // int(np.prod(crop_size)))
     for first in range(0, len(crops), batch_size):
         synapses = range(first, min(first + batch_size, len(crops)))

@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -175,17 +176,17 @@ def infer_architecture(state: Mapping[str, Tensor], path: Path) -> Architecture:
     }
     indices = sorted(shapes)
     # Convolution, batch norm, ReLU: 3 modules to the next one, and 4 with a pooling between.
-    gaps = {after - before for before, after in zip(indices, indices[1:], strict=False)}
+    gaps = {after - before for before, after in pairwise(indices)}
     if not indices or indices[0] != 0 or not gaps <= {3, 4}:
         raise InputError(
             f"{path} holds no VGG3D: 3D convolutions were expected at features.0.weight, "
             f"features.3.weight and so on, found {_some_names(state)}"
         )
-    firsts = [0, *(a for b, a in zip(indices, indices[1:], strict=False) if a - b == 4)]
+    firsts = [0, *(a for b, a in pairwise(indices) if a - b == 4)]
     bounds = [indices.index(first) for first in firsts] + [len(indices)]
-    n_convolutions = tuple(b - a for a, b in zip(bounds, bounds[1:], strict=False))
+    n_convolutions = tuple(b - a for a, b in pairwise(bounds))
     fmaps = tuple(shapes[first][0] for first in firsts)
-    if any(after % before for before, after in zip(fmaps, fmaps[1:], strict=False)):
+    if any(after % before for before, after in pairwise(fmaps)):
         raise InputError(f"{path} holds no VGG3D: its stages have {fmaps} channels")
     factors = _pooling(state, fmaps[-1], len(fmaps), path)
     return Architecture(fmaps, n_convolutions, factors, input_fmaps=shapes[0][1])

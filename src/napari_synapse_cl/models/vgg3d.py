@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from math import prod
 from typing import Any, Self
 
@@ -157,7 +158,7 @@ class Architecture:
 
 
 class Vgg3D(nn.Module):
-    """VGG for volumes: stages of 3×3×3 convolutions, each with batch norm and ReLU, and max pooling.
+    """VGG for volumes: stages of 3×3×3 convolutions with batch norm and ReLU, and max pooling.
 
     Its tensors have the names and shapes of the network of the same name in funlib.learn.torch,
     which synister was trained with.
@@ -246,9 +247,9 @@ class Vgg3D(nn.Module):
 
     @classmethod
     def from_architecture(cls, architecture: Architecture) -> Self:
-        """Make the network without its classifier, so that it takes inputs of any size that fits."""
+        """Make the network without its classifier, for inputs of any size that fits."""
         fmaps = architecture.fmaps
-        increases = [after // before for before, after in zip(fmaps, fmaps[1:], strict=False)]
+        increases = [after // before for before, after in pairwise(fmaps)]
         return cls(
             input_size=architecture.total_downsampling,
             fmaps=fmaps[0],
@@ -280,10 +281,12 @@ class Vgg3D(nn.Module):
             behind it.
         """
         outputs: dict[int, Tensor] = {}
-        for index, module in enumerate(self.features[: max(indices) + 1]):
+        last = max(indices)
+        modules = list(self.features)
+        for index, module in enumerate(modules[: last + 1]):
             raw = module(raw)
             if index in indices:
-                overwritten = index < max(indices) and isinstance(self.features[index + 1], nn.ReLU)
+                overwritten = index < last and isinstance(modules[index + 1], nn.ReLU)
                 outputs[index] = raw.clone() if overwritten else raw
         return outputs
 

@@ -15,7 +15,7 @@ from napari_synapse_cl import __version__
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import EpochDone, Event, StepDone
-from napari_synapse_cl.files import replacing, write_json
+from napari_synapse_cl.files import new_folder_name, replacing, write_json
 
 STEP_COLUMNS = ("epoch", "step", "loss", "learning_rate", "crops_per_second")
 EPOCH_COLUMNS = ("epoch", "step", "training_loss", "validation_loss")
@@ -114,10 +114,7 @@ class RunFolder:
 
 def default_folder() -> Path:
     """Return a new folder name for a run that was given none."""
-    parent = Path("synapse_cl_runs")
-    name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    candidates = (parent / (name + suffix) for suffix in ("", *(f"_{i}" for i in range(2, 1000))))
-    return next(path for path in candidates if not path.exists())
+    return new_folder_name(Path("synapse_cl_runs"))
 
 
 def read_metrics(file: Path) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from napari_synapse_cl import augmentations
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops import CropSource
 from napari_synapse_cl.data.synapses import Positions
-from napari_synapse_cl.devices import autocast
+from napari_synapse_cl.devices import autocast, to_device
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import (
     CheckpointSaved,
@@ -117,7 +117,8 @@ class Trainer:
         voxel_size: tuple[float, float, float],
         folder: RunFolder,
     ) -> None:
-        self.model = model.to(device, memory_format=torch.channels_last_3d)
+        to_device(model, device)
+        self.model = model
         self.crops = crops
         self.split = split
         self.config = config
@@ -237,7 +238,7 @@ class Trainer:
         return order[first : first + self.batch_size]
 
     def _loss(self, synapses: np.ndarray, epoch: int) -> Tensor:
-        crops = torch.from_numpy(self.crops.read(synapses)).to(self.device)
+        crops = torch.from_numpy(self.crops.read(synapses.tolist())).to(self.device)
         rows = self.crops.positions.rows[synapses]
         pair = augmentations.draw_pair(self.config, self.config.seed, epoch, rows)
         views = torch.cat(

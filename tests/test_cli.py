@@ -1,0 +1,502 @@
+"""The program as people run it: the whole job, its events, and what it says of bad input."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from conftest import SMALL, as_flags
+from napari_synapse_cl.cli import main
+from napari_synapse_cl.data.sample import Sample
+from napari_synapse_cl.events import (
+    CheckpointSaved,
+    Discarded,
+    EpochDone,
+    Event,
+    Failed,
+    Finished,
+    Message,
+    Paused,
+    Progress,
+    Resumed,
+    Started,
+    StepDone,
+    Wrote,
+    from_line,
+    to_line,
+)
+from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint
+from napari_synapse_cl.training.runs import read_metrics
+
+Files = tuple[Path, Path]
+
+
+@pytest.fixture
+def flags(sample_files: Files, tmp_path: Path) -> list[str]:
+    """Flags of a job of seconds on the sample's files, with its results in ``run``."""
+    image, table = sample_files
+    named = {"image": image, "synapses": table, "output": tmp_path / "run"}
+    return as_flags({**SMALL, **named})
+
+
+@pytest.fixture(scope="module")
+def trained(sample_files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run."""
+    image, table = sample_files
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    named = {"image": image, "synapses": table, "output": folder, "voxel_size": "10"}
+    assert main(as_flags({**SMALL, **named})) == 0
+    return folder
+
+
+class Job:
+    """The program as a child process that speaks JSON lines."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "napari_synapse_cl", *arguments, "--events", "jsonl"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    def events(self) -> Iterator[Event]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            yield from_line(line)
+
+    def ask(self, command: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+
+    def end(self) -> int:
+        self.process.communicate(timeout=60)
+        return self.process.returncode
+
+
+class TestWholeJob:
+    def test_it_leaves_checkpoints_metrics_features_and_pictures(
+        self, trained: Path, sample: Sample
+    ) -> None:
+        names = {path.name for path in trained.iterdir() if not path.name.startswith("crops-")}
+        assert names == {
+            "config.json",
+            "run.json",
+            "steps.csv",
+            "epochs.csv",
+            "checkpoints",
+            "loss.png",
+            "features_L20_mean.csv",
+            "features_L20_mean.json",
+            "features_L20_mean.png",
+        }
+        assert len(read_metrics(trained / "steps.csv")["loss"]) == 4
+        assert load_backbone(trained / "checkpoints" / "best.pt").architecture.fmaps[0] == 2
+        table = pd.read_csv(trained / "features_L20_mean.csv")
+        pd.testing.assert_frame_equal(
+            table[sample.synapses.columns], sample.synapses, check_dtype=False
+        )
+        features = table.filter(regex="^L20_mean_")
+        assert features.shape == (12, 8)
+        assert features.notna().all(axis=None)
+        assert features.std().gt(0).any()
+
+    def test_its_settings_give_the_same_run_again(self, trained: Path, tmp_path: Path) -> None:
+        again = tmp_path / "again"
+        config = str(trained / "config.json")
+        assert main(["--config", config, "--output", str(again)]) == 0
+        a, b = (load_checkpoint(f / "checkpoints" / "last.pt") for f in (trained, again))
+        for name, tensor in a["model_state_dict"].items():
+            assert torch.equal(tensor, b["model_state_dict"][name])
+
+    def test_extracting_from_its_checkpoint_gives_the_same_features(
+        self, trained: Path, sample_files: Files, tmp_path: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        image, table = sample_files
+        arguments = {
+            "checkpoint": trained / "checkpoints" / "last.pt",
+            "layer_num": 20,
+            "image": image,
+            "synapses": table,
+            "output": tmp_path / "x",
+            "precision": "float32",
+        }
+        assert main(["--extract_only", *as_flags(arguments)]) == 0
+        target = tmp_path / "x" / "features_L20_mean.csv"
+        assert str(target) in capsys.readouterr().out
+        np.testing.assert_allclose(
+            pd.read_csv(target).filter(regex="^L20"),
+            pd.read_csv(trained / "features_L20_mean.csv").filter(regex="^L20"),
+            rtol=1e-4,
+            atol=1e-6,
+        )
+        record = json.loads(target.with_suffix(".json").read_text())
+        assert record["crop_size"] == [16, 16, 16]
+        assert record["layer"] == "20 · stage 3 conv 1 · 8 channels"
+        assert len(record["sha256"]) == 64
+
+    def test_a_table_that_is_there_is_replaced_only_if_asked(
+        self, trained: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        target = trained / "features_L20_mean.csv"
+        before = target.read_bytes()
+        flags = ["--config", str(trained / "config.json"), "--extract_only"]
+        flags += ["--checkpoint", str(trained / "checkpoints" / "best.pt")]
+        assert main(flags) == 2
+        assert "is there already" in capsys.readouterr().err
+        assert target.read_bytes() == before
+        assert main([*flags, "--overwrite", "--pooling", "max", "--feature_format", "parquet"]) == 0
+        table = pd.read_parquet(trained / "features_L20_max.parquet")
+        assert "L20_max_007" in table.columns
+
+    def test_training_only_extracts_nothing(self, flags: list[str], tmp_path: Path) -> None:
+        assert main([*flags, "--train_only"]) == 0
+        assert not list((tmp_path / "run").glob("features*"))
+
+    def test_training_starts_from_a_pretrained_network(
+        self, trained: Path, flags: list[str], tmp_path: Path
+    ) -> None:
+        pretrained = trained / "checkpoints" / "last.pt"
+        arguments = ["--pretrained", str(pretrained), "--fmaps", "5", "--freeze_backbone"]
+        assert main([*flags, *arguments]) == 0
+        before, after = (
+            load_checkpoint(path)["model_state_dict"]
+            for path in (pretrained, tmp_path / "run" / "checkpoints" / "last.pt")
+        )
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+    def test_positions_outside_are_skipped_counted_and_keep_their_row(
+        self, sample: Sample, sample_files: Files, tmp_path: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        table = sample.synapses.copy()
+        table.loc[[0, 7], "z"] = [-5, 4000]
+        table.to_csv(tmp_path / "t.csv", index=False)
+        named = {
+            "image": sample_files[0],
+            "synapses": tmp_path / "t.csv",
+            "output": tmp_path / "run",
+        }
+        assert main(as_flags({**SMALL, **named})) == 0
+        assert "2 of 12 positions lie outside" in capsys.readouterr().err
+        features = pd.read_csv(tmp_path / "run" / "features_L20_mean.csv").filter(regex="^L20")
+        assert features.isna().all(axis=1).to_numpy().nonzero()[0].tolist() == [0, 7]
+
+    def test_a_batch_larger_than_the_set_is_lowered_with_a_warning(
+        self, flags: list[str], capsys: pytest.CaptureFixture
+    ) -> None:
+        assert main([*flags, "--batch_size", "500", "--train_only"]) == 0
+        assert "Warning: batch_size 500 is lowered to the 10" in capsys.readouterr().err
+
+    def test_above_the_limit_crops_are_streamed_with_the_same_result(
+        self, trained: Path, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        assert main([*flags, "--cache_limit", "0", "--train_only", "--voxel_size", "10"]) == 0
+        assert "more than cache_limit" in capsys.readouterr().err
+        assert not list((tmp_path / "run").glob("crops-*"))
+        a, b = (
+            load_checkpoint(folder / "checkpoints" / "last.pt")["model_state_dict"]
+            for folder in (trained, tmp_path / "run")
+        )
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+    def test_crops_that_were_cut_stand_in_for_the_volume(
+        self, trained: Path, sample_files: Files, tmp_path: Path
+    ) -> None:
+        [crops] = trained.glob("crops-*")
+        named = {"crops": crops, "synapses": sample_files[1], "output": tmp_path / "run"}
+        assert main(as_flags({**SMALL, **named})) == 0
+        a, b = (
+            load_checkpoint(folder / "checkpoints" / "last.pt")["model_state_dict"]
+            for folder in (trained, tmp_path / "run")
+        )
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"rotation_range": 0}, {"flip_prob": 0}, {"noise_level": 0.5}, {"contrast_range": 0.9},
+            {"brightness_range": 0.9}, {"gaussian_blur_sigma": 5}, {"temperature": 1},
+            {"weight_decay": 10}, {"learning_rate": 0.01}, {"warmup_fraction": 1}, {"seed": 1},
+            {"proj_dim": 4}, {"proj_hidden_dim": 8}, {"validation_fraction": 0.5},
+            {"voxel_size": "40 4 4"}, {"stage_to_finetune": 2}, {"crop_size": "32 16 16"},
+            {"downsampling": "anisotropic"}, {"n_convolutions": "2 2 2 2"}, {"fmaps": 3},
+            {"precision": "bfloat16"},
+        ],
+        ids=lambda settings: next(iter(settings)),
+    )  # fmt: skip
+    def test_every_setting_changes_what_is_trained(
+        self, trained: Path, flags: list[str], settings: dict, tmp_path: Path
+    ) -> None:
+        [(name, value)] = settings.items()
+        assert main([*flags, "--train_only", f"--{name}", *str(value).split()]) == 0
+        a, b = (
+            load_checkpoint(folder / "checkpoints" / "last.pt")["model_state_dict"]
+            for folder in (trained, tmp_path / "run")
+        )
+        assert a.keys() != b.keys() or any(
+            a[n].shape != b[n].shape or not torch.equal(a[n], b[n]) for n in a
+        )
+
+    @pytest.mark.real_data
+    def test_the_medulla_volume_trains_and_extracts(self, medulla: Path, tmp_path: Path) -> None:
+        named = {
+            "image": medulla / "training_sample1.tif",
+            "synapses": medulla / "training_sample1_sites.csv",
+            "voxel_size": "10 10 10",
+            "output": tmp_path / "run",
+        }
+        options = [p for k, v in {**SMALL, **named}.items() for p in (f"--{k}", *str(v).split())]
+        assert main([*options, "--fmaps", "4", "--num_epochs", "1", "--batch_size", "16"]) == 0
+        table = pd.read_csv(tmp_path / "run" / "features_L20_mean.csv")
+        sites = pd.read_csv(medulla / "training_sample1_sites.csv")
+        pd.testing.assert_frame_equal(table[sites.columns], sites)
+        assert table.filter(regex="^L20_mean").notna().all(axis=None)
+
+
+class TestEvents:
+    @pytest.mark.parametrize(
+        "event",
+        [
+            Message("text", "warning"), Progress("cutting", 1, 2),
+            Started("run", "cpu", "float32", 10, 2, 4, 2, 4, 0),
+            StepDone(1, 2, 0.5, 1e-4, 12.0), EpochDone(1, 2, 0.5, None, True),
+            CheckpointSaved("last.pt", 2), Paused(), Resumed(), Finished("stopped", 2, "last.pt"),
+            Discarded("run"), Wrote("features", "f.csv"), Failed("why"),
+        ],
+        ids=lambda event: type(event).__name__,
+    )  # fmt: skip
+    def test_an_event_survives_its_line(self, event: Event) -> None:
+        assert from_line(to_line(event)) == event
+
+    @pytest.mark.parametrize("line", ["{}", "3", "no json", '{"event": "StepDone"}'])
+    def test_a_line_that_is_no_event_is_refused(self, line: str) -> None:
+        with pytest.raises(ValueError, match=r".+"):
+            from_line(line)
+
+    def test_a_job_tells_its_events_as_lines(self, flags: list[str]) -> None:
+        job = Job(*flags)
+        events = list(job.events())
+        assert job.end() == 0
+        kinds = [type(event) for event in events]
+        assert kinds.count(StepDone) == 4
+        assert kinds.index(Started) < kinds.index(StepDone) < kinds.index(Finished)
+        assert [event.what for event in events if isinstance(event, Wrote)] == [
+            "settings", "figure", "features", "figure",
+        ]  # fmt: skip
+
+    def test_pause_waits_resume_goes_on_and_stop_keeps(
+        self, flags: list[str], tmp_path: Path
+    ) -> None:
+        job = Job(*flags, "--num_epochs", "5000")
+        seen: list[Event] = []
+        for event in job.events():
+            seen.append(event)
+            if isinstance(event, StepDone) and event.step == 3:
+                job.ask("pause")
+            elif isinstance(event, Paused):
+                job.ask("resume")
+            elif isinstance(event, Resumed):
+                job.ask("stop")
+        assert job.end() == 0
+        kinds = [type(event) for event in seen]
+        assert kinds.index(Paused) + 1 == kinds.index(Resumed)
+        [finished] = [event for event in seen if isinstance(event, Finished)]
+        assert finished.outcome == "stopped"
+        assert load_checkpoint(Path(finished.checkpoint))["step"] == finished.step
+
+    def test_discard_removes_the_run(self, flags: list[str], tmp_path: Path) -> None:
+        job = Job(*flags, "--num_epochs", "5000")
+        for event in job.events():
+            if isinstance(event, StepDone) and event.step == 2:
+                job.ask("discard")
+        assert job.end() == 0
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_an_interrupt_stops_and_keeps(
+        self, flags: list[str], number: signal.Signals, tmp_path: Path
+    ) -> None:
+        job = Job(*flags, "--num_epochs", "5000")
+        for event in job.events():
+            if isinstance(event, StepDone) and event.step == 2:
+                job.process.send_signal(number)
+        assert job.end() == 0
+        assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] >= 2
+
+    def test_a_reader_that_goes_away_ends_the_job_with_a_checkpoint(
+        self, flags: list[str], tmp_path: Path
+    ) -> None:
+        job = Job(*flags, "--num_epochs", "5000")
+        for event in job.events():
+            if isinstance(event, StepDone) and event.step == 3:
+                break
+        assert job.process.stdout is not None
+        job.process.stdout.close()
+        assert job.process.wait(timeout=60) == 0
+        assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] >= 3
+
+    def test_a_failure_is_an_event_too(self, flags: list[str]) -> None:
+        job = Job(*flags, "--layer_num", "99")
+        [event] = list(job.events())
+        assert isinstance(event, Failed)
+        assert "no layer 99" in event.message
+        assert job.end() == 2
+
+
+class TestResuming:
+    @pytest.mark.parametrize("n_steps", [1, 3, 4, 7])
+    def test_a_job_killed_at_once_goes_on_to_the_same_weights(
+        self, flags: list[str], n_steps: int, tmp_path: Path
+    ) -> None:
+        options = [*flags, "--num_epochs", "5", "--train_only"]
+        assert Job(*options, "--output", str(tmp_path / "whole")).end() == 0
+
+        killed = Job(*options)
+        for event in killed.events():
+            if isinstance(event, StepDone) and event.step == n_steps:
+                killed.process.kill()
+                break
+        assert killed.end() == -signal.SIGKILL
+        resumed = Job("--resume", "--output", str(tmp_path / "run"))
+        steps = [event.step for event in resumed.events() if isinstance(event, StepDone)]
+        assert resumed.end() == 0
+        assert steps[-1] == 10
+
+        a, b = (
+            load_checkpoint(tmp_path / name / "checkpoints" / "last.pt")
+            for name in ("whole", "run")
+        )
+        for part in ("model_state_dict", "head_state_dict"):
+            for name, tensor in a[part].items():
+                assert torch.equal(tensor, b[part][name]), name
+        columns = ["epoch", "step", "loss", "learning_rate"]
+        whole, run = (pd.read_csv(tmp_path / n / "steps.csv")[columns] for n in ("whole", "run"))
+        pd.testing.assert_frame_equal(whole, run, check_exact=True)
+
+    def test_a_finished_run_goes_on_for_more_epochs(self, flags: list[str], tmp_path: Path) -> None:
+        assert main(flags) == 0
+        assert main(["--resume", "--output", str(tmp_path / "run"), "--num_epochs", "3"]) == 0
+        assert read_metrics(tmp_path / "run" / "epochs.csv")["epoch"].tolist() == [1, 2, 3]
+
+    def test_a_setting_that_cannot_change_is_named(
+        self, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        assert main([*flags, "--train_only"]) == 0
+        assert main(["--resume", "--output", str(tmp_path / "run"), "--temperature", "0.5"]) == 2
+        assert "temperature was 0.07" in capsys.readouterr().err
+
+    def test_a_folder_that_holds_a_run_is_not_trained_in_again(
+        self, flags: list[str], capsys: pytest.CaptureFixture
+    ) -> None:
+        assert main([*flags, "--train_only"]) == 0
+        assert main([*flags, "--train_only"]) == 2
+        assert "--resume" in capsys.readouterr().err
+
+
+class TestBadInput:
+    """One clear line, exit code 2, nothing written."""
+
+    def refused(self, flags: list[str], capsys: pytest.CaptureFixture, *more: str) -> str:
+        run = Path(flags[flags.index("--output") + 1])
+        try:
+            code = main([*flags, *more])
+        except SystemExit as exit_of_parser:
+            code = exit_of_parser.code
+        assert code == 2
+        output = capsys.readouterr()
+        assert output.out == ""
+        [line] = output.err.splitlines()
+        assert line.startswith("synapse-cl: error: ")
+        assert not run.exists()
+        return line
+
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            (["--temperature", "0"], "temperature cannot be '0': input should be greater than 0"),
+            (["--layer_num", "34"], "no layer 34: this network's features have the layers 0 to 33"),
+            (["--crop_size", "20"], "must be a multiple of 16 × 16 × 16"),
+            (["--image", "none.tif"], "there is no volume none.tif"),
+            (["--synapses", "none.csv"], "there is no synapse table none.csv"),
+            (["--pretrained", "none.pt"], "there is no checkpoint none.pt"),
+            (["--extract_only", "--checkpoint", "none.pt"], "there is no checkpoint none.pt"),
+            (["--config", "none.json"], "cannot read the settings in none.json"),
+            (["--label_column", "kind"], "no column kind; it has z, y, x"),
+            (["--device", "cuda:7"], "cuda:7 is not available"),
+            (["--batch_size"], "expected one argument"),
+            (["--no_such_flag"], "unrecognized arguments"),
+            (["--resume"], "holds no run"),
+        ],
+        ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+    )
+    def test_settings_and_files(
+        self, more: list[str], message: str, flags: list[str], capsys: pytest.CaptureFixture
+    ) -> None:
+        assert message in self.refused(flags, capsys, *more)
+
+    @pytest.mark.parametrize(
+        ("shape", "message"), [((64, 64), "3D volume"), ((64, 64, 3), "colour image")]
+    )
+    def test_images_that_are_no_volume(
+        self, shape: tuple, message: str, flags: list[str], tmp_path: Path,
+        capsys: pytest.CaptureFixture,
+    ) -> None:  # fmt: skip
+        np.save(tmp_path / "flat.npy", np.zeros(shape, np.uint8))
+        assert message in self.refused(flags, capsys, "--image", str(tmp_path / "flat.npy"))
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("a,b,c\n1,2,3\n", "no column z, y, x"),
+            ("z,y,x\n", "no synapses"),
+            ("", "is empty"),
+            ("z,y,x\n40,50,\n40,50,60\n", "x in data row 1 is not a number"),
+            ("z,y,x\n9000,5,5\n9000,6,6\n", "all 2 positions"),
+            ("z,y,x\n40,50,60\n", "only one synapse"),
+            ("z,y,x\n40,50,60\n9000,50,60\n", "only one synapse"),
+        ],
+    )
+    def test_tables(
+        self, text: str, message: str, flags: list[str], tmp_path: Path,
+        capsys: pytest.CaptureFixture,
+    ) -> None:  # fmt: skip
+        (tmp_path / "t.csv").write_text(text)
+        assert message in self.refused(flags, capsys, "--synapses", str(tmp_path / "t.csv"))
+
+    @pytest.mark.parametrize("kind", ["text", "truncated", "pickle", "other network"])
+    @pytest.mark.parametrize("use", ["pretrained", "extract_only"])
+    def test_checkpoints(
+        self, kind: str, use: str, trained: Path, flags: list[str], tmp_path: Path,
+        capsys: pytest.CaptureFixture,
+    ) -> None:  # fmt: skip
+        file = tmp_path / "c.pt"
+        whole = (trained / "checkpoints" / "last.pt").read_bytes()
+        if kind == "text":
+            file.write_text("no checkpoint")
+        elif kind == "truncated":
+            file.write_bytes(whole[: len(whole) // 2])
+        elif kind == "pickle":
+            file.write_bytes(pickle.dumps(subprocess.Popen))
+        else:
+            torch.save({"layer.weight": torch.zeros(2, 2)}, file)
+        flag = ["--pretrained"] if use == "pretrained" else ["--extract_only", "--checkpoint"]
+        assert "c.pt" in self.refused(flags, capsys, *flag, str(file))
+
+    def test_a_folder_that_cannot_be_written(
+        self, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        flags[flags.index("--output") + 1] = str(tmp_path / "file" / "run")
+        assert "cannot write to the output folder" in self.refused(flags, capsys)

@@ -1,0 +1,68 @@
+"""What is built and installed holds the manifest, and the manifest holds."""
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from npe2 import PluginManifest
+
+import napari_synapse_cl
+
+ROOT = Path(__file__).parents[1]
+MANIFEST = "napari_synapse_cl/napari.yaml"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+def test_the_wheel_holds_the_manifest_and_its_entry_point(built: Path) -> None:
+    [wheel] = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert MANIFEST in archive.namelist()
+        [entry_points] = [n for n in archive.namelist() if n.endswith("entry_points.txt")]
+        text = archive.read(entry_points).decode()
+    assert "napari-synapse-cl = napari_synapse_cl:napari.yaml" in text
+    assert "synapse-cl = napari_synapse_cl.cli:main" in text
+
+
+def test_the_sdist_holds_the_manifest_tests_and_docs(built: Path) -> None:
+    [sdist] = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {f"src/{MANIFEST}", "napari.yaml", "tests/test_package.py", "docs/index.md"} <= names
+
+
+def test_the_installed_manifest_is_valid_and_offers_what_the_menus_show() -> None:
+    manifest = PluginManifest.from_distribution("napari-synapse-cl")
+    manifest.validate_imports()
+    contributions = manifest.contributions
+    assert [widget.display_name for widget in contributions.widgets or []] == [
+        "Train contrastive",
+        "Augmentation preview",
+        "Extract features",
+    ]
+    assert contributions.sample_data
+
+
+def test_the_top_level_manifest_is_the_one_in_the_package() -> None:
+    assert (ROOT / "napari.yaml").is_symlink()
+    assert (ROOT / "napari.yaml").resolve() == (ROOT / "src" / MANIFEST).resolve()
+
+
+def test_no_qt_binding_is_among_the_dependencies() -> None:
+    required = distribution("napari-synapse-cl").requires or []
+    always = [requirement for requirement in required if "extra ==" not in requirement]
+    assert not [r for r in always if r.lower().startswith(("pyqt5", "pyqt6", "pyside", "napari["))]
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert distribution("napari-synapse-cl").version == napari_synapse_cl.__version__

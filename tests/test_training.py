@@ -1,0 +1,338 @@
+"""Training as an iterator of events: what it trains, what it keeps, and that it goes on exactly."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from conftest import SMALL
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.context import context_shape
+from napari_synapse_cl.data.crops import StreamedCrops
+from napari_synapse_cl.data.sample import Sample
+from napari_synapse_cl.data.synapses import Positions, positions_inside
+from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.events import CheckpointSaved, EpochDone, Event, Finished, Started, StepDone
+from napari_synapse_cl.models.checkpoints import load_checkpoint
+from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.models.vgg3d import Architecture
+from napari_synapse_cl.training.runs import RunFolder, read_metrics
+from napari_synapse_cl.training.trainer import Trainer, learning_rate, split_by_space
+
+CUBES = (1.0, 1.0, 1.0)
+MakeTrainer = Callable[..., Trainer]
+
+
+@pytest.fixture
+def make_trainer(sample: Sample, tmp_path: Path) -> MakeTrainer:
+    def make(folder: str = "run", **settings: Any) -> Trainer:
+        config = Config.from_values({**SMALL, **settings})
+        volume = Volume(sample.image)
+        positions = positions_inside(sample.synapses, volume.shape)
+        run = RunFolder(tmp_path / folder)
+        run.create(config)
+        return Trainer(
+            ContrastiveModel.from_seed(Architecture.from_config(config), config, config.seed),
+            StreamedCrops(volume, positions, context_shape(config.crop_size, config)),
+            split_by_space(positions, config.validation_fraction, CUBES),
+            config,
+            device=torch.device("cpu"),
+            precision="float32",
+            voxel_size=CUBES,
+            folder=run,
+        )
+
+    return make
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: t.clone() for name, t in trainer.model.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def of_kind(kind: type, events: list[Event]) -> list[Any]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def test_a_training_tells_all_that_happens_in_order(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(num_epochs=2, batch_size=4)
+    events = list(trainer.run())
+    # 12 synapses: 2 validate, 10 train in 2 full batches of 4 an epoch.
+    epoch = [StepDone, StepDone, EpochDone, CheckpointSaved]
+    assert [type(event) for event in events] == [Started, *epoch, *epoch, Finished]
+    assert events[0] == Started(
+        run=str(trainer.folder.path),
+        device="cpu",
+        precision="float32",
+        n_training=10,
+        n_validation=2,
+        batch_size=4,
+        steps_per_epoch=2,
+        total_steps=4,
+        step=0,
+    )
+    assert [event.step for event in of_kind(StepDone, events)] == [1, 2, 3, 4]
+    assert events[-1].outcome == "completed"
+    losses = of_kind(StepDone, events)
+    assert of_kind(EpochDone, events)[0].training_loss == pytest.approx(
+        (losses[0].loss + losses[1].loss) / 2
+    )
+
+
+def test_every_epoch_takes_each_synapse_at_most_once_in_another_order(
+    make_trainer: MakeTrainer,
+) -> None:
+    trainer = make_trainer(num_epochs=3)
+    read: list[list[int]] = []
+    inner = trainer.crops.read
+
+    def spy(synapses: Any) -> np.ndarray:
+        read.append(list(synapses))
+        return inner(synapses)
+
+    trainer.crops.read = spy  # type: ignore[method-assign]
+    list(trainer.run())
+    training = [batch for batch in read if set(batch) <= set(trainer.split.training)]
+    epochs = [training[i] + training[i + 1] for i in range(0, 6, 2)]
+    assert all(len(set(epoch)) == 8 for epoch in epochs)
+    assert all(a != b for a, b in pairwise(epochs))
+
+
+def test_training_lowers_the_loss(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(num_epochs=15, batch_size=10, fmaps=4, learning_rate=5e-3)
+    losses = [event.training_loss for event in of_kind(EpochDone, list(trainer.run()))]
+    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+
+
+def test_the_same_seed_gives_the_same_weights_to_the_bit_and_another_others(
+    make_trainer: MakeTrainer,
+) -> None:
+    trainers = [make_trainer("a"), make_trainer("b"), make_trainer("c", seed=1)]
+    for trainer in trainers:
+        list(trainer.run())
+    first, again, other = map(weights, trainers)
+    assert same(first, again)
+    assert not same(first, other)
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 3])
+def test_a_training_whose_consumer_left_goes_on_as_if_it_had_not(
+    make_trainer: MakeTrainer, n_steps: int
+) -> None:
+    whole = make_trainer("whole")
+    list(whole.run())
+
+    broken = make_trainer("broken")
+    events = broken.run()
+    for event in events:
+        if isinstance(event, StepDone) and event.step == n_steps:
+            break
+    events.close()  # type: ignore[attr-defined]
+    resumed = make_trainer("broken")
+    resumed.restore(load_checkpoint(broken.folder.last_checkpoint))
+    assert resumed.step == n_steps
+    rest = list(resumed.run())
+    assert of_kind(StepDone, rest)[0].step == n_steps + 1
+    assert same(weights(whole), weights(resumed))
+
+
+def test_stopping_ends_after_the_step_and_keeps_it(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(num_epochs=50)
+    events = []
+    for event in trainer.run():
+        events.append(event)
+        if isinstance(event, StepDone) and event.step == 3:
+            trainer.stop()
+    assert of_kind(StepDone, events)[-1].step == 3
+    assert isinstance(events[-2], CheckpointSaved)
+    assert events[-1] == Finished("stopped", 3, str(trainer.folder.last_checkpoint))
+    assert load_checkpoint(trainer.folder.last_checkpoint)["step"] == 3
+
+
+def test_the_best_checkpoint_is_that_of_the_lowest_validation_loss(
+    make_trainer: MakeTrainer,
+) -> None:
+    trainer = make_trainer(num_epochs=4)
+    epochs = of_kind(EpochDone, list(trainer.run()))
+    lowest = min(epochs, key=lambda event: event.validation_loss)
+    earlier = float("inf")
+    for event in epochs:
+        assert event.best == (event.validation_loss < earlier)
+        earlier = min(earlier, event.validation_loss)
+    assert load_checkpoint(trainer.folder.best_checkpoint)["step"] == lowest.step
+
+
+def test_without_validation_the_training_loss_decides(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(validation_fraction=0)
+    epochs = of_kind(EpochDone, list(trainer.run()))
+    assert all(event.validation_loss is None for event in epochs)
+    assert trainer.folder.best_checkpoint.exists()
+
+
+class TestFreezing:
+    def changed(self, trainer: Trainer) -> set[str]:
+        before = weights(trainer)
+        list(trainer.run())
+        after = weights(trainer)
+        return {name for name in before if not torch.equal(before[name], after[name])}
+
+    def test_all_stages_train_by_default(self, make_trainer: MakeTrainer) -> None:
+        trainer = make_trainer()
+        assert self.changed(trainer) >= {
+            name for name, p in trainer.model.named_parameters() if p.ndim > 1
+        }
+
+    def test_a_frozen_backbone_keeps_weights_and_statistics(
+        self, make_trainer: MakeTrainer
+    ) -> None:
+        changed = self.changed(make_trainer(freeze_backbone=True))
+        assert changed
+        assert all(name.startswith("head.") for name in changed)
+
+    @pytest.mark.parametrize(("stage", "first", "last"), [(1, 0, 12), (3, 20, 26), (4, 27, 33)])
+    def test_one_stage_alone_trains_with_its_statistics(
+        self, make_trainer: MakeTrainer, stage: int, first: int, last: int
+    ) -> None:
+        changed = self.changed(make_trainer(stage_to_finetune=stage))
+        indices = {int(n.split(".")[2]) for n in changed if n.startswith("backbone.")}
+        assert indices == {
+            i for i in range(first, last) if Architecture().layers[i].name.split()[2] != "ReLU"
+        }
+        assert any("running_mean" in name for name in changed)
+
+    def test_a_stage_the_network_lacks_is_refused(self) -> None:
+        config = Config.from_values({"stage_to_finetune": 3})
+        architecture = Architecture((2, 4), (1, 1), ((2, 2, 2),) * 2)
+        with pytest.raises(InputError, match="stages 1 to 2"):
+            ContrastiveModel.from_seed(architecture, config, 0)
+
+
+def test_biases_and_batch_norms_do_not_decay(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(weight_decay=0.5)
+    decayed, others = trainer._optimizer.param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.5, 0)
+    assert all(p.ndim > 1 for p in decayed["params"])
+    n_kernels = sum(isinstance(m, nn.Conv3d | nn.Linear) for m in trainer.model.modules())
+    assert len(decayed["params"]) == n_kernels
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_before_it_spoils_the_weights(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer()
+    before = weights(trainer)
+    monkeypatch.setattr(
+        "napari_synapse_cl.training.trainer.nt_xent", lambda z1, *_, **__: z1.sum() * torch.nan
+    )
+    with pytest.raises(JobError, match="step 1 is not finite"):
+        list(trainer.run())
+    kernels = {name for name, p in trainer.model.named_parameters() if p.ndim > 1}
+    after = weights(trainer)
+    assert all(torch.equal(before[name], after[name]) for name in kernels)
+
+
+def test_a_full_disk_ends_the_training_and_leaves_the_last_checkpoint(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(num_epochs=3)
+    events = trainer.run()
+    while not isinstance(next(events), CheckpointSaved):
+        pass
+
+    def full_disk(*_: Any) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc] write failed")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(JobError, match=r"cannot be written.*one before it is intact"):
+        list(events)
+    assert load_checkpoint(trainer.folder.last_checkpoint)["step"] == 2
+
+
+def test_memory_that_runs_out_is_said_with_what_to_lower(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("tried to allocate")
+
+    monkeypatch.setattr("napari_synapse_cl.training.trainer.nt_xent", no_memory)
+    with pytest.raises(JobError, match=r"4 pairs of 16 × 16 × 16.*lower batch_size"):
+        list(make_trainer().run())
+
+
+def test_the_learning_rate_rises_linearly_then_falls_along_a_cosine() -> None:
+    config = Config.from_values({"learning_rate": 1.0, "warmup_fraction": 0.1})
+    rates = [learning_rate(step, 100, config) for step in range(100)]
+    assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
+    assert rates[55] == pytest.approx(0.5)
+    assert all(a > b for a, b in pairwise(rates[10:]))
+    assert rates[-1] < 0.001
+    assert learning_rate(0, 1, config) == 1.0
+
+
+class TestSplitting:
+    def positions(self, n: int) -> Positions:
+        voxels = np.random.default_rng(0).integers(0, [50, 400, 100], (n, 3))
+        return Positions(voxels, np.arange(n), 0)
+
+    def test_one_end_of_the_longest_axis_is_held_out(self) -> None:
+        positions = self.positions(50)
+        split = split_by_space(positions, 0.2, CUBES)
+        assert len(split.validation) == 10
+        y = positions.voxels[:, 1]
+        assert y[split.training].max() <= y[split.validation].min()
+        assert sorted([*split.training, *split.validation]) == list(range(50))
+
+    def test_the_longest_axis_is_that_in_physical_space(self) -> None:
+        positions = self.positions(50)
+        split = split_by_space(positions, 0.2, (100, 1, 1))
+        z = positions.voxels[:, 0]
+        assert z[split.training].max() <= z[split.validation].min()
+
+    @pytest.mark.parametrize(("n", "expected"), [(2, 0), (5, 0), (6, 2), (10, 2), (30, 3)])
+    def test_at_least_two_validate_or_none(self, n: int, expected: int) -> None:
+        assert len(split_by_space(self.positions(n), 0.1, CUBES).validation) == expected
+
+
+class TestRunFolders:
+    def test_metrics_are_written_and_read(self, tmp_path: Path) -> None:
+        run = RunFolder(tmp_path)
+        run.record(StepDone(1, 1, 2.5, 1e-4, 10.0))
+        run.record(StepDone(1, 2, 2.25, 1e-4, 10.0))
+        run.record(EpochDone(1, 2, 2.375, None, True))
+        assert read_metrics(run.steps_file)["loss"].tolist() == [2.5, 2.25]
+        assert np.isnan(read_metrics(run.epochs_file)["validation_loss"]).all()
+
+    def test_steps_taken_again_are_forgotten_also_if_a_row_was_cut_short(
+        self, tmp_path: Path
+    ) -> None:
+        run = RunFolder(tmp_path)
+        for step in (1, 2, 3):
+            run.record(StepDone(1, step, step / 10, 1e-4, 10.0))
+        with run.steps_file.open("a") as file:
+            file.write("1,4,0.")
+        run.forget_after(2)
+        assert read_metrics(run.steps_file)["step"].tolist() == [1, 2]
+
+    def test_discarding_leaves_what_is_not_the_runs(self, tmp_path: Path) -> None:
+        for name, foreign in (("a", False), ("b", True)):
+            run = RunFolder(tmp_path / name)
+            run.create(Config())
+            if foreign:
+                (run.path / "notes.txt").write_text("mine")
+            run.discard()
+        assert not (tmp_path / "a").exists()
+        assert [p.name for p in (tmp_path / "b").iterdir()] == ["notes.txt"]
+
+    def test_a_folder_that_cannot_be_made_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(InputError, match="cannot write to the output folder"):
+            RunFolder(tmp_path / "file" / "run").create(Config())

@@ -1,0 +1,67 @@
+"""Run the main job on the sample volume, and open napari on the result where there is a display."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from napari_synapse_cl.training.runs import default_folder
+
+SETTINGS = {
+    "crop_size": 32,
+    "fmaps": 8,
+    "batch_size": 16,
+    "num_epochs": 12,
+    "learning_rate": 1e-3,
+}
+"""A narrow network and small crops, so that a laptop's CPU is done in minutes."""
+
+
+def main() -> int:
+    """Train, extract, and show."""
+    folder = default_folder()
+    flags = [part for name, value in SETTINGS.items() for part in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "napari_synapse_cl", *flags, "--output", str(folder)]
+    start = time.monotonic()
+    code = subprocess.run([*command, *sys.argv[1:]]).returncode
+    if code:
+        return code
+    print(f"The main job took {time.monotonic() - start:.0f} s.", flush=True)
+    if has_display():
+        show(folder)
+    else:
+        print("There is no display, so napari is not opened.")
+    return 0
+
+
+def has_display() -> bool:
+    """Return whether a window can be opened."""
+    if sys.platform.startswith("linux"):
+        return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return True
+
+
+def show(folder: Path) -> None:
+    """Open napari on the sample volume and its features."""
+    import napari
+    import pandas as pd
+
+    from napari_synapse_cl.features.analysis import principal_components
+
+    [record] = folder.glob("features_*.json")
+    table = pd.read_csv(record.with_suffix(".csv"))
+    features = table.filter(regex=r"^L\d+_")
+    table.insert(0, "PC1", principal_components(features.to_numpy())[:, 0])
+    viewer = napari.Viewer(title=f"napari-synapse-cl demo: {folder}")
+    image, points = viewer.open_sample("napari-synapse-cl", "em_sample")
+    points.features = table
+    points.face_color = "PC1"
+    points.metadata["napari_synapse_cl"] = json.loads(record.read_text())
+    viewer.dims.set_point(0, float(image.extent.world[1, 0]) / 2)
+    napari.run()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
