@@ -108,9 +108,18 @@ def test_every_epoch_takes_each_synapse_at_most_once_in_another_order(
 
 
 def test_training_lowers_the_loss(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer(num_epochs=15, batch_size=10, fmaps=4, learning_rate=5e-3)
+    trainer = make_trainer(
+        num_epochs=20,
+        batch_size=10,
+        fmaps=4,
+        learning_rate=5e-3,
+        temperature=0.5,
+        rotation_range=5,
+        flip_prob=0,
+        brightness_range=0.02,
+    )
     losses = [event.training_loss for event in of_kind(EpochDone, list(trainer.run()))]
-    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
 
 
 def test_the_same_seed_gives_the_same_weights_to_the_bit_and_another_others(

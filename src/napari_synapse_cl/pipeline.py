@@ -1,6 +1,8 @@
 """Train and extract, whole: what the command line runs and the widgets start."""
 
 from collections.abc import Generator, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 
@@ -24,14 +26,12 @@ from napari_synapse_cl.events import (
     Resumed,
     Wrote,
 )
-from napari_synapse_cl.features.analysis import knn_balanced_accuracy, principal_components
 from napari_synapse_cl.features.extraction import (
     extract_features,
     feature_columns,
     feature_table,
     write_table,
 )
-from napari_synapse_cl.figures import draw_feature_map, draw_loss
 from napari_synapse_cl.files import write_json
 from napari_synapse_cl.preparation import (
     ExtractionJob,
@@ -115,8 +115,7 @@ def _train_and_extract(job: TrainingJob, control: Control) -> Iterator[Event]:
     if control.discarding:
         yield from _discard_if_asked(folder, control)
         return
-    draw_loss(read_metrics(folder.steps_file), read_metrics(folder.epochs_file), folder.loss_figure)
-    yield Wrote("figure", str(folder.loss_figure))
+    yield _draw_loss(folder)
     if config.train_only or control.stopping:
         return
     extraction = ExtractionJob(
@@ -189,11 +188,30 @@ def _extract(job: ExtractionJob, control: Control) -> Iterator[Event]:
     write_table(table, target)
     write_json(target.with_suffix(".json"), record)
     yield Wrote("features", str(target))
-    figure = target.with_suffix(".png")
-    labels = _labels(dataset, config)
-    title = _map_title(layer, features, labels, dataset)
-    draw_feature_map(principal_components(features), labels, title, figure)
-    yield Wrote("figure", str(figure))
+    yield _draw_map(target.with_suffix(".png"), layer, features, job)
+
+
+def _draw_loss(folder: RunFolder) -> Wrote:
+    # Matplotlib, and scikit-learn below, take longer to import than a job should wait to begin.
+    from napari_synapse_cl.figures import draw_loss
+
+    draw_loss(read_metrics(folder.steps_file), read_metrics(folder.epochs_file), folder.loss_figure)
+    return Wrote("figure", str(folder.loss_figure))
+
+
+def _draw_map(path: Path, layer: str, features: np.ndarray, job: ExtractionJob) -> Wrote:
+    from napari_synapse_cl.features.analysis import knn_balanced_accuracy, principal_components
+    from napari_synapse_cl.figures import draw_feature_map
+
+    labels = _labels(job.dataset, job.config)
+    title = f"Features of layer {layer}"
+    if labels is not None and len(np.unique(labels)) > 1:
+        # With too few synapses there is no spatial split.
+        with suppress(ValueError):
+            accuracy = knn_balanced_accuracy(features, labels, job.dataset.positions.voxels)
+            title += f"\nbalanced accuracy of nearest neighbours, spatial split: {accuracy:.2f}"
+    draw_feature_map(principal_components(features), labels, title, path)
+    return Wrote("figure", str(path))
 
 
 def _labels(dataset: Dataset, config: Config) -> np.ndarray | None:
@@ -202,20 +220,6 @@ def _labels(dataset: Dataset, config: Config) -> np.ndarray | None:
     if column is None:
         return None
     return dataset.table[column].to_numpy(str)[dataset.positions.rows]
-
-
-def _map_title(
-    layer: str, features: np.ndarray, labels: np.ndarray | None, dataset: Dataset
-) -> str:
-    title = f"Features of layer {layer}"
-    if labels is None or len(np.unique(labels)) < 2:
-        return title
-    try:
-        accuracy = knn_balanced_accuracy(features, labels, dataset.positions.voxels)
-    except ValueError:
-        # Too few synapses for a spatial split.
-        return title
-    return f"{title}\nbalanced accuracy of nearest neighbours, spatial split: {accuracy:.2f}"
 
 
 def _warnings(dataset: Dataset, config: Config) -> Iterator[Event]:

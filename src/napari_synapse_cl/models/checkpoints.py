@@ -87,7 +87,10 @@ def load_backbone(path: Path) -> Backbone:
     content = load_checkpoint(path)
     state = _state_dict(content, path)
     if "architecture" in content:
-        architecture = Architecture.from_dict(content["architecture"])
+        try:
+            architecture = Architecture.from_dict(content["architecture"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} describes no architecture: {error!r}") from None
     else:
         architecture = infer_architecture(state, path)
     if architecture.input_fmaps != 1:

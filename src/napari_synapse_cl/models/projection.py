@@ -11,9 +11,11 @@ from napari_synapse_cl.models.vgg3d import Architecture, Vgg3D, to_network_range
 
 
 class ProjectionHead(nn.Module):
-    """Global average pooling and two linear layers with a ReLU between.
+    """Global average pooling and two linear layers, each with batch norm, and a ReLU between.
 
-    Pooling makes it independent of the crop size.
+    Pooling makes it independent of the crop size. The batch norm at the end keeps embeddings apart
+    from the first step: pooled features of similar crops are nearly the same vector, and without it
+    a training from random weights begins by making them quite the same.
 
     Parameters
     ----------
@@ -27,13 +29,18 @@ class ProjectionHead(nn.Module):
     References
     ----------
     Chen, Kornblith, Norouzi, Hinton: A Simple Framework for Contrastive Learning of Visual
-    Representations, 2020, section 2.1. https://arxiv.org/abs/2002.05709
+    Representations, 2020, section 2.1. https://arxiv.org/abs/2002.05709 The batch norms are those
+    of its published implementation, https://github.com/google-research/simclr
     """
 
     def __init__(self, channels: int, hidden_dim: int = 2048, out_dim: int = 128) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(channels, hidden_dim), nn.ReLU(inplace=True), nn.Linear(hidden_dim, out_dim)
+            nn.Linear(channels, hidden_dim, bias=False),
+            nn.BatchNorm1d(hidden_dim),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden_dim, out_dim, bias=False),
+            nn.BatchNorm1d(out_dim),
         )
 
     def forward(self, features: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class RunFolder:
         return self.path / name
 
     def create(self, config: Config) -> None:
-        """Make the folder and write the settings.
+        """Make the folder and write the settings; when and how a run began stays as it was.
 
         Raises
         ------
@@ -74,7 +74,8 @@ class RunFolder:
         }
         try:
             self.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._about_file, about)
+            if not self.holds_run:
+                write_json(self._about_file, about)
             write_json(self.config_file, config.as_json())
         except OSError as error:
             raise InputError(
