@@ -163,6 +163,8 @@ def _read_commands(control: Control) -> None:
         command = line.strip()
         if command in COMMANDS:
             control.request(command)
+    # Nobody is left who could end a pause: go on, and notice when nobody reads the events either.
+    control.request("resume")
 
 
 def _write_lines(events: Iterable[Event]) -> None:

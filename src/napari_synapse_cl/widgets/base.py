@@ -1,0 +1,242 @@
+"""What the three widgets share: choosing layers, telling errors, and minding a job."""
+
+from pathlib import Path
+from typing import Any
+
+from napari.layers import Image, Points
+from napari.utils.notifications import show_error, show_info, show_warning
+from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtWidgets import (
+    QFormLayout,
+    QLabel,
+    QLayout,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.events import Event, Message
+from napari_synapse_cl.files import new_folder_name
+from napari_synapse_cl.widgets.form import LABEL_WIDTH
+from napari_synapse_cl.widgets.job import Job, run_job
+from napari_synapse_cl.widgets.layer_box import LayerBox
+from napari_synapse_cl.widgets.layers import LayerData, take
+from napari_synapse_cl.widgets.session import session_of
+
+RUNS = "synapse_cl_runs"
+"""Folder in a person's home for the runs that were given none."""
+MINIMUM_WIDTH = 380
+"""In a narrower dock the title is clipped."""
+
+
+class LayersWidget(QWidget):
+    """A dock widget that works on an image and a points layer.
+
+    Subclasses put their parts into the layouts :attr:`rows` and :attr:`body`.
+
+    Parameters
+    ----------
+    viewer
+        The viewer it is docked in.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.session = session_of(viewer)
+        self.setMinimumWidth(MINIMUM_WIDTH)
+        self.image_box = LayerBox(viewer, Image)
+        self.points_box = LayerBox(viewer, Points)
+        self.image_box.setToolTip("Image layer with the EM volume")
+        self.points_box.setToolTip("Points layer with one point for each synapse")
+        self.body = QVBoxLayout(self)
+        self.rows = QFormLayout()
+        self.body.addLayout(self.rows)
+        self.add_row("Volume", self.image_box)
+        self.add_row("Synapses", self.points_box)
+        viewer.events.theme.connect(self._on_theme)
+
+    def add_row(self, name: str, field: QWidget | QLayout) -> None:
+        """Add a labelled field below the choice of layers."""
+        label = QLabel(name)
+        label.setMinimumWidth(LABEL_WIDTH)
+        self.rows.addRow(label, field)
+
+    def take_layers(self) -> LayerData:
+        """Return what a job needs of the chosen layers.
+
+        Raises
+        ------
+        InputError
+            If they cannot be used.
+        """
+        return take(self.image_box.layer, self.points_box.layer)
+
+    def follow_theme(self) -> None:
+        """Take the colours of the viewer's theme; for subclasses that draw."""
+
+    def release(self) -> None:
+        """Let go of the viewer, when the widget is closed."""
+        self.image_box.release()
+        self.points_box.release()
+        self.viewer.events.theme.disconnect(self._on_theme)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Leave the room to the viewer's canvas."""
+        return QSize(MINIMUM_WIDTH, super().sizeHint().height())
+
+    def event(self, event: QEvent) -> bool:
+        """Notice that napari closes the dock, which takes the widget's parent away."""
+        handled = super().event(event)
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.release()
+        return handled
+
+    def _on_theme(self, event: Any = None) -> None:
+        self.follow_theme()
+
+
+class JobWidget(LayersWidget):
+    """A dock widget that starts jobs, one at a time.
+
+    Subclasses make the job (:meth:`make_job`) and look at its events (:meth:`on_event`,
+    :meth:`on_end`). How a job is run is the matter of :mod:`~napari_synapse_cl.widgets.job`.
+    """
+
+    kind: str
+    """What to call the job in messages."""
+    ended_early: str
+    """What to say of a job that was ended before it had a result."""
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__(viewer)
+        self.job: Job | None = None
+        self._progress: Any = None
+        self._told_end = False
+        self.start_button = QPushButton("Start")
+        self.start_button.clicked.connect(self.start)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+
+    def make_job(self) -> Job:
+        """Return the job that the form describes.
+
+        Raises
+        ------
+        InputError
+            If it cannot be run.
+        """
+        raise NotImplementedError
+
+    def on_event(self, event: Any) -> None:
+        """Show what the job tells."""
+
+    def on_end(self) -> None:
+        """Forget the job that has ended."""
+
+    def tell_end(self, text: str) -> None:
+        """Say how the job has ended."""
+        self._told_end = True
+        self.status.setText(text)
+
+    def update_buttons(self) -> None:
+        """Enable the buttons that do something now."""
+        self.start_button.setEnabled(self.job is None)
+
+    def start(self) -> None:
+        """Start a job, or say why that cannot be."""
+        try:
+            if self.kind in self.session.running:
+                raise InputError(f"the {self.kind} that was started before has not ended yet")
+            job = self.make_job()
+        except InputError as error:
+            tell(error)
+            return
+        self.job = job
+        self._told_end = False
+        worker = run_job(
+            job,
+            _start_thread=False,
+            _progress={"desc": self.kind.capitalize()},
+            _connect={
+                "yielded": self._on_event,
+                "errored": self._on_error,
+                "finished": self._on_finished,
+            },
+        )
+        self._progress = worker.pbar
+        # Unlike the widget, the session hears of the end even if the widget is closed by then.
+        self.session.begin(self.kind, worker.finished)
+        self.destroyed.connect(job.end_soon)
+        self.status.setText("Starting …")
+        self.update_buttons()
+        worker.start()
+
+    def request(self, command: Any) -> None:
+        """Pass a command to the job, if there is one."""
+        if self.job is not None:
+            self.job.request(command)
+
+    def show_progress(self, done: int, total: int, task: str = "") -> None:
+        """Show in napari's activity dock how far the job has come."""
+        if self._progress is None:
+            return
+        if task and task != self._progress.desc.removesuffix(": "):
+            self._progress.set_description(task)
+        if self._progress.total != total:
+            self._progress.total = total
+        self._progress.update(done - self._progress.n)
+
+    def release(self) -> None:
+        """Let go of the viewer, and end the job cleanly."""
+        super().release()
+        if self.job is not None:
+            self.job.end_soon()
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Message):
+            (show_warning if event.level == "warning" else show_info)(sentence(event.text))
+        self.on_event(event)
+
+    def _on_error(self, error: Exception) -> None:
+        if not isinstance(error, InputError | JobError):
+            self.tell_end(f"The {self.kind} ended with an unexpected error.")
+            # napari shows it with its traceback.
+            raise error
+        tell(error)
+        self.tell_end(sentence(str(error)))
+
+    def _on_finished(self) -> None:
+        self.job = self._progress = None
+        if not self._told_end:
+            self.status.setText(self.ended_early)
+        self.on_end()
+        self.update_buttons()
+
+
+def tell(error: Exception) -> None:
+    """Show an error as napari's notification, without a traceback."""
+    show_error(sentence(str(error)))
+
+
+def sentence(text: str) -> str:
+    """Return a clause as a sentence."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", "…")) else ".")
+
+
+def scrolling(widget: QWidget) -> QScrollArea:
+    """Return a scroll area, as wide as it must be, around a form."""
+    area = QScrollArea()
+    area.setWidget(widget)
+    area.setWidgetResizable(True)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    return area
+
+
+def run_folder(output: Path | None) -> Path:
+    """Return the folder for a run: the one that was chosen, else a new one."""
+    return output or new_folder_name(Path.home() / RUNS)

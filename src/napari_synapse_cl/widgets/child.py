@@ -1,0 +1,124 @@
+"""The command line as a child process."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from napari_synapse_cl.control import Command
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.events import Event, Failed, from_line
+
+NICENESS = 10
+"""How far the child steps back behind the window on POSIX systems."""
+WINDOWS_FLAGS = getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0) | getattr(
+    subprocess, "CREATE_NO_WINDOW", 0
+)
+"""The same on Windows, and no console that opens."""
+GRACE_SECONDS = 30
+"""How long a child that was told to stop may take to finish its step and write its checkpoint."""
+
+PYTHON = [sys.executable, "-P"]
+"""-P: a file torch.py in the folder that napari was started from must not be imported."""
+
+
+class Child:
+    """A running command line that tells its events and takes commands.
+
+    Parameters
+    ----------
+    config_file
+        The settings it is given.
+    """
+
+    def __init__(self, config_file: Path) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the child has ended
+        self._process = subprocess.Popen(
+            [*PYTHON, "-m", "napari_synapse_cl", "--config", str(config_file), "--events", "jsonl"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+            creationflags=WINDOWS_FLAGS,
+        )
+        if os.name == "posix":
+            with suppress(psutil.Error):
+                psutil.Process(self._process.pid).nice(NICENESS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave nothing running."""
+        self.send("stop")
+        with suppress(OSError):
+            self._pipes[0].close()
+        try:
+            self._process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._process.wait()
+        self._pipes[1].close()
+        self._errors.close()
+
+    @property
+    def _pipes(self) -> tuple:
+        return self._process.stdin, self._process.stdout
+
+    def send(self, command: Command) -> None:
+        """Give the child a command; one that has ended takes none."""
+        with suppress(OSError, ValueError):
+            self._pipes[0].write(f"{command}\n")
+            self._pipes[0].flush()
+
+    def kill(self) -> None:
+        """End the child at once."""
+        self._process.kill()
+
+    def events(self) -> Iterator[Event]:
+        """Yield what the child tells until it ends.
+
+        Raises
+        ------
+        InputError
+            If it refuses what it was given.
+        JobError
+            If it could not go on, or crashed.
+        """
+        failed: Failed | None = None
+        for line in self._pipes[1]:
+            # Libraries may print to standard output too.
+            with suppress(ValueError):
+                event = from_line(line)
+                if isinstance(event, Failed):
+                    failed = event
+                else:
+                    yield event
+        code = self._process.wait()
+        if code == 0:
+            return
+        if failed is not None:
+            raise (InputError if code == 2 else JobError)(failed.message)
+        raise JobError(f"the job ended unexpectedly: {self._last_words(code)}")
+
+    def _last_words(self, code: int) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        if code < 0:
+            return f"it was killed by signal {-code}" + (
+                "; often memory has run out then" if code == -9 else ""
+            )
+        return lines[-1] if lines else f"exit code {code}"

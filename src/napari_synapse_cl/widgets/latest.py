@@ -1,0 +1,73 @@
+"""Run a function in a thread for the newest request alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+from napari.qt.threading import create_worker
+from qtpy.QtCore import QObject, Signal
+from superqt.utils import FunctionWorker
+
+
+class Latest(QObject):
+    """A function in a worker thread, one call at a time.
+
+    A request that comes while another is worked on waits, and takes the place of one that waits
+    already. What it overtook is not told.
+
+    Parameters
+    ----------
+    function
+        What to run.
+
+    Attributes
+    ----------
+    done, failed
+        Emitted with the result or the exception.
+    """
+
+    done = Signal(object)
+    failed = Signal(object)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self._function = function
+        self._running = False
+        self._waiting: tuple[Any, ...] | None = None
+
+    def ask(self, *arguments: Any) -> None:
+        """Ask for the function's result for these arguments."""
+        self._waiting = arguments
+        if not self._running:
+            self._start()
+
+    def forget(self) -> None:
+        """Drop the request that waits."""
+        self._waiting = None
+
+    def _start(self) -> None:
+        arguments, self._waiting = self._waiting or (), None
+        self._running = True
+        create_worker(
+            self._function,
+            *arguments,
+            # Not napari's own, which would show a traceback with every error.
+            _worker_class=FunctionWorker,
+            _connect={
+                "returned": self._on_result,
+                "errored": self._on_error,
+                "finished": self._on_finished,
+            },
+        )
+
+    def _on_result(self, result: Any) -> None:
+        if self._waiting is None:
+            self.done.emit(result)
+
+    def _on_error(self, error: Exception) -> None:
+        if self._waiting is None:
+            self.failed.emit(error)
+
+    def _on_finished(self) -> None:
+        self._running = False
+        if self._waiting is not None:
+            self._start()

@@ -1,0 +1,67 @@
+"""A combo box of layers."""
+
+from typing import Any
+
+from napari.layers import Layer
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox
+
+
+class LayerBox(QComboBox):
+    """A choice of the viewer's layers of one kind; it follows the layer list.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    kind
+        Class of the layers.
+    """
+
+    layer_changed = Signal()
+
+    def __init__(self, viewer: Any, kind: type[Layer]) -> None:
+        super().__init__()
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(12)
+        self._list = viewer.layers
+        self._kind = kind
+        self._layers: list[Layer] = []
+        for event in self._list_events():
+            event.connect(self._refresh)
+        self.currentIndexChanged.connect(self._tell_change)
+        self._refresh()
+
+    @property
+    def layer(self) -> Layer | None:
+        """The chosen layer, None if there is none of this kind."""
+        index = self.currentIndex()
+        return self._layers[index] if 0 <= index < len(self._layers) else None
+
+    def release(self) -> None:
+        """Follow the layer list no longer."""
+        for event in self._list_events():
+            event.disconnect(self._refresh)
+        for layer in self._layers:
+            layer.events.name.disconnect(self._refresh)
+
+    def _list_events(self) -> list[Any]:
+        events = self._list.events
+        return [events.inserted, events.removed, events.reordered]
+
+    def _refresh(self, event: Any = None) -> None:
+        before = self.layer
+        self._layers = [layer for layer in self._list if isinstance(layer, self._kind)]
+        self.blockSignals(True)
+        self.clear()
+        for layer in self._layers:
+            layer.events.name.connect(self._refresh)
+            self.addItem(layer.name)
+        if before in self._layers:
+            self.setCurrentIndex(self._layers.index(before))
+        self.blockSignals(False)
+        if self.layer is not before:
+            self.layer_changed.emit()
+
+    def _tell_change(self) -> None:
+        self.layer_changed.emit()

@@ -1,0 +1,72 @@
+"""What the widgets of one viewer tell each other."""
+
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from qtpy.QtCore import QObject, Signal
+
+
+class Session(QObject):
+    """Jobs and results of one viewer; it outlives the widgets, which may be closed and reopened.
+
+    Attributes
+    ----------
+    checkpoint_changed
+        Emitted when there is another last checkpoint, or none any more.
+    setting_changed
+        Emitted with the name and the value of a setting that several forms show.
+    last_checkpoint
+        What the last training left.
+    settings
+        Values of the settings that several forms show, as they were filled in last.
+    running
+        Kinds of job that run at present.
+    """
+
+    checkpoint_changed = Signal()
+    setting_changed = Signal(str, object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last_checkpoint: Path | None = None
+        self.running: set[str] = set()
+        self.settings: dict[str, Any] = {}
+
+    def share(self, name: str, value: Any) -> None:
+        """Tell the other forms of a setting that was filled in."""
+        self.settings[name] = value
+        self.setting_changed.emit(name, value)
+
+    def begin(self, kind: str, finished: Any) -> None:
+        """Note that a job runs, until its worker's signal `finished`."""
+        self.running.add(kind)
+        finished.connect(lambda: self.running.discard(kind))
+
+    def keep_checkpoint(self, path: str) -> None:
+        """Remember the checkpoint that a training left, and tell the other widgets."""
+        self.last_checkpoint = Path(path)
+        self.checkpoint_changed.emit()
+
+    def forget_checkpoint(self, folder: str) -> None:
+        """Forget the last checkpoint if it was in a folder that has been removed."""
+        if self.last_checkpoint is not None and self.last_checkpoint.is_relative_to(folder):
+            self.last_checkpoint = None
+            self.checkpoint_changed.emit()
+
+
+_SESSIONS: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
+
+
+def session_of(viewer: Any) -> Session:
+    """Return the session of a viewer.
+
+    Parameters
+    ----------
+    viewer
+        The viewer, or the proxy of it that napari gives to plugins.
+    """
+    viewer = getattr(viewer, "__wrapped__", viewer)
+    if viewer not in _SESSIONS:
+        _SESSIONS[viewer] = Session()
+    return _SESSIONS[viewer]

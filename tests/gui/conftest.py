@@ -1,0 +1,144 @@
+"""What the tests of the window share: a viewer on a small sample, and small settings."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import napari
+import numpy as np
+import psutil
+import pytest
+from napari.layers import Image, Layer, Points
+from napari.settings import get_settings
+from napari.utils.notifications import Notification, notification_manager
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QWidget
+
+from napari_synapse_cl.data.sample import Sample
+from napari_synapse_cl.widgets.sample_data import sample_layers
+
+PLUGIN = "napari-synapse-cl"
+TRAIN, PREVIEW, EXTRACT = "Train contrastive", "Augmentation preview", "Extract features"
+LONG = 120_000
+"""Milliseconds that a slow machine may take to start a process and import PyTorch there."""
+
+SMALL = {
+    "crop_size": "16",
+    "batch_size": 4,
+    "num_epochs": 2,
+    "learning_rate": "1e-3",
+    "fmaps": 2,
+    "proj_dim": 8,
+    "proj_hidden_dim": 32,
+    "device": "cpu",
+    "precision": "float32",
+}
+"""Settings of a training that takes seconds."""
+
+ENDLESS = {**SMALL, "num_epochs": 100_000}
+
+
+@pytest.fixture(autouse=True)
+def quiet_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask nothing, and write runs that were given no folder where they are removed again."""
+    monkeypatch.setattr("napari_synapse_cl.widgets.base.RUNS", tmp_path / "runs")
+    # Threads that wait for each other's cores make tiny networks slower, not faster.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    get_settings().application.confirm_close_window = False
+
+
+@pytest.fixture
+def notifications() -> Iterator[list[Notification]]:
+    """What napari shows the person from now on."""
+    shown: list[Notification] = []
+    notification_manager.notification_ready.connect(shown.append)
+    yield shown
+    notification_manager.notification_ready.disconnect(shown.append)
+
+
+@pytest.fixture
+def window(make_napari_viewer: Callable[..., napari.Viewer], sample: Sample) -> Any:
+    """A viewer with the sample's layers."""
+    viewer = make_napari_viewer()
+    image, points = (
+        viewer.add_layer(Layer.create(*layer))
+        for layer in sample_layers(sample.image, sample.synapses, sample.voxel_size)
+    )
+    assert isinstance(image, Image)
+    assert isinstance(points, Points)
+    return SimpleNamespace(viewer=viewer, image=image, points=points)
+
+
+@pytest.fixture
+def no_children() -> Iterator[None]:
+    """No process is left when the test is over."""
+    yield
+    assert not job_processes()
+
+
+def job_processes() -> list[psutil.Process]:
+    """The command lines that run below this process."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if "napari_synapse_cl" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def open_widget(viewer: napari.Viewer, name: str) -> Any:
+    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    return widget
+
+
+def fill_in(widget: Any, settings: dict[str, Any]) -> None:
+    for name, value in settings.items():
+        widget.form.editor(name).value = value
+
+
+def click(qtbot: QtBot, button: QWidget) -> None:
+    assert button.isEnabled()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def train(qtbot: QtBot, widget: Any, output: Path, settings: dict[str, Any] = SMALL) -> None:
+    """Start a training with a click and wait for its first step."""
+    fill_in(widget, {**settings, "output": output})
+    click(qtbot, widget.start_button)
+    qtbot.waitUntil(lambda: n_steps(widget) > 0, timeout=LONG)
+
+
+def wait_for_end(qtbot: QtBot, widget: Any) -> None:
+    qtbot.waitUntil(widget.start_button.isEnabled, timeout=LONG)
+
+
+def n_steps(widget: Any) -> int:
+    steps = widget.plot.step_curve.getData()[0]
+    return 0 if steps is None else len(steps)
+
+
+def messages(notifications: list[Notification], severity: str) -> list[str]:
+    return [n.message for n in notifications if str(n.severity) == severity]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, sample: Sample) -> Path:
+    """The checkpoint of a short training on the sample, made by the command line's code."""
+    from napari_synapse_cl.config import Config
+    from napari_synapse_cl.pipeline import run
+
+    folder = tmp_path_factory.mktemp("trained")
+    image, table = folder / "volume.npy", folder / "synapses.csv"
+    np.save(image, sample.image)
+    sample.synapses.to_csv(table, index=False)
+    values = {**SMALL, "num_epochs": 1, "image": image, "synapses": table, "train_only": True}
+    config = Config.from_values({**values, "output": folder / "run"})
+    for _ in run(config):
+        pass
+    assert json.loads((folder / "run" / "config.json").read_text())["crop_size"] == [16, 16, 16]
+    return folder / "run" / "checkpoints" / "last.pt"

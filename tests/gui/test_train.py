@@ -1,0 +1,219 @@
+"""Trainings that are started, watched and ended in the window."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from napari.utils.notifications import Notification
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QTimer
+
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.models.checkpoints import load_checkpoint
+
+from .conftest import (
+    ENDLESS,
+    LONG,
+    PLUGIN,
+    TRAIN,
+    click,
+    fill_in,
+    job_processes,
+    messages,
+    n_steps,
+    open_widget,
+    train,
+    wait_for_end,
+)
+
+pytestmark = pytest.mark.usefixtures("no_children")
+
+
+def test_training_runs_to_its_end(
+    window: Any, qtbot: QtBot, tmp_path: Path, notifications: list[Notification]
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    assert not widget.stop_button.isEnabled()
+    train(qtbot, widget, tmp_path / "run")
+    assert not widget.start_button.isEnabled()
+    wait_for_end(qtbot, widget)
+    assert any("complete" in text for text in messages(notifications, "info"))
+    assert not messages(notifications, "error")
+    assert str(tmp_path / "run") in widget.status.text()
+    # 10 of 12 synapses train, in batches of 4: 2 steps an epoch.
+    qtbot.waitUntil(lambda: n_steps(widget) == 4)
+    assert len(widget.plot.training_curve.getData()[0]) == 2
+    assert len(widget.plot.validation_curve.getData()[0]) == 2
+    config = Config.from_file(tmp_path / "run" / "config.json")
+    assert config.train_only
+    assert config.voxel_size == (10.0, 10.0, 10.0)
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["architecture"]
+    assert not widget.pause_button.isEnabled()
+
+
+def test_plot_grows_while_the_window_stays_alive(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    train(qtbot, widget, tmp_path / "run", ENDLESS)
+    times: list[float] = []
+    timer = QTimer()
+    timer.setInterval(20)
+    timer.timeout.connect(lambda: times.append(time.perf_counter()))
+    before = n_steps(widget)
+    timer.start()
+    qtbot.waitUntil(lambda: n_steps(widget) > before + 10, timeout=LONG)
+    qtbot.waitUntil(lambda: len(times) > 100, timeout=LONG)
+    timer.stop()
+    gaps = np.diff(times) * 1000
+    assert np.median(gaps) < 100
+    click(qtbot, widget.discard_button)
+    wait_for_end(qtbot, widget)
+
+
+def test_stop_keeps_a_checkpoint_that_loads(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    train(qtbot, widget, tmp_path / "run", ENDLESS)
+    click(qtbot, widget.stop_button)
+    assert not widget.stop_button.isEnabled()
+    wait_for_end(qtbot, widget)
+    assert "stopped at step" in widget.status.text()
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] > 0
+    # One more, into the same folder, would destroy it.
+    click(qtbot, widget.start_button)
+    assert widget.start_button.isEnabled()
+
+
+def test_discard_removes_the_run_folder(
+    window: Any, qtbot: QtBot, tmp_path: Path, notifications: list[Notification]
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    train(qtbot, widget, tmp_path / "run", ENDLESS)
+    click(qtbot, widget.discard_button)
+    wait_for_end(qtbot, widget)
+    assert not (tmp_path / "run").exists()
+    assert "Discarded" in widget.status.text()
+    assert not notifications
+    assert widget.session.last_checkpoint is None
+
+
+def test_pause_and_resume(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    train(qtbot, widget, tmp_path / "run", ENDLESS)
+    click(qtbot, widget.pause_button)
+    qtbot.waitUntil(lambda: widget.pause_button.text() == "Resume", timeout=LONG)
+    qtbot.wait(500)
+    paused_at = n_steps(widget)
+    qtbot.wait(500)
+    assert n_steps(widget) == paused_at
+    click(qtbot, widget.pause_button)
+    qtbot.waitUntil(lambda: n_steps(widget) > paused_at + 5, timeout=LONG)
+    click(qtbot, widget.discard_button)
+    wait_for_end(qtbot, widget)
+
+
+def test_removing_the_layers_does_not_disturb_a_training(
+    window: Any, qtbot: QtBot, tmp_path: Path, notifications: list[Notification]
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    train(qtbot, widget, tmp_path / "run", ENDLESS)
+    window.viewer.layers.clear()
+    before = n_steps(widget)
+    qtbot.waitUntil(lambda: n_steps(widget) > before + 10, timeout=LONG)
+    click(qtbot, widget.stop_button)
+    wait_for_end(qtbot, widget)
+    assert not messages(notifications, "error")
+
+
+def test_closing_the_viewer_ends_the_child_with_a_checkpoint(
+    window: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    train(qtbot, widget, tmp_path / "run", ENDLESS)
+    assert job_processes()
+    window.viewer.close()
+    qtbot.waitUntil(lambda: not job_processes(), timeout=LONG)
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] > 0
+
+
+def test_closing_the_widget_ends_the_child_with_a_checkpoint(
+    window: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
+    dock, widget = window.viewer.window.add_plugin_dock_widget(PLUGIN, TRAIN)
+    train(qtbot, widget, tmp_path / "run", ENDLESS)
+    window.viewer.window.remove_dock_widget(dock)
+    qtbot.waitUntil(lambda: not job_processes(), timeout=LONG)
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] > 0
+    # Another one can be started from a new widget.
+    again = open_widget(window.viewer, TRAIN)
+    assert again is not widget
+    qtbot.waitUntil(lambda: "training" not in again.session.running, timeout=LONG)
+
+
+def test_volume_from_a_file_is_not_copied(
+    window: Any, qtbot: QtBot, tmp_path: Path, sample: Any
+) -> None:
+    path = tmp_path / "volume.tif"
+    tifffile.imwrite(path, sample.image, photometric="minisblack")
+    window.viewer.layers.remove(window.image)
+    (image,) = window.viewer.open(path, plugin="napari")
+    image.scale, image.units = sample.voxel_size, ("nm",) * 3
+    widget = open_widget(window.viewer, TRAIN)
+    train(qtbot, widget, tmp_path / "run")
+    wait_for_end(qtbot, widget)
+    config = Config.from_file(tmp_path / "run" / "config.json")
+    assert config.image == path
+    assert config.crops is None
+
+
+def test_settings_that_cannot_be_used_are_told_and_marked(
+    window: Any, qtbot: QtBot, tmp_path: Path, notifications: list[Notification]
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    fill_in(widget, {"temperature": 0.0, "output": tmp_path / "run"})
+    click(qtbot, widget.start_button)
+    (message,) = messages(notifications, "error")
+    assert "emperature cannot be 0" in message
+    assert not (tmp_path / "run").exists()
+    assert widget.start_button.isEnabled()
+
+
+def test_what_the_child_refuses_is_told_in_one_line_and_leaves_nothing(
+    window: Any, qtbot: QtBot, tmp_path: Path, notifications: list[Notification]
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    broken = tmp_path / "broken.pt"
+    broken.write_bytes(b"no checkpoint")
+    fill_in(widget, {"crop_size": "16", "pretrained": broken, "output": tmp_path / "run"})
+    click(qtbot, widget.start_button)
+    qtbot.waitUntil(lambda: bool(messages(notifications, "error")), timeout=LONG)
+    wait_for_end(qtbot, widget)
+    (message,) = messages(notifications, "error")
+    assert str(broken) in message
+    assert "\n" not in message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [("nothing", "no image layer"), ("2D", "2D image"), ("RGB", "colour image")],
+)
+def test_layers_that_cannot_be_used_are_told(
+    make_napari_viewer: Any,
+    qtbot: QtBot,
+    notifications: list[Notification],
+    problem: str,
+    words: str,
+) -> None:
+    viewer = make_napari_viewer()
+    if problem == "2D":
+        viewer.add_image(np.zeros((32, 32)))
+        viewer.add_points([[1, 2]])
+    elif problem == "RGB":
+        viewer.add_image(np.zeros((32, 32, 32, 3), np.uint8), rgb=True)
+        viewer.add_points([[1, 2, 3]])
+    widget = open_widget(viewer, TRAIN)
+    click(qtbot, widget.start_button)
+    (message,) = messages(notifications, "error")
+    assert words in message

@@ -1,0 +1,110 @@
+"""Menus, sample data, and widgets that open and close."""
+
+import subprocess
+import sys
+import warnings
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Image, Points
+from npe2 import PluginManifest
+from pytestqt.qtbot import QtBot
+
+from napari_synapse_cl.widgets import sample_data
+from napari_synapse_cl.widgets.form import Form
+
+from .conftest import EXTRACT, PLUGIN, PREVIEW, TRAIN, open_widget
+
+
+def test_manifest_names_the_three_widgets_and_the_sample() -> None:
+    manifest = PluginManifest.from_distribution(PLUGIN)
+    names = [widget.display_name for widget in manifest.contributions.widgets or []]
+    assert names == [TRAIN, PREVIEW, EXTRACT]
+    for command in manifest.contributions.commands or []:
+        assert command.python_name
+        module, name = command.python_name.split(":")
+        assert callable(getattr(import_module(module), name))
+
+
+def test_sample_opens_as_volume_and_classified_points(
+    make_napari_viewer: Any, sample: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The full sample takes seconds to draw; what napari does with it is the same.
+    monkeypatch.setattr("napari_synapse_cl.data.sample.make_sample", lambda: sample)
+    viewer = make_napari_viewer()
+    viewer.open_sample(PLUGIN, "em_sample")
+    image, points = viewer.layers
+    assert (image.name, points.name) == ("EM sample", "Synapses")
+    assert isinstance(image, Image)
+    assert isinstance(points, Points)
+    assert [str(unit) for unit in image.units] == ["nanometer"] * 3
+    for layer in (image, points):
+        np.testing.assert_allclose(layer.scale, sample.voxel_size)
+        assert layer.units == image.units
+    np.testing.assert_array_equal(points.data, sample.synapses[["z", "y", "x"]])
+    assert list(points.features["class"]) == list(sample.synapses["class"])
+    n_colors = len(np.unique(points.face_color, axis=0))
+    assert n_colors == sample.synapses["class"].nunique() <= len(sample_data.CLASS_COLORS)
+
+
+@pytest.mark.parametrize("name", [TRAIN, PREVIEW, EXTRACT])
+def test_widget_opens_shows_and_closes_without_warnings(
+    make_napari_viewer: Any, qtbot: QtBot, name: str
+) -> None:
+    viewer = make_napari_viewer(show=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+        qtbot.waitUntil(widget.isVisible)
+        assert widget.width() >= widget.minimumWidth()
+        viewer.theme = "light"
+        viewer.window.remove_dock_widget(dock)
+        # A closed widget follows the viewer no longer.
+        viewer.add_image(np.zeros((4, 4, 4)))
+        viewer.theme = "dark"
+
+
+def test_widgets_follow_the_layer_list(window: Any) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    assert widget.image_box.currentText() == "EM sample"
+    assert widget.points_box.currentText() == "Synapses"
+    window.image.name = "renamed"
+    assert widget.image_box.currentText() == "renamed"
+    window.viewer.add_image(np.zeros((4, 4, 4)), name="another")
+    assert widget.image_box.currentText() == "renamed"
+    assert widget.image_box.count() == 2
+    window.viewer.layers.remove(window.image)
+    assert widget.image_box.currentText() == "another"
+    window.viewer.layers.clear()
+    assert widget.image_box.layer is None
+
+
+def test_form_shows_what_the_settings_declare(qtbot: QtBot) -> None:
+    form = Form(("learning_rate", "batch_size", "flip_prob", "crop_size"), {"More": ("pooling",)})
+    qtbot.addWidget(form)
+    assert float(form.editor("learning_rate").value) == 1e-4
+    assert form.editor("batch_size").min == 2
+    assert form.editor("flip_prob").max == 1
+    assert form.editor("crop_size").value == "80"
+    assert form.editor("pooling").choices == ("mean", "max")
+    assert "learning rate" in form.editor("learning_rate").native.toolTip()
+    form.editor("crop_size").value = "16 32 32"
+    form.editor("learning_rate").value = "3e-5"
+    config = form.config()
+    assert config.crop_size == (16, 32, 32)
+    assert config.learning_rate == 3e-5
+
+
+def test_opening_menus_and_widgets_imports_no_torch() -> None:
+    code = f"""
+import sys, napari
+viewer = napari.Viewer(show=False)
+for name in {[TRAIN, EXTRACT]!r}:
+    viewer.window.add_plugin_dock_widget({PLUGIN!r}, name)
+assert "torch" not in sys.modules
+viewer.close()
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
+    assert result.returncode == 0, result.stderr
