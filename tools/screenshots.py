@@ -23,7 +23,7 @@ PLUGIN = "napari-synapse-cl"
 WINDOW = (1280, 800)
 THICKNESS_NM = 140
 LIMIT_SECONDS = 3600
-TABLE_HEIGHT = 200
+TABLE_HEIGHT = 240
 
 SETTINGS: dict[str, Any] = json.loads(Path(__file__).with_name("demo.json").read_text())
 """Those of the demo."""
@@ -98,13 +98,14 @@ def main() -> None:
         wait(lambda: train.job is None)
         viewer.window.remove_dock_widget(train_dock)
 
-        _, extract = viewer.window.add_plugin_dock_widget(PLUGIN, "Extract features")
+        dock, extract = viewer.window.add_plugin_dock_widget(PLUGIN, "Extract features")
         fill_in(extract, {"layer_num": LAYER})
         wait(lambda: f"Layer {LAYER} " in extract.layer_name.text())
         extract.start_button.click()
         wait(lambda: extract.job is None)
         table, _ = viewer.window.add_plugin_dock_widget("napari", "Features table widget")
-        viewer.window._qt_window.resizeDocks([table], [TABLE_HEIGHT], Qt.Orientation.Vertical)
+        heights = [WINDOW[1] - TABLE_HEIGHT, TABLE_HEIGHT]
+        viewer.window._qt_window.resizeDocks([dock, table], heights, Qt.Orientation.Vertical)
         take(viewer, "extract.png")
     viewer.close()
 

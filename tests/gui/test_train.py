@@ -13,11 +13,13 @@ from qtpy.QtCore import QTimer
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.checkpoints import load_checkpoint
+from napari_synapse_cl.training.runs import read_metrics
 
 from .conftest import (
     ENDLESS,
     LONG,
     PLUGIN,
+    SMALL,
     TRAIN,
     click,
     fill_in,
@@ -217,3 +219,14 @@ def test_layers_that_cannot_be_used_are_told(
     click(qtbot, widget.start_button)
     (message,) = messages(notifications, "error")
     assert words in message
+
+
+def test_window_and_command_line_take_the_same_steps(
+    window: Any, qtbot: QtBot, tmp_path: Path, trained: Path
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    train(qtbot, widget, tmp_path / "run", {**SMALL, "num_epochs": 1})
+    wait_for_end(qtbot, widget)
+    here = read_metrics(tmp_path / "run" / "steps.csv")
+    there = read_metrics(trained.parents[1] / "steps.csv")
+    np.testing.assert_allclose(here["loss"], there["loss"], rtol=1e-5)
