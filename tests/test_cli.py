@@ -232,15 +232,15 @@ class TestWholeJob:
             {"proj_dim": 4}, {"proj_hidden_dim": 8}, {"validation_fraction": 0.5},
             {"voxel_size": "40 4 4"}, {"stage_to_finetune": 2}, {"crop_size": "32 16 16"},
             {"downsampling": "anisotropic"}, {"n_convolutions": "2 2 2 2"}, {"fmaps": 3},
-            {"precision": "bfloat16"},
+            {"precision": "bfloat16", "crop_size": 48},
         ],
         ids=lambda settings: next(iter(settings)),
     )  # fmt: skip
     def test_every_setting_changes_what_is_trained(
         self, trained: Path, flags: list[str], settings: dict, tmp_path: Path
     ) -> None:
-        [(name, value)] = settings.items()
-        assert main([*flags, "--train_only", f"--{name}", *str(value).split()]) == 0
+        more = [p for name, value in settings.items() for p in (f"--{name}", *str(value).split())]
+        assert main([*flags, "--train_only", *more]) == 0
         a, b = (
             load_checkpoint(folder / "checkpoints" / "last.pt")["model_state_dict"]
             for folder in (trained, tmp_path / "run")
@@ -316,6 +316,20 @@ class TestEvents:
         assert finished.outcome == "stopped"
         assert load_checkpoint(Path(finished.checkpoint))["step"] == finished.step
 
+    def test_a_paused_job_goes_on_when_nobody_is_left_to_resume_it(self, flags: list[str]) -> None:
+        job = Job(*flags)
+        kinds = []
+        for event in job.events():
+            kinds.append(type(event))
+            if isinstance(event, StepDone) and event.step == 1:
+                job.ask("pause")
+            elif isinstance(event, Paused):
+                assert job.process.stdin is not None
+                job.process.stdin.close()
+                job.process.stdin = None
+        assert job.end() == 0
+        assert kinds[-1] is Wrote
+
     def test_discard_removes_the_run(self, flags: list[str], tmp_path: Path) -> None:
         job = Job(*flags, "--num_epochs", "5000")
         for event in job.events():
@@ -344,7 +358,8 @@ class TestEvents:
                 break
         assert job.process.stdout is not None
         job.process.stdout.close()
-        assert job.process.wait(timeout=60) == 0
+        job.process.stdout = None
+        assert job.end() == 0
         assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] >= 3
 
     def test_a_failure_is_an_event_too(self, flags: list[str]) -> None:

@@ -44,6 +44,40 @@ def test_float32_is_taken_where_bfloat16_does_not_run(monkeypatch: pytest.Monkey
     assert devices.choose_precision("auto", CPU) == "float32"
 
 
+def test_bfloat16_is_left_alone_where_its_gradients_are_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "_is_bfloat16_faster", lambda device: True)
+    inner = torch.nn.functional.conv3d
+
+    def conv3d(image: torch.Tensor, weight: torch.Tensor, **options: int) -> torch.Tensor:
+        spoilt = weight.dtype == torch.bfloat16 and image.shape[2] == 3
+        return inner(image, weight * (2 if spoilt else 1), **options)
+
+    monkeypatch.setattr(devices.F, "conv3d", conv3d)
+    assert devices.choose_precision("auto", CPU, [(8, 8, 8)]) == "bfloat16"
+    assert devices.choose_precision("auto", CPU, [(8, 8, 8), (3, 8, 8)]) == "float32"
+    with pytest.raises(InputError, match="wrong gradients on cpu for feature maps of 3 × 8 × 8"):
+        devices.choose_precision("bfloat16", CPU, [(8, 8, 8), (3, 8, 8)])
+
+
+@pytest.mark.parametrize("size", [(2, 2, 2), (2, 20, 20), (3, 3, 3), (5, 5, 5), (20, 20, 20)])
+def test_a_gradient_in_the_precision_that_is_chosen_is_right(size: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    image = torch.randn(4, 8, *size).contiguous(memory_format=torch.channels_last_3d)
+    weight = torch.nn.Parameter(torch.randn(8, 8, 3, 3, 3))
+    weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
+    exact = torch.nn.grad.conv3d_weight(
+        image.double(), weight.shape, 2 * torch.conv3d(image.double(), weight.double(), padding=1),
+        padding=1,
+    )  # fmt: skip
+    with devices.autocast(CPU, devices.choose_precision("auto", CPU, [size])):
+        output = torch.conv3d(image, weight, padding=1)
+    output.float().square().sum().backward()
+    assert weight.grad is not None
+    assert (weight.grad - exact).norm() < 0.05 * exact.norm()
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_precision_that_was_asked_for_is_taken_and_used(precision: str) -> None:
     assert devices.choose_precision(precision, CPU) == precision

@@ -132,6 +132,17 @@ def test_a_crop_that_cannot_be_pooled_is_refused_with_one_that_can() -> None:
     Architecture(downsample_factors=ANISOTROPIC).check_crop_size((16, 160, 160))
 
 
+def test_the_maps_of_each_stage_follow_from_the_crop() -> None:
+    assert Architecture().map_sizes((80, 80, 48)) == [
+        (80, 80, 48), (40, 40, 24), (20, 20, 12), (10, 10, 6),
+    ]  # fmt: skip
+    assert Architecture(downsample_factors=ANISOTROPIC).map_sizes((16, 160, 160))[-1] == (
+        16,
+        20,
+        20,
+    )
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -4,6 +4,7 @@ Every setting is a flag; see :mod:`napari_synapse_cl.config`. This module knows 
 """
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -174,4 +175,6 @@ def _write_lines(events: Iterable[Event]) -> None:
             sys.stdout.write(to_line(event) + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
+            # Python flushes standard output once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return

@@ -209,7 +209,7 @@ class DeviceConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto",
         "Precision of the convolutions; the loss is always float32. auto takes bfloat16 where a "
-        "short measurement finds it faster.",
+        "short measurement finds it faster, and its gradients right.",
     )
 
 

@@ -1,6 +1,8 @@
 """Choose where and how precisely to compute, by trying rather than by name."""
 
 import time
+from collections.abc import Sequence
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,10 @@ from napari_synapse_cl.errors import InputError
 PROBE_REPEATS = 6
 MINIMUM_GAIN = 1.2
 """How much faster bfloat16 must be to be worth its coarser numbers."""
+MAXIMUM_ERROR = 0.05
+"""Relative error of a gradient in bfloat16 that its coarse numbers explain."""
+LARGEST_CHECKED_MAP = 2**14
+"""In voxels."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -32,22 +38,37 @@ def choose_device(name: str) -> torch.device:
     return next(d for d in map(torch.device, ("cuda", "mps", "cpu")) if _works(d))
 
 
-def choose_precision(name: str, device: torch.device) -> str:
-    """Return the precision of this name; for "auto" bfloat16 where it is measurably faster."""
-    if name != "auto":
-        return name
-    seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
-    try:
-        # In turn, and by the fastest of each, so that other programs' work does not decide.
-        for _ in range(PROBE_REPEATS):
-            for dtype, times in seconds.items():
-                start = time.perf_counter()
-                _convolve(device, dtype, channels=24, size=24)
-                times.append(time.perf_counter() - start)
-    except RuntimeError:
+def choose_precision(
+    name: str, device: torch.device, trained_maps: Sequence[Sequence[int]] = ()
+) -> str:
+    """Return the precision of this name; for "auto" bfloat16 where it is faster, and right.
+
+    Parameters
+    ----------
+    name
+        "auto", "float32" or "bfloat16".
+    device
+        Where to compute.
+    trained_maps
+        Sizes along z, y, x of the maps whose convolutions are trained.
+
+    Raises
+    ------
+    InputError
+        If bfloat16 was asked for and gives wrong gradients on this device.
+    """
+    if name == "float32" or (name == "auto" and not _is_bfloat16_faster(device)):
         return "float32"
-    gain = min(seconds[torch.float32]) / min(seconds[torch.bfloat16])
-    return "bfloat16" if gain >= MINIMUM_GAIN else "float32"
+    wrong = [size for size in trained_maps if not _are_gradients_right(device, size)]
+    if not wrong:
+        return "bfloat16"
+    if name == "auto":
+        return "float32"
+    raise InputError(
+        f"bfloat16 gives wrong gradients on {device} for feature maps of "
+        f"{' × '.join(map(str, wrong[0]))} voxels, which these crops lead to; choose float32 or "
+        "another crop_size"
+    )
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -72,6 +93,45 @@ def _works(device: torch.device) -> bool:
     except (RuntimeError, AssertionError):
         return False
     return True
+
+
+def _is_bfloat16_faster(device: torch.device) -> bool:
+    seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
+    try:
+        # In turn, and by the fastest of each, so that other programs' work does not decide.
+        for _ in range(PROBE_REPEATS):
+            for dtype, times in seconds.items():
+                start = time.perf_counter()
+                _convolve(device, dtype, channels=24, size=24)
+                times.append(time.perf_counter() - start)
+    except RuntimeError:
+        return False
+    return min(seconds[torch.float32]) / min(seconds[torch.bfloat16]) >= MINIMUM_GAIN
+
+
+def _are_gradients_right(device: torch.device, size: Sequence[int]) -> bool:
+    """Whether a bfloat16 convolution's gradient is that of float32, for maps of this size.
+
+    PyTorch 2.13's CPU build reads memory it has not written where a map is 2 voxels deep, and puts
+    out anything from nearly right to infinite. It has been seen on small maps alone.
+    """
+    if prod(size) > LARGEST_CHECKED_MAP:
+        return True
+    generator = torch.Generator().manual_seed(0)
+    image, weight = (
+        torch.randn(shape, generator=generator).to(device, torch.bfloat16)
+        for shape in ((4, 8, *size), (8, 8, 3, 3, 3))
+    )
+    gradients = []
+    for dtype in (torch.float32, torch.bfloat16):
+        trained = weight.to(dtype).contiguous(memory_format=torch.channels_last_3d)
+        trained.requires_grad_()
+        layout = image.to(dtype).contiguous(memory_format=torch.channels_last_3d)
+        F.conv3d(layout, trained, padding=1).square().sum().backward()
+        assert trained.grad is not None
+        gradients.append(trained.grad.float())
+    exact, fast = gradients
+    return bool((exact - fast).norm() < MAXIMUM_ERROR * exact.norm())
 
 
 def _convolve(device: torch.device, dtype: torch.dtype, channels: int, size: int) -> None:

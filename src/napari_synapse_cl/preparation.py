@@ -105,7 +105,9 @@ def prepare_training(config: Config) -> TrainingJob:
         # Measured again it might come out otherwise, and the run would not be the same.
         precision=str(checkpoint["precision"])
         if checkpoint
-        else choose_precision(config.precision, device),
+        else choose_precision(
+            config.precision, device, model.architecture.map_sizes(config.crop_size)
+        ),
         checkpoint=checkpoint,
     )
 

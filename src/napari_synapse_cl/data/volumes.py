@@ -1,5 +1,6 @@
 """Open EM volumes as lazy 3D arrays."""
 
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,11 @@ def _open_tiff(path: Path) -> Array3D:
     try:
         return tifffile.memmap(path, mode="r")
     except ValueError:
-        return zarr.open_array(tifffile.imread(path, aszarr=True), mode="r")
+        store = tifffile.imread(path, aszarr=True)
+        array = zarr.open_array(store, mode="r")
+        # Neither closes the file by itself.
+        weakref.finalize(array, store.close)
+        return array
 
 
 def _open_npy(path: Path) -> Array3D:

@@ -120,6 +120,15 @@ class Architecture:
                 return stage
         raise IndexError(f"there is no layer {index}")
 
+    def map_sizes(self, crop_size: Sequence[int]) -> list[Triple]:
+        """Return the size along z, y, x of the maps that each stage convolves."""
+        z, y, x = crop_size
+        sizes = []
+        for factors in self.downsample_factors:
+            sizes.append((z, y, x))
+            z, y, x = (size // factor for size, factor in zip((z, y, x), factors, strict=True))
+        return sizes
+
     def check_layer(self, index: int) -> Layer:
         """Return the layer `index`.
 
