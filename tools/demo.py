@@ -15,6 +15,8 @@ SETTINGS = Path(__file__).with_name("demo.json")
 Synapses have any orientation, so views are turned by any angle.
 """
 
+THICKNESS_NM = 300
+
 
 def main() -> int:
     """Train, extract, and show."""
@@ -55,7 +57,10 @@ def show(folder: Path) -> None:
     points.features = table
     points.face_color = "PC1"
     points.metadata["napari_synapse_cl"] = json.loads(record.read_text())
+    # A slice thick enough to show the synapses around it, of which the image shows the middle.
     viewer.dims.set_point(0, float(image.extent.world[1, 0]) / 2)
+    viewer.dims.thickness = (THICKNESS_NM, 0, 0)
+    image.projection_mode = "none"
     napari.run()
 
 
