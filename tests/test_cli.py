@@ -371,11 +371,15 @@ class TestEvents:
 
 
 class TestResuming:
-    @pytest.mark.parametrize("n_steps", [1, 3, 4, 7])
+    @pytest.mark.parametrize(
+        ("n_steps", "more"),
+        [(1, []), (3, []), (4, []), (7, ["--precision", "bfloat16", "--crop_size", "48"])],
+        ids=lambda value: value if isinstance(value, int) else " ".join(value),
+    )
     def test_a_job_killed_at_once_goes_on_to_the_same_weights(
-        self, flags: list[str], n_steps: int, tmp_path: Path
+        self, flags: list[str], n_steps: int, more: list[str], tmp_path: Path
     ) -> None:
-        options = [*flags, "--num_epochs", "5", "--train_only"]
+        options = [*flags, "--num_epochs", "5", "--train_only", *more]
         assert Job(*options, "--output", str(tmp_path / "whole")).end() == 0
 
         killed = Job(*options)
