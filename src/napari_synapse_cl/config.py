@@ -354,6 +354,21 @@ def read_settings(path: Path) -> dict[str, Any]:
     return content
 
 
+def possible_value(name: str, value: Any) -> Any:
+    """Return a value as the setting holds it, whatever the other settings are.
+
+    Raises
+    ------
+    InputError
+        If there is no such setting, or it cannot have this value.
+    """
+    section = next((section for section in SECTIONS if name in section.model_fields), Section)
+    try:
+        return getattr(section.model_validate({name: value}), name)
+    except ValidationError as error:
+        raise InputError(_in_words(error.errors()[0])) from None
+
+
 def _in_words(problem: Any) -> str:
     """Say in one clause what is wrong with a setting."""
     message = problem["msg"].removeprefix("Value error, ")

@@ -38,6 +38,11 @@ class LayerBox(QComboBox):
         index = self.currentIndex()
         return self._layers[index] if 0 <= index < len(self._layers) else None
 
+    def choose(self, layer: Layer) -> None:
+        """Choose a layer, if it is one of these."""
+        if layer in self._layers:
+            self.setCurrentIndex(self._layers.index(layer))
+
     def release(self) -> None:
         """Follow the layer list no longer."""
         for event in self._list_events():

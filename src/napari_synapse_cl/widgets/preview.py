@@ -7,10 +7,12 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSpinBox
 
 from napari_synapse_cl.config import AugmentationConfig
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.widgets.base import LayersWidget, scrolling, sentence
-from napari_synapse_cl.widgets.form import LARGEST_INT, SHARED, Form
+from napari_synapse_cl.widgets.base import LayersWidget, scrolling
+from napari_synapse_cl.widgets.editors import LARGEST_INT
+from napari_synapse_cl.widgets.form import SHARED, Form
 from napari_synapse_cl.widgets.latest import Latest
 from napari_synapse_cl.widgets.layers import LayerData
+from napari_synapse_cl.widgets.messages import sentence
 from napari_synapse_cl.widgets.pairs import Pair, PairMaker
 from napari_synapse_cl.widgets.pictures import PairPictures
 
