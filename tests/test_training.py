@@ -15,6 +15,7 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.data.crops import StreamedCrops
 from napari_synapse_cl.data.sample import Sample
+from napari_synapse_cl.data.split import split_by_space
 from napari_synapse_cl.data.synapses import Positions, positions_inside
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, JobError
@@ -23,7 +24,7 @@ from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.models.vgg3d import Architecture
 from napari_synapse_cl.training.runs import RunFolder, read_metrics
-from napari_synapse_cl.training.trainer import Trainer, learning_rate, split_by_space
+from napari_synapse_cl.training.trainer import Trainer, learning_rate
 
 CUBES = (1.0, 1.0, 1.0)
 MakeTrainer = Callable[..., Trainer]

@@ -20,13 +20,13 @@ from napari_synapse_cl.config import (
 from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.data.crops import CachedCrops, CropSource, StreamedCrops
 from napari_synapse_cl.data.dataset import Dataset, open_dataset
+from napari_synapse_cl.data.split import TOO_FEW, Split, split_by_space
 from napari_synapse_cl.devices import choose_device, choose_precision
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.models.vgg3d import Architecture, Vgg3D
 from napari_synapse_cl.training.runs import RunFolder, default_folder
-from napari_synapse_cl.training.trainer import Split, split_by_space
 
 DEFAULT_LABEL_COLUMN = "class"
 
@@ -85,11 +85,8 @@ def prepare_training(config: Config) -> TrainingJob:
     dataset = open_dataset(config)
     split = split_by_space(dataset.positions, config.validation_fraction, dataset.voxel_size)
     if len(split.training) < 2:
-        raise InputError(
-            "there is only one synapse inside the volume; contrastive training compares synapses "
-            "and needs at least two"
-        )
-    model = _make_model(config, checkpoint)
+        raise InputError(TOO_FEW)
+    model = make_model(config, checkpoint)
     _check_extraction(model.architecture, dataset, config)
     context = context_shape(config.crop_size, config, dataset.voxel_size)
     source = _crop_source(dataset, context)
@@ -152,6 +149,19 @@ def label_column(dataset: Dataset, config: Config) -> str | None:
     return DEFAULT_LABEL_COLUMN if DEFAULT_LABEL_COLUMN in dataset.table.columns else None
 
 
+def make_model(config: Config, checkpoint: dict[str, Any] | None = None) -> ContrastiveModel:
+    """Return the network that the settings describe, or that of a checkpoint to go on from."""
+    if checkpoint is not None:
+        architecture = Architecture.from_dict(checkpoint["architecture"])
+        return ContrastiveModel.from_seed(architecture, config, config.seed)
+    if config.pretrained is None:
+        return ContrastiveModel.from_seed(Architecture.from_config(config), config, config.seed)
+    backbone = load_backbone(config.pretrained)
+    model = ContrastiveModel.from_seed(backbone.architecture, config, config.seed)
+    model.backbone.load_state_dict(backbone.network.state_dict())
+    return model
+
+
 def _checkpoint_to_resume(folder: RunFolder, config: Config) -> dict[str, Any] | None:
     """Return the last checkpoint of a run, or None if it was ended before its first."""
     if not folder.holds_run:
@@ -170,18 +180,6 @@ def _checkpoint_to_resume(folder: RunFolder, config: Config) -> dict[str, Any] |
     if not folder.last_checkpoint.exists():
         return None
     return load_checkpoint(folder.last_checkpoint)
-
-
-def _make_model(config: Config, checkpoint: dict[str, Any] | None) -> ContrastiveModel:
-    if checkpoint is not None:
-        architecture = Architecture.from_dict(checkpoint["architecture"])
-        return ContrastiveModel.from_seed(architecture, config, config.seed)
-    if config.pretrained is None:
-        return ContrastiveModel.from_seed(Architecture.from_config(config), config, config.seed)
-    backbone = load_backbone(config.pretrained)
-    model = ContrastiveModel.from_seed(backbone.architecture, config, config.seed)
-    model.backbone.load_state_dict(backbone.network.state_dict())
-    return model
 
 
 def _check_extraction(architecture: Architecture, dataset: Dataset, config: Config) -> None:

@@ -59,7 +59,9 @@ def open_dataset(config: DataConfig) -> Dataset:
         return Dataset(table, crops.positions, crops, voxel_size, config.crops.name)
     assert config.image is not None
     volume = open_volume(config.image)
-    positions = positions_inside(table, volume.shape, name=str(config.synapses))
+    positions = positions_inside(
+        table, volume.shape, name=str(config.synapses), voxel_size=config.voxel_size
+    )
     return Dataset(table, positions, volume, voxel_size, volume.name)
 
 

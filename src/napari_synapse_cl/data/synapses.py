@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from napari_synapse_cl.data.readings import likely_reading
 from napari_synapse_cl.errors import InputError
 
 AXES = ("z", "y", "x")
@@ -84,7 +85,11 @@ class Positions(NamedTuple):
 
 
 def positions_inside(
-    table: pd.DataFrame, shape: tuple[int, int, int], *, name: str = "the synapse table"
+    table: pd.DataFrame,
+    shape: tuple[int, int, int],
+    *,
+    name: str = "the synapse table",
+    voxel_size: tuple[float, float, float] | None = None,
 ) -> Positions:
     """Find the synapses whose position lies inside a volume.
 
@@ -96,15 +101,19 @@ def positions_inside(
         Size of the volume along z, y, x.
     name
         How to call the table in messages.
+    voxel_size
+        Voxel size along z, y, x in nm, where it is known: it tells positions in nm.
 
     Raises
     ------
     InputError
         If none lies inside.
     """
-    voxels = np.rint(table[list(AXES)].to_numpy(float))
+    positions = table[list(AXES)].to_numpy(float)
+    voxels = np.rint(positions)
     inside = ((voxels >= 0) & (voxels < np.array(shape))).all(axis=1)
     if not inside.any():
+        reading = likely_reading(positions, shape, voxel_size)
         low, high = voxels.min(axis=0), voxels.max(axis=0)
         spans = ", ".join(
             f"{axis} {a:.0f}–{b:.0f}" for axis, a, b in zip(AXES, low, high, strict=True)
@@ -113,6 +122,7 @@ def positions_inside(
             f"all {len(table)} positions in {name} lie outside the volume of "
             f"{' × '.join(map(str, shape))} voxels: they span {spans}. "
             "Positions are needed in voxels, in the order z, y, x"
+            + (f"; {reading}" if reading else "")
         )
     rows = np.flatnonzero(inside)
     return Positions(voxels[rows].astype(np.int64), rows, int((~inside).sum()))

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.files import replacing
-from napari_synapse_cl.models.vgg3d import Architecture, Triple, Vgg3D, downsampling_factors
+from napari_synapse_cl.models.downsampling import Triple, downsampling_factors
+from napari_synapse_cl.models.vgg3d import Architecture, Vgg3D
 
 FORMAT = "napari-synapse-cl/1"
 

@@ -11,17 +11,14 @@ from torch import Tensor, nn
 
 from napari_synapse_cl.config import ModelConfig
 from napari_synapse_cl.errors import InputError
-
-Triple = tuple[int, int, int]
+from napari_synapse_cl.models.downsampling import (
+    Triple,
+    crop_size_problem,
+    downsampling_factors,
+    total_downsampling,
+)
 
 _HIDDEN_UNITS = 4096
-
-
-def downsampling_factors(kind: str, n_stages: int) -> tuple[Triple, ...]:
-    """Return the pooling after each stage: 2×2×2, or 1×2×2 until the last for "anisotropic"."""
-    if kind == "isotropic":
-        return ((2, 2, 2),) * n_stages
-    return ((1, 2, 2),) * (n_stages - 1) + ((2, 2, 2),)
 
 
 @dataclass(frozen=True)
@@ -96,8 +93,7 @@ class Architecture:
     @property
     def total_downsampling(self) -> Triple:
         """Product of all pooling along z, y, x."""
-        z, y, x = (prod(factors) for factors in zip(*self.downsample_factors, strict=True))
-        return (z, y, x)
+        return total_downsampling(self.downsample_factors)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -153,17 +149,9 @@ class Architecture:
         InputError
             If it does not, with sizes that would fit.
         """
-        factors = self.total_downsampling
-        if any(size % factor for size, factor in zip(crop_size, factors, strict=True)):
-            fits = [
-                max(1, round(size / factor)) * factor
-                for size, factor in zip(crop_size, factors, strict=True)
-            ]
-            raise InputError(
-                f"crops of {' × '.join(map(str, crop_size))} voxels cannot be halved as often as "
-                f"this network does: each side must be a multiple of "
-                f"{' × '.join(map(str, factors))}, as in {' × '.join(map(str, fits))}"
-            )
+        problem = crop_size_problem(crop_size, self.total_downsampling)
+        if problem:
+            raise InputError(problem)
 
 
 class Vgg3D(nn.Module):

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import cos, pi
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor
 from napari_synapse_cl import augmentations
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops import CropSource
-from napari_synapse_cl.data.synapses import Positions
+from napari_synapse_cl.data.split import Split, divide
 from napari_synapse_cl.devices import autocast, to_device
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import (
@@ -32,39 +31,6 @@ from napari_synapse_cl.training.runs import RunFolder
 
 VALIDATION_EPOCH = 0
 """The epoch number whose augmentations the validation sees every time."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which synapses train and which validate, as indices into the crops."""
-
-    training: np.ndarray
-    validation: np.ndarray
-
-
-def split_by_space(
-    positions: Positions, fraction: float, voxel_size: tuple[float, float, float]
-) -> Split:
-    """Hold out the synapses at one end of the volume, along the axis of their largest extent.
-
-    Parameters
-    ----------
-    positions
-        Positions of N synapses.
-    fraction
-        Share to hold out. At least 2 are, since one alone has nothing to contrast with; none are
-        where that would leave fewer than 4 to train on, or where the share is 0.
-    voxel_size
-        Voxel size along z, y, x, in any unit.
-    """
-    lengths = positions.voxels * np.array(voxel_size)
-    axis = int(np.argmax(np.ptp(lengths, axis=0)))
-    order = np.argsort(lengths[:, axis], kind="stable")
-    n_validation = max(2, round(fraction * len(order))) if fraction > 0 else 0
-    if len(order) - n_validation < 4:
-        n_validation = 0
-    n_training = len(order) - n_validation
-    return Split(np.sort(order[:n_training]), np.sort(order[n_training:]))
 
 
 def learning_rate(step: int, total_steps: int, config: Config) -> float:
@@ -126,15 +92,15 @@ class Trainer:
         self.precision = precision
         self.voxel_size = voxel_size
         self.folder = folder
-        self.batch_size = min(config.batch_size, len(split.training))
-        self.steps_per_epoch = len(split.training) // self.batch_size
+        batches = divide(len(split.training), config.batch_size)
+        self.batch_size, self.steps_per_epoch = batches.size, batches.per_epoch
         self.total_steps = self.steps_per_epoch * config.num_epochs
         self.step = 0
         self._saved_step = -1
         self._best_loss = float("inf")
         self._epoch_losses: list[float] = []
         self._stopping = False
-        self._optimizer = _make_optimizer(model, config)
+        self._optimizer = make_optimizer(model, config)
 
     def stop(self) -> None:
         """End after the step that is under way, and keep a checkpoint of it."""
@@ -304,7 +270,7 @@ class Trainer:
             ) from error
 
 
-def _make_optimizer(model: ContrastiveModel, config: Config) -> torch.optim.AdamW:
+def make_optimizer(model: ContrastiveModel, config: Config) -> torch.optim.AdamW:
     """Make AdamW, without decay on biases and batch norms.
 
     References

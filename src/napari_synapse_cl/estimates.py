@@ -1,0 +1,322 @@
+"""What a training will use and take, said before it starts; in numpy alone, since the window asks.
+
+The counts are those that training itself makes. Memory and time are estimated from a
+:class:`Machine`, which :mod:`napari_synapse_cl.machine` measures in a process that has PyTorch.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Self
+
+import pandas as pd
+
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.data.position_checks import (
+    NO_VOXEL_SIZE,
+    crops_reaching_outside,
+    position_warnings,
+)
+from napari_synapse_cl.data.split import TOO_FEW, divide, split_by_space
+from napari_synapse_cl.data.synapses import Positions, positions_inside
+from napari_synapse_cl.models.downsampling import (
+    Triple,
+    crop_size_problem,
+    downsampling_factors,
+    total_downsampling,
+)
+from napari_synapse_cl.words import counted, duration, size
+
+MEASURED_FOR = (
+    "pretrained",
+    "fmaps",
+    "n_convolutions",
+    "downsampling",
+    "proj_dim",
+    "proj_hidden_dim",
+    "freeze_backbone",
+    "stage_to_finetune",
+    "crop_size",
+    "batch_size",
+    "device",
+    "precision",
+)
+"""Settings that a :class:`Machine` depends on: after a change of one of them it is out of date."""
+VIEWS = 2
+"""Views of each synapse in a batch."""
+VALIDATION_COST = 1 / 3
+"""Of a view that is validated on, compared with one that is trained on: no backward pass."""
+CUBES = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What was measured of a device, with the network and the crop size of some settings.
+
+    Attributes
+    ----------
+    device
+        As PyTorch calls it.
+    device_name
+        What people call it, as in "NVIDIA H100".
+    precision
+        In which a training would compute.
+    free_gib, total_gib
+        Memory of the device, in GiB.
+    view_gib
+        Memory that one view in a training batch takes: saved activations and temporaries, in GiB.
+    fixed_gib
+        Memory that does not depend on the batch: weights, gradients, Adam's moments, the runtime.
+    seconds_per_view
+        Forward and backward pass of one view in training, and its share of the optimiser's step.
+    total_downsampling
+        Of the network along z, y, x; each side of a crop is a multiple of it.
+    """
+
+    device: str
+    device_name: str
+    precision: str
+    free_gib: float
+    total_gib: float
+    view_gib: float
+    fixed_gib: float
+    seconds_per_view: float
+    total_downsampling: Triple
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the machine that :meth:`as_json` described.
+
+        Raises
+        ------
+        ValueError
+            If the text describes no machine.
+        """
+        content = json.loads(text)
+        try:
+            z, y, x = content.pop("total_downsampling")
+            return cls(**content, total_downsampling=(z, y, x))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a machine: {error}") from None
+
+    def as_json(self) -> str:
+        """Return it as one line of JSON."""
+        return json.dumps(asdict(self))
+
+    def memory_gib(self, batch_size: int) -> float:
+        """Return the memory that a training with batches of so many synapses takes."""
+        return self.fixed_gib + VIEWS * batch_size * self.view_gib
+
+    def largest_batch(self) -> int:
+        """Return how many synapses fit into a batch."""
+        return max(0, int((self.free_gib - self.fixed_gib) / (VIEWS * self.view_gib)))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training will use and take.
+
+    Attributes
+    ----------
+    n_used, n_outside
+        Synapses inside the volume, and those outside, which are left out.
+    n_training, n_validation
+        How those inside are divided.
+    batch_size
+        Synapses in a batch, after it is lowered to the training set.
+    steps_per_epoch, total_steps
+        Steps of the optimiser.
+    crop_size, crop_nm
+        Size of a view along z, y, x in voxels, and in nm where the voxel size is known.
+    memory_gib, free_gib, seconds, device, precision
+        What it takes, on which device; None until a machine is known.
+    warnings
+        What looks wrong or will be done otherwise than asked for, in sentences.
+    """
+
+    n_used: int
+    n_outside: int
+    n_training: int
+    n_validation: int
+    batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    crop_size: Triple
+    crop_nm: tuple[float, ...] | None = None
+    memory_gib: float | None = None
+    free_gib: float | None = None
+    seconds: float | None = None
+    device: str | None = None
+    precision: str | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+def plan(
+    table: pd.DataFrame,
+    volume_shape: tuple[int, int, int],
+    config: Config,
+    voxel_size: tuple[float, float, float] | None,
+    machine: Machine | None,
+) -> Plan:
+    """Return what a training on these synapses will use and take; it takes milliseconds.
+
+    Parameters
+    ----------
+    table
+        With numeric columns z, y, x in voxels.
+    volume_shape
+        Size of the volume along z, y, x.
+    config
+        The settings.
+    voxel_size
+        Voxel size along z, y, x in nm, or None if it is not known.
+    machine
+        What was measured with these settings, or None if that is not known yet.
+
+    Raises
+    ------
+    InputError
+        If no position lies inside the volume.
+    """
+    positions = positions_inside(table, volume_shape, voxel_size=voxel_size)
+    warnings = position_warnings(table, volume_shape, voxel_size)
+    n_reaching = crops_reaching_outside(positions, config.crop_size, volume_shape)
+    if n_reaching:
+        n = len(positions.voxels)
+        warnings.append(
+            f"{n_reaching} of {counted(n, 'crop')} {_verb(n_reaching, 'reaches', 'reach')} outside "
+            "the volume, whose tissue is reflected there"
+        )
+    return _plan(positions, config, voxel_size, machine, warnings)
+
+
+def plan_of_crops(
+    positions: Positions,
+    config: Config,
+    voxel_size: tuple[float, float, float] | None,
+    machine: Machine | None,
+) -> Plan:
+    """Return what :func:`plan` does, for crops that were cut earlier and whose volume is not there.
+
+    Parameters
+    ----------
+    positions
+        Where the crops were cut.
+    config, voxel_size, machine
+        As :func:`plan` takes them.
+    """
+    warnings = [NO_VOXEL_SIZE] if voxel_size is None else []
+    return _plan(positions, config, voxel_size, machine, warnings)
+
+
+def in_words(plan: Plan) -> list[tuple[str, str]]:
+    """Return a plan as rows of a label and a text, without what is not known yet."""
+    counts = f"{plan.n_used} used: {plan.n_training} train, {plan.n_validation} validate"
+    if plan.n_outside:
+        verb = _verb(plan.n_outside, "is", "are")
+        counts += f" · {plan.n_outside} outside the volume {verb} left out"
+    crops = f"{size(plan.crop_size)} voxels"
+    if plan.crop_nm is not None:
+        crops += f" = {size(plan.crop_nm)} nm"
+    steps = (
+        f"{plan.steps_per_epoch} per epoch, of {counted(plan.batch_size, 'pair')} each · "
+        f"{plan.total_steps} in all"
+    )
+    rows = [("Synapses", counts), ("Crops", crops), ("Steps", steps)]
+    if plan.device is not None:
+        rows.append(("Device", f"{plan.device}, {plan.precision}"))
+    if plan.memory_gib is not None:
+        rows.append(("Memory", f"about {plan.memory_gib:.1f} of {plan.free_gib:.1f} GiB free"))
+    if plan.seconds is not None:
+        rows.append(("Time", f"about {duration(max(1.0, plan.seconds))}"))
+    return rows
+
+
+def _plan(
+    positions: Positions,
+    config: Config,
+    voxel_size: tuple[float, float, float] | None,
+    machine: Machine | None,
+    warnings: list[str],
+) -> Plan:
+    split = split_by_space(positions, config.validation_fraction, voxel_size or CUBES)
+    n_training, n_validation = len(split.training), len(split.validation)
+    batches = divide(n_training, config.batch_size)
+    total_steps = batches.per_epoch * config.num_epochs
+    made = Plan(
+        n_used=len(positions.voxels),
+        n_outside=positions.n_outside,
+        n_training=n_training,
+        n_validation=n_validation,
+        batch_size=batches.size,
+        steps_per_epoch=batches.per_epoch,
+        total_steps=total_steps,
+        crop_size=config.crop_size,
+        crop_nm=voxel_size and _product(config.crop_size, voxel_size),
+        warnings=[*warnings, *_set_warnings(n_training, n_validation, config)],
+    )
+    problem = crop_size_problem(config.crop_size, _downsampling(config, machine))
+    if problem:
+        made.warnings.append(problem)
+    if machine is None:
+        return made
+    made.warnings.extend(_memory_warnings(batches.size, machine))
+    n_views = VIEWS * (
+        total_steps * batches.size + config.num_epochs * n_validation * VALIDATION_COST
+    )
+    return replace(
+        made,
+        memory_gib=machine.memory_gib(batches.size),
+        free_gib=machine.free_gib,
+        seconds=n_views * machine.seconds_per_view,
+        device=f"{machine.device_name} ({machine.device})",
+        precision=machine.precision,
+    )
+
+
+def _set_warnings(n_training: int, n_validation: int, config: Config) -> list[str]:
+    """Say what is odd about the number of synapses."""
+    if n_training == 1:
+        return [TOO_FEW]
+    warnings = []
+    if config.batch_size > n_training:
+        warnings.append(
+            f"batch_size {config.batch_size} is lowered to the {n_training} training synapses"
+        )
+    if config.validation_fraction > 0 and n_validation == 0:
+        warnings.append(
+            f"{n_training} synapses are too few to hold any out, so there is no validation loss"
+        )
+    return warnings
+
+
+def _memory_warnings(batch_size: int, machine: Machine) -> list[str]:
+    memory = machine.memory_gib(batch_size)
+    if memory <= machine.free_gib:
+        return []
+    fits = machine.largest_batch()
+    advice = (
+        f"a batch_size of {fits} would fit"
+        if fits >= 2
+        else "not even two synapses would fit into a batch: lower crop_size or fmaps"
+    )
+    return [
+        f"a training would take about {memory:.1f} GiB of memory, and {machine.free_gib:.1f} GiB "
+        f"are free on {machine.device_name}; {advice}"
+    ]
+
+
+def _downsampling(config: Config, machine: Machine | None) -> Triple:
+    if machine is not None:
+        return machine.total_downsampling
+    if config.pretrained is not None:
+        # Only the file says what its network needs.
+        return (1, 1, 1)
+    return total_downsampling(downsampling_factors(config.downsampling, len(config.n_convolutions)))
+
+
+def _product(crop_size: Triple, voxel_size: tuple[float, float, float]) -> tuple[float, ...]:
+    return tuple(n * length for n, length in zip(crop_size, voxel_size, strict=True))
+
+
+def _verb(n: int, singular: str, plural: str) -> str:
+    return singular if n == 1 else plural

@@ -1,0 +1,232 @@
+"""Measure what a training takes on this machine: device, precision, memory and time.
+
+Run as a module, with the path of a file of settings, it writes the result as a line of JSON:
+``python -m napari_synapse_cl.machine config.json``.
+"""
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import psutil
+import torch
+
+from napari_synapse_cl import augmentations
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.context import context_shape
+from napari_synapse_cl.devices import autocast, choose_device, choose_precision, to_device
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.estimates import CUBES, VIEWS, Machine
+from napari_synapse_cl.free_memory import Memory, main_memory
+from napari_synapse_cl.models.downsampling import Triple, nearest_crop_size
+from napari_synapse_cl.models.losses import nt_xent
+from napari_synapse_cl.models.memory import clipped, saved_bytes_per_view
+from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.preparation import make_model
+from napari_synapse_cl.training.trainer import make_optimizer
+
+GIB = 2**30
+SECONDS = 1.0
+"""How long the steps that are timed may take together."""
+REPEATS = 3
+SIDES = (32, 48, 64, 96, 128, 512)
+"""Sides that the timed views are clipped to, as far as there is time for them."""
+TEMPORARY_MAPS = 3
+"""Copies of the network's largest map that a pass holds beside what it saves: what a layer reads
+and writes, and the gradient of one of them."""
+STATES_PER_WEIGHT = 4
+"""A trained weight, its gradient and Adam's two moments."""
+
+
+@dataclass(frozen=True)
+class _Load:
+    """How much is computed in a step that is timed."""
+
+    shape: Triple
+    n_pairs: int
+
+    @property
+    def voxels(self) -> int:
+        return VIEWS * self.n_pairs * prod(self.shape)
+
+
+def probe(config: Config) -> Machine:
+    """Measure what a training with these settings takes here; it takes about two seconds.
+
+    Device and precision are those that a training chooses. A few steps of the real network are
+    run, on views that are clipped as far as they would take long, and scaled to the crop size by
+    the number of voxels.
+
+    Parameters
+    ----------
+    config
+        The settings. A crop size that the network cannot take is measured as the nearest it can.
+
+    Raises
+    ------
+    InputError
+        If the device, the precision or the pretrained network cannot be used.
+    """
+    runtime = psutil.Process().memory_info().rss
+    model = make_model(config)
+    downsampling = model.architecture.total_downsampling
+    crop_size = nearest_crop_size(config.crop_size, downsampling)
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, device, model.architecture.map_sizes(crop_size))
+    to_device(model, device)
+    memory = _memory_of(device)
+    view = saved_bytes_per_view(model, crop_size, device, precision)
+    view += TEMPORARY_MAPS * _largest_map(model, crop_size, precision)
+    fixed = _state_bytes(model) + (0 if device.type == "cuda" else runtime)
+    return Machine(
+        device=str(device),
+        device_name=_name_of(device),
+        precision=precision,
+        free_gib=memory.free / GIB,
+        total_gib=memory.total / GIB,
+        view_gib=view / GIB,
+        fixed_gib=fixed / GIB,
+        seconds_per_view=_Timer(model, config, device, precision).seconds_per_view(
+            crop_size, room=(memory.free - fixed) // view
+        ),
+        total_downsampling=downsampling,
+    )
+
+
+class _Timer:
+    """Times training steps on random crops."""
+
+    def __init__(
+        self, model: ContrastiveModel, config: Config, device: torch.device, precision: str
+    ) -> None:
+        self._model = model.train()
+        self._config = config
+        self._device = device
+        self._precision = precision
+        self._optimizer = make_optimizer(model, config)
+
+    def seconds_per_view(self, crop_size: Triple, room: int) -> float:
+        """Return how long a view of a training step takes, the minimum of a few.
+
+        Parameters
+        ----------
+        crop_size
+            Size of a view in a training.
+        room
+            How many views fit into memory.
+        """
+        loads = self._loads(crop_size, room)
+        load, deadline = loads[0], time.perf_counter() + SECONDS
+        # The first step of a process is slow, and so is the first of a size on a GPU.
+        self._time_passes(load)
+        seconds = self._time_passes(load)
+        while larger := [
+            other
+            for other in loads
+            if other.voxels > load.voxels
+            and (REPEATS + 1) * seconds * other.voxels / load.voxels
+            < deadline - time.perf_counter()
+        ]:
+            load = larger[-1]
+            self._time_passes(load)
+            seconds = self._time_passes(load)
+        seconds = min([seconds, *(self._time_passes(load) for _ in range(REPEATS - 1))])
+        optimiser = min(self._time_optimiser() for _ in range(REPEATS))
+        share = optimiser / (VIEWS * self._config.batch_size)
+        return seconds * VIEWS * prod(crop_size) / load.voxels + share
+
+    def _loads(self, crop_size: Triple, room: int) -> list[_Load]:
+        """Return steps of growing size, up to that of the training, as far as they fit."""
+        downsampling = self._model.architecture.total_downsampling
+        loads = [_Load(clipped(crop_size, downsampling, side), n_pairs=2) for side in SIDES]
+        for doubling in range(2, self._config.batch_size.bit_length()):
+            loads.append(_Load(crop_size, 2**doubling))
+        largest = max(loads[0].voxels, room * prod(crop_size))
+        return [load for load in loads if load.voxels <= largest]
+
+    def _time_passes(self, load: _Load) -> float:
+        """Return how long augmentation, forward pass, loss and backward pass take."""
+        config, n = self._config, load.n_pairs
+        voxel_size = config.voxel_size or CUBES
+        crops = torch.rand(n, 1, *context_shape(load.shape, config, voxel_size))
+        start = time.perf_counter()
+        crops = crops.to(self._device)
+        pair = augmentations.draw_pair(config, config.seed, 1, range(n))
+        views = torch.cat(
+            [augmentations.apply(crops, view, load.shape, voxel_size) for view in pair]
+        )
+        views = views.contiguous(memory_format=torch.channels_last_3d)
+        with autocast(self._device, self._precision):
+            embeddings = self._model(views)
+        loss = nt_xent(*embeddings.chunk(2), temperature=config.temperature)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._wait()
+        return time.perf_counter() - start
+
+    def _time_optimiser(self) -> float:
+        start = time.perf_counter()
+        self._optimizer.step()
+        self._wait()
+        return time.perf_counter() - start
+
+    def _wait(self) -> None:
+        """Wait for the device, as reading a value does."""
+        next(self._model.head.parameters()).flatten()[0].item()
+
+
+def _memory_of(device: torch.device) -> Memory:
+    # Other GPUs share the machine's memory.
+    return Memory(*torch.cuda.mem_get_info(device)) if device.type == "cuda" else main_memory()
+
+
+def _largest_map(model: ContrastiveModel, crop_size: Triple, precision: str) -> int:
+    """Return the bytes of the largest feature map of a view."""
+    architecture = model.architecture
+    values = max(
+        channels * prod(shape)
+        for channels, shape in zip(
+            architecture.fmaps, architecture.map_sizes(crop_size), strict=True
+        )
+    )
+    return values * (2 if precision == "bfloat16" else 4)
+
+
+def _state_bytes(model: ContrastiveModel) -> int:
+    """Return the bytes of weights, gradients and Adam's moments."""
+    return sum(
+        p.numel() * p.element_size() * (STATES_PER_WEIGHT if p.requires_grad else 1)
+        for p in model.parameters()
+    )
+
+
+def _name_of(device: torch.device) -> str:
+    """Return what people call a device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    elif sys.platform == "darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+def main(path: Path) -> None:
+    """Write what was measured, or what is wrong with the settings, to standard output as JSON."""
+    try:
+        answer = probe(Config.from_file(path)).as_json()
+    except InputError as error:
+        answer = json.dumps({"error": str(error)})
+    sys.stdout.write(answer + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,93 @@
+"""How much memory a training takes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+
+import torch
+from torch import Tensor
+
+from napari_synapse_cl.devices import autocast
+from napari_synapse_cl.models.projection import ContrastiveModel
+
+COUNTED_SIDE = 32
+"""Largest side of the views that are counted on."""
+
+
+def saved_bytes_per_view(
+    model: ContrastiveModel, crop_size: Sequence[int], device: torch.device, precision: str
+) -> int:
+    """Return the bytes that one view more in a training batch keeps for the backward pass.
+
+    They are counted on smaller views, as the distinct storages that autograd keeps; feature maps
+    are then scaled by the number of voxels. What does not grow with the batch, such as weights
+    cast to another precision, is left out.
+
+    Parameters
+    ----------
+    model
+        The network, on `device`. Its batch-norm statistics are left as they are.
+    crop_size
+        Size of a view along z, y, x.
+    device, precision
+        Where and how precisely it is trained.
+    """
+    side = clipped(crop_size, model.architecture.total_downsampling, COUNTED_SIDE)
+    with _unchanged(model):
+        model.train()
+        # The head's batch norm needs two views at least.
+        few, many = (_saved_bytes(model, n, side, device, precision) for n in (2, 4))
+    maps, others = ((b - a) // 2 for a, b in zip(few, many, strict=True))
+    return round(maps * prod(crop_size) / prod(side)) + others
+
+
+def clipped(
+    crop_size: Sequence[int], downsampling: Sequence[int], side: int
+) -> tuple[int, int, int]:
+    """Return a crop size clipped to `side`, in multiples of the network's downsampling."""
+    z, y, x = (
+        max(1, min(n, side) // factor) * factor
+        for n, factor in zip(crop_size, downsampling, strict=True)
+    )
+    return (z, y, x)
+
+
+def _saved_bytes(
+    model: ContrastiveModel,
+    n_views: int,
+    shape: Sequence[int],
+    device: torch.device,
+    precision: str,
+) -> tuple[int, int]:
+    """Return the bytes of the feature maps, and of all else, that a forward pass keeps."""
+    storages: dict[int, tuple[bool, int]] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = (tensor.ndim == 5, storage.nbytes())
+        return tensor
+
+    views = torch.zeros(n_views, 1, *shape, device=device)
+    views = views.contiguous(memory_format=torch.channels_last_3d)
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with hooks, autocast(device, precision):
+        # Held, so that no storage is freed and its address given to another.
+        embeddings = model(views)
+    del embeddings
+    return (
+        sum(size for is_map, size in storages.values() if is_map),
+        sum(size for is_map, size in storages.values() if not is_map),
+    )
+
+
+@contextmanager
+def _unchanged(model: ContrastiveModel) -> Iterator[None]:
+    """Leave a model's statistics and mode as they were."""
+    mode = model.training
+    statistics = [buffer.clone() for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        model.train(mode)
+        for buffer, before in zip(model.buffers(), statistics, strict=True):
+            buffer.copy_(before)

@@ -1,0 +1,41 @@
+"""Numbers in words, as the window and the command line show them."""
+
+from collections.abc import Sequence
+
+_MINUTE, _HOUR = 60, 3600
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in words: "45 s", "12 min", "3 h 20 min", "4 days".
+
+    Parameters
+    ----------
+    seconds
+        Not negative.
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / _MINUTE)
+    if minutes < 100:
+        return f"{minutes} min"
+    if seconds < 48 * _HOUR:
+        return f"{minutes // 60} h" + (f" {minutes % 60} min" if minutes % 60 else "")
+    return counted(round(seconds / (24 * _HOUR)), "day")
+
+
+def counted(n: int, singular: str, plural: str | None = None) -> str:
+    """Return a number with its noun: "1 synapse", "2 synapses".
+
+    Parameters
+    ----------
+    n
+        How many.
+    singular, plural
+        The noun; without a plural an s is added.
+    """
+    return f"{n} {singular if n == 1 else plural or singular + 's'}"
+
+
+def size(lengths: Sequence[float]) -> str:
+    """Return lengths along z, y, x in words: "80 × 80 × 80", "41.6 × 8 × 8"."""
+    return " × ".join(f"{length:.1f}".removesuffix(".0") for length in lengths)
