@@ -37,13 +37,21 @@ class RunView(QWidget):
         self.started: Started | None = None
         self.step = 0
         self._pace = Pace()
+        self._attached = False
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.bar)
         layout.addWidget(self.monitor, stretch=1)
 
-    def begin(self) -> None:
-        """Wait for another training."""
+    def begin(self, *, attached: bool = False) -> None:
+        """Wait for another training.
+
+        Parameters
+        ----------
+        attached
+            Whether it will tell its steps from the first on, also those that are done already.
+        """
+        self._attached = attached
         self.started = None
         self.step = 0
         self.bar.reset()
@@ -83,7 +91,7 @@ class RunView(QWidget):
         self.started = event
         self.step = event.step
         self._pace.begin(event.step)
-        self.monitor.begin(Path(event.run), event.step)
+        self.monitor.begin(Path(event.run), 0 if self._attached else event.step)
         self.bar.setMaximum(event.total_steps)
         self.bar.setValue(event.step)
 

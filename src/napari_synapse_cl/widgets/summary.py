@@ -1,6 +1,7 @@
 """What a training will be, said before it is started."""
 
 import html
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,9 @@ from typing import Any
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QLabel
 
-from napari_synapse_cl.config import Config, DeviceConfig, ModelConfig
+from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.estimates import Machine, in_words, plan
+from napari_synapse_cl.estimates import MEASURED_FOR, Machine, in_words, plan
 from napari_synapse_cl.files import write_json
 from napari_synapse_cl.widgets.ask import Question
 from napari_synapse_cl.widgets.form import MARK
@@ -21,8 +22,6 @@ from napari_synapse_cl.widgets.theme import MARK_COLOR
 
 PROBE_DELAY_MS = 800
 """How long the settings must rest before the machine is measured for them."""
-MEASURED_FOR = {"crop_size", *ModelConfig.model_fields, *DeviceConfig.model_fields}
-"""Settings on which the speed and the memory of a view depend."""
 
 
 class Summary(QLabel):
@@ -102,10 +101,10 @@ class Summary(QLabel):
     def _probe(self, config: Config) -> tuple[str, Machine | str]:
         with tempfile.TemporaryDirectory(prefix="synapse_cl_") as folder:
             file = Path(folder) / "config.json"
-            write_json(file, config.model_dump(mode="json", include=MEASURED_FOR))
+            write_json(file, config.model_dump(mode="json", include=set(MEASURED_FOR)))
             try:
-                return _key(config), Machine(**self._question.ask(str(file)))
-            except (InputError, JobError) as error:
+                return _key(config), Machine.from_json(json.dumps(self._question.ask(str(file))))
+            except (InputError, JobError, OSError) as error:
                 return _key(config), str(error)
 
     def _on_machine(self, measured: tuple[str, Machine | str]) -> None:
@@ -116,7 +115,7 @@ class Summary(QLabel):
 
 
 def _key(config: Config) -> str:
-    return config.model_dump_json(include=MEASURED_FOR)
+    return config.model_dump_json(include=set(MEASURED_FOR))
 
 
 def _marked(text: Any) -> str:

@@ -109,7 +109,7 @@ class TrainWidget(JobWidget):
         super().run(make_job)
         if self.job is not None and self.job is not before:
             self._paused = self._ending = self._discarding = False
-            self.view.begin()
+            self.view.begin(attached=isinstance(self.job, AttachedJob))
             self.tabs.setCurrentWidget(self.view)
             self._guard.watch()
             self.update_buttons()
