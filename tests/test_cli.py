@@ -35,7 +35,7 @@ from napari_synapse_cl.events import (
     to_line,
 )
 from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint
-from napari_synapse_cl.training.runs import read_metrics
+from napari_synapse_cl.training.metrics import read_metrics
 
 Files = tuple[Path, Path]
 
@@ -94,6 +94,7 @@ class TestWholeJob:
         assert names == {
             "config.json",
             "run.json",
+            "status.json",
             "steps.csv",
             "epochs.csv",
             "checkpoints",
@@ -271,7 +272,8 @@ class TestEvents:
         [
             Message("text", "warning"), Progress("cutting", 1, 2),
             Started("run", "cpu", "float32", 10, 2, 4, 2, 4, 0),
-            StepDone(1, 2, 0.5, 1e-4, 12.0), EpochDone(1, 2, 0.5, None, True),
+            StepDone(1, 2, 0.5, 1e-4, 12.0, 0.5),
+            EpochDone(1, 2, 0.5, None, True), EpochDone(1, 2, 0.5, 0.4, True, 0.1, -2.0, 0.9, 5.0),
             CheckpointSaved("last.pt", 2), Paused(), Resumed(), Finished("stopped", 2, "last.pt"),
             Discarded("run"), Wrote("features", "f.csv"), Failed("why"),
         ],

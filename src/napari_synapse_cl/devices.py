@@ -4,12 +4,14 @@ import time
 from collections.abc import Sequence
 from math import prod
 
+import psutil
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from napari_synapse_cl.errors import InputError
 
+GIB = 2**30
 PROBE_REPEATS = 6
 MINIMUM_GAIN = 1.2
 """How much faster bfloat16 must be to be worth its coarser numbers."""
@@ -84,6 +86,13 @@ def to_device(network: nn.Module, device: torch.device) -> None:
     for weight in network.parameters():
         if weight.ndim == 5:
             weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
+
+
+def memory_in_use(device: torch.device) -> float:
+    """Return the memory in use in GiB: on a GPU what PyTorch holds there, else the process's."""
+    if device.type == "cuda":
+        return torch.cuda.memory_reserved(device) / GIB
+    return psutil.Process().memory_info().rss / GIB
 
 
 def _works(device: torch.device) -> bool:

@@ -8,7 +8,8 @@ import pytest
 from pytestqt.qtbot import QtBot
 
 from napari_synapse_cl.models.checkpoints import load_checkpoint
-from napari_synapse_cl.training.runs import RunFolder, read_metrics
+from napari_synapse_cl.training.metrics import read_metrics
+from napari_synapse_cl.training.runs import RunFolder
 
 from .conftest import (
     ENDLESS,

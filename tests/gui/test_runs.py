@@ -12,7 +12,8 @@ from qtpy.QtWidgets import QDialog
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.checkpoints import load_checkpoint
-from napari_synapse_cl.training.runs import RunFolder, read_metrics
+from napari_synapse_cl.training.metrics import read_metrics
+from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.widgets.continuing import ContinueDialog
 
 from .conftest import (

@@ -13,7 +13,7 @@ from qtpy.QtCore import QTimer
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.checkpoints import load_checkpoint
-from napari_synapse_cl.training.runs import read_metrics
+from napari_synapse_cl.training.metrics import read_metrics
 
 from .conftest import (
     ENDLESS,

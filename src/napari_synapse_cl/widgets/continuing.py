@@ -7,7 +7,8 @@ from qtpy.QtWidgets import QDialog, QDialogButtonBox, QFormLayout, QLabel, QSpin
 
 from napari_synapse_cl.config import Config, read_settings
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.training.runs import RunFolder, read_metrics
+from napari_synapse_cl.training.metrics import read_metrics
+from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.widgets.editors import LARGEST_INT
 
 

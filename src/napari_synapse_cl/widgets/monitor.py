@@ -19,7 +19,8 @@ from qtpy.QtWidgets import (
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import EpochDone, StepDone
 from napari_synapse_cl.training.following import MetricsRead
-from napari_synapse_cl.training.runs import RunFolder, read_metrics
+from napari_synapse_cl.training.metrics import read_metrics
+from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.widgets.messages import tell
 from napari_synapse_cl.widgets.export import export_picture, export_table
 from napari_synapse_cl.widgets.plot import Curve, LivePlot
