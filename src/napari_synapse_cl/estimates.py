@@ -261,7 +261,8 @@ def _plan(
         return made
     made.warnings.extend(_memory_warnings(schedule.batch_size, machine))
     n_views = VIEWS * (
-        schedule.total_steps * schedule.batch_size + config.num_epochs * n_validation * VALIDATION_COST
+        schedule.total_steps * schedule.batch_size
+        + config.num_epochs * n_validation * VALIDATION_COST
     )
     return replace(
         made,

@@ -170,6 +170,8 @@ def make_model(config: Config, checkpoint: dict[str, Any] | None = None) -> Cont
     model = ContrastiveModel.from_seed(backbone.architecture, config, config.seed)
     model.backbone.load_state_dict(backbone.network.state_dict())
     return model
+
+
 def _check_that_nobody_trains(folder: RunFolder) -> list[str]:
     """Refuse a run that is being trained; return a warning where that cannot be seen."""
     status = folder.status()

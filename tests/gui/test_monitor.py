@@ -41,7 +41,9 @@ def test_series_of_many_points_stays_small_and_keeps_their_mean() -> None:
         x, _ = series.points
         per_point = 2 ** int(np.ceil(np.log2(50_000 / CAPACITY)))
         np.testing.assert_allclose(x[0], values[:per_point, 0].mean())
-        np.testing.assert_allclose(x[-2], values[: 50_000 // per_point * per_point, 0][-per_point:].mean())
+        np.testing.assert_allclose(
+            x[-2], values[: 50_000 // per_point * per_point, 0][-per_point:].mean()
+        )
     np.testing.assert_allclose(one_by_one.points, at_once.points)
 
 
@@ -64,7 +66,11 @@ def trained_widget(window: Any, qtbot: QtBot, tmp_path: Path) -> Any:
 
 def test_curves_are_drawn_with_what_was_told(trained_widget: Any, qtbot: QtBot) -> None:
     monitor = trained_widget.view.monitor
-    curves = {curve.label: (plot, curve) for plot in (monitor.losses, monitor.health) for curve in plot.curves}
+    curves = {
+        curve.label: (plot, curve)
+        for plot in (monitor.losses, monitor.health)
+        for curve in plot.curves
+    }
     assert set(curves) == {
         *("step", "smoothed", "validation", "learning rate"),
         *("retrieval", "alignment", "uniformity", "effective rank"),
@@ -88,7 +94,9 @@ def test_values_under_the_cursor_are_told(trained_widget: Any, qtbot: QtBot) -> 
 
 def test_losses_can_be_shown_on_a_logarithmic_axis(trained_widget: Any, qtbot: QtBot) -> None:
     monitor = trained_widget.view.monitor
-    losses, health = (plot._plot.getPlotItem().ctrl.logYCheck for plot in (monitor.losses, monitor.health))
+    losses, health = (
+        plot._plot.getPlotItem().ctrl.logYCheck for plot in (monitor.losses, monitor.health)
+    )
     monitor.log_box.click()
     assert losses.isChecked()
     assert not health.isChecked()
@@ -97,7 +105,11 @@ def test_losses_can_be_shown_on_a_logarithmic_axis(trained_widget: Any, qtbot: Q
 
 
 def test_plots_are_exported_as_a_picture_and_as_a_table(
-    trained_widget: Any, qtbot: QtBot, tmp_path: Path, choose: Any, notifications: list[Notification]
+    trained_widget: Any,
+    qtbot: QtBot,
+    tmp_path: Path,
+    choose: Any,
+    notifications: list[Notification],
 ) -> None:
     monitor = trained_widget.view.monitor
     choose(tmp_path / "plots.png")
@@ -137,7 +149,9 @@ def test_past_runs_are_drawn_beside(
     assert "holds no training" in message
 
 
-def test_redraws_are_bounded_whatever_the_step_rate(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
+def test_redraws_are_bounded_whatever_the_step_rate(
+    window: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
     window.viewer.window._qt_window.show()
     widget = open_widget(window.viewer, TRAIN)
     train(qtbot, widget, tmp_path / "run", ENDLESS)
@@ -165,5 +179,3 @@ def test_an_empty_run_has_nothing_to_export(
     assert "no training" in no_training
     assert ".png" in wrong_suffix
     assert not list(tmp_path.glob("plots*"))
-
-

@@ -51,7 +51,9 @@ def test_settings_outlive_a_restart(make_napari_viewer: Any, tmp_path: Path) -> 
     assert config.output is None
 
 
-def test_settings_are_written_a_moment_after_a_change(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
+def test_settings_are_written_a_moment_after_a_change(
+    window: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
     widget = open_widget(window.viewer, TRAIN)
     fill_in(widget, {"batch_size": 6})
     file = tmp_path / "settings.json"

@@ -21,7 +21,9 @@ def wait_for(qtbot: QtBot, widget: Any, *words: str) -> None:
 def test_synapses_crops_and_steps_are_said(window: Any, qtbot: QtBot) -> None:
     widget = open_widget(window.viewer, TRAIN)
     fill_in(widget, SMALL)
-    wait_for(qtbot, widget, "12 used: 10 train, 2 validate", "16 × 16 × 16 voxels", "160 × 160 × 160 nm")
+    wait_for(
+        qtbot, widget, "12 used: 10 train, 2 validate", "16 × 16 × 16 voxels", "160 × 160 × 160 nm"
+    )
     wait_for(qtbot, widget, "2 per epoch, of 4 pairs each · 4 in all")
     fill_in(widget, {"num_epochs": 5, "crop_size": "16 32 32"})
     wait_for(qtbot, widget, "10 in all", "160 × 320 × 320 nm")
@@ -80,7 +82,7 @@ def test_measurement_ends_with_the_widget(
     window: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("napari_synapse_cl.widgets.summary.PROBE_DELAY_MS", 10)
-    dock, widget = window.viewer.window.add_plugin_dock_widget("napari-synapse-cl", TRAIN)
+    dock, _ = window.viewer.window.add_plugin_dock_widget("napari-synapse-cl", TRAIN)
     qtbot.waitUntil(lambda: bool(job_processes()), timeout=LONG)
     window.viewer.window.remove_dock_widget(dock)
     qtbot.waitUntil(lambda: not job_processes(), timeout=LONG)

@@ -35,8 +35,6 @@ VALIDATION_EPOCH = 0
 """The epoch number whose augmentations the validation sees every time."""
 
 
-
-
 class Trainer:
     """Train a contrastive model on crops; :meth:`run` yields what happens.
 

@@ -80,5 +80,8 @@ def ask(parent: QWidget) -> Answer:
     box.setDefaultButton(stop)
     box.setEscapeButton(cancel)
     box.exec()
-    answers: dict[object, Answer] = {stop: "stop", leave: "leave"}
-    return answers.get(box.clickedButton(), "cancel")
+    clicked = box.clickedButton()
+    box.deleteLater()
+    if clicked is stop:
+        return "stop"
+    return "leave" if clicked is leave else "cancel"

@@ -21,8 +21,8 @@ from napari_synapse_cl.events import EpochDone, StepDone
 from napari_synapse_cl.training.following import MetricsRead
 from napari_synapse_cl.training.metrics import read_metrics
 from napari_synapse_cl.training.runs import RunFolder
-from napari_synapse_cl.widgets.messages import tell
 from napari_synapse_cl.widgets.export import export_picture, export_table
+from napari_synapse_cl.widgets.messages import tell
 from napari_synapse_cl.widgets.plot import Curve, LivePlot
 from napari_synapse_cl.widgets.series import Series
 
@@ -208,7 +208,11 @@ class Monitor(QWidget):
         self.losses.add_curve(Curve("validation", "blue", series["validation_loss"], symbol="o"))
         rate = Curve("learning rate", "green", series["learning_rate"], axis="right")
         self.losses.add_curve(rate)
-        for name, color in (("retrieval", "blue"), ("alignment", "orange"), ("uniformity", "purple")):
+        for name, color in (
+            ("retrieval", "blue"),
+            ("alignment", "orange"),
+            ("uniformity", "purple"),
+        ):
             self.health.add_curve(Curve(name, color, series[name], symbol="o"))
         rank = Curve("effective rank", "green", series["effective_rank"], axis="right", symbol="o")
         self.health.add_curve(rank)

@@ -59,7 +59,7 @@ class Series:
 
     @property
     def points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """x and y of the points that are kept, the last one of what is not yet averaged."""
+        """X and y of the points that are kept, the last one of what is not yet averaged."""
         kept = self._kept[: self._n_kept]
         if self._n_pending:
             kept = np.vstack([kept, self._pending / self._n_pending])

@@ -1,4 +1,4 @@
-"""The settings that the widgets of a viewer share; they outlive napari and can be kept in a file."""
+"""The settings that the widgets of a viewer share; they outlive napari."""
 
 import json
 from contextlib import suppress

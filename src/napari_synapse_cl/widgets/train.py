@@ -230,9 +230,7 @@ class TrainWidget(JobWidget):
 
     def _show_plan(self) -> None:
         try:
-            self.summary.show_plan(
-                self.take_layers(), self.form.config(), measure=self.job is None
-            )
+            self.summary.show_plan(self.take_layers(), self.form.config(), measure=self.job is None)
         except InputError as error:
             self.summary.show_problem(error)
 
