@@ -54,18 +54,17 @@ def test_smoothing_is_the_mean_of_the_neighbours() -> None:
     assert smooth(np.empty(0)).size == 0
 
 
-@pytest.fixture
-def trained_widget(window: Any, qtbot: QtBot, tmp_path: Path) -> Any:
-    """The train widget in a window that is shown, after a training."""
+def show_training(window: Any, qtbot: QtBot, tmp_path: Path) -> Any:
+    """Train in a window that is shown, and return what shows it."""
     window.viewer.window._qt_window.show()
     widget = open_widget(window.viewer, TRAIN)
     train(qtbot, widget, tmp_path / "run")
     wait_for_end(qtbot, widget)
-    return widget
+    return widget.view.monitor
 
 
-def test_curves_are_drawn_with_what_was_told(trained_widget: Any, qtbot: QtBot) -> None:
-    monitor = trained_widget.view.monitor
+def test_curves_are_drawn_with_what_was_told(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
+    monitor = show_training(window, qtbot, tmp_path)
     curves = {
         curve.label: (plot, curve)
         for plot in (monitor.losses, monitor.health)
@@ -82,8 +81,8 @@ def test_curves_are_drawn_with_what_was_told(trained_widget: Any, qtbot: QtBot) 
     assert curves["effective rank"][1].axis == curves["learning rate"][1].axis == "right"
 
 
-def test_values_under_the_cursor_are_told(trained_widget: Any, qtbot: QtBot) -> None:
-    monitor = trained_widget.view.monitor
+def test_values_under_the_cursor_are_told(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
+    monitor = show_training(window, qtbot, tmp_path)
     assert "Point at a plot" in monitor.values.text()
     canvas = monitor.losses.findChild(monitor.losses._plot.__class__)
     qtbot.mouseMove(canvas.viewport(), QPoint(canvas.width() // 2, canvas.height() // 3))
@@ -92,8 +91,10 @@ def test_values_under_the_cursor_are_told(trained_widget: Any, qtbot: QtBot) -> 
         assert word in monitor.values.text()
 
 
-def test_losses_can_be_shown_on_a_logarithmic_axis(trained_widget: Any, qtbot: QtBot) -> None:
-    monitor = trained_widget.view.monitor
+def test_losses_can_be_shown_on_a_logarithmic_axis(
+    window: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
+    monitor = show_training(window, qtbot, tmp_path)
     losses, health = (
         plot._plot.getPlotItem().ctrl.logYCheck for plot in (monitor.losses, monitor.health)
     )
@@ -105,13 +106,13 @@ def test_losses_can_be_shown_on_a_logarithmic_axis(trained_widget: Any, qtbot: Q
 
 
 def test_plots_are_exported_as_a_picture_and_as_a_table(
-    trained_widget: Any,
+    window: Any,
     qtbot: QtBot,
     tmp_path: Path,
     choose: Any,
     notifications: list[Notification],
 ) -> None:
-    monitor = trained_widget.view.monitor
+    monitor = show_training(window, qtbot, tmp_path)
     choose(tmp_path / "plots.png")
     click(qtbot, monitor.export_button)
     picture = QImage(str(tmp_path / "plots.png"))
@@ -131,9 +132,14 @@ def test_plots_are_exported_as_a_picture_and_as_a_table(
 
 
 def test_past_runs_are_drawn_beside(
-    trained_widget: Any, qtbot: QtBot, trained: Path, choose: Any, notifications: list[Notification]
+    window: Any,
+    qtbot: QtBot,
+    tmp_path: Path,
+    trained: Path,
+    choose: Any,
+    notifications: list[Notification],
 ) -> None:
-    monitor = trained_widget.view.monitor
+    monitor = show_training(window, qtbot, tmp_path)
     before = monitor.losses.curves
     assert not monitor.clear_button.isEnabled()
     choose(trained.parents[1])

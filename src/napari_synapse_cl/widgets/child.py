@@ -72,6 +72,7 @@ class Child:
     ) -> None:
         """Leave nothing running that was not told to go on by itself."""
         if self._detached:
+            _LEFT_TO_THEMSELVES[:] = [p for p in _LEFT_TO_THEMSELVES if p.poll() is None]
             _LEFT_TO_THEMSELVES.append(self._process)
         else:
             self.send("stop")

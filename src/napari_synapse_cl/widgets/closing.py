@@ -34,40 +34,44 @@ class ClosingGuard(QObject):
         self._widget = widget
         self._is_running = is_running
         self._leave = leave
-        self._window: QMainWindow | None = None
 
     def watch(self) -> None:
         """Watch the window that the widget is docked in now."""
-        parent: QObject | None = self._widget
-        while parent is not None and not isinstance(parent, QMainWindow):
-            parent = parent.parent()
-        if parent is not self._window:
-            self.release()
-            self._window = parent
-            if self._window is not None:
-                self._window.installEventFilter(self)
+        if (window := self._main_window()) is not None:
+            window.installEventFilter(self)
 
     def release(self) -> None:
         """Watch no window."""
-        if self._window is not None:
-            self._window.removeEventFilter(self)
-        self._window = None
+        if (window := self._main_window()) is not None:
+            window.removeEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Ask before the window is closed; hold the event back if it should stay open."""
         if (
             event.type() == QEvent.Type.Close
-            and watched is self._window
-            and self._window.isVisible()
+            and isinstance(watched, QMainWindow)
+            and _is_closed_by_a_person(watched)
             and self._is_running()
         ):
-            answer = ask(self._window)
+            answer = ask(watched)
             if answer == "cancel":
                 event.ignore()
                 return True
             if answer == "leave":
                 self._leave()
         return False
+
+    def _main_window(self) -> QMainWindow | None:
+        # It is not kept: that would keep napari's window in memory with the widget.
+        parent: QObject | None = self._widget
+        while parent is not None and not isinstance(parent, QMainWindow):
+            parent = parent.parent()
+        return parent
+
+
+def _is_closed_by_a_person(window: QMainWindow) -> bool:
+    """Whether someone sees what is closed; a program closes the canvas before the window."""
+    return window.isVisible() and getattr(window, "_qt_viewer", window).isVisible()
 
 
 def ask(parent: QWidget) -> Answer:

@@ -196,6 +196,8 @@ class Form(QWidget):
 
 def label_of(name: str) -> str:
     """Return the name of a setting as people read it: "Learning rate"."""
+    if title := Config.model_fields[name].title:
+        return title
     text = " ".join(word for word in name.split("_") if word != "num")
     return text[0].upper() + text[1:]
 

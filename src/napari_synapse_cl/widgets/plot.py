@@ -160,7 +160,7 @@ class LivePlot(QWidget):
                 mark = "●" if curve.symbol else "─"
                 rgba = f"rgba({color.red()}, {color.green()}, {color.blue()}, {color.alpha()})"
                 legend.append(f"<span style='color:{rgba}'>{mark}&nbsp;{curve.label}</span>")
-        self._legend.setText(" &nbsp; ".join(legend))
+        self._legend.setText(f"<small>{' &nbsp;'.join(legend)}</small>")
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
         """Draw what has come while it was hidden."""

@@ -79,8 +79,8 @@ class TrainWidget(JobWidget):
         self.pause_button = QPushButton("Pause")
         self.stop_button = QPushButton("Stop and keep")
         self.discard_button = QPushButton("Discard")
-        self.continue_button = QPushButton("Continue a run …")
-        self.attach_button = QPushButton("Attach to a run …")
+        self.continue_button = QPushButton("Continue run …")
+        self.attach_button = QPushButton("Attach to run …")
         self.extract_button = QPushButton("Extract features")
         self.tabs = QTabWidget()
         self._paused = self._ending = self._discarding = False
@@ -164,7 +164,7 @@ class TrainWidget(JobWidget):
         for button in (self.pause_button, self.stop_button, self.discard_button):
             button.setEnabled(not idle and not self._ending)
         self.continue_button.setEnabled(idle)
-        self.attach_button.setText("Detach" if attached else "Attach to a run …")
+        self.attach_button.setText("Detach" if attached else "Attach to run …")
         self.attach_button.setEnabled(idle or attached)
         self.extract_button.setEnabled(idle and self.session.last_checkpoint is not None)
 
@@ -204,14 +204,18 @@ class TrainWidget(JobWidget):
         self.tabs.setCornerWidget(self.settings_menu)
         buttons = QGridLayout()
         buttons.setSpacing(4)
-        rows = (
-            (self.start_button, self.pause_button, self.stop_button, self.discard_button),
-            (self.continue_button, self.attach_button, self.extract_button),
-        )
-        for row, members in enumerate(rows):
-            width = 12 // len(members)
-            for i, button in enumerate(members):
-                buttons.addWidget(button, row, i * width, 1, width)
+        for button, row, column, width in (
+            (self.start_button, 0, 0, 2),
+            (self.pause_button, 0, 2, 3),
+            (self.stop_button, 0, 5, 4),
+            (self.discard_button, 0, 9, 3),
+            (self.continue_button, 1, 0, 4),
+            (self.attach_button, 1, 4, 4),
+            (self.extract_button, 1, 8, 4),
+        ):
+            buttons.addWidget(button, row, column, 1, width)
+        for column in range(12):
+            buttons.setColumnStretch(column, 1)
         self.body.addWidget(self.tabs, stretch=1)
         self.body.addLayout(buttons)
         self.body.addWidget(self.status)
