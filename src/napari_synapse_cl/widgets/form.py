@@ -17,6 +17,7 @@ from superqt import QCollapsible
 
 from napari_synapse_cl.config import SECTIONS, AugmentationConfig, Config, unit_of
 from napari_synapse_cl.widgets.session import Session
+from napari_synapse_cl.widgets.slider import REACH, SliderEditor
 
 FOLDERS = {"output", "cache_dir"}
 """Settings whose path is that of a folder."""
@@ -175,6 +176,8 @@ def _make_editor(name: str, field: FieldInfo, placeholder: str | None) -> ValueW
     if annotation is int:
         low, high = max(lowest, -LARGEST_INT), min(highest, LARGEST_INT)
         return SpinBox(value=default, min=int(low), max=int(high))
+    if annotation is float and name in AugmentationConfig.model_fields:
+        return SliderEditor(default, lowest, highest, unit_of(field), REACH.get(name))
     if annotation is float:
         return _make_float_editor(default, lowest, highest)
     if name in SUGGESTIONS:
