@@ -45,13 +45,16 @@ class LayersWidget(QWidget):
         The viewer it is docked in.
     """
 
+    without_points: str = ""
+    """What to call the choice of no points layer; empty where one is needed."""
+
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self.viewer = viewer
         self.session = session_of(viewer)
         self.setMinimumWidth(MINIMUM_WIDTH)
         self.image_box = LayerBox(viewer, Image)
-        self.points_box = LayerBox(viewer, Points)
+        self.points_box = LayerBox(viewer, Points, self.without_points)
         self.image_box.setToolTip("Image layer with the EM volume")
         self.points_box.setToolTip("Points layer with one point for each synapse")
         self.body = QVBoxLayout(self)

@@ -10,7 +10,8 @@ from pydantic.fields import FieldInfo
 from qtpy.QtCore import QLocale
 from qtpy.QtGui import QDoubleValidator
 
-from napari_synapse_cl.config import unit_of
+from napari_synapse_cl.config import AugmentationConfig, unit_of
+from napari_synapse_cl.widgets.slider import REACH, SliderEditor
 
 FOLDERS = {"output", "cache_dir"}
 """Settings whose path is that of a folder."""
@@ -22,7 +23,7 @@ BROWSE_WIDTH = 32
 LARGEST_INT = 2**31 - 1
 
 ValueWidget = Any
-"""A magicgui widget: ``value``, ``changed`` and ``native``, the Qt widget."""
+"""A magicgui widget or its like: ``value``, ``changed`` and ``native``, the Qt widget."""
 
 
 def make_editor(name: str, field: FieldInfo, placeholder: str | None = None) -> ValueWidget:
@@ -48,6 +49,8 @@ def make_editor(name: str, field: FieldInfo, placeholder: str | None = None) -> 
     if annotation is int:
         low, high = max(lowest, -LARGEST_INT), min(highest, LARGEST_INT)
         return _with_unit(SpinBox(value=default, min=int(low), max=int(high)), field)
+    if name in AugmentationConfig.model_fields:
+        return SliderEditor(default, lowest, highest, unit_of(field), REACH.get(name))
     if annotation is float:
         return _make_float_editor(field, default, lowest, highest)
     if name in SUGGESTIONS:

@@ -158,12 +158,6 @@ class ExtractWidget(JobWidget):
         )
         return ExtractionJob(inputs, f"{self._prefix}_")
 
-    def choose(self, checkpoint: Path | None, points: Points | None) -> None:
-        """Fill in a checkpoint and a points layer."""
-        self.form.editor("checkpoint").value = checkpoint
-        if points is not None:
-            self.points_box.choose(points)
-
     def on_event(self, event: Any) -> None:
         """Say how far the extraction is, and add its features to the layer."""
         match event:

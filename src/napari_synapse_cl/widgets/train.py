@@ -288,7 +288,9 @@ class TrainWidget(JobWidget):
 
     def _open_extraction(self) -> None:
         widget = docks.open_dock(self.viewer, docks.EXTRACT)
-        widget.choose(self.session.last_checkpoint, self.points_box.layer)
+        widget.image_box.choose(self.image_box.layer)
+        widget.points_box.choose(self.points_box.layer)
+        widget.form.editor("checkpoint").value = self.session.last_checkpoint
 
 
 def _crop_shape(data: LayerData, config: Config) -> tuple[int, int, int]:
