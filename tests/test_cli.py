@@ -1,12 +1,9 @@
 """The program as people run it: the whole job, its events, and what it says of bad input."""
 
 import json
-import os
 import pickle
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import SMALL, as_flags
+from conftest import SMALL, Files, Job, as_flags
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.data.sample import Sample
 from napari_synapse_cl.events import (
@@ -37,16 +34,6 @@ from napari_synapse_cl.events import (
 from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint
 from napari_synapse_cl.training.metrics import read_metrics
 
-Files = tuple[Path, Path]
-
-
-@pytest.fixture
-def flags(sample_files: Files, tmp_path: Path) -> list[str]:
-    """Flags of a job of seconds on the sample's files, with its results in ``run``."""
-    image, table = sample_files
-    named = {"image": image, "synapses": table, "output": tmp_path / "run"}
-    return as_flags({**SMALL, **named})
-
 
 @pytest.fixture(scope="module")
 def trained(sample_files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -56,34 +43,6 @@ def trained(sample_files: Files, tmp_path_factory: pytest.TempPathFactory) -> Pa
     named = {"image": image, "synapses": table, "output": folder, "voxel_size": "10"}
     assert main(as_flags({**SMALL, **named})) == 0
     return folder
-
-
-class Job:
-    """The program as a child process that speaks JSON lines."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "napari_synapse_cl", *arguments, "--events", "jsonl"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-
-    def events(self) -> Iterator[Event]:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            yield from_line(line)
-
-    def ask(self, command: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
-
-    def end(self) -> int:
-        self.process.communicate(timeout=60)
-        return self.process.returncode
 
 
 class TestWholeJob:

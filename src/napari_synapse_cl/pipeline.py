@@ -91,20 +91,13 @@ def _train_and_extract(job: TrainingJob, control: Control) -> Iterator[Event]:
     folder.forget_after(job.schedule.steps_recorded(checkpoint) if checkpoint else 0)
     health = HealthCheck()
     with Recorder(folder, _status(job)) as recorder, following_commands(folder, control):
-        try:
-            for event in _told(job, control):
-                recorder.record(event)
-                yield event
-                yield from health.take(event)
-                if isinstance(event, Started):
-                    steps, epochs = folder.steps_file, folder.epochs_file
-                    yield from health.catch_up(
-                        step_events(read_metrics(steps)), epoch_events(read_metrics(epochs))
-                    )
-        except GeneratorExit:
-            if not folder.last_checkpoint.exists():
-                folder.discard()
-            raise
+        for event in _told(job, control):
+            recorder.record(event)
+            yield event
+            yield from health.take(event)
+            if isinstance(event, Started):
+                steps, epochs = read_metrics(folder.steps_file), read_metrics(folder.epochs_file)
+                yield from health.catch_up(step_events(steps), epoch_events(epochs))
 
 
 def _status(job: TrainingJob) -> RunStatus:

@@ -10,14 +10,18 @@ from napari_synapse_cl.events import EpochDone, Event, Message, Started, StepDon
 SETTLING_STEPS = 50
 """Steps before the monitors mean something: batch norm's running statistics settle."""
 COLLAPSED_RANK = 1.5
-COLLAPSED_UNIFORMITY = -0.1
+COLLAPSED_UNIFORMITY = -0.05
 LOSS_WINDOW = 20
 """Steps whose losses are averaged."""
-DIVERGED_SHARE = 0.2
-"""How far above its lowest the loss has diverged, as a share of the loss of chance."""
+DIVERGED_RATIO = 1.25
+"""How many times its lowest a loss is that has diverged."""
+CALMED_RATIO = 1.1
+"""Below this it has no longer: a loss about one mark would be told again and again."""
 STUCK_SHARE = 0.97
 """A loss above this share of that of chance has learnt nothing."""
 STUCK_EPOCHS = 5
+STUCK_PART = 0.25
+"""Epochs by which a loss should have fallen: the larger of a number and a share of all."""
 PLATEAU_GAIN = 0.01
 PLATEAU_EPOCHS = 10
 PLATEAU_SHARE = 0.2
@@ -32,7 +36,7 @@ class HealthCheck:
         self._started: Started | None = None
         self._losses: deque[float] = deque(maxlen=LOSS_WINDOW)
         self._lowest_loss = float("inf")
-        self._epoch_losses: list[float] = []
+        self._lowest_epoch_loss = float("inf")
         self._best = (0, float("inf"))
         self._gained = (0, float("inf"))
 
@@ -70,9 +74,10 @@ class HealthCheck:
         loss = sum(self._losses) / LOSS_WINDOW
         self._lowest_loss = min(self._lowest_loss, loss)
         chance = _chance(started)
+        ratio = CALMED_RATIO if "divergence" in self._holding else DIVERGED_RATIO
         self._hold(
             "divergence",
-            loss > max(chance, self._lowest_loss + DIVERGED_SHARE * chance),
+            loss > ratio * max(chance, self._lowest_loss),
             f"The training diverges: the loss is {loss:.2f} on average over {LOSS_WINDOW} steps, "
             f"after {self._lowest_loss:.2f} at its lowest, and above the {chance:.2f} of guessing. "
             "The weights are being spoilt. Stop, and train anew with a lower learning_rate or a "
@@ -94,13 +99,13 @@ class HealthCheck:
         )
 
     def _check_chance(self, event: EpochDone, started: Started) -> None:
-        self._epoch_losses.append(event.training_loss)
+        self._lowest_epoch_loss = min(self._lowest_epoch_loss, event.training_loss)
         chance = _chance(started)
         self._hold(
             "chance",
-            len(self._epoch_losses) >= STUCK_EPOCHS
-            and event.step >= SETTLING_STEPS
-            and min(self._epoch_losses) > STUCK_SHARE * chance,
+            event.epoch >= max(STUCK_EPOCHS, STUCK_PART * _n_epochs(started))
+            and event.step >= 2 * SETTLING_STEPS
+            and self._lowest_epoch_loss > STUCK_SHARE * chance,
             f"The training is stuck: after epoch {event.epoch} its loss is "
             f"{event.training_loss:.2f}, and guessing gives {chance:.2f}, so the network does not "
             "find the two views of a synapse yet. Raise the learning_rate, weaken the "
@@ -115,11 +120,10 @@ class HealthCheck:
             self._best = (event.epoch, loss)
         if loss < (1 - PLATEAU_GAIN) * self._gained[1]:
             self._gained = (event.epoch, loss)
-        n_epochs = started.total_steps / started.steps_per_epoch
         waited = event.epoch - self._gained[0]
         self._hold(
             "plateau",
-            waited >= max(PLATEAU_EPOCHS, PLATEAU_SHARE * n_epochs),
+            waited >= max(PLATEAU_EPOCHS, PLATEAU_SHARE * _n_epochs(started)),
             f"The validation loss has not improved by {PLATEAU_GAIN:.0%} for {waited} epochs; its "
             f"best was {self._best[1]:.3f} in epoch {self._best[0]}. More epochs may fit the "
             "training synapses alone. Stop and use checkpoints/best.pt, or train anew with "
@@ -130,3 +134,7 @@ class HealthCheck:
 def _chance(started: Started) -> float:
     """Return the loss of guessing one's partner among the 2N − 1 others."""
     return log(2 * started.batch_size - 1)
+
+
+def _n_epochs(started: Started) -> float:
+    return started.total_steps / started.steps_per_epoch

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import Event, Finished, Paused, Resumed
+from napari_synapse_cl.events import Discarded, Event, Finished, Paused, Resumed
 from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.training.status import RunStatus, State
 
@@ -15,7 +15,7 @@ class Recorder:
     """Keep metrics and status of a run up with its events.
 
     As a context manager it notes how the training ended, also if it did so with an error or because
-    nobody asked for more events.
+    nobody asked for more events. In the latter case nothing stays of one without a checkpoint.
 
     Parameters
     ----------
@@ -28,6 +28,7 @@ class Recorder:
     def __init__(self, folder: RunFolder, status: RunStatus) -> None:
         self._folder = folder
         self._status = status
+        self._removed = False
 
     def __enter__(self) -> Self:
         self._folder.write_status(self._status)
@@ -41,7 +42,9 @@ class Recorder:
     ) -> None:
         # What ended the training is to be told, not that its folder takes no status either.
         with suppress(JobError):
-            if error is None or isinstance(error, GeneratorExit):
+            if isinstance(error, GeneratorExit) and not self._folder.last_checkpoint.exists():
+                self._folder.discard()
+            elif error is None or isinstance(error, GeneratorExit):
                 self._become("stopped")
             else:
                 self._become("failed", _in_words(error))
@@ -61,12 +64,14 @@ class Recorder:
                 self._become("running")
             case Finished(outcome):
                 self._become(outcome)
+            case Discarded():
+                self._removed = True
             case _:
                 self._folder.record(event)
 
     def _become(self, state: State, message: str = "") -> None:
         """Change the status, unless the training has ended or was removed."""
-        if not self._status.has_ended and self._folder.holds_run:
+        if not self._status.has_ended and not self._removed:
             self._status = replace(self._status, state=state, message=message)
             self._folder.write_status(self._status)
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.training.monitors import Monitors, measure
 from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.training.schedule import Schedule, learning_rate
+from napari_synapse_cl.training.shortage import advice, is_shortage
 
 VALIDATION_EPOCH = 0
 """The epoch number whose augmentations the validation sees every time."""
@@ -156,13 +158,12 @@ class Trainer:
             if self._is_worth_keeping:
                 self._keep()
             raise
-        except torch.OutOfMemoryError as error:
-            raise JobError(
-                f"the device {self.device} ran out of memory in step {self.step + 1} with "
-                f"{self.schedule.batch_size} pairs of "
-                f"{' × '.join(map(str, self.config.crop_size))} voxels; lower batch_size or "
-                "crop_size"
-            ) from error
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+            # They hold what the step had taken.
+            clear_frames(error.__traceback__)
+            raise JobError(self._shortage()) from error
         if self.step > 0 and self._keeping:
             yield self._finished()
 
@@ -175,6 +176,26 @@ class Trainer:
             outcome="completed" if self.step == self.schedule.total_steps else "stopped",
             step=self.step,
             checkpoint=str(self.folder.last_checkpoint),
+        )
+
+    def _shortage(self) -> str:
+        """Say in words that memory has run out, and what to do."""
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self._optimizer.zero_grad(set_to_none=True)
+        # A gradient for each weight, and two moments where they are not there yet.
+        copies = 1 if self._optimizer.state else 3
+        advised = advice(
+            self.model,
+            self.config,
+            self.schedule.batch_size,
+            self.device,
+            self.precision,
+            more_bytes=copies * sum(p.nbytes for p in trained),
+        )
+        return (
+            f"memory ran out on {self.device} in step {self.step + 1}, with "
+            f"{self.schedule.batch_size} pairs of {' × '.join(map(str, self.config.crop_size))} "
+            f"voxels; {advised}"
         )
 
     def _train_step(self) -> StepDone:
