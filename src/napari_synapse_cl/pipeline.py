@@ -17,6 +17,7 @@ from napari_synapse_cl.data.crops import (
 )
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.estimates import plan, plan_of_crops
 from napari_synapse_cl.events import (
     Discarded,
     Event,
@@ -72,7 +73,7 @@ def run(config: Config, control: Control | None = None) -> Generator[Event, None
     if config.extract_only:
         job = prepare_extraction(config)
         _make_folder(job.folder)
-        yield from _warnings(job.dataset, job.config)
+        yield from _left_out(job.dataset)
         yield from _extract(job, control)
     else:
         yield from _train_and_extract(prepare_training(config), control)
@@ -83,12 +84,6 @@ def _train_and_extract(job: TrainingJob, control: Control) -> Iterator[Event]:
     folder.create(config)
     yield Wrote("settings", str(folder.config_file))
     yield from _warnings(job.dataset, config)
-    n_training = len(job.split.training)
-    if config.batch_size > n_training:
-        yield Message(
-            f"batch_size {config.batch_size} is lowered to the {n_training} training synapses",
-            "warning",
-        )
     crops = yield from _cut_crops(job, control)
     if control.stopping:
         yield from _discard_if_asked(folder, control)
@@ -223,6 +218,18 @@ def _labels(dataset: Dataset, config: Config) -> np.ndarray | None:
 
 
 def _warnings(dataset: Dataset, config: Config) -> Iterator[Event]:
+    """Say what the window says too before a training starts, but for what has to be measured."""
+    yield from _left_out(dataset)
+    voxel_size = dataset.known_voxel_size
+    if isinstance(dataset.source, CachedCrops):
+        expected = plan_of_crops(dataset.positions, config, voxel_size, machine=None)
+    else:
+        expected = plan(dataset.table, dataset.source.shape, config, voxel_size, machine=None)
+    for warning in expected.warnings:
+        yield Message(warning, "warning")
+
+
+def _left_out(dataset: Dataset) -> Iterator[Event]:
     n_outside = dataset.positions.n_outside
     if n_outside:
         yield Message(

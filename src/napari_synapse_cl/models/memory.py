@@ -10,7 +10,7 @@ from torch import Tensor
 from napari_synapse_cl.devices import autocast
 from napari_synapse_cl.models.projection import ContrastiveModel
 
-COUNTED_SIDE = 32
+COUNTED_SIDE = 16
 """Largest side of the views that are counted on."""
 
 
@@ -36,8 +36,8 @@ def saved_bytes_per_view(
     with _unchanged(model):
         model.train()
         # The head's batch norm needs two views at least.
-        few, many = (_saved_bytes(model, n, side, device, precision) for n in (2, 4))
-    maps, others = ((b - a) // 2 for a, b in zip(few, many, strict=True))
+        few, many = (_saved_bytes(model, n, side, device, precision) for n in (2, 3))
+    maps, others = (b - a for a, b in zip(few, many, strict=True))
     return round(maps * prod(crop_size) / prod(side)) + others
 
 
