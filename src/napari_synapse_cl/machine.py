@@ -39,8 +39,8 @@ SIDES = (32, 48, 64, 96, 128, 512)
 TEMPORARY_MAPS = 3
 """Copies of the network's largest map that a pass holds beside what it saves: what a layer reads
 and writes, and the gradient of one of them."""
-STATES_PER_WEIGHT = 4
-"""A trained weight, its gradient and Adam's two moments."""
+STATES_PER_WEIGHT = 3
+"""What training keeps of each trained weight beside itself: a gradient and Adam's two moments."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,17 @@ def probe(config: Config) -> Machine:
     InputError
         If the device, the precision or the pretrained network cannot be used.
     """
-    runtime = psutil.Process().memory_info().rss
     model = make_model(config)
     downsampling = model.architecture.total_downsampling
     crop_size = nearest_crop_size(config.crop_size, downsampling)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device, model.architecture.map_sizes(crop_size))
     to_device(model, device)
+    timer = _Timer(model, config, device, precision)
     memory = _memory_of(device)
     view = saved_bytes_per_view(model, crop_size, device, precision)
     view += TEMPORARY_MAPS * _largest_map(model, crop_size, precision)
-    fixed = _state_bytes(model) + (0 if device.type == "cuda" else runtime)
+    fixed = _fixed_bytes(model, device)
     return Machine(
         device=str(device),
         device_name=_name_of(device),
@@ -91,9 +91,7 @@ def probe(config: Config) -> Machine:
         total_gib=memory.total / GIB,
         view_gib=view / GIB,
         fixed_gib=fixed / GIB,
-        seconds_per_view=_Timer(model, config, device, precision).seconds_per_view(
-            crop_size, room=(memory.free - fixed) // view
-        ),
+        seconds_per_view=timer.seconds_per_view(crop_size, room=(memory.free - fixed) // view),
         total_downsampling=downsampling,
     )
 
@@ -138,7 +136,7 @@ class _Timer:
         seconds = min([seconds, *(self._time_passes(load) for _ in range(REPEATS - 1))])
         optimiser = min(self._time_optimiser() for _ in range(REPEATS))
         share = optimiser / (VIEWS * self._config.batch_size)
-        return seconds * VIEWS * prod(crop_size) / load.voxels + share
+        return seconds * prod(crop_size) / load.voxels + share
 
     def _loads(self, crop_size: Triple, room: int) -> list[_Load]:
         """Return steps of growing size, up to that of the training, as far as they fit."""
@@ -197,12 +195,16 @@ def _largest_map(model: ContrastiveModel, crop_size: Triple, precision: str) -> 
     return values * (2 if precision == "bfloat16" else 4)
 
 
-def _state_bytes(model: ContrastiveModel) -> int:
-    """Return the bytes of weights, gradients and Adam's moments."""
-    return sum(
-        p.numel() * p.element_size() * (STATES_PER_WEIGHT if p.requires_grad else 1)
-        for p in model.parameters()
-    )
+def _fixed_bytes(model: ContrastiveModel, device: torch.device) -> int:
+    """Return the bytes of the runtime, the weights and all that training keeps of them.
+
+    Called after the model and its optimiser were made, and before they were used. On a GPU the
+    runtime is not counted: its memory is not free any more by then.
+    """
+    weights = [parameter.numel() * parameter.element_size() for parameter in model.parameters()]
+    trained = [p.numel() * p.element_size() for p in model.parameters() if p.requires_grad]
+    now = sum(weights) if device.type == "cuda" else psutil.Process().memory_info().rss
+    return now + STATES_PER_WEIGHT * sum(trained)
 
 
 def _name_of(device: torch.device) -> str:

@@ -17,6 +17,7 @@ from napari_synapse_cl.data.crops import (
 )
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.estimates import plan, plan_of_crops
 from napari_synapse_cl.events import (
     Discarded,
     Event,
@@ -78,7 +79,7 @@ def run(config: Config, control: Control | None = None) -> Generator[Event, None
     if config.extract_only:
         job = prepare_extraction(config)
         _make_folder(job.folder)
-        yield from _warnings(job.dataset)
+        yield from _left_out(job.dataset)
         yield from _extract(job, control)
     else:
         yield from _train_and_extract(prepare_training(config), control)
@@ -116,7 +117,7 @@ def _status(job: TrainingJob) -> RunStatus:
 def _told(job: TrainingJob, control: Control) -> Iterator[Event]:
     config, folder = job.config, job.folder
     yield Wrote("settings", str(folder.config_file))
-    yield from _warnings(job.dataset)
+    yield from _warnings(job.dataset, config)
     for text in job.warnings:
         yield Message(text, "warning")
     crops = yield from _cut_crops(job, control)
@@ -253,7 +254,19 @@ def _labels(dataset: Dataset, config: Config) -> np.ndarray | None:
     return dataset.table[column].to_numpy(str)[dataset.positions.rows]
 
 
-def _warnings(dataset: Dataset) -> Iterator[Event]:
+def _warnings(dataset: Dataset, config: Config) -> Iterator[Event]:
+    """Say what the window says too before a training starts, but for what has to be measured."""
+    yield from _left_out(dataset)
+    voxel_size = dataset.known_voxel_size
+    if isinstance(dataset.source, CachedCrops):
+        expected = plan_of_crops(dataset.positions, config, voxel_size, machine=None)
+    else:
+        expected = plan(dataset.table, dataset.source.shape, config, voxel_size, machine=None)
+    for warning in expected.warnings:
+        yield Message(warning, "warning")
+
+
+def _left_out(dataset: Dataset) -> Iterator[Event]:
     n_outside = dataset.positions.n_outside
     if n_outside:
         yield Message(

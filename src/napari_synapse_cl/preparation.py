@@ -98,7 +98,7 @@ def prepare_training(config: Config) -> TrainingJob:
     source = _crop_source(dataset, context)
     device = choose_device(config.device)
     schedule = Schedule.plan(config, len(split.training))
-    warnings += _schedule_warnings(schedule, config, checkpoint)
+    warnings += _schedule_warnings(schedule, checkpoint)
     return TrainingJob(
         config=config,
         folder=folder,
@@ -192,15 +192,8 @@ def _check_that_nobody_trains(folder: RunFolder) -> list[str]:
     return []
 
 
-def _schedule_warnings(
-    schedule: Schedule, config: Config, checkpoint: dict[str, Any] | None
-) -> list[str]:
+def _schedule_warnings(schedule: Schedule, checkpoint: dict[str, Any] | None) -> list[str]:
     warnings = []
-    if schedule.batch_size < config.batch_size:
-        warnings.append(
-            f"batch_size {config.batch_size} is lowered to the {schedule.batch_size} training "
-            "synapses"
-        )
     if checkpoint is not None and not schedule.continues(checkpoint):
         epoch = schedule.steps_done(checkpoint) // schedule.steps_per_epoch + 1
         warnings.append(

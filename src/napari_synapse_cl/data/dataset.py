@@ -23,8 +23,8 @@ class Dataset:
         Those that lie inside the volume.
     source
         The volume to cut crops from, or crops that were cut already.
-    voxel_size
-        Voxel size along z, y, x in nm; cubes of 1 where it is not known.
+    known_voxel_size
+        Voxel size along z, y, x in nm, or None where it is not known.
     name
         How to call it in messages.
     """
@@ -32,8 +32,13 @@ class Dataset:
     table: pd.DataFrame
     positions: Positions
     source: Volume | CachedCrops
-    voxel_size: tuple[float, float, float]
+    known_voxel_size: tuple[float, float, float] | None
     name: str
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float]:
+        """Voxel size along z, y, x in nm; cubes of 1 where it is not known."""
+        return self.known_voxel_size or (1.0, 1.0, 1.0)
 
 
 def open_dataset(config: DataConfig) -> Dataset:
@@ -47,7 +52,7 @@ def open_dataset(config: DataConfig) -> Dataset:
     if config.synapses is None:
         return _open_sample()
     table = read_synapses(config.synapses)
-    voxel_size = config.voxel_size or (1.0, 1.0, 1.0)
+    voxel_size = config.voxel_size
     if config.crops is not None:
         crops = CachedCrops(config.crops)
         if len(table) != len(crops) + crops.positions.n_outside:

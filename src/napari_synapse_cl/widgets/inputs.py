@@ -121,7 +121,12 @@ class RunInputs:
 
     def _streamed_crops(self) -> StreamedCrops:
         data = self._data
-        positions = positions_inside(data.table, data.volume.shape, name="the points layer")
+        positions = positions_inside(
+            data.table,
+            data.volume.shape,
+            name="the points layer",
+            voxel_size=data.voxel_size,
+        )
         crops = StreamedCrops(data.volume, positions, self._crop_shape())
         size = cache_size(crops)
         if size > self._config.cache_limit:
