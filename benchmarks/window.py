@@ -2,11 +2,11 @@
 
     xvfb-run -s "-screen 0 1280x800x24" python benchmarks/window.py
 
-It opens napari on the sample volume and drives "Train contrastive". A timer of 20 ms in the window's
-thread measures how late it is: when nothing runs, from the click on Start to the first step, while a
-training runs, while slices are scrolled too, and how soon a click on Stop is answered. Then trainings
-in the window and on the command line take turns, and their crops per second are compared by their
-medians. Some five minutes on two cores.
+It opens napari on the sample volume and drives "Train contrastive". A timer of 20 ms in the
+window's thread measures how late it is: when nothing runs, from the click on Start to the first
+step, while a training runs, while slices are scrolled too, and how soon Stop is answered.
+Then trainings in the window and on the command line take turns, and their crops per second are
+compared by their medians. Some five minutes on two cores.
 """
 
 import argparse
