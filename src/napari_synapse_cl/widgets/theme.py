@@ -22,4 +22,4 @@ class Colors:
         self.text = QColor(*theme.text.as_rgb_tuple())
         self.training = QColor("#d55e00" if theme.type == "light" else "#e69f00")
         self.validation = QColor("#0072b2" if theme.type == "light" else "#56b4e9")
-        self.crosshair = QColor(*theme.warning.as_rgb_tuple())
+        self.crosshair = self.training
