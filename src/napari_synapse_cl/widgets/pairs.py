@@ -3,6 +3,9 @@
 PyTorch is imported on first use, in the worker thread.
 """
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -99,10 +102,7 @@ class PairMaker:
         try:
             crops = torch.from_numpy(cut)
             pair = augmentations.draw_pair(config, config.seed, request.epoch, [row])
-            one, two = (
-                augmentations.apply(crops, view, config.crop_size, voxel_size)[0, 0].numpy()
-                for view in pair
-            )
+            views = make_views(crops, pair, config.crop_size, voxel_size)
         except RuntimeError as error:
             raise JobError(f"the views could not be made: {error}") from error
         crop = augmentations.centre_crop(crops, config.crop_size)[0, 0].numpy()
@@ -114,10 +114,10 @@ class PairMaker:
             request=request,
             voxel=voxel,
             crop=crop,
-            views=(one, two),
+            views=views,
             descriptions=(augmentations.describe(pair[0], 0), augmentations.describe(pair[1], 0)),
             drawn=(first, second),
-            warnings=crop_warnings(voxel, data.volume.shape, context, crop, (one, two)),
+            warnings=crop_warnings(voxel, data.volume.shape, context, crop, views),
         )
 
     def forget(self) -> None:
@@ -150,3 +150,44 @@ class PairMaker:
             self._crops, self._data = crops, data
         crops.shape = shape
         return crops
+
+
+def make_views(
+    crops: Any, pair: Any, shape: Sequence[int], voxel_size: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return both views of one crop, each made on a thread of its own.
+
+    Parameters
+    ----------
+    crops
+        ``(1, 1, D, H, W)`` float32 tensor in [0, 1], with context.
+    pair
+        Parameters of both views.
+    shape
+        Size of the views along z, y, x.
+    voxel_size
+        Voxel size along z, y, x, in any unit.
+    """
+    from napari_synapse_cl import augmentations
+
+    def view_of(parameters: augmentations.AugmentationParameters) -> np.ndarray:
+        return augmentations.apply(crops, parameters, shape, voxel_size)[0, 0].numpy()
+
+    # PyTorch resamples a single crop on one thread, and its other threads, while they wait for each
+    # other, take time from a training that runs beside.
+    with _single_threads(), ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(view_of, pair)
+    return one, two
+
+
+@contextmanager
+def _single_threads() -> Iterator[None]:
+    """Let threads that begin meanwhile compute alone."""
+    import torch
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)

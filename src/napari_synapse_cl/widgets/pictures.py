@@ -14,6 +14,8 @@ AXES = ("z", "y", "x")
 GAP = 3
 """Pixels between pictures."""
 SMALLEST_PICTURE = 72
+CROSSHAIR_OPACITY = 190
+"""Of 255."""
 WHEEL_STEP = 120
 """What Qt counts for one notch of a wheel."""
 SMOOTH_BELOW = 3
@@ -198,8 +200,8 @@ class PairPictures(QWidget):
         shape = self._volumes[0].shape
         x = rect.left() + int((self._centre[right] + 0.5) * rect.width() / shape[right])
         y = rect.top() + int((self._centre[down] + 0.5) * rect.height() / shape[down])
-        color = QColor(self._colors.crosshair)
-        color.setAlpha(150)
+        color = self._colors.named("orange")
+        color.setAlpha(CROSSHAIR_OPACITY)
         painter.setPen(color)
         painter.drawLine(rect.left(), y, rect.right(), y)
         painter.drawLine(x, rect.top(), x, rect.bottom())

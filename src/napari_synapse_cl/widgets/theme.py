@@ -30,7 +30,6 @@ class Colors:
         self.background = QColor(*theme.background.as_rgb_tuple())
         self.foreground = QColor(*theme.foreground.as_rgb_tuple())
         self.text = QColor(*theme.text.as_rgb_tuple())
-        self.crosshair = QColor(*theme.warning.as_rgb_tuple())
         self._of_dark = theme.type != "light"
 
     def named(self, name: str, opacity: float = 1.0) -> QColor:
