@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyqtgraph as pg
 import pytest
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
@@ -84,7 +85,7 @@ def test_curves_are_drawn_with_what_was_told(window: Any, qtbot: QtBot, tmp_path
 def test_values_under_the_cursor_are_told(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
     monitor = show_training(window, qtbot, tmp_path)
     assert "Point at a plot" in monitor.values.text()
-    canvas = monitor.losses.findChild(monitor.losses._plot.__class__)
+    canvas = monitor.losses.findChild(pg.GraphicsView)
     qtbot.mouseMove(canvas.viewport(), QPoint(canvas.width() // 2, canvas.height() // 3))
     qtbot.waitUntil(lambda: "Step" in monitor.values.text())
     for word in ("loss", "learning rate", "validation loss", "retrieval", "effective rank"):
@@ -95,14 +96,20 @@ def test_losses_can_be_shown_on_a_logarithmic_axis(
     window: Any, qtbot: QtBot, tmp_path: Path
 ) -> None:
     monitor = show_training(window, qtbot, tmp_path)
-    losses, health = (
-        plot._plot.getPlotItem().ctrl.logYCheck for plot in (monitor.losses, monitor.health)
-    )
+    loss = monitor.losses.curves[0]
+    qtbot.waitUntil(lambda: len(monitor.losses.drawn(loss)[0]) == 4)
+    on_screen = monitor.losses.findChild(pg.GraphicsView).items
+    before = np.concatenate([i.getData()[1] for i in on_screen() if isinstance(i, pg.PlotDataItem)])
     monitor.log_box.click()
-    assert losses.isChecked()
-    assert not health.isChecked()
+    after = np.concatenate([i.getData()[1] for i in on_screen() if isinstance(i, pg.PlotDataItem)])
+    values = loss.points()[1]
+    assert np.isin(values, before).all()
+    assert np.isin(np.log10(values), after).all()
+    # The learning rate is read on the other side.
+    rates = monitor.series["learning_rate"].points[1]
+    assert np.isin(rates, after).all()
     monitor.log_box.click()
-    assert not losses.isChecked()
+    assert np.isin(values, loss.points()[1]).all()
 
 
 def test_plots_are_exported_as_a_picture_and_as_a_table(
@@ -124,7 +131,8 @@ def test_plots_are_exported_as_a_picture_and_as_a_table(
     assert list(table["step"]) == [1, 2, 3, 4]
     assert table["validation_loss"].notna().tolist() == [False, True, False, True]
     np.testing.assert_allclose(table["loss"], monitor.series["loss"].points[1])
-    assert len(messages(notifications, "info")) == 2
+    saved = [text for text in messages(notifications, "info") if text.startswith("Saved")]
+    assert len(saved) == 2
     choose(tmp_path / "no folder" / "plots.csv")
     click(qtbot, monitor.export_button)
     (message,) = messages(notifications, "error")

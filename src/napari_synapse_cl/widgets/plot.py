@@ -85,24 +85,23 @@ class LivePlot(QWidget):
         self._legend = QLabel()
         self._legend.setAlignment(Qt.AlignmentFlag.AlignHCenter)
         self._legend.setWordWrap(True)
-        self._plot = pg.PlotWidget()
-        self._plot.setMinimumHeight(MINIMUM_HEIGHT)
-        self._plot.setMenuEnabled(False)
-        self._plot.hideButtons()
-        self._main = self._plot.getPlotItem()
-        self._side = pg.ViewBox(enableMenu=False)
+        self._canvas = pg.GraphicsLayoutWidget()
+        self._canvas.setMinimumHeight(MINIMUM_HEIGHT)
+        self._main, self._side = (pg.ViewBox(enableMenu=False) for _ in range(2))
+        self._axes = {side: pg.AxisItem(side) for side in ("left", "bottom", "right")}
+        self._logarithmic = False
         self._lay_out_axes(left, right)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
         layout.addWidget(self._legend)
-        layout.addWidget(self._plot, stretch=1)
+        layout.addWidget(self._canvas, stretch=1)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(REDRAW_MS)
         self._timer.timeout.connect(self._redraw)
-        self._plot.scene().sigMouseMoved.connect(self._on_mouse)
-        self._plot.scene().sigMouseClicked.connect(self._on_click)
+        self._canvas.scene().sigMouseMoved.connect(self._on_mouse)
+        self._canvas.scene().sigMouseClicked.connect(self._on_click)
         self.follow_theme()
 
     @property
@@ -122,13 +121,14 @@ class LivePlot(QWidget):
         if curve.axis == "right":
             self._side.addItem(item)
         else:
-            self._plot.addItem(item)
+            item.setLogMode(False, self._logarithmic)
+            self._main.addItem(item)
         self.follow_theme()
         self.redraw_soon()
 
     def remove_curve(self, curve: Curve) -> None:
         """Draw a curve of the left axis no longer."""
-        self._plot.removeItem(self._items.pop(curve))
+        self._main.removeItem(self._items.pop(curve))
         self.follow_theme()
 
     def redraw_soon(self) -> None:
@@ -138,14 +138,18 @@ class LivePlot(QWidget):
 
     def set_logarithmic(self, logarithmic: bool) -> None:
         """Show the values on the left on a logarithmic axis, or on a linear one."""
-        self._plot.setLogMode(y=logarithmic)
+        self._logarithmic = logarithmic
+        self._axes["left"].setLogMode(y=logarithmic)
+        for curve, item in self._items.items():
+            if curve.axis == "left":
+                item.setLogMode(False, logarithmic)
+        self._main.enableAutoRange()
 
     def follow_theme(self) -> None:
         """Take the colours of the viewer's theme."""
         colors = Colors(self._viewer)
-        self._plot.setBackground(colors.background)
-        for name in ("left", "bottom", "right"):
-            axis = self._plot.getAxis(name)
+        self._canvas.setBackground(colors.background)
+        for axis in self._axes.values():
             axis.setPen(colors.text)
             axis.setTextPen(colors.text)
         legend = []
@@ -173,26 +177,36 @@ class LivePlot(QWidget):
         self.pointed.emit(None)
 
     def _lay_out_axes(self, left: str, right: str) -> None:
-        self._main.showAxis("right")
-        self._main.scene().addItem(self._side)
-        self._main.getAxis("right").linkToView(self._side)
-        for name, label in (("left", left), ("right", right)):
-            self._main.getAxis(name).setLabel(label)
-            self._main.getAxis(name).setWidth(AXIS_WIDTH)
+        # pyqtgraph's PlotItem would do this too, and bring a dozen menus that nobody deletes.
+        grid = self._canvas.ci
+        grid.setContentsMargins(0, 4, 0, 0)
+        grid.setSpacing(0)
+        grid.addItem(self._axes["left"], 0, 0)
+        grid.addItem(self._main, 0, 1)
+        grid.addItem(self._axes["right"], 0, 2)
+        grid.addItem(self._axes["bottom"], 1, 1)
+        grid.layout.setColumnStretchFactor(1, 1)
+        grid.layout.setRowStretchFactor(0, 1)
+        self._canvas.scene().addItem(self._side)
+        for side, label in (("left", left), ("right", right)):
+            self._axes[side].setLabel(label)
+            self._axes[side].setWidth(AXIS_WIDTH)
+        for side, view in (("left", self._main), ("bottom", self._main), ("right", self._side)):
+            self._axes[side].linkToView(view)
         self._side.setXLink(self._main)
-        self._main.vb.sigResized.connect(self._follow_size)
+        self._main.sigResized.connect(self._follow_size)
 
     def _follow_size(self) -> None:
-        self._side.setGeometry(self._main.vb.sceneBoundingRect())
-        self._side.linkedViewChanged(self._main.vb, self._side.XAxis)
+        self._side.setGeometry(self._main.sceneBoundingRect())
+        self._side.linkedViewChanged(self._main, self._side.XAxis)
 
     def _on_mouse(self, position: Any) -> None:
-        if self._main.vb.sceneBoundingRect().contains(position):
-            self.pointed.emit(self._main.vb.mapSceneToView(position).x())
+        if self._main.sceneBoundingRect().contains(position):
+            self.pointed.emit(self._main.mapSceneToView(position).x())
 
     def _on_click(self, event: Any) -> None:
         if event.double():
-            self._main.vb.enableAutoRange()
+            self._main.enableAutoRange()
             self._side.enableAutoRange(axis=self._side.YAxis)
 
     def _redraw(self) -> None:
