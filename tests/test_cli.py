@@ -2,8 +2,10 @@
 
 import json
 import pickle
+import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -331,6 +333,139 @@ class TestEvents:
         assert job.end() == 2
 
 
+class TestDetaching:
+    def leave(self, job: Job) -> None:
+        """Close all its pipes, as a window does that closes."""
+        for pipe in (job.process.stdin, job.process.stdout, job.process.stderr):
+            assert pipe is not None
+            pipe.close()
+        job.process.stdin = job.process.stdout = job.process.stderr = None
+
+    @pytest.mark.parametrize("paused", [False, True], ids=["", "while paused"])
+    def test_a_detached_job_runs_to_its_end_with_no_reader(
+        self, paused: bool, flags: list[str], tmp_path: Path
+    ) -> None:
+        job = Job(*flags, "--num_epochs", "5")
+        for event in job.events():
+            if isinstance(event, StepDone) and event.step == 1:
+                job.ask("detach")
+                if not paused:
+                    break
+                job.ask("pause")
+            elif isinstance(event, Paused):
+                break
+        self.leave(job)
+        assert job.process.wait(timeout=60) == 0
+        run = tmp_path / "run"
+        assert json.loads((run / "status.json").read_text())["state"] == "completed"
+        assert read_metrics(run / "steps.csv")["step"].tolist() == list(range(1, 11))
+        assert (run / "features_L20_mean.csv").exists()
+
+    def test_a_job_that_fails_with_no_reader_says_so_in_its_folder(
+        self, flags: list[str], tmp_path: Path
+    ) -> None:
+        job = Job(*flags, "--num_epochs", "5000")
+        for event in job.events():
+            if isinstance(event, StepDone) and event.step == 1:
+                job.ask("detach")
+            elif isinstance(event, CheckpointSaved):
+                break
+        self.leave(job)
+        shutil.rmtree(tmp_path / "run" / "checkpoints")
+        assert job.process.wait(timeout=60) == 1
+        status = json.loads((tmp_path / "run" / "status.json").read_text())
+        assert status["state"] == "failed"
+        assert "cannot be written" in status["message"]
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+    @pytest.mark.parametrize("detached", [False, True])
+    def test_the_end_of_the_terminal_ends_only_what_is_not_detached(
+        self, detached: bool, flags: list[str], tmp_path: Path
+    ) -> None:
+        job = Job(*flags, "--num_epochs", "10", "--train_only")
+        for event in job.events():
+            if isinstance(event, StepDone) and event.step == 1 and detached:
+                job.ask("detach")
+                job.ask("pause")
+                job.ask("resume")
+            elif isinstance(event, StepDone) and event.step == 5:
+                job.process.send_signal(signal.SIGHUP)
+        assert job.end() == 0
+        steps = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"]
+        assert (steps == 20) == detached
+
+
+class TestEndings:
+    def test_discarding_tells_of_no_checkpoint(self, flags: list[str]) -> None:
+        job = Job(*flags, "--num_epochs", "5000")
+        kinds = []
+        for event in job.events():
+            kinds.append(type(event))
+            if isinstance(event, StepDone) and event.step == 1:
+                job.ask("discard")
+        assert job.end() == 0
+        assert kinds[-1] is Discarded
+        assert Finished not in kinds
+
+    def test_a_stop_before_the_first_step_leaves_nothing_and_says_so(
+        self, flags: list[str], tmp_path: Path
+    ) -> None:
+        job = Job(*flags)
+        seen = []
+        for event in job.events():
+            seen.append(event)
+            if isinstance(event, Progress) and event.done == 1:
+                job.ask("stop")
+        assert job.end() == 0
+        assert isinstance(seen[-1], Discarded)
+        assert "before its first step" in seen[-2].text
+        assert not (tmp_path / "run").exists()
+
+    def test_a_stop_before_the_first_new_step_keeps_what_there_was(
+        self, flags: list[str], tmp_path: Path
+    ) -> None:
+        assert main([*flags, "--train_only"]) == 0
+        shutil.rmtree(next((tmp_path / "run").glob("crops-*")))
+        job = Job("--resume", "--output", str(tmp_path / "run"), "--num_epochs", "50")
+        for event in job.events():
+            if isinstance(event, Progress) and event.done == 1:
+                job.ask("stop")
+        assert job.end() == 0
+        assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] == 4
+        assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "stopped"
+
+    def test_a_run_folder_that_vanishes_ends_the_job_in_words(
+        self, flags: list[str], tmp_path: Path
+    ) -> None:
+        job = Job(*flags, "--num_epochs", "5000")
+        failed = None
+        for event in job.events():
+            if isinstance(event, StepDone) and event.step == 3:
+                (tmp_path / "run").rename(tmp_path / "moved")
+            elif isinstance(event, Failed):
+                failed = event.message
+        assert job.end() == 1
+        assert failed is not None
+        assert "no longer there" in failed
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+    def test_a_full_disk_ends_the_job_in_words(self, flags: list[str], tmp_path: Path) -> None:
+        job = Job(*flags, "--num_epochs", "5000")
+        last: Event | None = None
+        for last in job.events():
+            if isinstance(last, StepDone) and last.step == 1:
+                job.ask("pause")
+            elif isinstance(last, Paused):
+                (tmp_path / "run" / "steps.csv").unlink()
+                (tmp_path / "run" / "steps.csv").symlink_to("/dev/full")
+                job.ask("resume")
+        assert job.end() == 1
+        assert isinstance(last, Failed)
+        assert "cannot write to the run folder" in last.message
+        assert "No space left" in last.message
+
+
 class TestResuming:
     @pytest.mark.parametrize(
         ("n_steps", "more"),
@@ -369,6 +504,60 @@ class TestResuming:
         assert main(flags) == 0
         assert main(["--resume", "--output", str(tmp_path / "run"), "--num_epochs", "3"]) == 0
         assert read_metrics(tmp_path / "run" / "epochs.csv")["epoch"].tolist() == [1, 2, 3]
+
+    def test_with_smaller_batches_the_epoch_begins_anew(
+        self, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        job = Job(*flags, "--num_epochs", "3", "--train_only")
+        for event in job.events():
+            # The second of two steps in the second epoch is not taken.
+            if isinstance(event, StepDone) and event.step == 3:
+                job.ask("stop")
+        assert job.end() == 0
+        stopped_at = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"]
+        resume = ["--resume", "--output", str(tmp_path / "run"), "--train_only"]
+        assert main([*resume, "--batch_size", "2"]) == 0
+        done = stopped_at // 2
+        assert f"goes on at the beginning of epoch {done + 1}" in capsys.readouterr().err
+        steps = read_metrics(tmp_path / "run" / "steps.csv")
+        # Epochs of 2 steps, then of 5.
+        kept = list(range(1, 2 * done + 1))
+        assert steps["step"].tolist() == [*kept, *range(5 * done + 1, 16)]
+        assert np.bincount(steps["epoch"].astype(int))[1:].tolist() == [2] * done + [5] * (3 - done)
+        assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["batch_size"] == 2
+
+    def test_larger_batches_are_refused(
+        self, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        assert main([*flags, "--train_only"]) == 0
+        resume = ["--resume", "--output", str(tmp_path / "run"), "--batch_size", "5"]
+        assert main(resume) == 2
+        assert "batch_size was 4" in capsys.readouterr().err
+
+    def test_a_run_that_is_being_trained_is_left_alone(
+        self, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        job = Job(*flags, "--num_epochs", "5000")
+        for event in job.events():
+            if isinstance(event, CheckpointSaved):
+                assert main(["--resume", "--output", str(tmp_path / "run")]) == 2
+                job.ask("stop")
+                break
+        error = capsys.readouterr().err
+        assert f"being trained by process {job.process.pid}" in error
+        assert "commands.txt" in error
+        assert job.end() == 0
+
+    def test_of_a_run_on_another_computer_it_warns(
+        self, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        assert main([*flags, "--train_only"]) == 0
+        file = tmp_path / "run" / "status.json"
+        status = {**json.loads(file.read_text()), "state": "running", "host": "elsewhere"}
+        file.write_text(json.dumps(status))
+        assert main(["--resume", "--output", str(tmp_path / "run"), "--num_epochs", "3"]) == 0
+        assert "Warning: the run in" in (error := capsys.readouterr().err)
+        assert "on the computer elsewhere" in error
 
     def test_a_setting_that_cannot_change_is_named(
         self, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture

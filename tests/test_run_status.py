@@ -228,3 +228,27 @@ def test_a_status_is_written_whole(run: RunFolder, status: RunStatus) -> None:
     assert json.loads((run.path / "status.json").read_text())["pid"] == os.getpid()
     run.discard()
     assert not run.path.exists()
+
+
+@pytest.mark.parametrize("n_refused", [3, 1000])
+def test_a_reader_that_holds_the_file_for_a_moment_does_not_end_the_training(
+    n_refused: int, run: RunFolder, status: RunStatus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    replace_file = os.replace
+
+    def as_on_windows(source: Path, target: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls <= n_refused:
+            raise PermissionError(13, "Access is denied")
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "replace", as_on_windows)
+    if n_refused > 10:
+        with pytest.raises(JobError, match="Access is denied"):
+            run.write_status(status)
+    else:
+        run.write_status(status)
+        assert run.status() == status
+    assert not list(run.path.glob(".status*"))

@@ -151,13 +151,22 @@ def _run(
 
 
 def _stop_on_signals(control: Control) -> None:
-    """Let the first SIGINT or SIGTERM end the job cleanly, and a second SIGINT at once."""
+    """Let the first SIGINT or SIGTERM end the job cleanly, and a second SIGINT at once.
+
+    So does the end of the terminal, unless the job was detached or started with nohup.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         control.request("stop")
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        if not control.detached:
+            control.request("stop")
+
     if threading.current_thread() is threading.main_thread():
+        if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, hang_up)
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGTERM, stop)
 

@@ -2,11 +2,15 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+RENAME_ATTEMPTS = 10
+RENAME_WAIT_SECONDS = 0.02
 
 
 @contextmanager
@@ -30,9 +34,20 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        os.replace(temporary, path)
+        _replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename a file over another, which Windows refuses while someone reads that one."""
+    for _ in range(RENAME_ATTEMPTS - 1):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            time.sleep(RENAME_WAIT_SECONDS)
+    os.replace(source, target)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
