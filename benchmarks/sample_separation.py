@@ -24,7 +24,8 @@ from napari_synapse_cl.features.analysis import histogram_features, knn_balanced
 from napari_synapse_cl.features.extraction import extract_features
 from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.preparation import TrainingJob, prepare_training
-from napari_synapse_cl.training.runs import RunFolder, read_metrics
+from napari_synapse_cl.training.metrics import read_metrics
+from napari_synapse_cl.training.runs import RunFolder
 
 
 def untrained_features(job: TrainingJob) -> np.ndarray:

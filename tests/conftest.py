@@ -1,6 +1,10 @@
 """What the tests share: small crops, networks and the FIB-SEM volumes for development."""
 
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +13,7 @@ import pytest
 import torch
 
 from napari_synapse_cl.data.sample import Sample, make_sample
+from napari_synapse_cl.events import Event, from_line
 
 # On tensors this small, threads take longer to agree than to compute.
 torch.set_num_threads(1)
@@ -25,9 +30,47 @@ SMALL = {
 }
 """Settings of a training that takes a second."""
 
+Files = tuple[Path, Path]
+
 
 def as_flags(settings: dict[str, object]) -> list[str]:
     return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    """Wait until something has happened, and fail if it takes too long."""
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+class Job:
+    """The program as a child process that speaks JSON lines."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "napari_synapse_cl", *arguments, "--events", "jsonl"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    def events(self) -> Iterator[Event]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            yield from_line(line)
+
+    def ask(self, command: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+
+    def end(self) -> int:
+        self.process.communicate(timeout=60)
+        return self.process.returncode
 
 
 @pytest.fixture(scope="session")
@@ -36,13 +79,21 @@ def sample() -> Sample:
 
 
 @pytest.fixture(scope="session")
-def sample_files(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def sample_files(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Files:
     """A volume and its table of synapses on the disk."""
     folder = tmp_path_factory.mktemp("sample")
     image, table = folder / "volume.npy", folder / "synapses.csv"
     np.save(image, sample.image)
     sample.synapses.to_csv(table, index=False)
     return image, table
+
+
+@pytest.fixture
+def flags(sample_files: Files, tmp_path: Path) -> list[str]:
+    """Flags of a job of seconds on the sample's files, with its results in ``run``."""
+    image, table = sample_files
+    named = {"image": image, "synapses": table, "output": tmp_path / "run"}
+    return as_flags({**SMALL, **named})
 
 
 @pytest.fixture(scope="session")

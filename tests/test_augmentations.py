@@ -1,5 +1,7 @@
 """Each augmentation against SciPy in float64, on the very parameters that were drawn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.ndimage as ndi
@@ -188,8 +190,33 @@ def test_80_voxels_at_15_degrees_need_no_more_than_120() -> None:
     assert max(context_shape((80, 80, 80), AugmentationConfig())) <= 120
 
 
+def test_the_context_of_other_settings_does_not_depend_on_what_was_asked_before() -> None:
+    narrow, wide = (AugmentationConfig(rotation_range=angle) for angle in (5, 40))
+    first = context_shape([16, 16, 16], narrow)
+    assert context_shape(np.array([16, 16, 16]), wide) > first
+    assert context_shape((16, 16, 16), narrow, (40, 4, 4)) != first
+    assert context_shape((16, 16, 16), narrow, [1, 1, 1]) == first
+
+
 def test_a_view_is_described_by_what_was_drawn() -> None:
     parameters = drawn(n=1)
     text = aug.describe(parameters, 0)
-    assert f"{parameters.angles[0, 0]:+.1f}° about z" in text
+    angle = f"{parameters.angles[0, 0]:.1f}".replace("-", "−")
+    assert f"rotated {angle}° about z" in text
     assert f"blur σ {parameters.blur_sigma[0]:.2f} voxels" in text
+
+
+def test_numbers_are_described_with_true_minus_signs_and_zeros_without() -> None:
+    parameters = replace(
+        drawn(n=1),
+        angles=torch.tensor([[11.34, -4.0, -0.01]]),
+        flips=torch.tensor([[False, False, True]]),
+        brightness=torch.tensor([-0.03]),
+    )
+    text = aug.describe(parameters, 0)
+    assert text.startswith("rotated 11.3° about z, −4.0° about y, 0.0° about x; flipped x; ")
+    assert "brightness −0.03" in text
+    assert "-" not in text
+    still = aug.describe(aug.draw(STILL, 1, torch.Generator()), 0)
+    assert still.startswith("not rotated; not flipped; ")
+    assert "brightness +0.00" in still

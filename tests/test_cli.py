@@ -1,12 +1,9 @@
 """The program as people run it: the whole job, its events, and what it says of bad input."""
 
 import json
-import os
 import pickle
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import SMALL, as_flags
+from conftest import SMALL, Files, Job, as_flags
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.data.sample import Sample
 from napari_synapse_cl.events import (
@@ -35,17 +32,7 @@ from napari_synapse_cl.events import (
     to_line,
 )
 from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint
-from napari_synapse_cl.training.runs import read_metrics
-
-Files = tuple[Path, Path]
-
-
-@pytest.fixture
-def flags(sample_files: Files, tmp_path: Path) -> list[str]:
-    """Flags of a job of seconds on the sample's files, with its results in ``run``."""
-    image, table = sample_files
-    named = {"image": image, "synapses": table, "output": tmp_path / "run"}
-    return as_flags({**SMALL, **named})
+from napari_synapse_cl.training.metrics import read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -58,34 +45,6 @@ def trained(sample_files: Files, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-class Job:
-    """The program as a child process that speaks JSON lines."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "napari_synapse_cl", *arguments, "--events", "jsonl"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-
-    def events(self) -> Iterator[Event]:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            yield from_line(line)
-
-    def ask(self, command: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
-
-    def end(self) -> int:
-        self.process.communicate(timeout=60)
-        return self.process.returncode
-
-
 class TestWholeJob:
     def test_it_leaves_checkpoints_metrics_features_and_pictures(
         self, trained: Path, sample: Sample
@@ -94,6 +53,7 @@ class TestWholeJob:
         assert names == {
             "config.json",
             "run.json",
+            "status.json",
             "steps.csv",
             "epochs.csv",
             "checkpoints",
@@ -271,7 +231,8 @@ class TestEvents:
         [
             Message("text", "warning"), Progress("cutting", 1, 2),
             Started("run", "cpu", "float32", 10, 2, 4, 2, 4, 0),
-            StepDone(1, 2, 0.5, 1e-4, 12.0), EpochDone(1, 2, 0.5, None, True),
+            StepDone(1, 2, 0.5, 1e-4, 12.0, 0.5),
+            EpochDone(1, 2, 0.5, None, True), EpochDone(1, 2, 0.5, 0.4, True, 0.1, -2.0, 0.9, 5.0),
             CheckpointSaved("last.pt", 2), Paused(), Resumed(), Finished("stopped", 2, "last.pt"),
             Discarded("run"), Wrote("features", "f.csv"), Failed("why"),
         ],

@@ -23,7 +23,8 @@ from napari_synapse_cl.events import CheckpointSaved, EpochDone, Event, Finished
 from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.models.vgg3d import Architecture
-from napari_synapse_cl.training.runs import RunFolder, read_metrics
+from napari_synapse_cl.training.metrics import read_metrics
+from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.training.trainer import Trainer, learning_rate
 
 CUBES = (1.0, 1.0, 1.0)
@@ -315,8 +316,8 @@ class TestSplitting:
 class TestRunFolders:
     def test_metrics_are_written_and_read(self, tmp_path: Path) -> None:
         run = RunFolder(tmp_path)
-        run.record(StepDone(1, 1, 2.5, 1e-4, 10.0))
-        run.record(StepDone(1, 2, 2.25, 1e-4, 10.0))
+        run.record(StepDone(1, 1, 2.5, 1e-4, 10.0, 0.5))
+        run.record(StepDone(1, 2, 2.25, 1e-4, 10.0, 0.5))
         run.record(EpochDone(1, 2, 2.375, None, True))
         assert read_metrics(run.steps_file)["loss"].tolist() == [2.5, 2.25]
         assert np.isnan(read_metrics(run.epochs_file)["validation_loss"]).all()
@@ -326,7 +327,7 @@ class TestRunFolders:
     ) -> None:
         run = RunFolder(tmp_path)
         for step in (1, 2, 3):
-            run.record(StepDone(1, step, step / 10, 1e-4, 10.0))
+            run.record(StepDone(1, step, step / 10, 1e-4, 10.0, 0.5))
         with run.steps_file.open("a") as file:
             file.write("1,4,0.")
         run.forget_after(2)

@@ -320,17 +320,23 @@ def add_noise(views: Tensor, level: Tensor, seed: Tensor) -> Tensor:
 def describe(parameters: AugmentationParameters, index: int) -> str:
     """Say in words what was drawn for view `index`: "rotated 11.3° about z, …; flipped x; …"."""
     angles = ", ".join(
-        f"{angle:+.1f}° about {axis}"
+        f"{_decimal(angle, 1)}° about {axis}"
         for angle, axis in zip(parameters.angles[index].tolist(), "zyx", strict=True)
     )
     flipped = [a for a, flip in zip("zyx", parameters.flips[index].tolist(), strict=True) if flip]
+    brightness = _decimal(float(parameters.brightness[index]), 2)
     return "; ".join(
         [
-            f"rotated {angles}",
+            f"rotated {angles}" if parameters.angles[index].any() else "not rotated",
             f"flipped {', '.join(flipped)}" if flipped else "not flipped",
             f"blur σ {parameters.blur_sigma[index]:.2f} voxels",
             f"contrast ×{parameters.contrast[index]:.2f}",
-            f"brightness {parameters.brightness[index]:+.2f}",
+            f"brightness {brightness if brightness.startswith('−') else '+' + brightness}",
             f"noise σ {parameters.noise_level[index]:.3f}",
         ]
     )
+
+
+def _decimal(value: float, digits: int) -> str:
+    """Write a number with a true minus sign, and none before a zero."""
+    return f"{value:z.{digits}f}".replace("-", "−")

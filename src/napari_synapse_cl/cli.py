@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, NoReturn, get_args, get_origin
@@ -37,18 +37,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = vars(make_parser().parse_args(arguments))
     as_json = options.pop("events") == "jsonl"
+    control = Control()
     try:
         config = make_config(options)
         # Closed when its reader has gone away, a training keeps a checkpoint.
-        with closing(_run(config, follow_standard_input=as_json)) as events:
+        with closing(_run(config, control, follow_standard_input=as_json)) as events:
             if as_json:
-                _write_lines(events)
+                _write_lines(events, control)
             else:
                 report(events)
     except (InputError, JobError) as error:
         if as_json:
-            _write_lines([Failed(str(error))])
-        sys.stderr.write(f"synapse-cl: error: {error}\n")
+            _write_lines([Failed(str(error))], control)
+        with suppress(BrokenPipeError):
+            sys.stderr.write(f"synapse-cl: error: {error}\n")
         return 2 if isinstance(error, InputError) else 1
     return 0
 
@@ -136,11 +138,12 @@ def _is_tuple(field: FieldInfo) -> bool:
     return "tuple" in str(field.annotation)
 
 
-def _run(config: Config, *, follow_standard_input: bool) -> Generator[Event, None, None]:
+def _run(
+    config: Config, control: Control, *, follow_standard_input: bool
+) -> Generator[Event, None, None]:
     # PyTorch takes seconds to import, which neither --help nor a wrong flag should wait for.
     from napari_synapse_cl.pipeline import run
 
-    control = Control()
     _stop_on_signals(control)
     if follow_standard_input:
         threading.Thread(target=_read_commands, args=(control,), daemon=True).start()
@@ -168,13 +171,18 @@ def _read_commands(control: Control) -> None:
     control.request("resume")
 
 
-def _write_lines(events: Iterable[Event]) -> None:
-    """Write events as lines of JSON, until they end or their reader has gone away."""
+def _write_lines(events: Iterable[Event], control: Control) -> None:
+    """Write events as lines of JSON, until they end or their reader has gone away.
+
+    A job that is detached goes on without a reader.
+    """
     for event in events:
         try:
             sys.stdout.write(to_line(event) + "\n")
             sys.stdout.flush()
-        except BrokenPipeError:
+        # Windows says that the argument is invalid.
+        except OSError:
             # Python flushes standard output once more at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return
+            if not control.detached:
+                return

@@ -144,19 +144,33 @@ class ModelConfig(Section):
         "fmaps, n_convolutions and downsampling. Without it training starts from random weights.",
     )
     fmaps: int = setting(
-        24, "Feature maps in the first stage; each stage doubles them.", ge=1, le=256
+        24,
+        "Feature maps in the first stage; each stage doubles them.",
+        title="Feature maps",
+        ge=1,
+        le=256,
     )
     n_convolutions: tuple[int, ...] = setting(
-        (4, 2, 2, 2), "Convolutions in each stage.", min_length=1, max_length=6
+        (4, 2, 2, 2),
+        "Convolutions in each stage.",
+        title="Convolutions",
+        min_length=1,
+        max_length=6,
     )
     downsampling: Literal["isotropic", "anisotropic"] = setting(
         "isotropic",
         "Pooling after each stage: isotropic is 2×2×2 throughout; anisotropic is 1×2×2, and "
         "2×2×2 after the last, for sections thicker than pixels are wide.",
     )
-    proj_dim: int = setting(128, "Output dimension of the projection head.", ge=2, le=8192)
+    proj_dim: int = setting(
+        128, "Output dimension of the projection head.", title="Projection size", ge=2, le=8192
+    )
     proj_hidden_dim: int = setting(
-        2048, "Hidden dimension of the projection head.", ge=2, le=65_536
+        2048,
+        "Hidden dimension of the projection head.",
+        title="Projection hidden",
+        ge=2,
+        le=65_536,
     )
     freeze_backbone: bool = setting(
         False,
@@ -352,6 +366,21 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a JSON file of settings: it holds no object")
     return content
+
+
+def possible_value(name: str, value: Any) -> Any:
+    """Return a value as the setting holds it, whatever the other settings are.
+
+    Raises
+    ------
+    InputError
+        If there is no such setting, or it cannot have this value.
+    """
+    section = next((section for section in SECTIONS if name in section.model_fields), Section)
+    try:
+        return getattr(section.model_validate({name: value}), name)
+    except ValidationError as error:
+        raise InputError(_in_words(error.errors()[0])) from None
 
 
 def _in_words(problem: Any) -> str:

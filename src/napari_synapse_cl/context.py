@@ -4,6 +4,7 @@ In numpy alone: the window cuts crops too, and does not import torch.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -57,12 +58,20 @@ def context_shape(
     tuple of int
         Size along z, y, x; it exceeds `shape` by an even number, so the centres agree.
     """
-    if config.rotation_range == 0:
+    return _context_shape(tuple(shape), config.rotation_range, tuple(voxel_size))
+
+
+# The preview asks again at every change of a setting.
+@lru_cache(maxsize=256)
+def _context_shape(
+    shape: tuple[int, ...], rotation_range: float, voxel_size: tuple[float, ...]
+) -> tuple[int, int, int]:
+    if rotation_range == 0:
         return (shape[0], shape[1], shape[2])
     size = np.array(voxel_size, dtype=np.float64)
     half = (np.array(shape, dtype=np.float64) - 1) / 2
-    if config.rotation_range < 90:
-        steps = np.linspace(-config.rotation_range, config.rotation_range, 31)
+    if rotation_range < 90:
+        steps = np.linspace(-rotation_range, rotation_range, 31)
         angles = np.array(list(product(steps, repeat=3)))
         reach = ((np.abs(rotations(angles)) * size / size[:, None]) @ half).max(axis=0)
     else:

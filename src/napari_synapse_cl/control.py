@@ -3,7 +3,7 @@
 import threading
 from typing import Literal, get_args
 
-Command = Literal["pause", "resume", "stop", "discard"]
+Command = Literal["pause", "resume", "stop", "discard", "detach"]
 COMMANDS: tuple[Command, ...] = get_args(Command)
 
 
@@ -13,26 +13,42 @@ class Control:
     def __init__(self) -> None:
         self._running = threading.Event()
         self._running.set()
-        self.stopping = False
+        self._stopping = threading.Event()
         self.discarding = False
+        self.detached = False
 
     @property
     def paused(self) -> bool:
         """Whether the job should wait."""
         return not self._running.is_set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the job should end."""
+        return self._stopping.is_set()
+
     def request(self, command: Command) -> None:
         """Ask the job to do something at the next occasion.
 
         ``stop`` ends it and keeps its results so far, ``discard`` ends it and removes them.
+        ``detach`` lets it go on when nobody reads what it tells any more.
         """
-        if command == "pause":
-            self._running.clear()
-            return
-        self.discarding = self.discarding or command == "discard"
-        self.stopping = self.stopping or command in ("stop", "discard")
-        self._running.set()
+        match command:
+            case "pause":
+                self._running.clear()
+            case "detach":
+                self.detached = True
+            case "resume":
+                self._running.set()
+            case "stop" | "discard":
+                self.discarding = self.discarding or command == "discard"
+                self._stopping.set()
+                self._running.set()
 
     def wait(self) -> None:
         """Return when the job should no longer wait."""
         self._running.wait()
+
+    def wait_for_stop(self, seconds: float) -> bool:
+        """Return after this time, or at once when the job should end; say whether it should."""
+        return self._stopping.wait(seconds)

@@ -1,15 +1,21 @@
 """Choose where and how precisely to compute, by trying rather than by name."""
 
+import sys
 import time
 from collections.abc import Sequence
 from math import prod
 
+import psutil
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from napari_synapse_cl.errors import InputError
 
+if sys.platform != "win32":
+    import resource
+
+GIB = 2**30
 PROBE_REPEATS = 6
 MINIMUM_GAIN = 1.2
 """How much faster bfloat16 must be to be worth its coarser numbers."""
@@ -84,6 +90,28 @@ def to_device(network: nn.Module, device: torch.device) -> None:
     for weight in network.parameters():
         if weight.ndim == 5:
             weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
+
+
+def memory_in_use(device: torch.device) -> float:
+    """Return the memory in use in GiB: on a GPU what PyTorch holds there, else the process's."""
+    if device.type == "cuda":
+        return torch.cuda.memory_reserved(device) / GIB
+    return psutil.Process().memory_info().rss / GIB
+
+
+def free_memory(device: torch.device) -> int:
+    """Return how many bytes more this process can take on a device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(device)[0]
+    available = int(psutil.virtual_memory().available)
+    if sys.platform == "win32":
+        return available
+    # Schedulers of clusters set a limit.
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return available
+    return min(available, limit - int(psutil.Process().memory_info().vms))
 
 
 def _works(device: torch.device) -> bool:

@@ -16,7 +16,7 @@ from napari_synapse_cl.data.position_checks import (
     crops_reaching_outside,
     position_warnings,
 )
-from napari_synapse_cl.data.split import TOO_FEW, divide, split_by_space
+from napari_synapse_cl.data.split import TOO_FEW, split_by_space
 from napari_synapse_cl.data.synapses import Positions, positions_inside
 from napari_synapse_cl.models.downsampling import (
     Triple,
@@ -24,6 +24,7 @@ from napari_synapse_cl.models.downsampling import (
     downsampling_factors,
     total_downsampling,
 )
+from napari_synapse_cl.training.schedule import Schedule
 from napari_synapse_cl.words import counted, duration, size
 
 MEASURED_FOR = (
@@ -240,16 +241,15 @@ def _plan(
 ) -> Plan:
     split = split_by_space(positions, config.validation_fraction, voxel_size or CUBES)
     n_training, n_validation = len(split.training), len(split.validation)
-    batches = divide(n_training, config.batch_size)
-    total_steps = batches.per_epoch * config.num_epochs
+    schedule = Schedule.plan(config, n_training)
     made = Plan(
         n_used=len(positions.voxels),
         n_outside=positions.n_outside,
         n_training=n_training,
         n_validation=n_validation,
-        batch_size=batches.size,
-        steps_per_epoch=batches.per_epoch,
-        total_steps=total_steps,
+        batch_size=schedule.batch_size,
+        steps_per_epoch=schedule.steps_per_epoch,
+        total_steps=schedule.total_steps,
         crop_size=config.crop_size,
         crop_nm=voxel_size and _product(config.crop_size, voxel_size),
         warnings=[*warnings, *_set_warnings(n_training, n_validation, config)],
@@ -259,13 +259,14 @@ def _plan(
         made.warnings.append(problem)
     if machine is None:
         return made
-    made.warnings.extend(_memory_warnings(batches.size, machine))
+    made.warnings.extend(_memory_warnings(schedule.batch_size, machine))
     n_views = VIEWS * (
-        total_steps * batches.size + config.num_epochs * n_validation * VALIDATION_COST
+        schedule.total_steps * schedule.batch_size
+        + config.num_epochs * n_validation * VALIDATION_COST
     )
     return replace(
         made,
-        memory_gib=machine.memory_gib(batches.size),
+        memory_gib=machine.memory_gib(schedule.batch_size),
         free_gib=machine.free_gib,
         seconds=n_views * machine.seconds_per_view,
         device=f"{machine.device_name} ({machine.device})",

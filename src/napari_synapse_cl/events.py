@@ -43,24 +43,37 @@ class Started:
 
 @dataclass(frozen=True)
 class StepDone:
-    """One optimiser step; `step` and `epoch` count from 1."""
+    """One optimiser step; `step` and `epoch` count from 1.
+
+    `memory_gib` is what is in use in GiB: on a GPU what PyTorch holds there, else the process's
+    share of the main memory.
+    """
 
     epoch: int
     step: int
     loss: float
     learning_rate: float
     crops_per_second: float
+    memory_gib: float
 
 
 @dataclass(frozen=True)
 class EpochDone:
-    """One pass over the training synapses; losses are means over its batches."""
+    """One pass over the training synapses; losses are means over its batches.
+
+    What is measured on the validation synapses is None where there are none. The monitors are
+    those of :mod:`napari_synapse_cl.training.monitors`.
+    """
 
     epoch: int
     step: int
     training_loss: float
     validation_loss: float | None
     best: bool
+    alignment: float | None = None
+    uniformity: float | None = None
+    retrieval: float | None = None
+    effective_rank: float | None = None
 
 
 @dataclass(frozen=True)

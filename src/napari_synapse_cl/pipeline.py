@@ -25,6 +25,7 @@ from napari_synapse_cl.events import (
     Paused,
     Progress,
     Resumed,
+    Started,
     Wrote,
 )
 from napari_synapse_cl.features.extraction import (
@@ -41,7 +42,12 @@ from napari_synapse_cl.preparation import (
     prepare_extraction,
     prepare_training,
 )
-from napari_synapse_cl.training.runs import RunFolder, read_metrics
+from napari_synapse_cl.training.commands import following_commands
+from napari_synapse_cl.training.health import HealthCheck
+from napari_synapse_cl.training.metrics import epoch_events, read_metrics, step_events
+from napari_synapse_cl.training.recording import Recorder
+from napari_synapse_cl.training.runs import RunFolder
+from napari_synapse_cl.training.status import RunStatus
 from napari_synapse_cl.training.trainer import Trainer
 
 
@@ -80,13 +86,43 @@ def run(config: Config, control: Control | None = None) -> Generator[Event, None
 
 
 def _train_and_extract(job: TrainingJob, control: Control) -> Iterator[Event]:
+    """Train and extract; keep the run folder up with what happens, and watch over it."""
+    folder, checkpoint = job.folder, job.checkpoint
+    folder.create(job.config)
+    folder.forget_after(job.schedule.steps_recorded(checkpoint) if checkpoint else 0)
+    health = HealthCheck()
+    with Recorder(folder, _status(job)) as recorder, following_commands(folder, control):
+        for event in _told(job, control):
+            recorder.record(event)
+            yield event
+            yield from health.take(event)
+            if isinstance(event, Started):
+                steps, epochs = read_metrics(folder.steps_file), read_metrics(folder.epochs_file)
+                yield from health.catch_up(step_events(steps), epoch_events(epochs))
+
+
+def _status(job: TrainingJob) -> RunStatus:
+    return RunStatus.of_this_process(
+        device=str(job.device),
+        precision=job.precision,
+        n_training=len(job.split.training),
+        n_validation=len(job.split.validation),
+        batch_size=job.schedule.batch_size,
+        steps_per_epoch=job.schedule.steps_per_epoch,
+        total_steps=job.schedule.total_steps,
+        step=job.schedule.steps_done(job.checkpoint) if job.checkpoint else 0,
+    )
+
+
+def _told(job: TrainingJob, control: Control) -> Iterator[Event]:
     config, folder = job.config, job.folder
-    folder.create(config)
     yield Wrote("settings", str(folder.config_file))
     yield from _warnings(job.dataset, config)
+    for text in job.warnings:
+        yield Message(text, "warning")
     crops = yield from _cut_crops(job, control)
     if control.stopping:
-        yield from _discard_if_asked(folder, control)
+        yield from _remove_if_void(folder, control)
         return
     trainer = Trainer(
         job.model,
@@ -100,15 +136,12 @@ def _train_and_extract(job: TrainingJob, control: Control) -> Iterator[Event]:
     )
     if job.checkpoint:
         trainer.restore(job.checkpoint)
-    folder.forget_after(trainer.step)
     for event in trainer.run():
-        folder.record(event)
         yield event
         yield from _wait_while_paused(control)
         if control.stopping:
-            trainer.stop()
-    if control.discarding:
-        yield from _discard_if_asked(folder, control)
+            trainer.stop(keep=not control.discarding)
+    if control.stopping and (yield from _remove_if_void(folder, control)):
         return
     yield _draw_loss(folder)
     if config.train_only or control.stopping:
@@ -180,8 +213,9 @@ def _extract(job: ExtractionJob, control: Control) -> Iterator[Event]:
         "crop_size": list(config.crop_size),
         "precision": job.precision,
     }
-    write_table(table, target)
-    write_json(target.with_suffix(".json"), record)
+    with job.folder.being_written():
+        write_table(table, target)
+        write_json(target.with_suffix(".json"), record)
     yield Wrote("features", str(target))
     yield _draw_map(target.with_suffix(".png"), layer, features, job)
 
@@ -190,7 +224,9 @@ def _draw_loss(folder: RunFolder) -> Wrote:
     # Matplotlib, and scikit-learn below, take longer to import than a job should wait to begin.
     from napari_synapse_cl.figures import draw_loss
 
-    draw_loss(read_metrics(folder.steps_file), read_metrics(folder.epochs_file), folder.loss_figure)
+    steps, epochs = read_metrics(folder.steps_file), read_metrics(folder.epochs_file)
+    with folder.being_written():
+        draw_loss(steps, epochs, folder.loss_figure)
     return Wrote("figure", str(folder.loss_figure))
 
 
@@ -205,7 +241,8 @@ def _draw_map(path: Path, layer: str, features: np.ndarray, job: ExtractionJob) 
         with suppress(ValueError):
             accuracy = knn_balanced_accuracy(features, labels, job.dataset.positions.voxels)
             title += f"\nbalanced accuracy of nearest neighbours, spatial split: {accuracy:.2f}"
-    draw_feature_map(principal_components(features), labels, title, path)
+    with job.folder.being_written():
+        draw_feature_map(principal_components(features), labels, title, path)
     return Wrote("figure", str(path))
 
 
@@ -255,7 +292,12 @@ def _wait_while_paused(control: Control) -> Iterator[Event]:
         yield Resumed()
 
 
-def _discard_if_asked(folder: RunFolder, control: Control) -> Iterator[Event]:
-    if control.discarding:
-        folder.discard()
-        yield Discarded(str(folder.path))
+def _remove_if_void(folder: RunFolder, control: Control) -> Generator[Event, None, bool]:
+    """Remove a run that is not wanted, or in which nothing was trained; return whether it was."""
+    if folder.last_checkpoint.exists() and not control.discarding:
+        return False
+    if not control.discarding:
+        yield Message("the training was stopped before its first step, so there is nothing to keep")
+    folder.discard()
+    yield Discarded(str(folder.path))
+    return True

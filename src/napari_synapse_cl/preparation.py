@@ -27,6 +27,7 @@ from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.models.vgg3d import Architecture, Vgg3D
 from napari_synapse_cl.training.runs import RunFolder, default_folder
+from napari_synapse_cl.training.schedule import Schedule
 
 DEFAULT_LABEL_COLUMN = "class"
 
@@ -34,7 +35,7 @@ _FIXED_BY_TRAINING = {
     name
     for section in (DataConfig, AugmentationConfig, ModelConfig, TrainingConfig)
     for name in section.model_fields
-} - {"num_epochs", "cache_dir", "cache_limit"}
+} - {"num_epochs", "batch_size", "cache_dir", "cache_limit"}
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,13 @@ class TrainingJob:
     """Crops with the context that the augmentations need."""
     model: ContrastiveModel
     split: Split
+    schedule: Schedule
     device: torch.device
     precision: str
     checkpoint: dict[str, Any] | None
     """What to go on from."""
+    warnings: list[str]
+    """What to tell before it begins."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,9 @@ def prepare_training(config: Config) -> TrainingJob:
     """Check the settings of a training and open what it needs."""
     folder = RunFolder(config.output or default_folder())
     checkpoint = None
+    warnings: list[str] = []
     if config.resume:
+        warnings += _check_that_nobody_trains(folder)
         checkpoint = _checkpoint_to_resume(folder, config)
     elif folder.holds_run:
         raise InputError(
@@ -91,6 +97,8 @@ def prepare_training(config: Config) -> TrainingJob:
     context = context_shape(config.crop_size, config, dataset.voxel_size)
     source = _crop_source(dataset, context)
     device = choose_device(config.device)
+    schedule = Schedule.plan(config, len(split.training))
+    warnings += _schedule_warnings(schedule, checkpoint)
     return TrainingJob(
         config=config,
         folder=folder,
@@ -98,6 +106,7 @@ def prepare_training(config: Config) -> TrainingJob:
         source=source,
         model=model,
         split=split,
+        schedule=schedule,
         device=device,
         # Measured again it might come out otherwise, and the run would not be the same.
         precision=str(checkpoint["precision"])
@@ -106,6 +115,7 @@ def prepare_training(config: Config) -> TrainingJob:
             config.precision, device, model.architecture.map_sizes(config.crop_size)
         ),
         checkpoint=checkpoint,
+        warnings=warnings,
     )
 
 
@@ -162,6 +172,38 @@ def make_model(config: Config, checkpoint: dict[str, Any] | None = None) -> Cont
     return model
 
 
+def _check_that_nobody_trains(folder: RunFolder) -> list[str]:
+    """Refuse a run that is being trained; return a warning where that cannot be seen."""
+    status = folder.status()
+    if status is None or status.has_ended:
+        return []
+    alive = status.is_alive()
+    if alive:
+        raise InputError(
+            f"the run in {folder.path} is being trained by process {status.pid} on this computer: "
+            f"wait for its end, or stop it first by writing stop into {folder.commands_file}"
+        )
+    if alive is None:
+        return [
+            f"the run in {folder.path} was {status.state} on the computer {status.host} when it "
+            "was last heard of; make sure that it has ended there, since two trainings in one "
+            "folder overwrite each other"
+        ]
+    return []
+
+
+def _schedule_warnings(schedule: Schedule, checkpoint: dict[str, Any] | None) -> list[str]:
+    warnings = []
+    if checkpoint is not None and not schedule.continues(checkpoint):
+        epoch = schedule.steps_done(checkpoint) // schedule.steps_per_epoch + 1
+        warnings.append(
+            f"batch_size is now {schedule.batch_size}, after {checkpoint['batch_size']}, so the "
+            f"training goes on at the beginning of epoch {epoch}. Losses from before do not "
+            "compare with those to come: with fewer negatives the loss is lower"
+        )
+    return warnings
+
+
 def _checkpoint_to_resume(folder: RunFolder, config: Config) -> dict[str, Any] | None:
     """Return the last checkpoint of a run, or None if it was ended before its first."""
     if not folder.holds_run:
@@ -177,9 +219,17 @@ def _checkpoint_to_resume(folder: RunFolder, config: Config) -> dict[str, Any] |
             f"{now}: start a new run for that"
             + (f" (also changed: {', '.join(changed[1:])})" if len(changed) > 1 else "")
         )
+    if config.batch_size > before.batch_size:
+        raise InputError(
+            f"batch_size was {before.batch_size} when the run in {folder.path} was trained last; "
+            f"it can be lowered, and not be raised to {config.batch_size}: start a new run for that"
+        )
     if not folder.last_checkpoint.exists():
         return None
-    return load_checkpoint(folder.last_checkpoint)
+    checkpoint = load_checkpoint(folder.last_checkpoint)
+    if not {"step", "batch_size", "steps_per_epoch"} <= checkpoint.keys():
+        raise InputError(f"{folder.last_checkpoint} is no checkpoint of a training to go on with")
+    return checkpoint
 
 
 def _check_extraction(architecture: Architecture, dataset: Dataset, config: Config) -> None:

@@ -85,8 +85,12 @@ def _about(event: Started) -> str:
 
 
 def _epoch(event: EpochDone) -> str:
-    validation = (
-        "" if event.validation_loss is None else f", validation {event.validation_loss:.3f}"
-    )
+    parts = [f"training loss {event.training_loss:.3f}"]
+    if event.validation_loss is not None:
+        parts.append(f"validation {event.validation_loss:.3f}")
+    if event.retrieval is not None:
+        parts.append(f"retrieval {event.retrieval:.0%}")
+    if event.effective_rank is not None:
+        parts.append(f"effective rank {event.effective_rank:.1f}")
     best = " (best so far)" if event.best else ""
-    return f"Epoch {event.epoch}: training loss {event.training_loss:.3f}{validation}{best}"
+    return f"Epoch {event.epoch}: {', '.join(parts)}{best}"

@@ -1,7 +1,10 @@
 """What the tests of the window share: a viewer on a small sample, and small settings."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,14 +17,15 @@ from napari.layers import Image, Layer, Points
 from napari.settings import get_settings
 from napari.utils.notifications import Notification, notification_manager
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QWidget
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication, QDialog, QFileDialog, QPushButton, QWidget
 
 from napari_synapse_cl.data.sample import Sample
+from napari_synapse_cl.widgets.docks import EXTRACT, PLUGIN, PREVIEW, TRAIN
 from napari_synapse_cl.widgets.sample_data import sample_layers
 
-PLUGIN = "napari-synapse-cl"
-TRAIN, PREVIEW, EXTRACT = "Train contrastive", "Augmentation preview", "Extract features"
+__all__ = ["EXTRACT", "PLUGIN", "PREVIEW", "TRAIN"]
+
 LONG = 120_000
 """Milliseconds that a slow machine may take to start a process and import PyTorch there."""
 
@@ -45,6 +49,9 @@ ENDLESS = {**SMALL, "num_epochs": 100_000}
 def quiet_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask nothing, and write runs that were given no folder where they are removed again."""
     monkeypatch.setattr("napari_synapse_cl.widgets.base.RUNS", tmp_path / "runs")
+    monkeypatch.setattr("napari_synapse_cl.widgets.settings_store.FILE", tmp_path / "settings.json")
+    # The machine is measured in the tests of that alone.
+    monkeypatch.setattr("napari_synapse_cl.widgets.summary.PROBE_DELAY_MS", 10**9)
     # Threads that wait for each other's cores make tiny networks slower, not faster.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     get_settings().application.confirm_close_window = False
@@ -118,8 +125,52 @@ def wait_for_end(qtbot: QtBot, widget: Any) -> None:
 
 
 def n_steps(widget: Any) -> int:
-    steps = widget.plot.step_curve.getData()[0]
-    return 0 if steps is None else len(steps)
+    return int(widget.view.monitor.series["loss"].n)
+
+
+def press_in_dialog(text: str, before: Callable[[QDialog], None] | None = None) -> None:
+    """Press a button of the next dialog, once it is there.
+
+    `before` is called with the dialog first.
+    """
+
+    def look() -> None:
+        dialog = QApplication.activeModalWidget()
+        if not isinstance(dialog, QDialog):
+            QTimer.singleShot(50, look)
+            return
+        if before is not None:
+            before(dialog)
+        buttons = {b.text().replace("&", ""): b for b in dialog.findChildren(QPushButton)}
+        buttons[text].click()
+
+    QTimer.singleShot(50, look)
+
+
+@pytest.fixture
+def choose(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Have the next file dialogs, which belong to the desktop, answered with a path."""
+
+    def answer(path: Path) -> None:
+        for name in ("getOpenFileName", "getSaveFileName"):
+            monkeypatch.setattr(QFileDialog, name, lambda *_: (str(path), ""))
+        monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(path))
+
+    return answer
+
+
+@contextmanager
+def command_line(files: tuple[Path, Path], output: Path, settings: dict[str, Any]) -> Iterator[Any]:
+    """A training that was started in a terminal; killed at the end if it still runs."""
+    image, table = files
+    values = {**settings, "image": image, "synapses": table, "output": output}
+    flags = [part for name, value in values.items() for part in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "napari_synapse_cl", *flags, "--train_only"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def messages(notifications: list[Notification], severity: str) -> list[str]:

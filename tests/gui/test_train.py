@@ -13,7 +13,7 @@ from qtpy.QtCore import QTimer
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.checkpoints import load_checkpoint
-from napari_synapse_cl.training.runs import read_metrics
+from napari_synapse_cl.training.metrics import read_metrics
 
 from .conftest import (
     ENDLESS,
@@ -46,9 +46,15 @@ def test_training_runs_to_its_end(
     assert not messages(notifications, "error")
     assert str(tmp_path / "run") in widget.status.text()
     # 10 of 12 synapses train, in batches of 4: 2 steps an epoch.
-    qtbot.waitUntil(lambda: n_steps(widget) == 4)
-    assert len(widget.plot.training_curve.getData()[0]) == 2
-    assert len(widget.plot.validation_curve.getData()[0]) == 2
+    assert n_steps(widget) == 4
+    series = widget.view.monitor.series
+    steps = read_metrics(tmp_path / "run" / "steps.csv")
+    epochs = read_metrics(tmp_path / "run" / "epochs.csv")
+    for name in ("loss", "learning_rate"):
+        np.testing.assert_allclose(series[name].points[1], steps[name])
+    for name in ("validation_loss", "retrieval", "alignment", "uniformity", "effective_rank"):
+        np.testing.assert_allclose(series[name].points, (epochs["step"], epochs[name]))
+    assert widget.view.bar.value() == widget.view.bar.maximum() == 4
     config = Config.from_file(tmp_path / "run" / "config.json")
     assert config.train_only
     assert config.voxel_size == (10.0, 10.0, 10.0)

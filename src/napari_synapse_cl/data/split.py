@@ -1,4 +1,4 @@
-"""Which synapses train, which validate, and in batches of how many."""
+"""Which synapses train and which validate."""
 
 from dataclasses import dataclass
 
@@ -20,22 +20,6 @@ class Split:
 
     training: np.ndarray
     validation: np.ndarray
-
-
-@dataclass(frozen=True)
-class Batches:
-    """How the synapses of an epoch are divided into steps; what is left over waits for another.
-
-    Attributes
-    ----------
-    size
-        Synapses in a batch.
-    per_epoch
-        Batches in an epoch.
-    """
-
-    size: int
-    per_epoch: int
 
 
 def split_by_space(
@@ -61,17 +45,3 @@ def split_by_space(
         n_validation = 0
     n_training = len(order) - n_validation
     return Split(np.sort(order[:n_training]), np.sort(order[n_training:]))
-
-
-def divide(n_training: int, batch_size: int) -> Batches:
-    """Divide an epoch into full batches; one larger than the training set is lowered to it.
-
-    Parameters
-    ----------
-    n_training
-        Synapses that train, at least 1.
-    batch_size
-        Synapses in a batch, as the settings ask for.
-    """
-    size = min(batch_size, n_training)
-    return Batches(size, n_training // size)

@@ -1,31 +1,35 @@
 """The folder that a run leaves behind."""
 
-import csv
+import json
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
 
 from napari_synapse_cl import __version__
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.control import Command
+from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import EpochDone, Event, StepDone
-from napari_synapse_cl.files import new_folder_name, replacing, write_json
-
-STEP_COLUMNS = ("epoch", "step", "loss", "learning_rate", "crops_per_second")
-EPOCH_COLUMNS = ("epoch", "step", "training_loss", "validation_loss")
+from napari_synapse_cl.files import new_folder_name, write_json
+from napari_synapse_cl.training.metrics import (
+    EPOCH_COLUMNS,
+    STEP_COLUMNS,
+    append_row,
+    keep_until,
+)
+from napari_synapse_cl.training.status import RunStatus
 
 
 class RunFolder:
-    """Settings, metrics, checkpoints and results of one run.
+    """Settings, status, metrics, checkpoints and results of one run.
 
     ``config.json`` holds the settings and can be given to ``--config``; ``run.json`` says when and
-    with which versions the run was started; ``steps.csv`` and ``epochs.csv`` grow as it trains;
+    with which versions the run was started, ``status.json`` what it does now; ``steps.csv`` and
+    ``epochs.csv`` grow as it trains; ``commands.txt`` is where commands to it arrive;
     ``checkpoints`` holds ``last.pt`` and ``best.pt``.
 
     Parameters
@@ -42,6 +46,8 @@ class RunFolder:
         self.last_checkpoint = path / "checkpoints" / "last.pt"
         self.best_checkpoint = path / "checkpoints" / "best.pt"
         self.loss_figure = path / "loss.png"
+        self.commands_file = path / "commands.txt"
+        self._status_file = path / "status.json"
         self._about_file = path / "run.json"
 
     @property
@@ -67,8 +73,8 @@ class RunFolder:
             "command": ["synapse-cl", *sys.argv[1:]],
             "versions": {
                 "napari-synapse-cl": __version__,
-                "torch": torch.__version__,
-                "numpy": np.__version__,
+                "torch": version("torch"),
+                "numpy": version("numpy"),
                 "python": sys.version.split()[0],
             },
         }
@@ -82,63 +88,109 @@ class RunFolder:
                 f"cannot write to the output folder {self.path}: {error.strerror}"
             ) from None
 
+    def status(self) -> RunStatus | None:
+        """Return what the training in this folder does; None if that is missing or unreadable."""
+        try:
+            return RunStatus.from_json(json.loads(self._status_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return None
+
+    def write_status(self, status: RunStatus) -> None:
+        """Tell others what the training does.
+
+        Raises
+        ------
+        JobError
+            If it cannot be written.
+        """
+        with self.being_written():
+            write_json(self._status_file, status.as_json())
+
+    def send(self, command: Command) -> None:
+        """Give the training in this folder a command, wherever it runs.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be written.
+        """
+        try:
+            with self.commands_file.open("a", encoding="utf-8") as file:
+                file.write(f"{command}\n")
+        except OSError as error:
+            raise InputError(
+                f"cannot send {command} to the run in {self.path}: {error.strerror}"
+            ) from None
+
     def record(self, event: Event) -> None:
-        """Append what an event says to the metrics."""
-        if isinstance(event, StepDone):
-            _append(self.steps_file, STEP_COLUMNS, event)
-        elif isinstance(event, EpochDone):
-            _append(self.epochs_file, EPOCH_COLUMNS, event)
+        """Append what an event says to the metrics.
+
+        Raises
+        ------
+        JobError
+            If they cannot be written.
+        """
+        with self.being_written():
+            if isinstance(event, StepDone):
+                append_row(self.steps_file, STEP_COLUMNS, event)
+            elif isinstance(event, EpochDone):
+                append_row(self.epochs_file, EPOCH_COLUMNS, event)
 
     def forget_after(self, step: int) -> None:
-        """Drop the metrics of steps that a resumed training takes again."""
-        for file in (self.steps_file, self.epochs_file):
-            if file.exists():
-                with file.open(newline="", encoding="utf-8") as source:
-                    header, *rows = list(csv.reader(source)) or [[]]
-                column = header.index("step") if "step" in header else 0
-                # A row cut short by a crash has no step, or belongs to a step that comes again.
-                kept = [r for r in rows if len(r) == len(header) and int(r[column]) <= step]
-                with replacing(file) as temporary:
-                    _write_rows(temporary, [header, *kept])
+        """Drop the metrics of steps that a resumed training takes again.
+
+        Raises
+        ------
+        JobError
+            If they cannot be written.
+        """
+        with self.being_written():
+            keep_until(self.steps_file, STEP_COLUMNS, step)
+            keep_until(self.epochs_file, EPOCH_COLUMNS, step)
+
+    @contextmanager
+    def being_written(self) -> Iterator[None]:
+        """Turn what the disk says in the block into words.
+
+        Raises
+        ------
+        JobError
+            If something cannot be written.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise JobError(self.why_unwritable(error)) from error
+
+    def why_unwritable(self, error: Exception) -> str:
+        """Return in words why something could not be written to this folder."""
+        if not self.path.is_dir():
+            return (
+                f"the run folder {self.path} is no longer there: it was moved or removed, or its "
+                "disk was taken away"
+            )
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return f"cannot write to the run folder {self.path}: {reason}"
 
     def discard(self) -> None:
         """Remove the run's files, and the folder if nothing else is in it."""
-        for file in (self.config_file, self._about_file, self.steps_file, self.epochs_file):
+        for file in (
+            self.config_file,
+            self.commands_file,
+            self.steps_file,
+            self.epochs_file,
+            self.loss_figure,
+            self._status_file,
+            self._about_file,
+        ):
             file.unlink(missing_ok=True)
-        self.loss_figure.unlink(missing_ok=True)
         shutil.rmtree(self.last_checkpoint.parent, ignore_errors=True)
         for cache in self.path.glob("crops-*"):
             shutil.rmtree(cache, ignore_errors=True)
-        if not any(self.path.iterdir()):
+        if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
 
 
 def default_folder() -> Path:
     """Return a new folder name for a run that was given none."""
     return new_folder_name(Path("synapse_cl_runs"))
-
-
-def read_metrics(file: Path) -> dict[str, np.ndarray]:
-    """Read ``steps.csv`` or ``epochs.csv`` as one float array a column; missing values are NaN."""
-    if not file.exists():
-        return {}
-    with file.open(newline="", encoding="utf-8") as source:
-        header, *rows = list(csv.reader(source)) or [[]]
-    whole = [[float(v) if v else np.nan for v in row] for row in rows if len(row) == len(header)]
-    columns = np.array(whole).reshape(len(whole), len(header)).T
-    return dict(zip(header, columns, strict=True))
-
-
-def _append(file: Path, columns: tuple[str, ...], event: Event) -> None:
-    values: list[Any] = [getattr(event, column) for column in columns]
-    row = ["" if value is None else value for value in values]
-    if file.exists():
-        with file.open("a", newline="", encoding="utf-8") as target:
-            csv.writer(target).writerow(row)
-    else:
-        _write_rows(file, [columns, row])
-
-
-def _write_rows(file: Path, rows: Iterable[Iterable[Any]]) -> None:
-    with file.open("w", newline="", encoding="utf-8") as target:
-        csv.writer(target).writerows(rows)

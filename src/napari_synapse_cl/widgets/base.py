@@ -1,10 +1,12 @@
 """What the three widgets share: choosing layers, telling errors, and minding a job."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from napari.layers import Image, Points
-from napari.utils.notifications import show_error, show_info, show_warning
+from napari.utils import progress
+from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import (
     QFormLayout,
@@ -17,12 +19,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import Event, Message
+from napari_synapse_cl.events import Message
 from napari_synapse_cl.files import new_folder_name
 from napari_synapse_cl.widgets.form import LABEL_WIDTH
-from napari_synapse_cl.widgets.job import Job, run_job
+from napari_synapse_cl.widgets.job import Job, JobWorker
 from napari_synapse_cl.widgets.layer_box import LayerBox
 from napari_synapse_cl.widgets.layers import LayerData, take
+from napari_synapse_cl.widgets.messages import sentence, tell
 from napari_synapse_cl.widgets.session import session_of
 
 RUNS = "synapse_cl_runs"
@@ -42,13 +45,16 @@ class LayersWidget(QWidget):
         The viewer it is docked in.
     """
 
+    without_points: str = ""
+    """What to call the choice of no points layer; empty where one is needed."""
+
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self.viewer = viewer
         self.session = session_of(viewer)
         self.setMinimumWidth(MINIMUM_WIDTH)
         self.image_box = LayerBox(viewer, Image)
-        self.points_box = LayerBox(viewer, Points)
+        self.points_box = LayerBox(viewer, Points, self.without_points)
         self.image_box.setToolTip("Image layer with the EM volume")
         self.points_box.setToolTip("Points layer with one point for each synapse")
         self.body = QVBoxLayout(self)
@@ -81,6 +87,7 @@ class LayersWidget(QWidget):
         """Let go of the viewer, when the widget is closed."""
         self.image_box.release()
         self.points_box.release()
+        self.session.settings.keep()
         self.viewer.events.theme.disconnect(self._on_theme)
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
@@ -99,7 +106,7 @@ class LayersWidget(QWidget):
 
 
 class JobWidget(LayersWidget):
-    """A dock widget that starts jobs, one at a time.
+    """A dock widget that runs jobs, one at a time.
 
     Subclasses make the job (:meth:`make_job`) and look at its events (:meth:`on_event`,
     :meth:`on_end`). How a job is run is the matter of :mod:`~napari_synapse_cl.widgets.job`.
@@ -147,28 +154,36 @@ class JobWidget(LayersWidget):
         self.start_button.setEnabled(self.job is None)
 
     def start(self) -> None:
-        """Start a job, or say why that cannot be."""
+        """Start the job that the form describes, or say why that cannot be."""
+        self.run(self.make_job)
+
+    def run(self, make_job: Callable[[], Job]) -> None:
+        """Run a job, or say why that cannot be.
+
+        Parameters
+        ----------
+        make_job
+            Returns the job; an InputError that it raises is told.
+        """
         try:
             if self.kind in self.session.running:
-                raise InputError(f"the {self.kind} that was started before has not ended yet")
-            job = self.make_job()
+                raise InputError(
+                    f"a {self.kind} runs already, and a window runs one at a time; wait for its "
+                    "end, or stop it"
+                )
+            job = make_job()
         except InputError as error:
             tell(error)
             return
         self.job = job
         self._told_end = False
-        worker = run_job(
-            job,
-            _start_thread=False,
-            _progress={"desc": self.kind.capitalize()},
-            _connect={
-                "yielded": self._on_event,
-                "errored": self._on_error,
-                "finished": self._on_finished,
-            },
-        )
-        self._progress = worker.pbar
-        # Unlike the widget, the session hears of the end even if the widget is closed by then.
+        worker = JobWorker(job)
+        worker.yielded.connect(self._on_event)
+        worker.errored.connect(self._on_error)
+        worker.finished.connect(self._on_finished)
+        self._progress = progress(total=0, desc=self.kind.capitalize())
+        # Unlike the widget, they hear of the end even if the widget is closed by then.
+        worker.finished.connect(self._progress.close)
         self.session.begin(self.kind, worker.finished)
         self.destroyed.connect(job.end_soon)
         self.status.setText("Starting …")
@@ -178,7 +193,10 @@ class JobWidget(LayersWidget):
     def request(self, command: Any) -> None:
         """Pass a command to the job, if there is one."""
         if self.job is not None:
-            self.job.request(command)
+            try:
+                self.job.request(command)
+            except JobError as error:
+                tell(error)
 
     def show_progress(self, done: int, total: int, task: str = "") -> None:
         """Show in napari's activity dock how far the job has come."""
@@ -196,7 +214,7 @@ class JobWidget(LayersWidget):
         if self.job is not None:
             self.job.end_soon()
 
-    def _on_event(self, event: Event) -> None:
+    def _on_event(self, event: Any) -> None:
         if isinstance(event, Message):
             (show_warning if event.level == "warning" else show_info)(sentence(event.text))
         self.on_event(event)
@@ -215,16 +233,6 @@ class JobWidget(LayersWidget):
             self.status.setText(self.ended_early)
         self.on_end()
         self.update_buttons()
-
-
-def tell(error: Exception) -> None:
-    """Show an error as napari's notification, without a traceback."""
-    show_error(sentence(str(error)))
-
-
-def sentence(text: str) -> str:
-    """Return a clause as a sentence."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", "…")) else ".")
 
 
 def scrolling(widget: QWidget) -> QScrollArea:

@@ -1,16 +1,15 @@
-"""Ask a process of its own what is in a checkpoint: this one does not import torch.
+"""What a form can say of a checkpoint.
 
-Run as a module, with the path of a checkpoint, this is that process.
+Run as a module, with the path of a checkpoint, this says what is in it.
 """
 
 import json
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.widgets.child import PYTHON, WINDOWS_FLAGS
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.widgets.ask import Question
 
 
 @dataclass(frozen=True)
@@ -39,22 +38,7 @@ def read_checkpoint_info(path: Path) -> CheckpointInfo:
     JobError
         If the process that was asked has crashed.
     """
-    result = subprocess.run(
-        [*PYTHON, "-m", __name__, str(path.absolute())],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        creationflags=WINDOWS_FLAGS,
-        check=False,
-    )
-    try:
-        answer = json.loads(result.stdout)
-    except ValueError:
-        last = (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
-        raise JobError(f"{path} could not be looked at: {last}") from None
-    if "error" in answer:
-        raise InputError(answer["error"])
-    return CheckpointInfo(**answer)
+    return CheckpointInfo(**Question(__name__).ask(str(path.absolute())))
 
 
 def main(path: Path) -> None:

@@ -18,12 +18,17 @@ from napari_synapse_cl.events import Event, Failed, from_line
 
 NICENESS = 10
 """How far the child steps back behind the window on POSIX systems."""
-WINDOWS_FLAGS = getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0) | getattr(
-    subprocess, "CREATE_NO_WINDOW", 0
+WINDOWS_FLAGS = (
+    getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0)
+    | getattr(subprocess, "CREATE_NO_WINDOW", 0)
+    | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 )
-"""The same on Windows, and no console that opens."""
+"""The same on Windows, no console that opens, and no part in what ends napari."""
 GRACE_SECONDS = 30
 """How long a child that was told to stop may take to finish its step and write its checkpoint."""
+
+_LEFT_TO_THEMSELVES: list[subprocess.Popen] = []
+"""Held, for Python warns of a process that is forgotten while it runs."""
 
 PYTHON = [sys.executable, "-P"]
 """-P: a file torch.py in the folder that napari was started from must not be imported."""
@@ -48,7 +53,10 @@ class Child:
             encoding="utf-8",
             env={**os.environ, "PYTHONIOENCODING": "utf-8"},
             creationflags=WINDOWS_FLAGS,
+            # A terminal that napari was started from takes its own processes with it.
+            start_new_session=True,
         )
+        self._detached = False
         if os.name == "posix":
             with suppress(psutil.Error):
                 psutil.Process(self._process.pid).nice(NICENESS)
@@ -62,15 +70,16 @@ class Child:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Leave nothing running."""
-        self.send("stop")
+        """Leave nothing running that was not told to go on by itself."""
+        if self._detached:
+            _LEFT_TO_THEMSELVES[:] = [p for p in _LEFT_TO_THEMSELVES if p.poll() is None]
+            _LEFT_TO_THEMSELVES.append(self._process)
+        else:
+            self.send("stop")
         with suppress(OSError):
             self._pipes[0].close()
-        try:
-            self._process.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            self._process.wait()
+        if not self._detached:
+            self._wait_or_kill()
         self._pipes[1].close()
         self._errors.close()
 
@@ -79,7 +88,11 @@ class Child:
         return self._process.stdin, self._process.stdout
 
     def send(self, command: Command) -> None:
-        """Give the child a command; one that has ended takes none."""
+        """Give the child a command; one that has ended takes none.
+
+        After ``detach`` it goes on by itself, tells nothing more and outlives this process.
+        """
+        self._detached = self._detached or command == "detach"
         with suppress(OSError, ValueError):
             self._pipes[0].write(f"{command}\n")
             self._pipes[0].flush()
@@ -107,12 +120,21 @@ class Child:
                     failed = event
                 else:
                     yield event
+        if self._detached:
+            return
         code = self._process.wait()
         if code == 0:
             return
         if failed is not None:
             raise (InputError if code == 2 else JobError)(failed.message)
         raise JobError(f"the job ended unexpectedly: {self._last_words(code)}")
+
+    def _wait_or_kill(self) -> None:
+        try:
+            self._process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._process.wait()
 
     def _last_words(self, code: int) -> str:
         self._errors.seek(0)

@@ -20,12 +20,13 @@ from napari_synapse_cl import __version__
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import Progress, Wrote
-from napari_synapse_cl.widgets.base import JobWidget, run_folder, scrolling, sentence, tell
+from napari_synapse_cl.widgets.base import JobWidget, run_folder, scrolling
 from napari_synapse_cl.widgets.checkpoint_info import CheckpointInfo, read_checkpoint_info
 from napari_synapse_cl.widgets.form import Form
 from napari_synapse_cl.widgets.inputs import RunInputs, Shape
-from napari_synapse_cl.widgets.job import Job
+from napari_synapse_cl.widgets.job import ChildJob, Job
 from napari_synapse_cl.widgets.latest import Latest
+from napari_synapse_cl.widgets.messages import sentence, tell
 
 ESSENTIAL = ("checkpoint", "layer_num", "pooling", "crop_size", "output")
 GROUPS = {"Device and disk": ("device", "precision", "feature_format", "cache_limit")}
@@ -34,6 +35,7 @@ PLACEHOLDERS = {
     "crop_size": "that of the training",
     "output": "none: to the layer alone",
 }
+SHARED = ("layer_num", "pooling", "device", "precision", "feature_format", "cache_limit")
 METADATA_KEY = "napari_synapse_cl"
 
 
@@ -53,7 +55,7 @@ class Extracted:
     record: dict[str, Any]
 
 
-class ExtractionJob(Job):
+class ExtractionJob(ChildJob):
     """An extraction in a temporary folder; its last event is the features.
 
     Parameters
@@ -103,6 +105,7 @@ class ExtractWidget(JobWidget):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
         self.form = Form(ESSENTIAL, GROUPS, PLACEHOLDERS)
+        self.form.share(SHARED, self.session)
         self.layer_name = QLabel()
         self.layer_name.setWordWrap(True)
         self.replace_box = QCheckBox("Replace columns that are there")

@@ -1,8 +1,10 @@
 """Put what a job works on into its folder, where the command line finds it."""
 
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
@@ -14,6 +16,22 @@ from napari_synapse_cl.files import write_json
 from napari_synapse_cl.widgets.layers import LayerData, reopened_file
 
 Shape = tuple[int, int, int]
+
+
+class Inputs(Protocol):
+    """What a job is given."""
+
+    config_file: Path
+    """Settings for the command line, once they are written."""
+
+    def write(self, control: Control) -> Iterator[Event]:
+        """Write the inputs; broken off when the control says so."""
+
+    def clean_up(self) -> None:
+        """Remove what nobody needs when the job has ended."""
+
+    def remove(self) -> None:
+        """Remove all that was written, since the run was discarded."""
 
 
 class RunInputs:
@@ -63,7 +81,7 @@ class RunInputs:
         values.setdefault("output", self.folder)
         values["synapses"] = self._synapses_file
         if self._data.voxel_size is not None:
-            values["voxel_size"] = self._data.voxel_size
+            values.setdefault("voxel_size", self._data.voxel_size)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._data.table.to_csv(self._synapses_file, index=False)
@@ -87,6 +105,11 @@ class RunInputs:
         settings = Config.from_values(values).model_dump(mode="json", exclude_unset=True)
         write_json(self.config_file, settings)
 
+    def clean_up(self) -> None:
+        """Remove what was written for a run that was never started."""
+        if not self._run_file.exists():
+            self.remove()
+
     def remove(self) -> None:
         """Remove what was written, and the folder if nothing else is in it."""
         self.config_file.unlink(missing_ok=True)
@@ -95,11 +118,6 @@ class RunInputs:
             shutil.rmtree(self._cache, ignore_errors=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
-
-    @property
-    def run_was_started(self) -> bool:
-        """Whether the folder holds more than these inputs."""
-        return self._run_file.exists()
 
     def _streamed_crops(self) -> StreamedCrops:
         data = self._data
@@ -118,3 +136,38 @@ class RunInputs:
                 "the volume from a TIFF or Zarr file"
             )
         return crops
+
+
+class ContinuedRun:
+    """The inputs of a run that goes on: its own, with settings that may have changed.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    config
+        All settings of the run.
+    """
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        self.folder = folder.absolute()
+        self._config = config
+        self._temporary = Path(tempfile.mkdtemp(prefix="synapse_cl_"))
+        self.config_file = self._temporary / "config.json"
+
+    def write(self, control: Control) -> Iterator[Event]:
+        """Write the settings where they do not replace those of the run before it goes on."""
+        write_json(self.config_file, self._config.as_json())
+        yield from ()
+
+    def clean_up(self) -> None:
+        """Remove the settings; the run has its own."""
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove the table that the window had written for the run."""
+        table = self._config.synapses
+        if table is not None and table.parent == self.folder:
+            table.unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()

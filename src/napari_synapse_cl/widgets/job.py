@@ -5,23 +5,51 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from napari.qt.threading import thread_worker
 from superqt.utils import GeneratorWorker
 
 from napari_synapse_cl.control import Command, Control
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.events import Discarded, Event, Progress
 from napari_synapse_cl.widgets.child import GRACE_SECONDS, Child
-from napari_synapse_cl.widgets.inputs import RunInputs
+from napari_synapse_cl.widgets.inputs import Inputs
 
 PROGRESS_INTERVAL = 0.05
 """Least time in seconds between two reports of progress; cutting crops makes thousands a second."""
 
 
 class Job:
-    """One run of the command line, from its inputs to the end of its process.
+    """Something that runs outside of the window and tells events.
 
-    :meth:`request` may be called from any thread.
+    All methods may be called from any thread, :meth:`events` from one alone.
+    """
+
+    def events(self) -> Iterator[Any]:
+        """Run, and yield what is told until it ends.
+
+        Raises
+        ------
+        InputError
+            If something that was given cannot be used; nothing is left behind then.
+        JobError
+            If the job could not go on.
+        """
+        raise NotImplementedError
+
+    def request(self, command: Command) -> None:
+        """Pause, resume, stop or discard."""
+        raise NotImplementedError
+
+    def end_soon(self) -> None:
+        """End, and keep what was reached."""
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """Let it run on without this window."""
+        raise NotImplementedError
+
+
+class ChildJob(Job):
+    """One run of the command line, from its inputs to the end of its process.
 
     Parameters
     ----------
@@ -29,8 +57,8 @@ class Job:
         What the run works on.
     """
 
-    def __init__(self, inputs: RunInputs) -> None:
-        self._inputs: RunInputs | None = inputs
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs: Inputs | None = inputs
         self._control = Control()
         self._child: Child | None = None
         self._lock = threading.Lock()
@@ -45,6 +73,8 @@ class Job:
 
     def end_soon(self) -> None:
         """Stop the run and keep a checkpoint; kill it if that takes too long."""
+        if self._control.detached:
+            return
         self.request("stop")
         with self._lock:
             if self._child is not None and self._deadline is None:
@@ -52,19 +82,15 @@ class Job:
                 self._deadline.daemon = True
                 self._deadline.start()
 
-    def events(self) -> Iterator[Event]:
-        """Write the inputs, start the child and yield what it tells until it ends.
+    def leave(self) -> None:
+        """Let the run go on by itself; one that has not begun ends."""
+        with self._lock:
+            begun = self._child is not None
+        self.request("detach" if begun else "stop")
 
-        Raises
-        ------
-        InputError
-            If something that was given cannot be used; nothing is left behind then.
-        JobError
-            If the run could not go on.
-        """
-        # napari keeps workers, and through them jobs, until the window closes; the volume should
-        # not stay with them.
-        inputs, self._inputs = self._inputs, None
+    def events(self) -> Iterator[Event]:
+        """Write the inputs, start the child and yield what it tells until it ends."""
+        inputs = self._inputs
         assert inputs is not None
         try:
             yield from _thinned(inputs.write(self._control))
@@ -74,10 +100,13 @@ class Job:
             # The worker would swallow it.
             raise JobError(str(error)) from error
         finally:
-            if not inputs.run_was_started:
-                inputs.remove()
+            # A run that was left to itself may not have read them yet.
+            if not self._control.detached:
+                inputs.clean_up()
+            # A worker may be kept for long; the volume should not stay with it.
+            self._inputs = None
 
-    def _run_child(self, inputs: RunInputs) -> Iterator[Event]:
+    def _run_child(self, inputs: Inputs) -> Iterator[Event]:
         with self._start_child(inputs) as child:
             try:
                 for event in child.events():
@@ -90,7 +119,7 @@ class Job:
                     if self._deadline is not None:
                         self._deadline.cancel()
 
-    def _start_child(self, inputs: RunInputs) -> Child:
+    def _start_child(self, inputs: Inputs) -> Child:
         with self._lock:
             self._child = Child(inputs.config_file)
             # What was asked for while there was no child yet.
@@ -106,21 +135,20 @@ class Job:
 class JobWorker(GeneratorWorker):
     """A worker whose end, when napari asks for it, is a clean end of its job.
 
-    It is none of napari's own workers, which show a traceback with every error.
+    It is none of napari's own workers: those show a traceback with every error, stay in napari's
+    list of tasks for as long as it runs, and are asked about once more when it is closed.
     """
 
-    def __init__(self, function: Any, job: Job) -> None:
-        super().__init__(function, job)
+    def __init__(self, job: Job) -> None:
+        super().__init__(_events, job)
         self._job = job
 
     def quit(self) -> None:
-        """Stop the job and keep its checkpoint."""
+        """Stop the job and keep its checkpoint, unless it was left to itself."""
         self._job.end_soon()
 
 
-@thread_worker(worker_class=JobWorker)
-def run_job(job: Job) -> Generator[Any, None, None]:
-    """Run a job in a thread and yield what it tells."""
+def _events(job: Job) -> Generator[Any, None, None]:
     yield from job.events()
 
 

@@ -16,16 +16,20 @@ class LayerBox(QComboBox):
         The viewer.
     kind
         Class of the layers.
+    empty
+        What to call the choice of no layer. Without it there is no such choice.
     """
 
     layer_changed = Signal()
 
-    def __init__(self, viewer: Any, kind: type[Layer]) -> None:
+    def __init__(self, viewer: Any, kind: type[Layer], empty: str = "") -> None:
         super().__init__()
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(12)
         self._list = viewer.layers
         self._kind = kind
+        self._empty = empty
+        self._chose_none = False
         self._layers: list[Layer] = []
         for event in self._list_events():
             event.connect(self._refresh)
@@ -34,9 +38,14 @@ class LayerBox(QComboBox):
 
     @property
     def layer(self) -> Layer | None:
-        """The chosen layer, None if there is none of this kind."""
+        """The chosen layer, None if there is none of this kind or none was chosen."""
         index = self.currentIndex()
         return self._layers[index] if 0 <= index < len(self._layers) else None
+
+    def choose(self, layer: Layer | None) -> None:
+        """Choose a layer, if it is in the list."""
+        if layer in self._layers:
+            self.setCurrentIndex(self._layers.index(layer))
 
     def release(self) -> None:
         """Follow the layer list no longer."""
@@ -57,11 +66,17 @@ class LayerBox(QComboBox):
         for layer in self._layers:
             layer.events.name.connect(self._refresh)
             self.addItem(layer.name)
+        if self._empty:
+            self.addItem(self._empty)
         if before in self._layers:
             self.setCurrentIndex(self._layers.index(before))
+        elif self._chose_none:
+            self.setCurrentIndex(len(self._layers))
         self.blockSignals(False)
         if self.layer is not before:
             self.layer_changed.emit()
 
     def _tell_change(self) -> None:
+        # Where there was nothing to choose from, the first layer that comes is chosen.
+        self._chose_none = self.layer is None
         self.layer_changed.emit()

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pint
-from napari.layers import Image, Points
+from napari.layers import Image, Layer, Points
+from numpy.typing import ArrayLike
 
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.volumes import Volume, open_volume, sample_blocks
@@ -67,6 +68,57 @@ def take(image: Image | None, points: Points | None) -> LayerData:
     )
 
 
+def take_position(image: Image | None, position: ArrayLike | None) -> LayerData:
+    """Take a position in an image layer for the only synapse of a table.
+
+    Parameters
+    ----------
+    image
+        The layer.
+    position
+        z, y, x in its voxels.
+
+    Raises
+    ------
+    InputError
+        If the layer or the position is missing, the layer is not 3D grey values, or the position
+        lies outside of it.
+    """
+    if image is None:
+        raise InputError("there is no image layer: an Image layer with a 3D volume is needed")
+    volume = _volume(image)
+    if position is None:
+        raise InputError("click in the viewer to choose a position")
+    voxel = np.rint(np.asarray(position, dtype=float))
+    if ((voxel < 0) | (voxel >= volume.shape)).any():
+        raise InputError(
+            f"z, y, x = {', '.join(f'{v:.0f}' for v in voxel)} lies outside the layer "
+            f"{image.name} of {' × '.join(map(str, volume.shape))} voxels; click inside of it"
+        )
+    return LayerData(
+        volume=volume,
+        table=pd.DataFrame([voxel], columns=list(AXES)),
+        voxel_size=_voxel_size(image),
+        file=Path(image.source.path).absolute() if image.source.path else None,
+    )
+
+
+def in_units_of(layer: Layer, position: ArrayLike, units: Sequence[Any] | None) -> np.ndarray:
+    """Return a position in the viewer's world in the units that a layer counts in.
+
+    Parameters
+    ----------
+    layer
+        A 3D layer.
+    position
+        In the world; of more than three coordinates the last three are taken.
+    units
+        Those of the viewer's dimensions, None where its layers' do not agree.
+    """
+    ratios = np.ones(3) if units is None else _unit_ratios(units[-3:], layer.units)
+    return np.asarray(position, dtype=float)[-3:] * ratios
+
+
 def reopened_file(data: LayerData) -> Path | None:
     """Return the file in which another process finds the very voxels of the layer, if there is one.
 
@@ -110,7 +162,7 @@ def _table(voxels: np.ndarray, features: pd.DataFrame) -> pd.DataFrame:
 def _voxels(image: Image, points: Points) -> np.ndarray:
     """Return the points in voxels of the image, by way of the world."""
     world = _affine(points.data_to_world, np.asarray(points.data, dtype=float))
-    return _affine(image.world_to_data, world * _unit_ratios(points, image))
+    return _affine(image.world_to_data, world * _unit_ratios(points.units, image.units))
 
 
 def _affine(transform: Callable[[Sequence[float]], Any], coordinates: np.ndarray) -> np.ndarray:
@@ -120,14 +172,14 @@ def _affine(transform: Callable[[Sequence[float]], Any], coordinates: np.ndarray
     return coordinates @ np.array(columns) + offset
 
 
-def _unit_ratios(points: Points, image: Image) -> np.ndarray:
-    """Return how many of the image's units make one of the points', along each axis."""
-    ratios = [_in_nanometres(unit) for unit in points.units]
-    image_units = [_in_nanometres(unit) for unit in image.units]
+def _unit_ratios(ones: Sequence[Any], others: Sequence[Any]) -> np.ndarray:
+    """Return how many of the other units make one of the ones, along each axis."""
+    lengths = [_in_nanometres(unit) for unit in ones]
+    other_lengths = [_in_nanometres(unit) for unit in others]
     # A layer without units counts in those of the other.
-    if None in ratios or None in image_units:
+    if None in lengths or None in other_lengths:
         return np.ones(3)
-    return np.array(ratios, dtype=float) / np.array(image_units, dtype=float)
+    return np.array(lengths, dtype=float) / np.array(other_lengths, dtype=float)
 
 
 def _in_nanometres(unit: Any) -> float | None:

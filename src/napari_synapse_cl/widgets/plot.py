@@ -1,50 +1,97 @@
-"""The live plot of the losses."""
+"""Curves that are drawn as their points come."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtGui import QColor
+from qtpy.QtCore import QEvent, Qt, QTimer, Signal
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from napari_synapse_cl.events import EpochDone, StepDone
+from napari_synapse_cl.widgets.series import Series, smooth
 from napari_synapse_cl.widgets.theme import Colors
 
-REDRAW_MS = 200
-"""Least time between two redraws; a redraw takes a fifth of that."""
-MINIMUM_HEIGHT = 190
+REDRAW_MS = 250
+"""Least time between two redraws of a plot."""
+MINIMUM_HEIGHT = 140
+AXIS_WIDTH = 46
+"""One width for all, so that plots below each other stand in line."""
 
 
-class LossPlot(QWidget):
-    """Training loss of every step, and training and validation loss of every epoch.
+@dataclass(frozen=True)
+class Curve:
+    """How a series of points is drawn.
 
-    It redraws at most five times a second, however fast losses come.
+    Attributes
+    ----------
+    label
+        Its name in the legend; empty for none.
+    color
+        A name of :data:`~napari_synapse_cl.widgets.theme.COLORS`, or "text".
+    series
+        Its points.
+    axis
+        On which side its values are read.
+    symbol
+        Of its points, as pyqtgraph calls them, or None for a line alone.
+    faint
+        Whether it stands back.
+    smoothed
+        Whether its running mean is drawn in place of its points.
+    """
+
+    label: str
+    color: str
+    series: Series
+    axis: Literal["left", "right"] = "left"
+    symbol: str | None = None
+    faint: bool = False
+    smoothed: bool = False
+
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return x and y as they are drawn."""
+        x, y = self.series.points
+        return x, smooth(y) if self.smoothed else y
+
+
+class LivePlot(QWidget):
+    """Curves over the steps of a training, with values on the left and on the right.
+
+    It is redrawn at most four times a second, however fast points come, and not while it is hidden.
 
     Parameters
     ----------
     viewer
         Its theme gives the colours.
+    left, right
+        What the axes say.
+
+    Attributes
+    ----------
+    curves
+        What is drawn, in the order of the legend.
+    pointed
+        Emitted with the step under the cursor, or None when the cursor has left.
     """
 
-    def __init__(self, viewer: Any) -> None:
+    pointed = Signal(object)
+
+    def __init__(self, viewer: Any, left: str, right: str) -> None:
         super().__init__()
         self._viewer = viewer
-        self._steps: list[tuple[int, float]] = []
-        self._training: list[tuple[int, float]] = []
-        self._validation: list[tuple[int, float]] = []
+        self._items: dict[Curve, pg.PlotDataItem] = {}
         # pyqtgraph's own legend hides curves inside the axes, and is clipped outside of them.
         self._legend = QLabel()
-        self._legend.setAlignment(Qt.AlignmentFlag.AlignRight)
+        self._legend.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        self._legend.setWordWrap(True)
         self._plot = pg.PlotWidget()
         self._plot.setMinimumHeight(MINIMUM_HEIGHT)
         self._plot.setMenuEnabled(False)
         self._plot.hideButtons()
-        self._plot.setLabel("bottom", "Step")
-        self._plot.setLabel("left", "NT-Xent loss")
-        self.step_curve = self._plot.plot()
-        self.training_curve = self._plot.plot(symbol="o", symbolSize=5)
-        self.validation_curve = self._plot.plot(symbol="s", symbolSize=6)
+        self._main = self._plot.getPlotItem()
+        self._side = pg.ViewBox(enableMenu=False)
+        self._lay_out_axes(left, right)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
@@ -54,58 +101,101 @@ class LossPlot(QWidget):
         self._timer.setSingleShot(True)
         self._timer.setInterval(REDRAW_MS)
         self._timer.timeout.connect(self._redraw)
+        self._plot.scene().sigMouseMoved.connect(self._on_mouse)
+        self._plot.scene().sigMouseClicked.connect(self._on_click)
         self.follow_theme()
 
-    def clear_losses(self) -> None:
-        """Begin anew."""
-        for losses in (self._steps, self._training, self._validation):
-            losses.clear()
-        self._redraw()
+    @property
+    def curves(self) -> list[Curve]:
+        """What is drawn, in the order of the legend."""
+        return list(self._items)
 
-    def add_step(self, event: StepDone) -> None:
-        """Add the loss of a step."""
-        self._steps.append((event.step, event.loss))
-        self._redraw_soon()
+    def drawn(self, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
+        """Return x and y of a curve as it was drawn last."""
+        x, y = self._items[curve].getOriginalDataset()
+        return (np.empty(0), np.empty(0)) if x is None else (x, y)
 
-    def add_epoch(self, event: EpochDone) -> None:
-        """Add the mean losses of an epoch, at its last step."""
-        self._training.append((event.step, event.training_loss))
-        if event.validation_loss is not None:
-            self._validation.append((event.step, event.validation_loss))
-        self._redraw_soon()
+    def add_curve(self, curve: Curve) -> None:
+        """Draw one more curve."""
+        item = pg.PlotDataItem(symbol=curve.symbol, symbolSize=5)
+        self._items[curve] = item
+        if curve.axis == "right":
+            self._side.addItem(item)
+        else:
+            self._plot.addItem(item)
+        self.follow_theme()
+        self.redraw_soon()
+
+    def remove_curve(self, curve: Curve) -> None:
+        """Draw a curve of the left axis no longer."""
+        self._plot.removeItem(self._items.pop(curve))
+        self.follow_theme()
+
+    def redraw_soon(self) -> None:
+        """Draw the points that were added."""
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def set_logarithmic(self, logarithmic: bool) -> None:
+        """Show the values on the left on a logarithmic axis, or on a linear one."""
+        self._plot.setLogMode(y=logarithmic)
 
     def follow_theme(self) -> None:
         """Take the colours of the viewer's theme."""
         colors = Colors(self._viewer)
         self._plot.setBackground(colors.background)
-        for name in ("left", "bottom"):
+        for name in ("left", "bottom", "right"):
             axis = self._plot.getAxis(name)
             axis.setPen(colors.text)
             axis.setTextPen(colors.text)
-        faint = QColor(colors.training)
-        faint.setAlpha(110)
-        self.step_curve.setPen(faint)
-        for curve, color in (
-            (self.training_curve, colors.training),
-            (self.validation_curve, colors.validation),
-        ):
+        legend = []
+        for curve, item in self._items.items():
+            color = colors.named(curve.color, 0.4 if curve.faint else 1.0)
             # Wider lines are drawn many times slower.
-            curve.setPen(color)
-            curve.setSymbolBrush(color)
-            curve.setSymbolPen(None)
-        self._legend.setText(
-            f"Training: <span style='color:{colors.training.name()}'>─ step ● epoch</span>"
-            f" &nbsp; Validation: <span style='color:{colors.validation.name()}'>■ epoch</span>"
-        )
+            item.setPen(color)
+            if curve.symbol:
+                item.setSymbolBrush(color)
+                item.setSymbolPen(None)
+            if curve.label:
+                mark = "●" if curve.symbol else "─"
+                rgba = f"rgba({color.red()}, {color.green()}, {color.blue()}, {color.alpha()})"
+                legend.append(f"<span style='color:{rgba}'>{mark}&nbsp;{curve.label}</span>")
+        self._legend.setText(f"<small>{' &nbsp;'.join(legend)}</small>")
 
-    def _redraw_soon(self) -> None:
-        if not self._timer.isActive():
-            self._timer.start()
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
+        """Draw what has come while it was hidden."""
+        super().showEvent(event)
+        self.redraw_soon()
+
+    def leaveEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
+        """Tell that the cursor has left."""
+        super().leaveEvent(event)
+        self.pointed.emit(None)
+
+    def _lay_out_axes(self, left: str, right: str) -> None:
+        self._main.showAxis("right")
+        self._main.scene().addItem(self._side)
+        self._main.getAxis("right").linkToView(self._side)
+        for name, label in (("left", left), ("right", right)):
+            self._main.getAxis(name).setLabel(label)
+            self._main.getAxis(name).setWidth(AXIS_WIDTH)
+        self._side.setXLink(self._main)
+        self._main.vb.sigResized.connect(self._follow_size)
+
+    def _follow_size(self) -> None:
+        self._side.setGeometry(self._main.vb.sceneBoundingRect())
+        self._side.linkedViewChanged(self._main.vb, self._side.XAxis)
+
+    def _on_mouse(self, position: Any) -> None:
+        if self._main.vb.sceneBoundingRect().contains(position):
+            self.pointed.emit(self._main.vb.mapSceneToView(position).x())
+
+    def _on_click(self, event: Any) -> None:
+        if event.double():
+            self._main.vb.enableAutoRange()
+            self._side.enableAutoRange(axis=self._side.YAxis)
 
     def _redraw(self) -> None:
-        for curve, losses in (
-            (self.step_curve, self._steps),
-            (self.training_curve, self._training),
-            (self.validation_curve, self._validation),
-        ):
-            curve.setData(*np.array(losses, dtype=float).reshape(-1, 2).T)
+        if self.isVisible():
+            for curve, item in self._items.items():
+                item.setData(*curve.points())

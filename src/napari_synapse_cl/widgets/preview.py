@@ -2,20 +2,30 @@
 
 from typing import Any
 
+from napari.layers import Image
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSpinBox
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QSpinBox
 
 from napari_synapse_cl.config import AugmentationConfig
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.widgets.base import LayersWidget, scrolling, sentence
-from napari_synapse_cl.widgets.form import LARGEST_INT, SHARED, Form
+from napari_synapse_cl.widgets.base import LayersWidget, scrolling
+from napari_synapse_cl.widgets.docks import TRAIN, open_dock
+from napari_synapse_cl.widgets.editors import LARGEST_INT
+from napari_synapse_cl.widgets.form import SHARED, Form
 from napari_synapse_cl.widgets.latest import Latest
-from napari_synapse_cl.widgets.layers import LayerData
-from napari_synapse_cl.widgets.pairs import Pair, PairMaker
+from napari_synapse_cl.widgets.layers import LayerData, take, take_position
+from napari_synapse_cl.widgets.messages import sentence
+from napari_synapse_cl.widgets.pair_layers import view_layers
+from napari_synapse_cl.widgets.pairs import Pair, PairMaker, PairRequest
+from napari_synapse_cl.widgets.picker import SynapsePicker
 from napari_synapse_cl.widgets.pictures import PairPictures
 
-ESSENTIAL = ("crop_size", "seed")
-GROUPS = {"Augmentation": tuple(AugmentationConfig.model_fields)}
+SETTINGS = (*AugmentationConfig.model_fields, "crop_size", "seed")
+LAYER_EVENTS = ("data", "scale", "translate", "rotate", "shear", "affine", "units")
+"""What changes of a layer change a pair."""
+PATIENCE = 400
+"""Milliseconds without a picture after which the person is told to wait."""
 
 
 class PreviewWidget(LayersWidget):
@@ -25,41 +35,52 @@ class PreviewWidget(LayersWidget):
     ----------
     viewer
         The viewer it is docked in.
+
+    Attributes
+    ----------
+    pair_shown
+        Emitted when another pair is shown.
+    pair
+        What is shown, None if nothing is.
     """
+
+    without_points = "none: click in the viewer"
+    pair_shown = Signal()
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
-        self.synapse_box = QSpinBox()
-        self.synapse_box.setToolTip(
-            "Number of the point, counted from 0. A point that is selected in the layer is taken."
+        self.points_box.setToolTip(
+            "Points layer with one point for each synapse, or none to click a position"
         )
-        self.previous_button, self.next_button = QPushButton("◂"), QPushButton("▸")
+        self.picker = SynapsePicker(viewer)
         self.epoch_box = QSpinBox()
         self.epoch_box.setRange(0, LARGEST_INT)
         self.epoch_box.setValue(1)
-        self.epoch_box.setToolTip(
-            "<qt>Each epoch draws anew, counted from 1. 0 is what the validation sees.</qt>"
-        )
-        self.form = Form(ESSENTIAL, GROUPS)
+        self.new_pair_button = QPushButton("New pair")
+        self.centre_button = QPushButton("Centre")
+        self.add_button = QPushButton("Add pair as layers")
+        self.add_button.setEnabled(False)
+        self.train_button = QPushButton("Train with these settings")
+        self.form = Form(SETTINGS)
         self.form.share(SHARED, self.session)
         self.pictures = PairPictures(viewer)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
+        self.origin, self.warnings, self.status = QLabel(), QLabel(), QLabel()
+        self.pair: Pair | None = None
+        self._asked: PairRequest | None = None
         self._data: LayerData | None = None
-        self._points: Any = None
+        self._followed: list[Any] = []
         self._maker = PairMaker()
-        self._requests = Latest(self._maker.make)
-        self._requests.done.connect(self._show)
-        self._requests.failed.connect(self._show_error)
+        self._requests = Latest(self._maker.make, tell_overtaken=True)
+        self._slow = QTimer(self)
+        self._set_tooltips()
         self._lay_out()
-        self.image_box.layer_changed.connect(self._on_layers)
-        self.points_box.layer_changed.connect(self._on_layers)
-        self.previous_button.clicked.connect(self.synapse_box.stepDown)
-        self.next_button.clicked.connect(self.synapse_box.stepUp)
-        for box in (self.synapse_box, self.epoch_box):
-            box.valueChanged.connect(self.redraw)
-        self.form.changed.connect(self.redraw)
+        self._connect()
         self._on_layers()
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether what is shown is what the form describes."""
+        return self.pair is not None and self.pair.request is self._asked
 
     def redraw(self) -> None:
         """Ask for the pair that the form describes."""
@@ -68,72 +89,166 @@ class PreviewWidget(LayersWidget):
                 self._data = self.take_layers()
             config = self.form.config()
         except InputError as error:
+            self._requests.forget()
             self._show_error(error)
             return
-        self.status.setText("Drawing …")
-        self._requests.ask(self._data, config, self.epoch_box.value(), self.synapse_box.value())
+        self._asked = PairRequest(self._data, config, self.epoch_box.value(), self.picker.row)
+        self._requests.ask(self._asked)
+        self._slow.start()
+
+    def take_layers(self) -> LayerData:
+        """Return what a pair needs of the chosen layers, or of a position in the image layer."""
+        image, points = self.image_box.layer, self.points_box.layer
+        if points is None:
+            return take_position(image, self.picker.position)
+        return take(image, points)
+
+    def add_layers(self) -> None:
+        """Add the views to the viewer as layers where the synapse is, and show that place."""
+        image = self.image_box.layer
+        if self.pair is None or not isinstance(image, Image):
+            return
+        for data, keywords in view_layers(image, self.pair):
+            self.viewer.add_image(data, **keywords)
+        world = image.data_to_world(self.pair.voxel)
+        n_dims = self.viewer.dims.ndim
+        self.viewer.dims.set_point(range(n_dims - 3, n_dims), world)
+
+    def open_training(self) -> None:
+        """Open or raise the training's dock, with the same layers; it shares the settings."""
+        widget = open_dock(self.viewer, TRAIN)
+        widget.image_box.choose(self.image_box.layer)
+        widget.points_box.choose(self.points_box.layer)
 
     def follow_theme(self) -> None:
-        """Show the pictures on the background of the viewer's theme."""
+        """Show the pictures in the colours of the viewer's theme."""
         self.pictures.follow_theme()
 
     def release(self) -> None:
         """Let go of the viewer."""
         super().release()
+        self._slow.stop()
         self._requests.forget()
         self._maker.forget()
-        self._data = None
-        self._follow_points(None)
+        self._data = self._asked = self.pair = None
+        self._follow_layers([])
+        self.picker.release()
+
+    def _set_tooltips(self) -> None:
+        self.epoch_box.setToolTip(
+            "<qt>Each epoch draws anew, counted from 1. 0 is what the validation sees.</qt>"
+        )
+        self.new_pair_button.setToolTip(
+            "<qt>Draw the pair of the next epoch. Seed, epoch and synapse decide what is drawn, "
+            "so a pair can be seen again, and a training with this seed sees the same.</qt>"
+        )
+        self.centre_button.setToolTip("Move the crosshair back to the synapse")
+        self.add_button.setToolTip(
+            "<qt>Add both views as Image layers where the synapse is; what was drawn stands in "
+            "their metadata.</qt>"
+        )
+        self.train_button.setToolTip(
+            "<qt>Open “Train contrastive” with these layers. Both forms share the settings.</qt>"
+        )
+        self.origin.setToolTip("<qt>These decide what was drawn; the position is in voxels.</qt>")
+        self.status.setToolTip("<qt>What was drawn for each view, within the settings below</qt>")
+        self.warnings.setToolTip("<qt>What a network would see here without knowing better</qt>")
 
     def _lay_out(self) -> None:
-        row = QHBoxLayout()
-        row.addWidget(self.synapse_box, stretch=1)
-        row.addWidget(self.previous_button)
-        row.addWidget(self.next_button)
-        self.add_row("Synapse", row)
-        self.add_row("Epoch", self.epoch_box)
-        self.body.addWidget(scrolling(self.form), stretch=1)
-        self.body.addWidget(self.pictures, stretch=2)
+        epoch, below, buttons = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
+        epoch.addWidget(self.epoch_box, stretch=1)
+        epoch.addWidget(self.new_pair_button)
+        below.addWidget(self.origin, stretch=1)
+        below.addWidget(self.centre_button)
+        buttons.addWidget(self.add_button)
+        buttons.addWidget(self.train_button)
+        self.add_row("Synapse", self.picker)
+        self.add_row("Epoch", epoch)
+        for label in (self.warnings, self.status):
+            label.setWordWrap(True)
+            label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        self.warnings.hide()
+        self.body.addWidget(self.pictures, stretch=3)
+        self.body.addLayout(below)
+        self.body.addWidget(self.warnings)
         self.body.addWidget(self.status)
+        self.body.addWidget(scrolling(self.form), stretch=1)
+        self.body.addLayout(buttons)
+
+    def _connect(self) -> None:
+        self._requests.done.connect(self._show)
+        self._requests.failed.connect(self._show_error)
+        self._slow.setSingleShot(True)
+        self._slow.setInterval(PATIENCE)
+        self._slow.timeout.connect(self._tell_to_wait)
+        self.image_box.layer_changed.connect(self._on_layers)
+        self.points_box.layer_changed.connect(self._on_layers)
+        self.picker.changed.connect(self._on_synapse)
+        self.epoch_box.valueChanged.connect(self.redraw)
+        self.form.changed.connect(self.redraw)
+        self.new_pair_button.clicked.connect(self.epoch_box.stepUp)
+        self.centre_button.clicked.connect(self.pictures.reset_centre)
+        self.add_button.clicked.connect(self.add_layers)
+        self.train_button.clicked.connect(self.open_training)
 
     def _on_layers(self) -> None:
-        points = self.points_box.layer
-        self._follow_points(points)
-        n_points = 0 if points is None else len(points.data)
-        self.synapse_box.blockSignals(True)
-        self.synapse_box.setRange(0, max(n_points - 1, 0))
-        self.synapse_box.setSuffix(f" of {n_points}" if n_points else "")
-        self.synapse_box.blockSignals(False)
+        """Take the chosen layers, when others were chosen."""
+        image, points = self.image_box.layer, self.points_box.layer
+        self._follow_layers([layer for layer in (image, points) if layer is not None])
+        self.picker.follow(image, points)
+        self._take_anew()
+
+    def _follow_layers(self, layers: list[Any]) -> None:
+        for layer in self._followed:
+            for name in LAYER_EVENTS:
+                getattr(layer.events, name).disconnect(self._on_layer_change)
+        self._followed = layers
+        for layer in layers:
+            for name in LAYER_EVENTS:
+                getattr(layer.events, name).connect(self._on_layer_change)
+
+    def _on_layer_change(self, event: Any = None) -> None:
+        self.picker.count_points()
+        self._take_anew()
+
+    def _on_synapse(self) -> None:
+        if self.points_box.layer is None:
+            self._data = None
+        self.redraw()
+
+    def _take_anew(self) -> None:
         self._data = None
         self._maker.forget()
         self.redraw()
 
-    def _follow_points(self, points: Any) -> None:
-        if self._points is not None:
-            self._points.events.data.disconnect(self._on_data)
-            self._points.selected_data.events.items_changed.disconnect(self._on_selection)
-        self._points = points
-        if points is not None:
-            points.events.data.connect(self._on_data)
-            points.selected_data.events.items_changed.connect(self._on_selection)
-
-    def _on_data(self, event: Any = None) -> None:
-        self._on_layers()
-
-    def _on_selection(self, event: Any = None) -> None:
-        selected = self._points.selected_data
-        if len(selected) == 1:
-            self.synapse_box.setValue(next(iter(selected)))
-
     def _show(self, pair: Pair) -> None:
-        if self._data is None:
-            return
-        self.pictures.show_pair(pair, self._data.voxel_size or (1.0, 1.0, 1.0))
+        self._slow.stop()
+        self.pair = pair
+        self.pictures.show_pair(
+            pair.crop, pair.views, pair.request.data.voxel_size or (1.0, 1.0, 1.0)
+        )
+        request = pair.request
+        self.origin.setText(
+            f"Seed {request.config.seed} · epoch {request.epoch} · synapse {request.row} at "
+            f"{', '.join(map(str, pair.voxel))}"
+        )
+        self.warnings.setText("<br>".join(f"⚠ {text}" for text in pair.warnings))
+        self.warnings.setVisible(bool(pair.warnings))
         first, second = pair.descriptions
         self.status.setText(f"<b>View 1:</b> {first}.<br><b>View 2:</b> {second}.")
+        self.add_button.setEnabled(True)
+        self.pair_shown.emit()
 
     def _show_error(self, error: Exception) -> None:
         if not isinstance(error, InputError | JobError):
             raise error
+        self._slow.stop()
+        self.pair = None
         self.pictures.clear_pair()
+        self.origin.clear()
+        self.warnings.hide()
+        self.add_button.setEnabled(False)
         self.status.setText(sentence(str(error)))
+
+    def _tell_to_wait(self) -> None:
+        self.origin.setText("Drawing …")

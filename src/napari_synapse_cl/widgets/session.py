@@ -6,6 +6,9 @@ from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_synapse_cl.widgets import settings_store
+from napari_synapse_cl.widgets.settings_store import SharedSettings
+
 
 class Session(QObject):
     """Jobs and results of one viewer; it outlives the widgets, which may be closed and reopened.
@@ -14,29 +17,21 @@ class Session(QObject):
     ----------
     checkpoint_changed
         Emitted when there is another last checkpoint, or none any more.
-    setting_changed
-        Emitted with the name and the value of a setting that several forms show.
     last_checkpoint
         What the last training left.
     settings
-        Values of the settings that several forms show, as they were filled in last.
+        The settings that several forms show.
     running
         Kinds of job that run at present.
     """
 
     checkpoint_changed = Signal()
-    setting_changed = Signal(str, object)
 
     def __init__(self) -> None:
         super().__init__()
         self.last_checkpoint: Path | None = None
         self.running: set[str] = set()
-        self.settings: dict[str, Any] = {}
-
-    def share(self, name: str, value: Any) -> None:
-        """Tell the other forms of a setting that was filled in."""
-        self.settings[name] = value
-        self.setting_changed.emit(name, value)
+        self.settings = SharedSettings(settings_store.FILE)
 
     def begin(self, kind: str, finished: Any) -> None:
         """Note that a job runs, until its worker's signal `finished`."""

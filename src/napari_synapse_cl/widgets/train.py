@@ -1,53 +1,59 @@
 """The dock widget "Train contrastive"."""
 
-import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QGridLayout, QPushButton
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import (
+    QDialog,
+    QFileDialog,
+    QGridLayout,
+    QPushButton,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_synapse_cl.config import AugmentationConfig, Config, ModelConfig
 from napari_synapse_cl.context import context_shape
-from napari_synapse_cl.events import (
-    CheckpointSaved,
-    Discarded,
-    EpochDone,
-    Finished,
-    Paused,
-    Progress,
-    Resumed,
-    Started,
-    StepDone,
-)
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.events import CheckpointSaved, Discarded, Finished, Paused, Resumed
+from napari_synapse_cl.widgets import base, docks
+from napari_synapse_cl.widgets.attached import AttachedJob
 from napari_synapse_cl.widgets.base import JobWidget, run_folder, scrolling
-from napari_synapse_cl.widgets.form import SHARED, Form
-from napari_synapse_cl.widgets.inputs import RunInputs
-from napari_synapse_cl.widgets.job import Job
+from napari_synapse_cl.widgets.closing import ClosingGuard
+from napari_synapse_cl.widgets.continuing import ContinueDialog, open_run
+from napari_synapse_cl.widgets.form import Form
+from napari_synapse_cl.widgets.inputs import ContinuedRun, RunInputs
+from napari_synapse_cl.widgets.job import ChildJob, Job
 from napari_synapse_cl.widgets.layers import LayerData
-from napari_synapse_cl.widgets.plot import LossPlot
+from napari_synapse_cl.widgets.messages import tell
+from napari_synapse_cl.widgets.run_view import RunView
+from napari_synapse_cl.widgets.settings_menu import SettingsMenu
+from napari_synapse_cl.widgets.summary import Summary
 
-ESSENTIAL = (
-    "crop_size",
-    "batch_size",
-    "num_epochs",
-    "learning_rate",
-    "temperature",
-    "pretrained",
-    "output",
-)
+ESSENTIAL = ("crop_size", "batch_size", "num_epochs", "learning_rate", "pretrained")
 GROUPS = {
+    "Data": ("voxel_size", "validation_fraction"),
+    "Model": tuple(name for name in ModelConfig.model_fields if name != "pretrained"),
+    "Training": ("temperature", "weight_decay", "warmup_fraction", "seed", "device", "precision"),
     "Augmentation": tuple(AugmentationConfig.model_fields),
-    "Network": tuple(name for name in ModelConfig.model_fields if name != "pretrained"),
-    "Optimisation": ("weight_decay", "warmup_fraction", "validation_fraction", "seed"),
-    "Device and disk": ("device", "precision", "cache_limit", "cache_dir"),
+    "Output": ("output", "cache_dir", "cache_limit"),
 }
 PLACEHOLDERS = {
+    "voxel_size": "that of the layer",
     "output": "a new folder in ~/synapse_cl_runs",
     "pretrained": "none: random weights",
     "cache_dir": "the run folder",
 }
+OF_ONE_RUN = {"output", "voxel_size"}
+"""Settings that the next run should not have, nor another volume."""
+PLAN_MS = 150
+"""How long the settings must rest before the plan is made anew."""
+READY = "Ready. The sample under File ▸ Open Sample is a place to begin."
 
 
 class TrainWidget(JobWidget):
@@ -65,91 +71,175 @@ class TrainWidget(JobWidget):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
         self.form = Form(ESSENTIAL, GROUPS, PLACEHOLDERS)
-        self.form.share(SHARED, self.session)
+        shared = [name for name in self.form.names if name not in OF_ONE_RUN]
+        self.form.share(shared, self.session)
+        self.settings_menu = SettingsMenu(self.session.settings, shared, self.form.config)
+        self.summary = Summary()
+        self.view = RunView(viewer)
         self.pause_button = QPushButton("Pause")
         self.stop_button = QPushButton("Stop and keep")
         self.discard_button = QPushButton("Discard")
-        self.plot = LossPlot(viewer)
-        self._paused = False
-        self._ending = False
-        self._discarding = False
-        self._pace = Pace()
-        self._started: Started | None = None
+        self.continue_button = QPushButton("Continue run …")
+        self.attach_button = QPushButton("Attach to run …")
+        self.extract_button = QPushButton("Extract features")
+        self.tabs = QTabWidget()
+        self._paused = self._ending = self._discarding = False
+        self._guard = ClosingGuard(self, self._is_own, self._leave)
+        self._plan_timer = QTimer(self)
+        self._plan_timer.setSingleShot(True)
+        self._plan_timer.setInterval(PLAN_MS)
+        self._plan_timer.timeout.connect(self._show_plan)
         self._set_tooltips()
-        self.pause_button.clicked.connect(self._pause_or_resume)
-        self.stop_button.clicked.connect(partial(self._end, "stop"))
-        self.discard_button.clicked.connect(partial(self._end, "discard"))
-        buttons = QGridLayout()
-        for i, button in enumerate(
-            (self.start_button, self.pause_button, self.stop_button, self.discard_button)
-        ):
-            buttons.addWidget(button, i // 2, i % 2)
-        self.body.addWidget(scrolling(self.form), stretch=1)
-        self.body.addLayout(buttons)
-        self.body.addWidget(self.status)
-        self.body.addWidget(self.plot, stretch=1)
-        self.status.setText("Ready. The sample under File ▸ Open Sample is a place to begin.")
+        self._lay_out()
+        self._connect()
+        self.status.setText(READY)
         self.update_buttons()
+        self._plan_timer.start()
 
     def make_job(self) -> Job:
         """Return the training that the form describes."""
         data = self.take_layers()
         config = self.form.config(train_only=True)
-        self.plot.clear_losses()
-        self._paused = self._ending = self._discarding = False
-        self._started = None
         folder = run_folder(config.output)
-        return Job(RunInputs(data, config, folder, partial(_crop_shape, data, config)))
+        return ChildJob(RunInputs(data, config, folder, partial(_crop_shape, data, config)))
+
+    def run(self, make_job: Any) -> None:
+        """Run a training and show it, or say why that cannot be."""
+        before = self.job
+        super().run(make_job)
+        if self.job is not None and self.job is not before:
+            self._paused = self._ending = self._discarding = False
+            self.view.begin(attached=isinstance(self.job, AttachedJob))
+            self.tabs.setCurrentWidget(self.view)
+            self._guard.watch()
+            self.update_buttons()
+
+    def continue_run(self, folder: Path) -> None:
+        """Ask how far a run is to go on, and let it."""
+        try:
+            run = open_run(folder)
+        except InputError as error:
+            tell(error)
+            return
+        dialog = ContinueDialog(run, self)
+        if dialog.exec() == QDialog.DialogCode.Accepted:
+            self.run(lambda: ChildJob(ContinuedRun(folder, dialog.config())))
+        dialog.deleteLater()
+
+    def attach(self, folder: Path) -> None:
+        """Show a training that another process runs, or has run."""
+        self.run(lambda: AttachedJob(folder))
 
     def on_event(self, event: Any) -> None:
         """Plot losses and say how far the training is."""
+        text = self.view.take(event)
         match event:
-            case Progress(task, done, total):
-                self.status.setText(f"{task.capitalize()}: {done} of {total}")
-                self.show_progress(done, total, task.capitalize())
-            case Started():
-                self._started = event
-                self._pace.begin(event.step)
-                self.status.setText(f"Training on {event.device} in {event.precision}.")
-                self.show_progress(event.step, event.total_steps, "Training")
-            case StepDone():
-                self._on_step(event)
-            case EpochDone():
-                self.plot.add_epoch(event)
             case CheckpointSaved(path) if not self._discarding:
                 self.session.keep_checkpoint(path)
             case Paused() | Resumed():
                 self._paused = isinstance(event, Paused)
-                self._pace.interrupt()
-                self.status.setText("Paused." if self._paused else "Training goes on.")
                 self.update_buttons()
-            case Finished() if not self._discarding:
+            case Finished():
                 self._on_training_end(event)
+                return
             case Discarded(run):
                 self.session.forget_checkpoint(run)
                 self.tell_end("Discarded: nothing of this training was kept.")
+                return
+        if text is not None and not self._ending:
+            self.status.setText(text)
+        self.show_progress(self.view.bar.value(), self.view.bar.maximum(), self._task())
 
     def on_end(self) -> None:
         """Be ready for the next training."""
         self._paused = self._ending = self._discarding = False
+        self._plan_timer.start()
 
     def update_buttons(self) -> None:
         """Enable the buttons that do something now."""
         super().update_buttons()
-        running = self.job is not None and not self._ending
+        idle = self.job is None
+        attached = isinstance(self.job, AttachedJob)
         self.pause_button.setText("Resume" if self._paused else "Pause")
         for button in (self.pause_button, self.stop_button, self.discard_button):
-            button.setEnabled(running)
+            button.setEnabled(not idle and not self._ending)
+        self.continue_button.setEnabled(idle)
+        self.attach_button.setText("Detach" if attached else "Attach to run …")
+        self.attach_button.setEnabled(idle or attached)
+        self.extract_button.setEnabled(idle and self.session.last_checkpoint is not None)
 
     def follow_theme(self) -> None:
         """Plot in the colours of the viewer's theme."""
-        self.plot.follow_theme()
+        self.view.follow_theme()
+
+    def release(self) -> None:
+        """Let go of the viewer, and end the job cleanly."""
+        super().release()
+        self._plan_timer.stop()
+        self.summary.release()
+        self._guard.release()
 
     def _set_tooltips(self) -> None:
-        self.start_button.setToolTip("Train on the chosen layers with the settings above")
+        self.start_button.setToolTip("Train on the chosen layers with these settings")
         self.pause_button.setToolTip("Wait after the present step, or go on")
         self.stop_button.setToolTip("End after the present step and keep the network as it is then")
         self.discard_button.setToolTip("End and remove everything this training has written")
+        self.continue_button.setToolTip(
+            "<qt>Go on with a run that has ended, from its last checkpoint: choose its folder</qt>"
+        )
+        self.attach_button.setToolTip(
+            "<qt>Show a training that was started from a terminal, on a cluster or before napari "
+            "was closed: choose its folder. Detaching leaves it as it is.</qt>"
+        )
+        self.extract_button.setToolTip("Put features of the trained network onto the points")
+
+    def _lay_out(self) -> None:
+        page = QWidget()
+        settings = QVBoxLayout(page)
+        settings.setContentsMargins(0, 4, 0, 0)
+        settings.addWidget(scrolling(self.form), stretch=3)
+        settings.addWidget(scrolling(self.summary), stretch=2)
+        self.tabs.addTab(page, "Settings")
+        self.tabs.addTab(self.view, "Progress")
+        self.tabs.setCornerWidget(self.settings_menu)
+        buttons = QGridLayout()
+        buttons.setSpacing(4)
+        for button, row, column, width in (
+            (self.start_button, 0, 0, 2),
+            (self.pause_button, 0, 2, 3),
+            (self.stop_button, 0, 5, 4),
+            (self.discard_button, 0, 9, 3),
+            (self.continue_button, 1, 0, 4),
+            (self.attach_button, 1, 4, 4),
+            (self.extract_button, 1, 8, 4),
+        ):
+            buttons.addWidget(button, row, column, 1, width)
+        for column in range(12):
+            buttons.setColumnStretch(column, 1)
+        self.body.addWidget(self.tabs, stretch=1)
+        self.body.addLayout(buttons)
+        self.body.addWidget(self.status)
+
+    def _connect(self) -> None:
+        self.pause_button.clicked.connect(self._pause_or_resume)
+        self.stop_button.clicked.connect(partial(self._end, "stop"))
+        self.discard_button.clicked.connect(partial(self._end, "discard"))
+        self.continue_button.clicked.connect(self._ask_run_to_continue)
+        self.attach_button.clicked.connect(self._attach_or_detach)
+        self.extract_button.clicked.connect(self._open_extraction)
+        self.form.changed.connect(self._plan_timer.start)
+        for box in (self.image_box, self.points_box):
+            box.layer_changed.connect(self._plan_timer.start)
+        self.session.checkpoint_changed.connect(self.update_buttons)
+
+    def _show_plan(self) -> None:
+        try:
+            self.summary.show_plan(self.take_layers(), self.form.config(), measure=self.job is None)
+        except InputError as error:
+            self.summary.show_problem(error)
+
+    def _task(self) -> str:
+        return "Training" if self.view.started is not None else "Cutting crops"
 
     def _pause_or_resume(self) -> None:
         self.request("resume" if self._paused else "pause")
@@ -161,22 +251,6 @@ class TrainWidget(JobWidget):
         self.status.setText("Ending after the present step …")
         self.update_buttons()
 
-    def _on_step(self, event: StepDone) -> None:
-        self.plot.add_step(event)
-        if self._started is None:
-            return
-        total = self._started.total_steps
-        self._pace.take(event.step)
-        epochs = -(-total // self._started.steps_per_epoch)
-        left = self._pace.seconds_for(total - event.step)
-        if not self._ending:
-            self.status.setText(
-                f"Epoch {event.epoch} of {epochs} · step {event.step} of {total} · "
-                f"loss {event.loss:.3f}\n"
-                f"{event.crops_per_second:.1f} crops/s · {duration(left)} left"
-            )
-        self.show_progress(event.step, total)
-
     def _on_training_end(self, event: Finished) -> None:
         self.session.keep_checkpoint(event.checkpoint)
         how = "is complete" if event.outcome == "completed" else f"stopped at step {event.step}"
@@ -184,44 +258,41 @@ class TrainWidget(JobWidget):
         self.tell_end(text)
         show_info(text)
 
+    def _is_own(self) -> bool:
+        return isinstance(self.job, ChildJob)
 
-class Pace:
-    """How long a step takes: a mean that forgets slowly."""
+    def _leave(self) -> None:
+        assert self.job is not None
+        self.tell_end("The training goes on by itself; attach to it to see it.")
+        self.job.leave()
 
-    def __init__(self) -> None:
-        self.begin(0)
+    def _choose_run(self, title: str) -> Path | None:
+        last = self.session.last_checkpoint
+        start = base.RUNS if last is None else last.parents[2]
+        chosen = QFileDialog.getExistingDirectory(self, title, str(Path.home() / start))
+        return Path(chosen) if chosen else None
 
-    def begin(self, step: int) -> None:
-        """Start to measure at a step."""
-        self._step = step
-        self._seconds: float | None = None
-        self._last: float | None = time.monotonic()
+    def _ask_run_to_continue(self) -> None:
+        folder = self._choose_run("Folder of the run to continue")
+        if folder is not None:
+            self.continue_run(folder)
 
-    def interrupt(self) -> None:
-        """Leave out the time until the next step."""
-        self._last = None
+    def _attach_or_detach(self) -> None:
+        if self.job is not None:
+            self.tell_end("Detached; the training goes on without this window.")
+            self.job.end_soon()
+            return
+        folder = self._choose_run("Folder of the run to attach to")
+        if folder is not None:
+            self.attach(folder)
 
-    def take(self, step: int) -> None:
-        """Note that a step is done now."""
-        now = time.monotonic()
-        if self._last is not None and step > self._step:
-            seconds = (now - self._last) / (step - self._step)
-            before = seconds if self._seconds is None else self._seconds
-            self._seconds = 0.9 * before + 0.1 * seconds
-        self._step, self._last = step, now
-
-    def seconds_for(self, steps: int) -> float:
-        """Return how long further steps will take."""
-        return steps * (self._seconds or 0.0)
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time in words: "45 s", "12 min", "3 h 20 min"."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+    def _open_extraction(self) -> None:
+        widget = docks.open_dock(self.viewer, docks.EXTRACT)
+        widget.image_box.choose(self.image_box.layer)
+        widget.points_box.choose(self.points_box.layer)
+        widget.form.editor("checkpoint").value = self.session.last_checkpoint
 
 
 def _crop_shape(data: LayerData, config: Config) -> tuple[int, int, int]:
-    return context_shape(config.crop_size, config, data.voxel_size or (1.0, 1.0, 1.0))
+    voxel_size = config.voxel_size or data.voxel_size or (1.0, 1.0, 1.0)
+    return context_shape(config.crop_size, config, voxel_size)

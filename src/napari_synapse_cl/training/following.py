@@ -1,0 +1,181 @@
+"""Follow a training that another process runs, from its folder."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from time import monotonic
+
+import numpy as np
+
+from napari_synapse_cl.control import Control
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.events import Event, Finished, Paused, Resumed, Started
+from napari_synapse_cl.training.health import HealthCheck
+from napari_synapse_cl.training.metrics import (
+    EPOCH_COLUMNS,
+    STEP_COLUMNS,
+    MetricsTail,
+    epoch_events,
+    step_events,
+)
+from napari_synapse_cl.training.runs import RunFolder
+from napari_synapse_cl.training.status import RunStatus
+
+PATIENCE = 2.0
+"""In seconds: how long a run that was just begun may take to say so."""
+
+
+@dataclass(frozen=True)
+class MetricsRead:
+    """Rows of a run's metrics that were not read before; one float array a column."""
+
+    steps: dict[str, np.ndarray]
+    epochs: dict[str, np.ndarray]
+
+
+def follow(
+    folder: RunFolder, control: Control, interval: float = 0.5
+) -> Iterator[Event | MetricsRead]:
+    """Tell what a training does that another process runs, until it ends or `control` says stop.
+
+    It begins with `Started` and all metrics there are, also if the training has ended, and begins
+    anew when another process goes on with it.
+
+    Parameters
+    ----------
+    folder
+        The run's.
+    control
+        Ends the following; the training is not touched.
+    interval
+        Seconds between two looks.
+
+    Yields
+    ------
+    Event or MetricsRead
+        `Started`, `Paused`, `Resumed`, warnings of the health check, and at the end `Finished`.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no training.
+    JobError
+        If the training failed, its process died, or the folder was removed.
+    """
+    status = _first_status(folder, control)
+    reading: _Reading | None = None
+    while status is not None:
+        died = False
+        if status.is_alive() is False and not status.has_ended:
+            # It may have ended well between the two looks.
+            before, status = status, folder.status() or status
+            died = status == before
+        if reading is None or reading.is_of_another_process(status):
+            reading = _Reading(folder, status)
+            yield reading.started()
+        news = reading.news(status)
+        if news is None:
+            reading = None
+            continue
+        yield from news
+        if status.has_ended or died:
+            yield reading.end(status)
+            return
+        if control.wait_for_stop(interval):
+            return
+        if not folder.holds_run:
+            raise JobError(f"the run folder {folder.path} is no longer there: it was removed")
+        # It cannot be read in the moment in which it is replaced on a shared disk.
+        status = folder.status() or status
+
+
+def _first_status(folder: RunFolder, control: Control) -> RunStatus | None:
+    if not folder.holds_run:
+        raise InputError(f"{folder.path} holds no run; name the folder that a training made")
+    deadline = monotonic() + PATIENCE
+    while (status := folder.status()) is None:
+        if monotonic() > deadline:
+            raise InputError(
+                f"the run in {folder.path} says nothing of a training; it may have been ended "
+                "before it began. Go on with it with --resume, or start a new run"
+            )
+        if control.wait_for_stop(0.05):
+            return None
+    return status
+
+
+class _Reading:
+    """What was read of a training since one process began or went on with it."""
+
+    def __init__(self, folder: RunFolder, status: RunStatus) -> None:
+        self._folder = folder
+        self._begun = status
+        self._steps = MetricsTail(folder.steps_file, STEP_COLUMNS)
+        self._epochs = MetricsTail(folder.epochs_file, EPOCH_COLUMNS)
+        self._health = HealthCheck()
+        self._paused = False
+        self._last_step = status.step
+        self._saved_step = status.step
+
+    def is_of_another_process(self, status: RunStatus) -> bool:
+        begun = self._begun
+        return replace(status, state=begun.state, message=begun.message) != begun
+
+    def started(self) -> Started:
+        status = self._begun
+        event = Started(
+            run=str(self._folder.path),
+            device=status.device,
+            precision=status.precision,
+            n_training=status.n_training,
+            n_validation=status.n_validation,
+            batch_size=status.batch_size,
+            steps_per_epoch=status.steps_per_epoch,
+            total_steps=status.total_steps,
+            step=status.step,
+        )
+        self._health.take(event)
+        return event
+
+    def news(self, status: RunStatus) -> list[Event | MetricsRead] | None:
+        """Return what is new, or None if the metrics have been written anew."""
+        steps, epochs = self._steps.read(), self._epochs.read()
+        if steps is None or epochs is None:
+            return None
+        news: list[Event | MetricsRead] = []
+        if len(steps["step"]) or len(epochs["step"]):
+            news.append(MetricsRead(steps, epochs))
+            self._last_step = max(self._last_step, _last(steps))
+            # A checkpoint is written after each epoch.
+            self._saved_step = max(self._saved_step, _last(epochs))
+            news += self._health.catch_up(step_events(steps), epoch_events(epochs))
+        if (status.state == "paused") != self._paused:
+            self._paused = not self._paused
+            news.append(Paused() if self._paused else Resumed())
+        return news
+
+    def end(self, status: RunStatus) -> Finished:
+        """Return how the training ended.
+
+        Raises
+        ------
+        JobError
+            If it did not end well.
+        """
+        if status.state == "completed" or status.state == "stopped":
+            return Finished(status.state, self._last_step, str(self._folder.last_checkpoint))
+        if status.state == "failed":
+            raise JobError(status.message)
+        kept = (
+            f"Its last checkpoint may be that of step {self._saved_step}; go on from there"
+            if self._folder.last_checkpoint.exists()
+            else "It had no checkpoint yet; begin again"
+        )
+        raise JobError(
+            f"the process {status.pid} that trained in {self._folder.path} ended without a word "
+            f"after step {self._last_step}: it was killed, or memory had run out. {kept} with "
+            "--resume"
+        )
+
+
+def _last(rows: dict[str, np.ndarray]) -> int:
+    return int(rows["step"][-1]) if len(rows["step"]) else 0

@@ -1,0 +1,93 @@
+"""What a training is doing, as its run folder tells others."""
+
+import os
+import platform
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
+
+import psutil
+
+State = Literal["running", "paused", "completed", "stopped", "failed"]
+
+CLOCK_TOLERANCE = 2.0
+"""In seconds: by how much the start of a process can seem to shift when the clock is set."""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """What a training is doing, and which process does it.
+
+    Attributes
+    ----------
+    state
+        What it does, or how it ended.
+    host, pid, process_started
+        The process that trains: its computer's name, its number there, and when it was started in
+        seconds since 1970.
+    device, precision, n_training, n_validation, batch_size, steps_per_epoch, total_steps, step
+        As in :class:`~napari_synapse_cl.events.Started`; `step` is where this process began.
+    message
+        Why it failed.
+    """
+
+    state: State
+    host: str
+    pid: int
+    process_started: float
+    device: str
+    precision: str
+    n_training: int
+    n_validation: int
+    batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    step: int
+    message: str = ""
+
+    @classmethod
+    def of_this_process(cls, **more: Any) -> Self:
+        """Return the status of a training that this process begins; `more` are the other fields."""
+        return cls(
+            state="running",
+            host=platform.node(),
+            pid=os.getpid(),
+            process_started=psutil.Process().create_time(),
+            **more,
+        )
+
+    @classmethod
+    def from_json(cls, content: Any) -> Self:
+        """Return the status that :meth:`as_json` described.
+
+        Raises
+        ------
+        ValueError
+            If it is no such description.
+        """
+        names = {f.name for f in fields(cls)}
+        if not isinstance(content, dict) or set(content) - names:
+            raise ValueError("not the status of a run")
+        try:
+            return cls(**content)
+        except TypeError as error:
+            raise ValueError(f"not the status of a run: {error}") from None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it in plain types."""
+        return asdict(self)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the training has said that it is over."""
+        return self.state in ("completed", "stopped", "failed")
+
+    def is_alive(self) -> bool | None:
+        """Return whether the process still runs; None if that cannot be seen from this computer."""
+        if self.host != platform.node():
+            return False if self.has_ended else None
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.process_started) < CLOCK_TOLERANCE
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False

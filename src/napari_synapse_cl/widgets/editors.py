@@ -1,0 +1,126 @@
+"""The widget in which one setting is filled in."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSpinBox, LineEdit, SpinBox
+from pydantic.fields import FieldInfo
+from qtpy.QtCore import QLocale
+from qtpy.QtGui import QDoubleValidator
+
+from napari_synapse_cl.config import AugmentationConfig, unit_of
+from napari_synapse_cl.widgets.slider import REACH, SliderEditor
+
+FOLDERS = {"output", "cache_dir"}
+"""Settings whose path is that of a folder."""
+SUGGESTIONS = {"device": ("auto", "cpu", "cuda", "mps")}
+"""Values to choose from, where the type does not say."""
+SMALLEST_STEP = 1e-3
+"""Numbers that are set more finely than this are typed, as in 1e-4."""
+BROWSE_WIDTH = 32
+LARGEST_INT = 2**31 - 1
+
+ValueWidget = Any
+"""A magicgui widget or its like: ``value``, ``changed`` and ``native``, the Qt widget."""
+
+
+def make_editor(name: str, field: FieldInfo, placeholder: str | None = None) -> ValueWidget:
+    """Return a widget in which a setting is filled in, at first with its default.
+
+    Parameters
+    ----------
+    name
+        Name of the setting.
+    field
+        Its type, bounds, unit and default.
+    placeholder
+        What stands in the field when it is empty, if it may be.
+    """
+    annotation, default = field.annotation, field.default
+    lowest, highest = _bounds(field)
+    if annotation is bool:
+        return CheckBox(value=default)
+    if get_origin(annotation) is Literal:
+        return ComboBox(choices=get_args(annotation), value=default)
+    if Path in get_args(annotation):
+        return _make_path_editor(name, placeholder)
+    if annotation is int:
+        low, high = max(lowest, -LARGEST_INT), min(highest, LARGEST_INT)
+        return _with_unit(SpinBox(value=default, min=int(low), max=int(high)), field)
+    if name in AugmentationConfig.model_fields:
+        return SliderEditor(default, lowest, highest, unit_of(field), REACH.get(name))
+    if annotation is float:
+        return _make_float_editor(field, default, lowest, highest)
+    if name in SUGGESTIONS:
+        return ComboBox(choices=SUGGESTIONS[name], value=default)
+    editor = LineEdit(value="" if placeholder else as_text(default))
+    editor.native.setPlaceholderText(placeholder or "")
+    return editor
+
+
+def as_editor_value(editor: ValueWidget, value: Any) -> Any:
+    """Return a setting's value as its widget takes it."""
+    if isinstance(editor, LineEdit):
+        return f"{value:g}" if isinstance(value, float) else as_text(value)
+    if isinstance(editor, ComboBox) and value not in editor.choices:
+        # Such as cuda:1.
+        editor.choices = (*editor.choices, value)
+    return value
+
+
+def as_text(value: Any) -> str:
+    """Return a setting's value as people type it."""
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        # One number stands for a cube.
+        same = len(value) == 3 and len(set(value)) == 1
+        return f"{value[0]:g}" if same else " ".join(f"{part:g}" for part in value)
+    return str(value)
+
+
+def _make_path_editor(name: str, placeholder: str | None) -> ValueWidget:
+    editor = FileEdit(mode="d" if name in FOLDERS else "r", nullable=True)
+    editor.line_edit.native.setPlaceholderText(placeholder or "none")
+    editor.choose_btn.text = "…"
+    editor.choose_btn.native.setMaximumWidth(BROWSE_WIDTH)
+    editor.choose_btn.native.setToolTip("Choose in a file dialog")
+    return editor
+
+
+def _make_float_editor(
+    field: FieldInfo, default: float, lowest: float, highest: float
+) -> ValueWidget:
+    exponent = math.floor(math.log10(default)) - 1 if default > 0 else -1
+    step = 10.0**exponent
+    if step >= SMALLEST_STEP:
+        editor = FloatSpinBox(value=default, min=lowest, max=highest, step=step)
+        editor.native.setDecimals(max(0, -exponent))
+        return _with_unit(editor, field)
+    editor = LineEdit(value=f"{default:g}")
+    validator = QDoubleValidator(editor.native)
+    validator.setNotation(QDoubleValidator.Notation.ScientificNotation)
+    validator.setLocale(QLocale.c())
+    editor.native.setValidator(validator)
+    return editor
+
+
+def _with_unit(editor: ValueWidget, field: FieldInfo) -> ValueWidget:
+    if unit_of(field):
+        editor.native.setSuffix(f" {unit_of(field)}")
+    return editor
+
+
+def _bounds(field: FieldInfo) -> tuple[float, float]:
+    """Return the lowest and the highest value; whether they are allowed themselves is asked later.
+
+    A spin box knows no open interval.
+    """
+
+    def bound(kinds: Sequence[str], without: float) -> float:
+        values = [getattr(bound, kind, None) for bound in field.metadata for kind in kinds]
+        return next((float(value) for value in values if value is not None), without)
+
+    return bound(("ge", "gt"), -math.inf), bound(("le", "lt"), math.inf)

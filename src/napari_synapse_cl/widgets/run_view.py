@@ -1,0 +1,125 @@
+"""A training as it is shown: plots, a progress bar, and a line that says how far it is."""
+
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
+
+from napari_synapse_cl.events import EpochDone, Paused, Progress, Resumed, Started, StepDone
+from napari_synapse_cl.training.following import MetricsRead
+from napari_synapse_cl.widgets.monitor import Monitor
+from napari_synapse_cl.widgets.pace import Pace
+from napari_synapse_cl.words import duration
+
+
+class RunView(QWidget):
+    """Shows what a training tells.
+
+    Parameters
+    ----------
+    viewer
+        Its theme gives the colours.
+
+    Attributes
+    ----------
+    started
+        What the training told at its start, None before.
+    step
+        The last step that is done.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.monitor = Monitor(viewer)
+        self.bar = QProgressBar()
+        self.bar.setFormat("%v of %m")
+        self.bar.setToolTip("Steps that are done")
+        self.started: Started | None = None
+        self.step = 0
+        self._pace = Pace()
+        self._attached = False
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.bar)
+        layout.addWidget(self.monitor, stretch=1)
+
+    def begin(self, *, attached: bool = False) -> None:
+        """Wait for another training.
+
+        Parameters
+        ----------
+        attached
+            Whether it will tell its steps from the first on, also those that are done already.
+        """
+        self._attached = attached
+        self.started = None
+        self.step = 0
+        self.bar.reset()
+
+    def take(self, event: Any) -> str | None:
+        """Show an event, and return what it means in words, if anything."""
+        match event:
+            case Progress(task, done, total):
+                self.bar.setMaximum(total)
+                self.bar.setValue(done)
+                return f"{task.capitalize()}: {done} of {total}"
+            case Started():
+                self._on_start(event)
+                return f"Training on {event.device} in {event.precision}."
+            case StepDone():
+                self.monitor.add_step(event)
+                return self._on_step(event)
+            case EpochDone():
+                self.monitor.add_epoch(event)
+            case MetricsRead(steps):
+                self.monitor.add_metrics(event)
+                if steps and len(steps["step"]):
+                    return self._on_step(_last_step(event))
+            case Paused():
+                self._pace.interrupt()
+                return "Paused."
+            case Resumed():
+                self._pace.interrupt()
+                return "Training goes on."
+        return None
+
+    def follow_theme(self) -> None:
+        """Take the colours of the viewer's theme."""
+        self.monitor.follow_theme()
+
+    def _on_start(self, event: Started) -> None:
+        self.started = event
+        self.step = event.step
+        self._pace.begin(event.step)
+        self.monitor.begin(Path(event.run), 0 if self._attached else event.step)
+        self.bar.setMaximum(event.total_steps)
+        self.bar.setValue(event.step)
+
+    def _on_step(self, event: StepDone) -> str | None:
+        self.step = event.step
+        if self.started is None:
+            return None
+        self._pace.take(event.step)
+        total = self.started.total_steps
+        self.bar.setValue(event.step)
+        epochs = -(-total // self.started.steps_per_epoch)
+        left = self._pace.seconds_for(total - event.step)
+        pace = "" if left is None or event.step == total else f" · {duration(left)} left"
+        memory = "GPU memory" if self.started.device.startswith("cuda") else "memory"
+        return (
+            f"Epoch {event.epoch} of {epochs} · step {event.step} of {total} · "
+            f"loss {event.loss:.3f}\n"
+            f"{event.crops_per_second:.1f} crops/s{pace} · {event.memory_gib:.1f} GiB of {memory}"
+        )
+
+
+def _last_step(metrics: MetricsRead) -> StepDone:
+    last = {name: float(values[-1]) for name, values in metrics.steps.items()}
+    return StepDone(
+        epoch=int(last["epoch"]),
+        step=int(last["step"]),
+        loss=last["loss"],
+        learning_rate=last["learning_rate"],
+        crops_per_second=last["crops_per_second"],
+        memory_gib=last["memory_gib"],
+    )

@@ -1,0 +1,187 @@
+"""The live plots: what they keep, draw, compare and export."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from napari.utils.notifications import Notification
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QPoint
+from qtpy.QtGui import QImage
+
+from napari_synapse_cl.widgets.series import CAPACITY, Series, smooth
+
+from .conftest import ENDLESS, TRAIN, click, messages, n_steps, open_widget, train, wait_for_end
+
+pytestmark = pytest.mark.usefixtures("no_children")
+
+
+def test_series_keeps_every_point_while_they_are_few() -> None:
+    series = Series()
+    for i in range(100):
+        series.add(i, i**2)
+    np.testing.assert_array_equal(series.points[0], np.arange(100))
+    np.testing.assert_array_equal(series.points[1], np.arange(100) ** 2)
+    assert series.near(41.6) == (42, 42**2)
+
+
+def test_series_of_many_points_stays_small_and_keeps_their_mean() -> None:
+    values = np.random.default_rng(0).normal(size=(50_000, 2)).cumsum(axis=0)
+    one_by_one, at_once = Series(), Series()
+    for x, y in values:
+        one_by_one.add(x, y)
+    at_once.extend(values[:777, 0], values[:777, 1])
+    at_once.extend(values[777:, 0], values[777:, 1])
+    assert one_by_one.n == at_once.n == 50_000
+    for series in (one_by_one, at_once):
+        assert CAPACITY // 2 <= len(series) <= CAPACITY
+        # All but the last point stand for equally many.
+        x, _ = series.points
+        per_point = 2 ** int(np.ceil(np.log2(50_000 / CAPACITY)))
+        np.testing.assert_allclose(x[0], values[:per_point, 0].mean())
+        np.testing.assert_allclose(
+            x[-2], values[: 50_000 // per_point * per_point, 0][-per_point:].mean()
+        )
+    np.testing.assert_allclose(one_by_one.points, at_once.points)
+
+
+def test_smoothing_is_the_mean_of_the_neighbours() -> None:
+    values = np.random.default_rng(0).normal(size=30)
+    expected = [values[max(i - 2, 0) : i + 3].mean() for i in range(30)]
+    np.testing.assert_allclose(smooth(values), expected)
+    assert smooth(np.empty(0)).size == 0
+
+
+def show_training(window: Any, qtbot: QtBot, tmp_path: Path) -> Any:
+    """Train in a window that is shown, and return what shows it."""
+    window.viewer.window._qt_window.show()
+    widget = open_widget(window.viewer, TRAIN)
+    train(qtbot, widget, tmp_path / "run")
+    wait_for_end(qtbot, widget)
+    return widget.view.monitor
+
+
+def test_curves_are_drawn_with_what_was_told(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
+    monitor = show_training(window, qtbot, tmp_path)
+    curves = {
+        curve.label: (plot, curve)
+        for plot in (monitor.losses, monitor.health)
+        for curve in plot.curves
+    }
+    assert set(curves) == {
+        *("step", "smoothed", "validation", "learning rate"),
+        *("retrieval", "alignment", "uniformity", "effective rank"),
+    }
+    for plot, curve in curves.values():
+        qtbot.waitUntil(lambda p=plot, c=curve: len(p.drawn(c)[0]) > 0)
+        np.testing.assert_array_equal(plot.drawn(curve), curve.points())
+    # One point is drawn on the side where its values are read.
+    assert curves["effective rank"][1].axis == curves["learning rate"][1].axis == "right"
+
+
+def test_values_under_the_cursor_are_told(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
+    monitor = show_training(window, qtbot, tmp_path)
+    assert "Point at a plot" in monitor.values.text()
+    canvas = monitor.losses.findChild(monitor.losses._plot.__class__)
+    qtbot.mouseMove(canvas.viewport(), QPoint(canvas.width() // 2, canvas.height() // 3))
+    qtbot.waitUntil(lambda: "Step" in monitor.values.text())
+    for word in ("loss", "learning rate", "validation loss", "retrieval", "effective rank"):
+        assert word in monitor.values.text()
+
+
+def test_losses_can_be_shown_on_a_logarithmic_axis(
+    window: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
+    monitor = show_training(window, qtbot, tmp_path)
+    losses, health = (
+        plot._plot.getPlotItem().ctrl.logYCheck for plot in (monitor.losses, monitor.health)
+    )
+    monitor.log_box.click()
+    assert losses.isChecked()
+    assert not health.isChecked()
+    monitor.log_box.click()
+    assert not losses.isChecked()
+
+
+def test_plots_are_exported_as_a_picture_and_as_a_table(
+    window: Any,
+    qtbot: QtBot,
+    tmp_path: Path,
+    choose: Any,
+    notifications: list[Notification],
+) -> None:
+    monitor = show_training(window, qtbot, tmp_path)
+    choose(tmp_path / "plots.png")
+    click(qtbot, monitor.export_button)
+    picture = QImage(str(tmp_path / "plots.png"))
+    assert picture.size() == monitor.size() * monitor.devicePixelRatio()
+    assert len({picture.pixel(x, picture.height() // 3) for x in range(picture.width())}) > 2
+    choose(tmp_path / "plots.csv")
+    click(qtbot, monitor.export_button)
+    table = pd.read_csv(tmp_path / "plots.csv")
+    assert list(table["step"]) == [1, 2, 3, 4]
+    assert table["validation_loss"].notna().tolist() == [False, True, False, True]
+    np.testing.assert_allclose(table["loss"], monitor.series["loss"].points[1])
+    assert len(messages(notifications, "info")) == 2
+    choose(tmp_path / "no folder" / "plots.csv")
+    click(qtbot, monitor.export_button)
+    (message,) = messages(notifications, "error")
+    assert "cannot be written" in message
+
+
+def test_past_runs_are_drawn_beside(
+    window: Any,
+    qtbot: QtBot,
+    tmp_path: Path,
+    trained: Path,
+    choose: Any,
+    notifications: list[Notification],
+) -> None:
+    monitor = show_training(window, qtbot, tmp_path)
+    before = monitor.losses.curves
+    assert not monitor.clear_button.isEnabled()
+    choose(trained.parents[1])
+    click(qtbot, monitor.compare_button)
+    added = [curve for curve in monitor.losses.curves if curve not in before]
+    assert [curve.label for curve in added] == ["run", ""]
+    assert added[0].series.n == 2
+    click(qtbot, monitor.clear_button)
+    assert monitor.losses.curves == before
+    choose(trained.parent)
+    click(qtbot, monitor.compare_button)
+    (message,) = messages(notifications, "error")
+    assert "holds no training" in message
+
+
+def test_redraws_are_bounded_whatever_the_step_rate(
+    window: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
+    window.viewer.window._qt_window.show()
+    widget = open_widget(window.viewer, TRAIN)
+    train(qtbot, widget, tmp_path / "run", ENDLESS)
+    monitor = widget.view.monitor
+    drawn: list[int] = []
+    step = monitor.losses.curves[0]
+    monitor.losses._items[step].sigPlotChanged.connect(lambda _: drawn.append(n_steps(widget)))
+    before = n_steps(widget)
+    qtbot.wait(2000)
+    assert 2 <= len(drawn) <= 9
+    assert n_steps(widget) - before > len(drawn)
+    click(qtbot, widget.discard_button)
+    wait_for_end(qtbot, widget)
+
+
+def test_an_empty_run_has_nothing_to_export(
+    window: Any, qtbot: QtBot, tmp_path: Path, choose: Any, notifications: list[Notification]
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    choose(tmp_path / "plots.csv")
+    click(qtbot, widget.view.monitor.export_button)
+    choose(tmp_path / "plots.pdf")
+    click(qtbot, widget.view.monitor.export_button)
+    no_training, wrong_suffix = messages(notifications, "error")
+    assert "no training" in no_training
+    assert ".png" in wrong_suffix
+    assert not list(tmp_path.glob("plots*"))

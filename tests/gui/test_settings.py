@@ -1,0 +1,133 @@
+"""Settings that the widgets of a viewer share, keep over a restart, and save to files."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from napari.utils.notifications import Notification
+from pytestqt.qtbot import QtBot
+
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.widgets.form import MARK
+from napari_synapse_cl.widgets.settings_store import SharedSettings
+
+from .conftest import EXTRACT, PREVIEW, TRAIN, fill_in, messages, open_widget
+
+
+def label(widget: Any, name: str) -> Any:
+    return widget.form._labels[name]
+
+
+def test_widgets_share_settings_but_not_those_of_one_run(window: Any, tmp_path: Path) -> None:
+    trainer = open_widget(window.viewer, TRAIN)
+    fill_in(trainer, {"crop_size": "16 32 32", "noise_level": 0.25, "precision": "float32"})
+    fill_in(trainer, {"output": tmp_path / "run"})
+    preview = open_widget(window.viewer, PREVIEW)
+    assert preview.form.config().crop_size == (16, 32, 32)
+    assert preview.form.config().noise_level == 0.25
+    fill_in(preview, {"seed": 5})
+    assert trainer.form.config().seed == 5
+    extractor = open_widget(window.viewer, EXTRACT)
+    assert extractor.form.editor("precision").value == "float32"
+    # It has the crop size of the training, and an output of its own.
+    assert "crop_size" not in extractor.form.config().model_fields_set
+    assert extractor.form.config().output is None
+
+
+def test_settings_outlive_a_restart(make_napari_viewer: Any, tmp_path: Path) -> None:
+    viewer = make_napari_viewer()
+    widget = open_widget(viewer, TRAIN)
+    changed = {"batch_size": 6, "learning_rate": "3e-5", "n_convolutions": "2 2 2", "seed": 3}
+    fill_in(widget, {**changed, "output": tmp_path / "run", "pretrained": tmp_path / "net.pt"})
+    viewer.close()
+    # Another viewer has a session of its own, as after a restart.
+    config = open_widget(make_napari_viewer(), TRAIN).form.config()
+    assert (config.batch_size, config.learning_rate, config.seed) == (6, 3e-5, 3)
+    assert config.n_convolutions == (2, 2, 2)
+    assert config.pretrained == tmp_path / "net.pt"
+    assert config.output is None
+
+
+def test_settings_are_written_a_moment_after_a_change(
+    window: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    fill_in(widget, {"batch_size": 6})
+    file = tmp_path / "settings.json"
+    qtbot.waitUntil(file.exists)
+    # Those that are as ever are not written: a new version may have better defaults.
+    assert json.loads(file.read_text()) == {"batch_size": 6}
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[]", '{"batch_size": 0, "gone": 1, "seed": 4}'])
+def test_kept_settings_that_cannot_be_used_are_passed_over(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text(content)
+    settings = SharedSettings(file)
+    assert settings["batch_size"] == Config().batch_size
+    assert settings["seed"] == (4 if "seed" in content else 0)
+
+
+def test_saved_settings_are_those_of_the_command_line(
+    window: Any, qtbot: QtBot, tmp_path: Path, choose: Any, sample_files: tuple[Path, Path]
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    fill_in(widget, {"crop_size": "16", "fmaps": 2, "batch_size": 4, "temperature": 0.2})
+    fill_in(widget, {"num_epochs": 1, "proj_hidden_dim": 16, "device": "cpu"})
+    choose(tmp_path / "mine")
+    widget.settings_menu.save_action.trigger()
+    image, table = sample_files
+    command = [sys.executable, "-m", "napari_synapse_cl", "--config", str(tmp_path / "mine.json")]
+    command += ["--image", str(image), "--synapses", str(table), "--output", str(tmp_path / "run")]
+    subprocess.run([*command, "--train_only"], check=True, capture_output=True)
+    config = Config.from_file(tmp_path / "run" / "config.json")
+    assert (config.temperature, config.fmaps, config.batch_size) == (0.2, 2, 4)
+    # The settings of a run are loaded too; of what it worked on nothing is taken over.
+    widget.settings_menu.default_action.trigger()
+    assert widget.form.config().fmaps == Config().fmaps
+    choose(tmp_path / "run" / "config.json")
+    widget.settings_menu.load_action.trigger()
+    assert widget.form.config().fmaps == 2
+    assert widget.form.config().output is None
+
+
+def test_file_that_cannot_be_loaded_changes_nothing(
+    window: Any, tmp_path: Path, choose: Any, notifications: list[Notification]
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    fill_in(widget, {"batch_size": 6})
+    (tmp_path / "bad.json").write_text('{"seed": 7, "batch_size": 1}')
+    choose(tmp_path / "bad.json")
+    widget.settings_menu.load_action.trigger()
+    (message,) = messages(notifications, "error")
+    assert "atch_size cannot be 1" in message
+    assert widget.form.config().batch_size == 6
+    assert widget.form.config().seed == 0
+
+
+def test_what_cannot_be_used_is_marked_where_it_is(window: Any) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    fill_in(widget, {"crop_size": "80 80", "n_convolutions": "x"})
+    for name in ("crop_size", "n_convolutions"):
+        assert label(widget, name).text().startswith(MARK)
+        assert "cannot be" in widget.form.editor(name).native.toolTip()
+    titles = [group.text() for group in widget.form._groups]
+    assert titles == ["Data", f"{MARK}Model", "Training", "Augmentation", "Output"]
+    # What cannot be used is not passed on.
+    assert widget.session.settings["crop_size"] == (80, 80, 80)
+    fill_in(widget, {"crop_size": "48", "n_convolutions": "2 2"})
+    assert not label(widget, "crop_size").text().startswith(MARK)
+    assert "Model" in [group.text() for group in widget.form._groups]
+    assert not widget.form.problems
+
+
+def test_every_setting_says_what_it_means(window: Any) -> None:
+    for name in (TRAIN, PREVIEW, EXTRACT):
+        widget = open_widget(window.viewer, name)
+        for setting in widget.form.names:
+            field = Config.model_fields[setting]
+            tooltip = widget.form.editor(setting).native.toolTip()
+            assert (field.description or "?")[:20] in tooltip

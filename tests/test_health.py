@@ -1,0 +1,154 @@
+"""What the health check says of a training, and that it is silent where all is well."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_synapse_cl.events import EpochDone, Message, Started, StepDone
+from napari_synapse_cl.training.health import HealthCheck
+
+STARTED = Started("run", "cpu", "float32", 160, 16, 16, 10, 1000, 0)
+"""100 epochs of 10 steps; guessing gives a loss of log 31 = 3.43."""
+CHANCE = np.log(31)
+
+
+def step(number: int, loss: float) -> StepDone:
+    return StepDone((number - 1) // 10 + 1, number, loss, 1e-3, 100.0, 1.0)
+
+
+def epoch(
+    number: int,
+    *,
+    training: float = 1.0,
+    validation: float | None = None,
+    uniformity: float = -2.5,
+    rank: float = 20.0,
+) -> EpochDone:
+    """An epoch that is healthy but for what is named."""
+    validation = 1.0 / number if validation is None else validation
+    return EpochDone(number, 10 * number, training, validation, True, 0.5, uniformity, 0.8, rank)
+
+
+def said(check: HealthCheck, *events: EpochDone | StepDone) -> list[str]:
+    messages = [message for event in events for message in check.take(event)]
+    assert all(isinstance(m, Message) and m.level == "warning" for m in messages)
+    return [message.text for message in messages]
+
+
+@pytest.fixture
+def check() -> HealthCheck:
+    check = HealthCheck()
+    assert check.take(STARTED) == []
+    return check
+
+
+class TestHealthyTrainings:
+    def test_one_that_learns_from_above_chance_is_silent(self, check: HealthCheck) -> None:
+        rng = np.random.default_rng(0)
+        losses = 0.4 + 5 * np.exp(-np.arange(1000) / 150) + 0.3 * rng.standard_normal(1000)
+        for number in range(1, 101):
+            steps = range(10 * number - 9, 10 * number + 1)
+            assert not said(check, *(step(n, losses[n - 1]) for n in steps))
+            loss = float(losses[10 * number - 10 : 10 * number].mean())
+            # Batch norm's running statistics settle within the first epochs.
+            settled = number > 3
+            assert not said(
+                check,
+                epoch(
+                    number,
+                    training=loss,
+                    validation=0.6 + 3 * 0.95**number,
+                    uniformity=-2.0 if settled else 0.0,
+                    rank=12.0 if settled else 1.0,
+                ),
+            )
+
+    def test_noise_far_above_chance_is_no_divergence(self, check: HealthCheck) -> None:
+        losses = 12 + 2 * np.random.default_rng(0).standard_normal(1000)
+        assert not said(check, *(step(n, loss) for n, loss in enumerate(losses, 1)))
+
+    def test_a_short_pause_in_the_gains_is_no_plateau(self, check: HealthCheck) -> None:
+        assert not said(check, *(epoch(n, validation=2.0) for n in range(1, 15)))
+
+
+class TestCollapse:
+    @pytest.mark.parametrize("sign", [{"rank": 1.2}, {"uniformity": -0.01}])
+    def test_it_is_told_with_what_to_change(self, check: HealthCheck, sign: dict) -> None:
+        [text] = said(check, epoch(10, **sign))
+        assert "collapse" in text
+        assert "Lower the learning_rate" in text
+
+    def test_it_is_told_once_until_it_has_passed(self, check: HealthCheck) -> None:
+        assert said(check, epoch(10, rank=1.1))
+        assert not said(check, epoch(11, rank=1.2))
+        assert not said(check, epoch(12, rank=9.0))
+        assert said(check, epoch(13, rank=1.2))
+
+    def test_three_validation_synapses_are_too_few_to_tell(self) -> None:
+        check = HealthCheck()
+        check.take(replace(STARTED, n_validation=3))
+        assert not said(check, epoch(10, rank=1.1))
+
+    def test_without_validation_nothing_is_said(self, check: HealthCheck) -> None:
+        assert not said(check, *(EpochDone(n, 10 * n, 1.0, None, True) for n in range(1, 100)))
+
+
+class TestDivergence:
+    def test_a_loss_that_rises_above_chance_is_told_once(self, check: HealthCheck) -> None:
+        falling = [step(n, 1.0) for n in range(1, 101)]
+        rising = [step(100 + n, 1.0 + n / 10) for n in range(1, 101)]
+        [text] = said(check, *falling, *rising)
+        assert "diverges" in text
+        assert "1.00 at its lowest" in text
+        assert "lower learning_rate" in text
+
+    def test_a_loss_that_rises_below_chance_has_not_diverged(self, check: HealthCheck) -> None:
+        losses = [0.5] * 100 + [CHANCE - 0.2] * 100
+        assert not said(check, *(step(n, loss) for n, loss in enumerate(losses, 1)))
+
+    def test_one_bad_step_is_not_told(self, check: HealthCheck) -> None:
+        losses = [1.0] * 50 + [30.0] + [1.0] * 50
+        assert not said(check, *(step(n, loss) for n, loss in enumerate(losses, 1)))
+
+    def test_it_is_told_again_after_the_loss_came_down(self, check: HealthCheck) -> None:
+        losses = ([1.0] * 50 + [6.0] * 50) * 2
+        assert len(said(check, *(step(n, loss) for n, loss in enumerate(losses, 1)))) == 2
+
+
+class TestChance:
+    def test_a_loss_that_stays_at_chance_is_told_when_it_should_have_fallen(
+        self, check: HealthCheck
+    ) -> None:
+        texts = [said(check, epoch(n, training=CHANCE)) for n in range(1, 60)]
+        told = [n for n, text in enumerate(texts, 1) if text]
+        assert told == [25]
+        assert "stuck" in texts[24][0]
+        assert "guessing gives 3.43" in texts[24][0]
+
+    def test_a_loss_that_has_fallen_is_not_stuck(self, check: HealthCheck) -> None:
+        assert not said(check, *(epoch(n, training=0.9 * CHANCE) for n in range(1, 60)))
+
+
+class TestPlateau:
+    def test_it_names_the_best_epoch(self, check: HealthCheck) -> None:
+        losses = [*np.linspace(3, 1, 30), *np.linspace(1, 1.2, 40)]
+        losses[34] = 0.995
+        texts = [said(check, epoch(n, validation=loss)) for n, loss in enumerate(losses, 1)]
+        told = [n for n, text in enumerate(texts, 1) if text]
+        assert told == [50]
+        assert "0.995 in epoch 35" in texts[49][0]
+        assert "best.pt" in texts[49][0]
+
+    def test_in_a_short_training_ten_epochs_are_waited_for(self) -> None:
+        check = HealthCheck()
+        check.take(replace(STARTED, total_steps=200))
+        texts = [said(check, epoch(n, validation=1.0)) for n in range(1, 21)]
+        assert [n for n, text in enumerate(texts, 1) if text] == [11]
+
+
+def test_of_the_past_only_what_still_holds_is_told(check: HealthCheck) -> None:
+    past = [epoch(10, rank=1.1), epoch(11), *(epoch(n, validation=0.5) for n in range(12, 40))]
+    [message] = check.catch_up([step(n, 1.0) for n in range(1, 390)], past)
+    assert "not improved" in message.text
+    assert not said(check, epoch(40, validation=0.5))
