@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QPoint, QRect, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QImage, QMouseEvent, QPainter, QPaintEvent, QWheelEvent
+from qtpy.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QWheelEvent
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_synapse_cl.widgets.theme import Colors
