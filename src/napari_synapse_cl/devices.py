@@ -1,6 +1,5 @@
 """Choose where and how precisely to compute, by trying rather than by name."""
 
-import sys
 import time
 from collections.abc import Sequence
 from math import prod
@@ -11,9 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from napari_synapse_cl.errors import InputError
-
-if sys.platform != "win32":
-    import resource
+from napari_synapse_cl.free_memory import Memory, main_memory
 
 GIB = 2**30
 PROBE_REPEATS = 6
@@ -99,19 +96,13 @@ def memory_in_use(device: torch.device) -> float:
     return psutil.Process().memory_info().rss / GIB
 
 
-def free_memory(device: torch.device) -> int:
-    """Return how many bytes more this process can take on a device."""
+def memory_of(device: torch.device) -> Memory:
+    """Return the memory of a device: how much of it this process can take more, and all of it."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
-        return torch.cuda.mem_get_info(device)[0]
-    available = int(psutil.virtual_memory().available)
-    if sys.platform == "win32":
-        return available
-    # Schedulers of clusters set a limit.
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY:
-        return available
-    return min(available, limit - int(psutil.Process().memory_info().vms))
+        return Memory(*torch.cuda.mem_get_info(device))
+    # Other GPUs share the machine's memory.
+    return main_memory()
 
 
 def _works(device: torch.device) -> bool:

@@ -1,10 +1,14 @@
 """How much memory there is for a process, and how much of it is free."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+
+if sys.platform != "win32":
+    import resource
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
@@ -18,10 +22,11 @@ class Memory(NamedTuple):
 
 
 def main_memory(groups: Path = CONTROL_GROUPS, membership: Path = MEMBERSHIP) -> Memory:
-    """Return the memory of this machine, or what a control group leaves this process of it.
+    """Return the memory of this machine, or what a limit leaves this process of it.
 
-    A container and a batch job on a cluster are such groups. Linux ends a process that takes more
-    than its group may, whatever the machine has.
+    Containers and batch jobs on a cluster are limited by control groups: Linux ends a process that
+    takes more than its group may, whatever the machine has. Some schedulers limit the size of a
+    process instead.
 
     Parameters
     ----------
@@ -37,6 +42,11 @@ def main_memory(groups: Path = CONTROL_GROUPS, membership: Path = MEMBERSHIP) ->
     free, total = machine.available, machine.total
     for limit, used in _limits(groups, membership):
         free, total = min(free, max(0, limit - used)), min(total, limit)
+    if sys.platform != "win32":
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            free = min(free, max(0, limit - int(psutil.Process().memory_info().vms)))
+            total = min(total, limit)
     return Memory(free, total)
 
 

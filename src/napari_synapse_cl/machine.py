@@ -19,10 +19,15 @@ import torch
 from napari_synapse_cl import augmentations
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.context import context_shape
-from napari_synapse_cl.devices import autocast, choose_device, choose_precision, to_device
+from napari_synapse_cl.devices import (
+    autocast,
+    choose_device,
+    choose_precision,
+    memory_of,
+    to_device,
+)
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.estimates import CUBES, VIEWS, Machine
-from napari_synapse_cl.free_memory import Memory, main_memory
 from napari_synapse_cl.models.downsampling import Triple, nearest_crop_size
 from napari_synapse_cl.models.losses import nt_xent
 from napari_synapse_cl.models.memory import clipped, saved_bytes_per_view
@@ -79,7 +84,7 @@ def probe(config: Config) -> Machine:
     precision = choose_precision(config.precision, device, model.architecture.map_sizes(crop_size))
     to_device(model, device)
     timer = _Timer(model, config, device, precision)
-    memory = _memory_of(device)
+    memory = memory_of(device)
     view = saved_bytes_per_view(model, crop_size, device, precision)
     view += TEMPORARY_MAPS * _largest_map(model, crop_size, precision)
     fixed = _fixed_bytes(model, device)
@@ -176,11 +181,6 @@ class _Timer:
     def _wait(self) -> None:
         """Wait for the device, as reading a value does."""
         next(self._model.head.parameters()).flatten()[0].item()
-
-
-def _memory_of(device: torch.device) -> Memory:
-    # Other GPUs share the machine's memory.
-    return Memory(*torch.cuda.mem_get_info(device)) if device.type == "cuda" else main_memory()
 
 
 def _largest_map(model: ContrastiveModel, crop_size: Triple, precision: str) -> int:

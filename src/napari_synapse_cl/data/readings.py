@@ -17,6 +17,9 @@ SCALED_SHARE = 0.2
 FILLED_SHARE = 0.5
 """How far along each axis nanometres must reach into the volume once they are divided: numbers that
 are merely large shrink into it by any divisor, and by a large one end up in a corner."""
+WHOLE_VOXELS = 1e-3
+"""How far from a whole number of voxels nanometres may be. Positions in a volume some times larger
+than this one would shrink into it too, but they are no multiples of a voxel size."""
 
 COMMON_VOXEL_SIZES = (
     (4.0, 4.0, 4.0),
@@ -62,23 +65,32 @@ def likely_reading(
                 f"{_share(swapped, n)} would lie inside when read in the order x, y, z; swap the "
                 "columns z and x if that is how they were written"
             )
-    if inside > SCALED_SHARE * n:
-        return None
-    for order, axes in ((slice(None), ""), (slice(None, None, -1), ", in the order x, y, z,")):
-        for size in COMMON_VOXEL_SIZES if voxel_size is None else (voxel_size,):
-            voxels = positions[:, order] / np.array(size)
-            scaled = _count_inside(voxels, shape)
-            filled = (voxels.max(axis=0) >= FILLED_SHARE * np.array(shape)).all()
-            # A voxel size that is known needs no further evidence where nothing lies inside.
-            certain = voxel_size is not None and inside == 0
-            if scaled >= FITTING_SHARE * n and (filled or certain):
-                lengths = ", ".join(f"{length:g}" for length in size)
-                given = "the voxel size" if voxel_size is not None else "a voxel size"
-                return (
-                    f"{_share(scaled, n)} would lie inside when read in nm{axes} with {given} of "
-                    f"{lengths} nm along z, y, x; divide them by the voxel size if that is how "
-                    "they were written"
-                )
+    return _in_nm(positions, shape, voxel_size, inside) if inside <= SCALED_SHARE * n else None
+
+
+def _in_nm(
+    positions: np.ndarray, shape: Sequence[int], voxel_size: Sequence[float] | None, inside: int
+) -> str | None:
+    """Say of which size voxels would have to be for positions in nm to lie inside."""
+    n = len(positions)
+    given = "a voxel size" if voxel_size is None else "the voxel size"
+    orders = {"": positions, ", in the order x, y, z,": positions[:, ::-1]}
+    for size in COMMON_VOXEL_SIZES if voxel_size is None else (voxel_size,):
+        readings = {order: values / np.array(size) for order, values in orders.items()}
+        counts = {order: _count_inside(voxels, shape) for order, voxels in readings.items()}
+        order = max(counts, key=lambda order: counts[order])
+        voxels = readings[order]
+        filled = bool((voxels.max(axis=0) >= FILLED_SHARE * np.array(shape)).all())
+        whole = bool(np.abs(voxels - np.rint(voxels)).max() < WHOLE_VOXELS)
+        # Where none lies inside there is no training either way, so less evidence will do.
+        convincing = filled and whole if inside else filled or voxel_size is not None
+        if counts[order] >= FITTING_SHARE * n and convincing:
+            lengths = ", ".join(f"{length:g}" for length in size)
+            return (
+                f"{_share(counts[order], n)} would lie inside when read in nm{order} with {given} "
+                f"of {lengths} nm along z, y, x; divide them by the voxel size if that is how they "
+                "were written"
+            )
     return None
 
 

@@ -1,6 +1,7 @@
 """Procedural electron-microscopy volume with two structural classes of synapse."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,7 @@ VOXEL_SIZE = (10.0, 10.0, 10.0)
 
 _MID_GREY = 0.52
 _NOISE = 0.035
+_SLAB = 8
 _STAINING_CONTRAST = 0.04
 _STAINING_BRIGHTNESS = 0.02
 _SHELLS = (4.5, 7.0, 9.5, 12.0, 14.5, REACH + 0.5)
@@ -152,23 +154,41 @@ def _match(grey: Floats, core: NDArray[np.bool_]) -> Floats:
     """Remap every row so that its quantiles over `core` become their mean over all rows."""
     quantiles = np.quantile(grey[:, core], np.linspace(0, 1, 65), axis=1).T
     target = quantiles.mean(axis=0)
-    rows = [np.interp(row, own, target) for row, own in zip(grey, quantiles, strict=True)]
+    with ThreadPoolExecutor() as pool:
+        rows = list(pool.map(lambda row, own: np.interp(row, own, target), grey, quantiles))
     return np.array(rows, np.float32)
 
 
 def _acquire(rng: np.random.Generator, tone: Floats) -> NDArray[np.uint8]:
     """Image grey values with uneven staining and microscope noise."""
-    image = tone - np.float32(_MID_GREY)
-    image *= 1 + _STAINING_CONTRAST * np.clip(smooth_noise(rng, tone.shape, 4), -2, 2)
-    image += _STAINING_BRIGHTNESS * np.clip(smooth_noise(rng, tone.shape, 4), -2, 2)
-    noise = rng.standard_normal([n + 1 for n in tone.shape], dtype=np.float32)
-    # Averaging neighbours correlates the noise slightly, as a scanned beam does.
-    noise = noise[1:] + noise[:-1]
-    noise = noise[:, 1:] + noise[:, :-1]
-    noise = noise[:, :, 1:] + noise[:, :, :-1]
-    noise *= _NOISE / np.sqrt(8)
-    image += noise
-    image += np.float32(_MID_GREY)
-    np.clip(image, 0, 1, out=image)
-    image *= 255
-    return np.rint(image, out=image).astype(np.uint8)
+    contrast, brightness = (smooth_noise(rng, tone.shape, 4) for _ in range(2))
+    image = np.empty(tone.shape, np.uint8)
+
+    def acquire(slab: slice, noise: Floats) -> None:
+        grey = tone[slab] - np.float32(_MID_GREY)
+        grey *= 1 + _STAINING_CONTRAST * np.clip(contrast[slab], -2, 2)
+        grey += _STAINING_BRIGHTNESS * np.clip(brightness[slab], -2, 2)
+        # Averaging neighbours correlates the noise slightly, as a scanned beam does.
+        noise = noise[1:] + noise[:-1]
+        noise = noise[:, 1:] + noise[:, :-1]
+        noise = noise[:, :, 1:] + noise[:, :, :-1]
+        noise *= _NOISE / np.sqrt(8)
+        grey += noise
+        grey += np.float32(_MID_GREY)
+        np.clip(grey, 0, 1, out=grey)
+        grey *= 255
+        image[slab] = np.rint(grey, out=grey)
+
+    depth, height, width = tone.shape
+    # Slabs fit the processor's cache. Their noise is drawn in order, while others are worked on.
+    planes = rng.standard_normal((1, height + 1, width + 1), dtype=np.float32)
+    with ThreadPoolExecutor() as pool:
+        slabs = []
+        for start in range(0, depth, _SLAB):
+            slab = slice(start, min(start + _SLAB, depth))
+            more = rng.standard_normal((slab.stop - start, height + 1, width + 1), dtype=np.float32)
+            planes = np.concatenate([planes[-1:], more])
+            slabs.append(pool.submit(acquire, slab, planes))
+        for one in slabs:
+            one.result()
+    return image

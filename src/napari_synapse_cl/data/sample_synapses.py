@@ -1,6 +1,7 @@
 """Synapses of two structural classes for the procedural sample volume."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,10 @@ from napari_synapse_cl.data.sample_shapes import (
     MEMBRANE,
     MEMBRANE_DEPTH,
     REACH,
+    Doubles,
     Floats,
     Frames,
+    Ints,
     ball,
     rotate,
     squared_length,
@@ -76,20 +79,23 @@ def draw_synapses(
 ) -> None:
     """Draw every synapse into its own ball of radius `REACH`, in place."""
     offsets = ball(REACH + 1)
-    for position, origin, axes, name in zip(
-        frames.positions, frames.origins, frames.axes, classes, strict=True
-    ):
+    # What is random is drawn in order; then the balls, which do not touch, are filled side by side.
+    anatomies = [_ANATOMY[name] for name in classes]
+    drawn = [(anatomy := make(rng), _scatter_vesicles(rng, anatomy)) for make in anatomies]
+
+    def draw(position: Ints, origin: Doubles, axes: Doubles, own: tuple[_Anatomy, Floats]) -> None:
         where = tuple((position + offsets).T)
         local = rotate(position - origin + offsets, axes).astype(np.float32)
-        own = _synapse_tone(rng, local, _ANATOMY[name](rng))
         radius = np.sqrt(squared_length(local))
         weight = np.clip((REACH - radius) / 3, 0, 1)
-        tone[where] += weight * (own - tone[where])
+        tone[where] += weight * (_synapse_tone(local, *own) - tone[where])
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(draw, frames.positions, frames.origins, frames.axes, drawn))
 
 
-def _synapse_tone(rng: np.random.Generator, local: Floats, anatomy: _Anatomy) -> Floats:
-    """Grey value at every local coordinate of one synapse."""
-    centres = _scatter_vesicles(rng, anatomy)
+def _synapse_tone(local: Floats, anatomy: _Anatomy, centres: Floats) -> Floats:
+    """Grey value at every local coordinate of one synapse, given its vesicles' centres."""
     apart = np.full(len(local), np.inf, np.float32)
     for centre in centres:
         np.minimum(apart, squared_length(local - centre), out=apart)

@@ -6,7 +6,7 @@ from math import prod
 import torch
 
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.devices import free_memory
+from napari_synapse_cl.devices import memory_of
 from napari_synapse_cl.models.memory import saved_bytes_per_view
 from napari_synapse_cl.models.projection import ContrastiveModel
 
@@ -58,7 +58,7 @@ def advice(
         What a step takes beside what grows with the batch: gradients, state of the optimiser.
     """
     model.train()
-    free = free_memory(device)
+    free = memory_of(device).free
 
     def n_pairs(crop_size: tuple[int, int, int]) -> int:
         # In the backward pass, gradients of two maps of the first stage are there at once.

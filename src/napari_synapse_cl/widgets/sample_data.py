@@ -17,9 +17,9 @@ LayerTuple = tuple[Any, dict[str, Any], str]
 def open_sample() -> list[LayerTuple]:
     """Return the sample as an Image layer and a Points layer, both in nanometres."""
     # Drawing it takes SciPy's slower parts, which nobody needs before.
-    from napari_synapse_cl.data.sample import make_sample
+    from napari_synapse_cl.widgets.sample_cache import cached_sample
 
-    sample = make_sample()
+    sample = cached_sample()
     return sample_layers(sample.image, sample.synapses, sample.voxel_size)
 
 

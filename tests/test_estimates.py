@@ -1,0 +1,174 @@
+"""What a training will use and take is said before it starts, as the training then does it."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import SMALL
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.data.sample import Sample
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.estimates import Machine, Plan, in_words, plan
+from napari_synapse_cl.events import Started
+from napari_synapse_cl.pipeline import run
+
+SHAPE = (100, 200, 300)
+VOXEL_SIZE = (8.0, 8.0, 8.0)
+MACHINE = Machine(
+    device="cuda:0",
+    device_name="NVIDIA H100",
+    precision="bfloat16",
+    free_gib=20.0,
+    total_gib=80.0,
+    view_gib=0.25,
+    fixed_gib=1.0,
+    seconds_per_view=0.5,
+    total_downsampling=(16, 16, 16),
+)
+
+
+def table(n: int, shape: tuple[int, int, int] = SHAPE) -> pd.DataFrame:
+    inner = np.random.default_rng(0).integers(20, np.array(shape) - 20, (n, 3))
+    return pd.DataFrame(inner, columns=["z", "y", "x"])
+
+
+def planned(n: int = 103, machine: Machine | None = MACHINE, **settings: Any) -> Plan:
+    config = Config.from_values({"crop_size": 32, "batch_size": 8, **settings})
+    return plan(table(n), SHAPE, config, VOXEL_SIZE, machine)
+
+
+class TestCounts:
+    @pytest.mark.parametrize(
+        "settings", [{}, {"batch_size": 500}, {"validation_fraction": 0}, {"batch_size": 3}]
+    )
+    def test_they_are_those_of_the_training(
+        self, settings: dict[str, Any], sample_files: tuple[Path, Path], sample: Sample,
+        tmp_path: Path,
+    ) -> None:  # fmt: skip
+        image, synapses = sample_files
+        values = {**SMALL, **settings, "image": image, "synapses": synapses}
+        config = Config.from_values({**values, "output": tmp_path / "run", "train_only": True})
+        started = next(event for event in run(config) if isinstance(event, Started))
+        before = plan(sample.synapses, (96, 128, 128), config, None, None)
+        for name in ("n_training", "n_validation", "batch_size", "steps_per_epoch", "total_steps"):
+            assert getattr(before, name) == getattr(started, name)
+        assert before.n_used == len(sample.synapses)
+
+    def test_positions_outside_are_counted_apart(self) -> None:
+        some = pd.concat([table(10), pd.DataFrame({"z": [999], "y": [5], "x": [5]})])
+        made = plan(some, SHAPE, Config(crop_size=(32, 32, 32)), VOXEL_SIZE, None)
+        assert (made.n_used, made.n_outside) == (10, 1)
+
+    def test_a_table_all_outside_is_refused(self) -> None:
+        with pytest.raises(InputError, match="lie outside"):
+            plan(table(10) + 1000, SHAPE, Config(), VOXEL_SIZE, None)
+
+    def test_nothing_heavy_is_imported_for_it(self) -> None:
+        code = (
+            "import sys, napari_synapse_cl.estimates;"
+            "assert not {'torch', 'scipy', 'napari', 'matplotlib'} & set(sys.modules)"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class TestMemoryAndTime:
+    def test_memory_grows_with_the_views_of_a_batch(self) -> None:
+        assert planned().memory_gib == pytest.approx(1 + 2 * 8 * 0.25)
+        assert planned(batch_size=500).memory_gib == pytest.approx(1 + 2 * 93 * 0.25)
+
+    def test_time_counts_the_views_of_training_and_a_third_of_those_of_validation(self) -> None:
+        made = planned(num_epochs=3)
+        assert made.seconds == pytest.approx(0.5 * 2 * (3 * 11 * 8 + 3 * 10 / 3))
+
+    def test_they_are_not_known_before_the_machine_is(self) -> None:
+        made = planned(machine=None)
+        assert made.memory_gib is made.seconds is made.device is made.precision is None
+        assert [label for label, _ in in_words(made)] == ["Synapses", "Crops", "Steps"]
+
+    def test_a_machine_survives_json(self) -> None:
+        assert Machine.from_json(MACHINE.as_json()) == MACHINE
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"total_downsampling": [1, 2]}', "null"])
+    def test_other_json_is_no_machine(self, text: str) -> None:
+        with pytest.raises(ValueError, match=r"not a machine|Expecting value"):
+            Machine.from_json(text)
+
+
+class TestWarnings:
+    def test_there_are_none_where_all_is_well(self) -> None:
+        assert planned().warnings == []
+
+    @pytest.mark.parametrize(
+        ("n", "settings", "warning"),
+        [
+            (103, {"batch_size": 500}, "batch_size 500 is lowered to the 93 training synapses"),
+            (5, {"batch_size": 4}, "5 synapses are too few to hold any out"),
+            (1, {}, "only one synapse"),
+            (103, {"crop_size": 72}, "multiple of 16 × 16 × 16, as in 64 × 64 × 64"),
+            (103, {"crop_size": 96}, "of 103 crops reach outside the volume"),
+        ],
+    )
+    def test_what_is_odd_is_said(self, n: int, settings: dict[str, Any], warning: str) -> None:
+        assert any(warning in said for said in planned(n, **settings).warnings)
+
+    def test_a_set_that_is_not_held_out_on_purpose_is_not_told_of(self) -> None:
+        assert planned(5, batch_size=4, validation_fraction=0).warnings == []
+
+    def test_one_crop_that_reaches_outside_is_said_in_the_singular(self) -> None:
+        one = pd.concat([table(9), pd.DataFrame({"z": [0], "y": [50], "x": [50]})])
+        made = plan(one, SHAPE, Config(crop_size=(32,) * 3, batch_size=8), VOXEL_SIZE, None)
+        assert [w for w in made.warnings if "1 of 10 crops reaches outside" in w]
+
+    def test_too_much_memory_is_told_of_with_a_batch_that_fits(self) -> None:
+        (warning,) = planned(500, batch_size=64).warnings
+        assert "about 33.0 GiB of memory, and 20.0 GiB are free on NVIDIA H100" in warning
+        assert "a batch_size of 38 would fit" in warning
+        assert planned(500, batch_size=38).warnings == []
+        assert planned(500, batch_size=39).warnings != []
+
+    def test_where_not_even_two_fit_smaller_crops_are_advised(self) -> None:
+        (warning,) = planned(machine=replace(MACHINE, free_gib=1.5)).warnings
+        assert "lower crop_size or fmaps" in warning
+
+    def test_the_downsampling_is_known_before_the_machine_but_for_a_pretrained_network(
+        self, tmp_path: Path
+    ) -> None:
+        anisotropic = {"crop_size": [34, 32, 32], "downsampling": "anisotropic"}
+        assert planned(machine=None, **anisotropic).warnings == []
+        assert "multiple of 16" in planned(machine=None, crop_size=[34, 32, 32]).warnings[0]
+        pretrained = {"crop_size": [34, 32, 32], "pretrained": tmp_path / "network.pt"}
+        assert planned(machine=None, **pretrained).warnings == []
+        assert "multiple of 16" in planned(**pretrained).warnings[0]
+
+    def test_positions_and_the_voxel_size_are_looked_at(self) -> None:
+        swapped = table(50)[["x", "y", "z"]].set_axis(["z", "y", "x"], axis=1)
+        said = plan(swapped, SHAPE, Config(crop_size=(32,) * 3), None, None).warnings
+        assert any("in the order x, y, z" in warning for warning in said)
+        assert any("voxel size is not known" in warning for warning in said)
+
+
+class TestWords:
+    def test_rows(self) -> None:
+        made = replace(planned(num_epochs=100), n_outside=2)
+        assert in_words(made) == [
+            ("Synapses", "103 used: 93 train, 10 validate · 2 outside the volume are left out"),
+            ("Crops", "32 × 32 × 32 voxels = 256 × 256 × 256 nm"),
+            ("Steps", "11 per epoch, of 8 pairs each · 1100 in all"),
+            ("Device", "NVIDIA H100 (cuda:0), bfloat16"),
+            ("Memory", "about 5.0 of 20.0 GiB free"),
+            ("Time", "about 2 h 32 min"),
+        ]
+
+    def test_singular_and_what_is_not_known(self) -> None:
+        made = replace(planned(1, machine=None), n_outside=1, crop_nm=None)
+        assert in_words(made) == [
+            ("Synapses", "1 used: 1 train, 0 validate · 1 outside the volume is left out"),
+            ("Crops", "32 × 32 × 32 voxels"),
+            ("Steps", "1 per epoch, of 1 pair each · 100 in all"),
+        ]
