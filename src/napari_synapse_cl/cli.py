@@ -176,6 +176,9 @@ def _read_commands(control: Control) -> None:
         command = line.strip()
         if command in COMMANDS:
             control.request(command)
+        if command == "detach":
+            # At once, so that whoever reads need not wait for the next event.
+            _close_standard_output()
     # Nobody is left who could end a pause: go on, and notice when nobody reads the events either.
     control.request("resume")
 
@@ -191,7 +194,12 @@ def _write_lines(events: Iterable[Event], control: Control) -> None:
             sys.stdout.flush()
         # Windows says that the argument is invalid.
         except OSError:
-            # Python flushes standard output once more at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _close_standard_output()
             if not control.detached:
                 return
+
+
+def _close_standard_output() -> None:
+    """Let nothing more reach the reader of standard output, and tell it that this is the end."""
+    # Python flushes it once more when it ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,14 +15,12 @@ from napari_synapse_cl.config import AugmentationConfig, Config, possible_value,
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.editors import ValueWidget, as_editor_value, make_editor
 from napari_synapse_cl.widgets.session import Session
-from napari_synapse_cl.widgets.theme import MARK_COLOR
+from napari_synapse_cl.widgets.theme import MARK, MARK_COLOR
 
 SHARED = ("crop_size", "seed", *AugmentationConfig.model_fields)
 """What decides how a pair looks: the preview shows what the training will see."""
 LABEL_WIDTH = 118
 """One width for all labels, so that the fields of several forms stand in line."""
-MARK = "⚠ "
-"""Stands before what cannot be used."""
 
 
 class Form(QWidget):

@@ -3,12 +3,22 @@
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QProgressBar, QVBoxLayout, QWidget
 
-from napari_synapse_cl.events import EpochDone, Paused, Progress, Resumed, Started, StepDone
+from napari_synapse_cl.events import (
+    EpochDone,
+    Message,
+    Paused,
+    Progress,
+    Resumed,
+    Started,
+    StepDone,
+)
 from napari_synapse_cl.training.following import MetricsRead
+from napari_synapse_cl.widgets.messages import sentence
 from napari_synapse_cl.widgets.monitor import Monitor
 from napari_synapse_cl.widgets.pace import Pace
+from napari_synapse_cl.widgets.theme import MARK, MARK_COLOR
 from napari_synapse_cl.words import duration
 
 
@@ -34,6 +44,10 @@ class RunView(QWidget):
         self.bar = QProgressBar()
         self.bar.setFormat("%v of %m")
         self.bar.setToolTip("Steps that are done")
+        self.warning = QLabel()
+        self.warning.setWordWrap(True)
+        self.warning.setStyleSheet(f"color: {MARK_COLOR}")
+        self.warning.hide()
         self.started: Started | None = None
         self.step = 0
         self._pace = Pace()
@@ -41,6 +55,7 @@ class RunView(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.bar)
+        layout.addWidget(self.warning)
         layout.addWidget(self.monitor, stretch=1)
 
     def begin(self, *, attached: bool = False) -> None:
@@ -55,10 +70,15 @@ class RunView(QWidget):
         self.started = None
         self.step = 0
         self.bar.reset()
+        self.warning.hide()
 
     def take(self, event: Any) -> str | None:
         """Show an event, and return what it means in words, if anything."""
         match event:
+            case Message(text, "warning"):
+                # A notification is gone after a while.
+                self.warning.setText(MARK + sentence(text))
+                self.warning.show()
             case Progress(task, done, total):
                 self.bar.setMaximum(total)
                 self.bar.setValue(done)

@@ -14,11 +14,10 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.estimates import MEASURED_FOR, Machine, in_words, plan
 from napari_synapse_cl.files import write_json
 from napari_synapse_cl.widgets.ask import Question
-from napari_synapse_cl.widgets.form import MARK
 from napari_synapse_cl.widgets.latest import Latest
 from napari_synapse_cl.widgets.layers import LayerData
 from napari_synapse_cl.widgets.messages import sentence
-from napari_synapse_cl.widgets.theme import MARK_COLOR
+from napari_synapse_cl.widgets.theme import MARK, MARK_COLOR
 
 PROBE_DELAY_MS = 800
 """How long the settings must rest before the machine is measured for them."""

@@ -5,6 +5,8 @@ from typing import Any
 from napari.utils.theme import get_theme
 from qtpy.QtGui import QColor
 
+MARK = "⚠ "
+"""Stands before what cannot be used, and before warnings."""
 MARK_COLOR = "#d55e00"
 """Of what cannot be used; told from the text in light and dark themes (Okabe and Ito)."""
 COLORS = {
