@@ -18,8 +18,10 @@ from magicgui.widgets import LineEdit
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
+from napari_synapse_cl.widgets import settings_store
+from napari_synapse_cl.widgets.docks import EXTRACT, PLUGIN, PREVIEW, TRAIN
+
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-PLUGIN = "napari-synapse-cl"
 WINDOW = (1280, 800)
 THICKNESS_NM = 140
 LIMIT_SECONDS = 3600
@@ -55,12 +57,15 @@ def fill_in(widget: Any, settings: dict[str, Any]) -> None:
 
 
 def take(viewer: napari.Viewer, name: str) -> None:
-    """Save a picture of the whole window."""
+    """Save pictures of the whole window in the dark and in the light theme."""
     viewer.window.resize(*WINDOW)
-    pause(1)
-    viewer.reset_view()
-    pause(1)
-    viewer.window.screenshot(str(IMAGES / name), size=None, flash=False, canvas_only=False)
+    for theme, suffix in (("light", "_light"), ("dark", "")):
+        viewer.theme = theme
+        pause(1)
+        viewer.reset_view()
+        pause(1)
+        path = IMAGES / f"{name}{suffix}.png"
+        viewer.window.screenshot(str(path), size=None, flash=False, canvas_only=False)
 
 
 def open_window() -> napari.Viewer:
@@ -76,38 +81,56 @@ def open_window() -> napari.Viewer:
     return viewer
 
 
+def show_preview(viewer: napari.Viewer) -> None:
+    """Take the picture of the preview."""
+    points = viewer.layers["Synapses"]
+    dock, preview = viewer.window.add_plugin_dock_widget(PLUGIN, PREVIEW)
+    fill_in(preview, {name: SETTINGS[name] for name in ("crop_size", "rotation_range")})
+    points.selected_data = {0}
+    wait(lambda: preview.up_to_date)
+    take(viewer, "preview")
+    viewer.window.remove_dock_widget(dock)
+    points.selected_data = set()
+
+
+def show_training(viewer: napari.Viewer, folder: Path) -> None:
+    """Take the pictures of the settings and of the progress of a training."""
+    dock, train = viewer.window.add_plugin_dock_widget(PLUGIN, TRAIN)
+    fill_in(train, SETTINGS)
+    wait(lambda: "GiB free" in train.summary.text())
+    take(viewer, "train_settings")
+    fill_in(train, {"output": folder / "run"})
+    train.start_button.click()
+    wait(lambda: f"Epoch {SETTINGS['num_epochs'] - 2} of" in train.status.text())
+    take(viewer, "train")
+    wait(lambda: train.job is None)
+    viewer.window.remove_dock_widget(dock)
+
+
+def show_extraction(viewer: napari.Viewer) -> None:
+    """Take the picture of the extraction, with its features in a table."""
+    dock, extract = viewer.window.add_plugin_dock_widget(PLUGIN, EXTRACT)
+    fill_in(extract, {"layer_num": LAYER})
+    wait(lambda: f"Layer {LAYER} " in extract.layer_name.text())
+    extract.start_button.click()
+    wait(lambda: extract.job is None)
+    table, _ = viewer.window.add_plugin_dock_widget("napari", "Features table widget")
+    heights = [WINDOW[1] - TABLE_HEIGHT, TABLE_HEIGHT]
+    viewer.window._qt_window.resizeDocks([dock, table], heights, Qt.Orientation.Vertical)
+    take(viewer, "extract")
+
+
 def main() -> None:
     """Drive the widgets and take the pictures."""
     IMAGES.mkdir(parents=True, exist_ok=True)
-    viewer = open_window()
-    points = viewer.layers["Synapses"]
-    with tempfile.TemporaryDirectory() as folder:
-        preview_dock, preview = viewer.window.add_plugin_dock_widget(PLUGIN, "Augmentation preview")
-        fill_in(preview, {name: SETTINGS[name] for name in ("crop_size", "rotation_range")})
-        points.selected_data = {0}
-        wait(lambda: "View 1" in preview.status.text())
-        take(viewer, "preview.png")
-        viewer.window.remove_dock_widget(preview_dock)
-
-        train_dock, train = viewer.window.add_plugin_dock_widget(PLUGIN, "Train contrastive")
-        points.selected_data = set()
-        fill_in(train, SETTINGS | {"output": Path(folder) / "run"})
-        train.start_button.click()
-        wait(lambda: f"Epoch {SETTINGS['num_epochs'] - 2} of" in train.status.text())
-        take(viewer, "train.png")
-        wait(lambda: train.job is None)
-        viewer.window.remove_dock_widget(train_dock)
-
-        dock, extract = viewer.window.add_plugin_dock_widget(PLUGIN, "Extract features")
-        fill_in(extract, {"layer_num": LAYER})
-        wait(lambda: f"Layer {LAYER} " in extract.layer_name.text())
-        extract.start_button.click()
-        wait(lambda: extract.job is None)
-        table, _ = viewer.window.add_plugin_dock_widget("napari", "Features table widget")
-        heights = [WINDOW[1] - TABLE_HEIGHT, TABLE_HEIGHT]
-        viewer.window._qt_window.resizeDocks([dock, table], heights, Qt.Orientation.Vertical)
-        take(viewer, "extract.png")
-    viewer.close()
+    with tempfile.TemporaryDirectory() as name:
+        # The person's own settings stay as they are.
+        settings_store.FILE = Path(name) / "settings.json"
+        viewer = open_window()
+        show_preview(viewer)
+        show_training(viewer, Path(name))
+        show_extraction(viewer)
+        viewer.close()
 
 
 if __name__ == "__main__":
