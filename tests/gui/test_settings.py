@@ -1,5 +1,6 @@
 """Settings that the widgets of a viewer share, keep over a restart, and save to files."""
 
+import html
 import json
 import subprocess
 import sys
@@ -37,14 +38,16 @@ def test_widgets_share_settings_but_not_those_of_one_run(window: Any, tmp_path: 
     assert extractor.form.config().output is None
 
 
-def test_settings_outlive_a_restart(make_napari_viewer: Any, tmp_path: Path) -> None:
+def test_settings_outlive_a_restart(make_napari_viewer: Any, qtbot: QtBot, tmp_path: Path) -> None:
     viewer = make_napari_viewer()
     widget = open_widget(viewer, TRAIN)
     changed = {"batch_size": 6, "learning_rate": "3e-5", "n_convolutions": "2 2 2", "seed": 3}
     fill_in(widget, {**changed, "output": tmp_path / "run", "pretrained": tmp_path / "net.pt"})
     viewer.close()
+    qtbot.waitUntil((tmp_path / "settings.json").exists, timeout=900)
     # Another viewer has a session of its own, as after a restart.
-    config = open_widget(make_napari_viewer(), TRAIN).form.config()
+    widget = open_widget(make_napari_viewer(), TRAIN)
+    config = widget.form.config()
     assert (config.batch_size, config.learning_rate, config.seed) == (6, 3e-5, 3)
     assert config.n_convolutions == (2, 2, 2)
     assert config.pretrained == tmp_path / "net.pt"
@@ -130,4 +133,4 @@ def test_every_setting_says_what_it_means(window: Any) -> None:
         for setting in widget.form.names:
             field = Config.model_fields[setting]
             tooltip = widget.form.editor(setting).native.toolTip()
-            assert (field.description or "?")[:20] in tooltip
+            assert html.escape(field.description or "?") in tooltip

@@ -63,6 +63,8 @@ class LayersWidget(QWidget):
         self.add_row("Volume", self.image_box)
         self.add_row("Synapses", self.points_box)
         viewer.events.theme.connect(self._on_theme)
+        # With napari the widget is closed without a word.
+        self.destroyed.connect(self.session.settings.keep)
 
     def add_row(self, name: str, field: QWidget | QLayout) -> None:
         """Add a labelled field below the choice of layers."""

@@ -15,6 +15,8 @@ from napari_synapse_cl.widgets.slider import REACH, SliderEditor
 
 FOLDERS = {"output", "cache_dir"}
 """Settings whose path is that of a folder."""
+LENGTHS = {"crop_size", "voxel_size"}
+"""Settings with a length along z, y, x, of which one number stands for a cube."""
 SUGGESTIONS = {"device": ("auto", "cpu", "cuda", "mps")}
 """Values to choose from, where the type does not say."""
 SMALLEST_STEP = 1e-3
@@ -55,29 +57,28 @@ def make_editor(name: str, field: FieldInfo, placeholder: str | None = None) -> 
         return _make_float_editor(field, default, lowest, highest)
     if name in SUGGESTIONS:
         return ComboBox(choices=SUGGESTIONS[name], value=default)
-    editor = LineEdit(value="" if placeholder else as_text(default))
+    editor = LineEdit(value="" if placeholder else as_text(name, default))
     editor.native.setPlaceholderText(placeholder or "")
     return editor
 
 
-def as_editor_value(editor: ValueWidget, value: Any) -> Any:
+def as_editor_value(name: str, editor: ValueWidget, value: Any) -> Any:
     """Return a setting's value as its widget takes it."""
     if isinstance(editor, LineEdit):
-        return f"{value:g}" if isinstance(value, float) else as_text(value)
+        return f"{value:g}" if isinstance(value, float) else as_text(name, value)
     if isinstance(editor, ComboBox) and value not in editor.choices:
         # Such as cuda:1.
         editor.choices = (*editor.choices, value)
     return value
 
 
-def as_text(value: Any) -> str:
+def as_text(name: str, value: Any) -> str:
     """Return a setting's value as people type it."""
     if value is None:
         return ""
     if isinstance(value, tuple):
-        # One number stands for a cube.
-        same = len(value) == 3 and len(set(value)) == 1
-        return f"{value[0]:g}" if same else " ".join(f"{part:g}" for part in value)
+        is_cube = name in LENGTHS and len(set(value)) == 1
+        return " ".join(f"{part:g}" for part in (value[:1] if is_cube else value))
     return str(value)
 
 

@@ -189,7 +189,7 @@ class Form(QWidget):
             shown = error
         # What is being typed is not put into other words.
         if shown != value:
-            self._editors[name].value = as_editor_value(self._editors[name], value)
+            self._editors[name].value = as_editor_value(name, self._editors[name], value)
 
 
 def label_of(name: str) -> str:

@@ -6,6 +6,9 @@ from napari.layers import Layer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox
 
+CONTENT_EVENTS = ("data", "scale", "translate", "rotate", "shear", "affine", "units")
+"""Of a layer: what it holds and where."""
+
 
 class LayerBox(QComboBox):
     """A choice of the viewer's layers of one kind; it follows the layer list.
@@ -18,9 +21,17 @@ class LayerBox(QComboBox):
         Class of the layers.
     empty
         What to call the choice of no layer. Without it there is no such choice.
+
+    Attributes
+    ----------
+    layer_changed
+        Emitted when another layer is chosen.
+    content_changed
+        Emitted when data, transform or units of the chosen layer change.
     """
 
     layer_changed = Signal()
+    content_changed = Signal()
 
     def __init__(self, viewer: Any, kind: type[Layer], empty: str = "") -> None:
         super().__init__()
@@ -31,6 +42,8 @@ class LayerBox(QComboBox):
         self._empty = empty
         self._chose_none = False
         self._layers: list[Layer] = []
+        self._followed: Layer | None = None
+        self.layer_changed.connect(self._follow_content)
         for event in self._list_events():
             event.connect(self._refresh)
         self.currentIndexChanged.connect(self._tell_change)
@@ -48,7 +61,8 @@ class LayerBox(QComboBox):
             self.setCurrentIndex(self._layers.index(layer))
 
     def release(self) -> None:
-        """Follow the layer list no longer."""
+        """Follow the layer list and the layers no longer."""
+        self._follow(None)
         for event in self._list_events():
             event.disconnect(self._refresh)
         for layer in self._layers:
@@ -57,6 +71,21 @@ class LayerBox(QComboBox):
     def _list_events(self) -> list[Any]:
         events = self._list.events
         return [events.inserted, events.removed, events.reordered]
+
+    def _follow_content(self) -> None:
+        self._follow(self.layer)
+
+    def _follow(self, layer: Layer | None) -> None:
+        if self._followed is not None:
+            for name in CONTENT_EVENTS:
+                getattr(self._followed.events, name).disconnect(self._tell_content)
+        self._followed = layer
+        if layer is not None:
+            for name in CONTENT_EVENTS:
+                getattr(layer.events, name).connect(self._tell_content)
+
+    def _tell_content(self, event: Any = None) -> None:
+        self.content_changed.emit()
 
     def _refresh(self, event: Any = None) -> None:
         before = self.layer

@@ -1,6 +1,5 @@
 """The dock widget "Augmentation preview"."""
 
-from typing import Any
 
 from napari.layers import Image
 from napari.viewer import Viewer
@@ -22,8 +21,6 @@ from napari_synapse_cl.widgets.picker import SynapsePicker
 from napari_synapse_cl.widgets.pictures import PairPictures
 
 SETTINGS = (*AugmentationConfig.model_fields, "crop_size", "seed")
-LAYER_EVENTS = ("data", "scale", "translate", "rotate", "shear", "affine", "units")
-"""What changes of a layer change a pair."""
 PATIENCE = 400
 """Milliseconds without a picture after which the person is told to wait."""
 
@@ -68,7 +65,6 @@ class PreviewWidget(LayersWidget):
         self.pair: Pair | None = None
         self._asked: PairRequest | None = None
         self._data: LayerData | None = None
-        self._followed: list[Any] = []
         self._maker = PairMaker()
         self._requests = Latest(self._maker.make, tell_overtaken=True)
         self._slow = QTimer(self)
@@ -131,7 +127,6 @@ class PreviewWidget(LayersWidget):
         self._requests.forget()
         self._maker.forget()
         self._data = self._asked = self.pair = None
-        self._follow_layers([])
         self.picker.release()
 
     def _set_tooltips(self) -> None:
@@ -181,8 +176,9 @@ class PreviewWidget(LayersWidget):
         self._slow.setSingleShot(True)
         self._slow.setInterval(PATIENCE)
         self._slow.timeout.connect(self._tell_to_wait)
-        self.image_box.layer_changed.connect(self._on_layers)
-        self.points_box.layer_changed.connect(self._on_layers)
+        for box in (self.image_box, self.points_box):
+            box.layer_changed.connect(self._on_layers)
+            box.content_changed.connect(self._on_content)
         self.picker.changed.connect(self._on_synapse)
         self.epoch_box.valueChanged.connect(self.redraw)
         self.form.changed.connect(self.redraw)
@@ -194,20 +190,11 @@ class PreviewWidget(LayersWidget):
     def _on_layers(self) -> None:
         """Take the chosen layers, when others were chosen."""
         image, points = self.image_box.layer, self.points_box.layer
-        self._follow_layers([layer for layer in (image, points) if layer is not None])
         self.picker.follow(image, points)
         self._take_anew()
 
-    def _follow_layers(self, layers: list[Any]) -> None:
-        for layer in self._followed:
-            for name in LAYER_EVENTS:
-                getattr(layer.events, name).disconnect(self._on_layer_change)
-        self._followed = layers
-        for layer in layers:
-            for name in LAYER_EVENTS:
-                getattr(layer.events, name).connect(self._on_layer_change)
-
-    def _on_layer_change(self, event: Any = None) -> None:
+    def _on_content(self) -> None:
+        """Take the chosen layers anew, when what they hold has changed."""
         self.picker.count_points()
         self._take_anew()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_config_path
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
 from napari_synapse_cl.config import Config, possible_value, read_settings
 from napari_synapse_cl.errors import InputError
@@ -39,6 +39,7 @@ class SharedSettings(QObject):
         super().__init__()
         self._file = file
         self._values: dict[str, Any] = {}
+        self._is_kept = True
         with suppress(InputError):
             for name, value in read_settings(file).items():
                 with suppress(InputError):
@@ -47,6 +48,7 @@ class SharedSettings(QObject):
         self._timer.setSingleShot(True)
         self._timer.setInterval(SAVE_MS)
         self._timer.timeout.connect(self.keep)
+        QCoreApplication.instance().aboutToQuit.connect(self.keep)
 
     def __getitem__(self, name: str) -> Any:
         return self._values.get(name, Config.model_fields[name].default)
@@ -62,6 +64,7 @@ class SharedSettings(QObject):
         value = possible_value(name, value)
         if value != self[name]:
             self._values[name] = value
+            self._is_kept = False
             self._timer.start()
             self.changed.emit(name, value)
 
@@ -85,8 +88,10 @@ class SharedSettings(QObject):
             self.set(name, getattr(checked, name))
 
     def keep(self) -> None:
-        """Write the settings where the next start of napari finds them."""
-        self._timer.stop()
+        """Write the settings where the next start of napari finds them, if they have changed."""
+        if self._is_kept:
+            return
+        self._is_kept = True
         fields = Config.model_fields
         values = {n: _as_json(v) for n, v in self._values.items() if v != fields[n].default}
         # Settings that cannot be kept are no reason to disturb anyone.

@@ -230,6 +230,7 @@ class TrainWidget(JobWidget):
         self.form.changed.connect(self._plan_timer.start)
         for box in (self.image_box, self.points_box):
             box.layer_changed.connect(self._plan_timer.start)
+            box.content_changed.connect(self._plan_timer.start)
         self.session.checkpoint_changed.connect(self.update_buttons)
 
     def _show_plan(self) -> None:
