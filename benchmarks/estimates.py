@@ -16,7 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_synapse_cl.config import Config
+from napari_synapse_cl.data.sample import make_sample
 from napari_synapse_cl.estimates import VIEWS, Machine
 from napari_synapse_cl.events import StepDone
 
@@ -63,6 +66,14 @@ def in_process(*command: str) -> str:
     ).stdout.splitlines()[-1]
 
 
+def write_sample(folder: Path) -> dict[str, str]:
+    """Write the sample volume: drawing it in the process of a training would count there."""
+    sample = make_sample()
+    np.save(folder / "volume.npy", sample.image)
+    sample.synapses.to_csv(folder / "synapses.csv", index=False)
+    return {"image": str(folder / "volume.npy"), "synapses": str(folder / "synapses.csv")}
+
+
 def compare(name: str, settings: dict[str, Any], repeats: int, n_steps: int) -> None:
     batch_size = settings["batch_size"]
     machines, measured = [], []
@@ -105,10 +116,12 @@ def main() -> None:
         f"{'case':24} {'precision':9} {'GiB est':>7} {'measured':>9} {'ratio':>6} "
         f"{'s/step':>9} {'measured':>9} {'ratio':>6}"
     )
-    for name, case in CASES.items():
-        for precision in options.precision:
-            settings = {**case, "precision": precision, "device": options.device}
-            compare(name, settings, options.repeats, options.steps)
+    with tempfile.TemporaryDirectory() as folder:
+        sample = write_sample(Path(folder))
+        for name, case in CASES.items():
+            for precision in options.precision:
+                settings = {**case, **sample, "precision": precision, "device": options.device}
+                compare(name, settings, options.repeats, options.steps)
 
 
 if __name__ == "__main__":

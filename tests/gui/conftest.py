@@ -49,6 +49,7 @@ ENDLESS = {**SMALL, "num_epochs": 100_000}
 def quiet_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask nothing, and write runs that were given no folder where they are removed again."""
     monkeypatch.setattr("napari_synapse_cl.widgets.base.RUNS", tmp_path / "runs")
+    monkeypatch.setattr("napari_synapse_cl.widgets.sample_cache.CACHE", tmp_path / "cache")
     monkeypatch.setattr("napari_synapse_cl.widgets.settings_store.FILE", tmp_path / "settings.json")
     # The machine is measured in the tests of that alone.
     monkeypatch.setattr("napari_synapse_cl.widgets.summary.PROBE_DELAY_MS", 10**9)

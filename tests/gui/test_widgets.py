@@ -32,7 +32,7 @@ def test_sample_opens_as_volume_and_classified_points(
     make_napari_viewer: Any, sample: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The full sample takes seconds to draw; what napari does with it is the same.
-    monkeypatch.setattr("napari_synapse_cl.data.sample.make_sample", lambda: sample)
+    monkeypatch.setattr("napari_synapse_cl.widgets.sample_cache.make_sample", lambda seed: sample)
     viewer = make_napari_viewer()
     viewer.open_sample(PLUGIN, "em_sample")
     image, points = viewer.layers

@@ -39,7 +39,8 @@ def cached_sample(seed: int = 0) -> Sample:
 
 
 def _read(file: Path) -> Sample:
-    with np.load(file, allow_pickle=False) as content:
+    # Opened here, since np.load leaves a damaged file open.
+    with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
         table = pd.DataFrame(content["positions"], columns=AXES)
         table = table.assign(**{"class": content["classes"].tolist()})
         return Sample(content["image"], table, VOXEL_SIZE)
