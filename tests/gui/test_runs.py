@@ -15,6 +15,7 @@ from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.training.metrics import read_metrics
 from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.widgets.continuing import ContinueDialog
+from napari_synapse_cl.widgets.train import TrainWidget
 
 from .conftest import (
     ENDLESS,
@@ -196,13 +197,12 @@ def test_one_training_at_a_time_from_one_window(
     for button in (widget.start_button, widget.continue_button, widget.attach_button):
         assert not button.isEnabled()
     # A second widget of the same window knows of it.
-    from napari_synapse_cl.widgets.train import TrainWidget
-
     second = TrainWidget(window.viewer)
-    qtbot.addWidget(second)
     click(qtbot, second.start_button)
     assert "one at a time" in messages(notifications, "error")[0]
     second.release()
+    second.deleteLater()
+    del second
     click(qtbot, widget.discard_button)
     wait_for_end(qtbot, widget)
 
