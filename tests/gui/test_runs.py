@@ -77,6 +77,26 @@ def test_continuing_can_be_called_off(
     assert not job_processes()
 
 
+def test_discarding_what_was_done_before_is_asked_about(
+    window: Any, qtbot: QtBot, tmp_path: Path, choose: Any
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    train(qtbot, widget, tmp_path / "run")
+    wait_for_end(qtbot, widget)
+    choose(tmp_path / "run")
+    press_in_dialog("Continue", before=lambda dialog: dialog.epochs_box.setValue(100_000))
+    click(qtbot, widget.continue_button)
+    qtbot.waitUntil(lambda: n_steps(widget) > 4, timeout=LONG)
+    press_in_dialog("Cancel")
+    click(qtbot, widget.discard_button)
+    before = n_steps(widget)
+    qtbot.waitUntil(lambda: n_steps(widget) > before, timeout=LONG)
+    press_in_dialog("Discard the run")
+    click(qtbot, widget.discard_button)
+    wait_for_end(qtbot, widget)
+    assert not (tmp_path / "run").exists()
+
+
 def test_folder_without_a_run_cannot_be_continued_or_attached_to(
     window: Any, qtbot: QtBot, tmp_path: Path, choose: Any, notifications: list[Notification]
 ) -> None:
