@@ -12,6 +12,7 @@ import torch
 
 from conftest import Files
 from napari_synapse_cl.config import Config
+from napari_synapse_cl.free_memory import Memory
 from napari_synapse_cl.models.memory import saved_bytes_per_view
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.models.vgg3d import Architecture
@@ -66,7 +67,8 @@ class TestSavedBytes:
 
 class TestAdvice:
     def advise(self, monkeypatch: pytest.MonkeyPatch, free_mib: float, batch_size: int = 64) -> str:
-        monkeypatch.setattr(shortage, "free_memory", lambda _: int(free_mib * MIB))
+        free = Memory(int(free_mib * MIB), 2**40)
+        monkeypatch.setattr(shortage, "memory_of", lambda _: free)
         config = Config.from_values({"batch_size": batch_size})
         return advice(model(), config, batch_size, CPU, "float32", more_bytes=0)
 
