@@ -8,65 +8,21 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 
 from conftest import SMALL
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.devices import to_device
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.estimates import Machine
 from napari_synapse_cl.free_memory import main_memory
 from napari_synapse_cl.machine import probe
 from napari_synapse_cl.models.checkpoints import save_checkpoint
-from napari_synapse_cl.models.memory import saved_bytes_per_view
 from napari_synapse_cl.models.vgg3d import Architecture, Vgg3D
-from napari_synapse_cl.preparation import make_model
 
-CPU = torch.device("cpu")
 MIB, GIB = 2**20, 2**30
 
 
 def small(**settings: Any) -> Config:
     return Config.from_values({**SMALL, **settings})
-
-
-def saved(precision: str = "float32", **settings: Any) -> float:
-    config = Config.from_values(settings)
-    model = make_model(config)
-    to_device(model, CPU)
-    return saved_bytes_per_view(model, config.crop_size, CPU, precision)
-
-
-class TestSavedBytes:
-    @pytest.mark.parametrize(("precision", "mib"), [("float32", 461.7), ("bfloat16", 300.9)])
-    def test_the_default_network_keeps_what_was_counted_at_full_size(
-        self, precision: str, mib: float
-    ) -> None:
-        assert saved(precision) / MIB == pytest.approx(mib, rel=0.001)
-
-    def test_it_is_what_a_view_at_its_own_size_keeps(self) -> None:
-        # Counted without clipping: the maps of one stage, pooled once.
-        one_stage = {"fmaps": 8, "n_convolutions": [1], "proj_hidden_dim": 2, "proj_dim": 2}
-        n = 32**3
-        # Input; convolution and activation, which batch norm and pooling keep; 8-byte indices and
-        # the pooled map, of which the head's mean keeps nothing.
-        expected = 4 * n + 2 * 8 * 4 * n + 8 * 8 * n // 8
-        assert saved(crop_size=32, **one_stage) == pytest.approx(expected, rel=0.01)
-
-    def test_a_frozen_network_keeps_next_to_nothing_and_a_stage_less_than_all(self) -> None:
-        every, stage, head = (
-            saved(**frozen) for frozen in ({}, {"stage_to_finetune": 3}, {"freeze_backbone": True})
-        )
-        assert head < 0.01 * every
-        assert head < stage < 0.2 * every
-
-    def test_the_model_is_left_as_it_was(self) -> None:
-        model = make_model(small())
-        model.eval()
-        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        saved_bytes_per_view(model, (16, 16, 16), CPU, "float32")
-        assert not model.training
-        assert all(torch.equal(tensor, before[n]) for n, tensor in model.state_dict().items())
 
 
 class TestProbing:

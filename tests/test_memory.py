@@ -56,6 +56,12 @@ class TestSavedBytes:
         frozen = saved_bytes_per_view(model(freeze_backbone=True), (80, 80, 80), CPU, "float32")
         assert frozen < 462 * MIB / 20
 
+    def test_a_stage_that_is_trained_alone_saves_less_than_all(self) -> None:
+        crop = (80, 80, 80)
+        stage = saved_bytes_per_view(model(stage_to_finetune=3), crop, CPU, "float32")
+        frozen = saved_bytes_per_view(model(freeze_backbone=True), crop, CPU, "float32")
+        assert frozen < stage < 0.2 * 462 * MIB
+
     def test_the_model_stays_as_it_is(self) -> None:
         network = model(fmaps=2)
         before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
