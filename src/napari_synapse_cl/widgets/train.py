@@ -146,7 +146,9 @@ class TrainWidget(JobWidget):
                 self.session.forget_checkpoint(run)
                 self.tell_end("Discarded: nothing of this training was kept.")
                 return
-        if text is not None and not self._ending:
+        if text is None:
+            return
+        if not self._ending:
             self.status.setText(text)
         self.show_progress(self.view.bar.value(), self.view.bar.maximum(), self._task())
 
