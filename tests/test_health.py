@@ -144,7 +144,15 @@ class TestPlateau:
         check = HealthCheck()
         check.take(replace(STARTED, total_steps=200))
         texts = [said(check, epoch(n, validation=1.0)) for n in range(1, 21)]
-        assert [n for n, text in enumerate(texts, 1) if text] == [11]
+        # The first epoch whose validation means something is the fifth.
+        assert [n for n, text in enumerate(texts, 1) if text] == [15]
+
+    def test_before_batch_norm_has_settled_no_loss_is_a_mark_to_beat(
+        self, check: HealthCheck
+    ) -> None:
+        unsettled = [epoch(n, validation=0.1) for n in range(1, 5)]
+        falling = [epoch(n, validation=3.0 - 0.04 * n) for n in range(5, 60)]
+        assert not said(check, *unsettled, *falling)
 
 
 def test_of_the_past_only_what_still_holds_is_told(check: HealthCheck) -> None:

@@ -129,7 +129,7 @@ def n_steps(widget: Any) -> int:
     return int(widget.view.monitor.series["loss"].n)
 
 
-def press_in_dialog(text: str, before: Callable[[QDialog], None] | None = None) -> None:
+def press_in_dialog(text: str, before: Callable[[Any], object] | None = None) -> None:
     """Press a button of the next dialog, once it is there.
 
     `before` is called with the dialog first.

@@ -15,6 +15,7 @@ from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.training.metrics import read_metrics
 from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.widgets.continuing import ContinueDialog
+from napari_synapse_cl.widgets.train import TrainWidget
 
 from .conftest import (
     ENDLESS,
@@ -74,6 +75,26 @@ def test_continuing_can_be_called_off(
     click(qtbot, widget.continue_button)
     assert widget.job is None
     assert not job_processes()
+
+
+def test_discarding_what_was_done_before_is_asked_about(
+    window: Any, qtbot: QtBot, tmp_path: Path, choose: Any
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    train(qtbot, widget, tmp_path / "run")
+    wait_for_end(qtbot, widget)
+    choose(tmp_path / "run")
+    press_in_dialog("Continue", before=lambda dialog: dialog.epochs_box.setValue(100_000))
+    click(qtbot, widget.continue_button)
+    qtbot.waitUntil(lambda: n_steps(widget) > 4, timeout=LONG)
+    press_in_dialog("Cancel")
+    click(qtbot, widget.discard_button)
+    before = n_steps(widget)
+    qtbot.waitUntil(lambda: n_steps(widget) > before, timeout=LONG)
+    press_in_dialog("Discard the run")
+    click(qtbot, widget.discard_button)
+    wait_for_end(qtbot, widget)
+    assert not (tmp_path / "run").exists()
 
 
 def test_folder_without_a_run_cannot_be_continued_or_attached_to(
@@ -196,13 +217,12 @@ def test_one_training_at_a_time_from_one_window(
     for button in (widget.start_button, widget.continue_button, widget.attach_button):
         assert not button.isEnabled()
     # A second widget of the same window knows of it.
-    from napari_synapse_cl.widgets.train import TrainWidget
-
     second = TrainWidget(window.viewer)
-    qtbot.addWidget(second)
     click(qtbot, second.start_button)
     assert "one at a time" in messages(notifications, "error")[0]
     second.release()
+    second.deleteLater()
+    del second
     click(qtbot, widget.discard_button)
     wait_for_end(qtbot, widget)
 

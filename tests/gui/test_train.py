@@ -1,5 +1,6 @@
 """Trainings that are started, watched and ended in the window."""
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import tifffile
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QThreadPool, QTimer
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.checkpoints import load_checkpoint
@@ -19,6 +20,7 @@ from .conftest import (
     ENDLESS,
     LONG,
     PLUGIN,
+    PREVIEW,
     SMALL,
     TRAIN,
     click,
@@ -236,3 +238,39 @@ def test_window_and_command_line_take_the_same_steps(
     here = read_metrics(tmp_path / "run" / "steps.csv")
     there = read_metrics(trained.parents[1] / "steps.csv")
     np.testing.assert_allclose(here["loss"], there["loss"], rtol=1e-5)
+
+
+def test_training_keeps_no_other_work_waiting(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
+    pool = QThreadPool.globalInstance()
+    # As on a computer with one core.
+    before = pool.maxThreadCount()
+    pool.setMaxThreadCount(1)
+    try:
+        widget = open_widget(window.viewer, TRAIN)
+        train(qtbot, widget, tmp_path / "run", ENDLESS)
+        preview = open_widget(window.viewer, PREVIEW)
+        qtbot.waitUntil(lambda: preview.up_to_date, timeout=LONG)
+        click(qtbot, widget.discard_button)
+        wait_for_end(qtbot, widget)
+    finally:
+        pool.setMaxThreadCount(before)
+    assert pool.activeThreadCount() <= 1
+
+
+def test_warning_stays_in_sight(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    train(qtbot, widget, tmp_path / "run", {**SMALL, "batch_size": 64})
+    assert "lowered to the 10 training synapses" in widget.view.warning.text()
+    wait_for_end(qtbot, widget)
+
+
+def test_run_folder_that_vanishes_ends_the_training_in_words(
+    window: Any, qtbot: QtBot, tmp_path: Path, notifications: list[Notification]
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    train(qtbot, widget, tmp_path / "run", ENDLESS)
+    shutil.rmtree(tmp_path / "run")
+    wait_for_end(qtbot, widget)
+    (message,) = messages(notifications, "error")
+    assert str(tmp_path / "run") in message
+    assert "\n" not in message

@@ -8,7 +8,7 @@ from math import log
 from napari_synapse_cl.events import EpochDone, Event, Message, Started, StepDone
 
 SETTLING_STEPS = 50
-"""Steps before the monitors mean something: batch norm's running statistics settle."""
+"""Steps before a validation means something: batch norm's running statistics settle."""
 COLLAPSED_RANK = 1.5
 COLLAPSED_UNIFORMITY = -0.05
 LOSS_WINDOW = 20
@@ -114,7 +114,7 @@ class HealthCheck:
 
     def _check_plateau(self, event: EpochDone, started: Started) -> None:
         loss = event.validation_loss
-        if loss is None:
+        if loss is None or event.step < SETTLING_STEPS:
             return
         if loss < self._best[1]:
             self._best = (event.epoch, loss)

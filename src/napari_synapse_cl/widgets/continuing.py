@@ -1,9 +1,17 @@
-"""The dialog in which a run that has ended is continued."""
+"""The dialogs in which a run is continued, or given up with all it had done before."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from qtpy.QtWidgets import QDialog, QDialogButtonBox, QFormLayout, QLabel, QSpinBox, QWidget
+from qtpy.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QFormLayout,
+    QLabel,
+    QMessageBox,
+    QSpinBox,
+    QWidget,
+)
 
 from napari_synapse_cl.config import Config, read_settings
 from napari_synapse_cl.errors import InputError
@@ -116,3 +124,20 @@ class ContinueDialog(QDialog):
             "resume": True,
         }
         return Config.from_values({**self._run.config.as_json(), **changed})
+
+
+def confirm_discard(parent: QWidget) -> bool:
+    """Ask whether a run is to be removed that was not begun just now."""
+    box = QMessageBox(
+        QMessageBox.Icon.Warning,
+        "Discard a run",
+        "Remove the whole run, with everything it had done before?",
+        parent=parent,
+    )
+    discard = box.addButton("Discard the run", QMessageBox.ButtonRole.DestructiveRole)
+    cancel = box.addButton(QMessageBox.StandardButton.Cancel)
+    box.setDefaultButton(cancel)
+    box.exec()
+    clicked = box.clickedButton()
+    box.deleteLater()
+    return clicked is discard

@@ -5,6 +5,7 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
+from qtpy.QtCore import QThreadPool
 from superqt.utils import GeneratorWorker
 
 from napari_synapse_cl.control import Command, Control
@@ -142,6 +143,16 @@ class JobWorker(GeneratorWorker):
     def __init__(self, job: Job) -> None:
         super().__init__(_events, job)
         self._job = job
+
+    def work(self) -> Any:
+        """Run the job, which waits far more than it works: it must not keep others waiting."""
+        pool = QThreadPool.globalInstance()
+        # The pool has as many threads as the computer has cores.
+        pool.releaseThread()
+        try:
+            return super().work()
+        finally:
+            pool.reserveThread()
 
     def quit(self) -> None:
         """Stop the job and keep its checkpoint, unless it was left to itself."""

@@ -1,6 +1,5 @@
 """The dock widget "Augmentation preview"."""
 
-
 from napari.layers import Image
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer, Signal

@@ -1,5 +1,6 @@
 """A training as it is shown: plots, a progress bar, and a line that says how far it is."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from napari_synapse_cl.widgets.monitor import Monitor
 from napari_synapse_cl.widgets.pace import Pace
 from napari_synapse_cl.widgets.theme import MARK, MARK_COLOR
 from napari_synapse_cl.words import duration
+
+TELL_SECONDS = 0.25
+"""Least time between two changes of bar and text: each has the whole window composed anew."""
 
 
 class RunView(QWidget):
@@ -52,6 +56,7 @@ class RunView(QWidget):
         self.step = 0
         self._pace = Pace()
         self._attached = False
+        self._told = -TELL_SECONDS
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.bar)
@@ -121,6 +126,10 @@ class RunView(QWidget):
             return None
         self._pace.take(event.step)
         total = self.started.total_steps
+        now = time.monotonic()
+        if now - self._told < TELL_SECONDS and event.step < total:
+            return None
+        self._told = now
         self.bar.setValue(event.step)
         epochs = -(-total // self.started.steps_per_epoch)
         left = self._pace.seconds_for(total - event.step)

@@ -25,7 +25,7 @@ from napari_synapse_cl.widgets import base, docks
 from napari_synapse_cl.widgets.attached import AttachedJob
 from napari_synapse_cl.widgets.base import JobWidget, run_folder, scrolling
 from napari_synapse_cl.widgets.closing import ClosingGuard
-from napari_synapse_cl.widgets.continuing import ContinueDialog, open_run
+from napari_synapse_cl.widgets.continuing import ContinueDialog, confirm_discard, open_run
 from napari_synapse_cl.widgets.form import Form
 from napari_synapse_cl.widgets.inputs import ContinuedRun, RunInputs
 from napari_synapse_cl.widgets.job import ChildJob, Job
@@ -146,7 +146,9 @@ class TrainWidget(JobWidget):
                 self.session.forget_checkpoint(run)
                 self.tell_end("Discarded: nothing of this training was kept.")
                 return
-        if text is not None and not self._ending:
+        if text is None:
+            return
+        if not self._ending:
             self.status.setText(text)
         self.show_progress(self.view.bar.value(), self.view.bar.maximum(), self._task())
 
@@ -246,11 +248,18 @@ class TrainWidget(JobWidget):
         self.request("resume" if self._paused else "pause")
 
     def _end(self, command: str) -> None:
+        if command == "discard" and self._has_a_past() and not confirm_discard(self):
+            return
         self._ending = True
         self._discarding = command == "discard"
         self.request(command)
         self.status.setText("Ending after the present step …")
         self.update_buttons()
+
+    def _has_a_past(self) -> bool:
+        """Whether more would be discarded than was begun here."""
+        started = self.view.started
+        return isinstance(self.job, AttachedJob) or (started is not None and started.step > 0)
 
     def _on_training_end(self, event: Finished) -> None:
         self.session.keep_checkpoint(event.checkpoint)
