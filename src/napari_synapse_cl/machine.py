@@ -138,7 +138,10 @@ class _Timer:
             load = larger[-1]
             self._time_passes(load)
             seconds = self._time_passes(load)
-        seconds = min([seconds, *(self._time_passes(load) for _ in range(REPEATS - 1))])
+        for _ in range(REPEATS - 1):
+            # On a busy or slow machine one is enough: the estimate is waited for.
+            if time.perf_counter() < deadline:
+                seconds = min(seconds, self._time_passes(load))
         optimiser = min(self._time_optimiser() for _ in range(REPEATS))
         share = optimiser / (VIEWS * self._config.batch_size)
         return seconds * prod(crop_size) / load.voxels + share
@@ -146,8 +149,8 @@ class _Timer:
     def _loads(self, crop_size: Triple, room: int) -> list[_Load]:
         """Return steps of growing size, up to that of the training, as far as they fit."""
         downsampling = self._model.architecture.total_downsampling
-        loads = [_Load(clipped(crop_size, downsampling, side), n_pairs=2) for side in SIDES]
-        for doubling in range(2, self._config.batch_size.bit_length()):
+        loads = [_Load(clipped(crop_size, downsampling, side), n_pairs=1) for side in SIDES]
+        for doubling in range(1, self._config.batch_size.bit_length()):
             loads.append(_Load(crop_size, 2**doubling))
         largest = max(loads[0].voxels, room * prod(crop_size))
         return [load for load in loads if load.voxels <= largest]
