@@ -129,11 +129,12 @@ def n_steps(widget: Any) -> int:
     return int(widget.view.monitor.series["loss"].n)
 
 
-def press_in_dialog(text: str, before: Callable[[Any], object] | None = None) -> None:
-    """Press a button of the next dialog, once it is there.
+def press_in_dialog(text: str, before: Callable[[Any], object] | None = None) -> list[QDialog]:
+    """Press a button of the next dialog, once it is there; return where that is noted.
 
     `before` is called with the dialog first.
     """
+    pressed: list[QDialog] = []
 
     def look() -> None:
         dialog = QApplication.activeModalWidget()
@@ -143,9 +144,11 @@ def press_in_dialog(text: str, before: Callable[[Any], object] | None = None) ->
         if before is not None:
             before(dialog)
         buttons = {b.text().replace("&", ""): b for b in dialog.findChildren(QPushButton)}
+        pressed.append(dialog)
         buttons[text].click()
 
     QTimer.singleShot(50, look)
+    return pressed
 
 
 @pytest.fixture

@@ -71,8 +71,9 @@ def test_continuing_can_be_called_off(
 ) -> None:
     widget = open_widget(window.viewer, TRAIN)
     choose(trained.parents[1])
-    press_in_dialog("Cancel")
+    pressed = press_in_dialog("Cancel")
     click(qtbot, widget.continue_button)
+    assert pressed
     assert widget.job is None
     assert not job_processes()
 
@@ -191,7 +192,9 @@ def test_killed_training_is_told_and_can_be_continued(
     before = load_checkpoint(run.last_checkpoint)["step"]
     press_in_dialog("Continue")
     click(qtbot, widget.continue_button)
-    qtbot.waitUntil(lambda: n_steps(widget) > before, timeout=LONG)
+    # What was attached to is shown until the training says where it begins.
+    qtbot.waitUntil(lambda: widget.view.started is not None, timeout=LONG)
+    qtbot.waitUntil(lambda: widget.view.step > before, timeout=LONG)
     click(qtbot, widget.stop_button)
     wait_for_end(qtbot, widget)
     assert load_checkpoint(run.last_checkpoint)["step"] > before

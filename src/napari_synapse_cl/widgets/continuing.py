@@ -56,7 +56,7 @@ def open_run(folder: Path) -> EndedRun:
             f"{folder} holds no run; choose the folder of one, with run.json and config.json in it"
         )
     status = run.status()
-    if status is not None and status.is_alive():
+    if status is not None and not status.has_ended and status.is_alive():
         raise InputError(f"the run in {folder} is running; attach to it to see it, or to stop it")
     config = Config.from_values(read_settings(run.config_file))
     steps, epochs = read_metrics(run.steps_file), read_metrics(run.epochs_file)
