@@ -174,8 +174,8 @@ def test_redraws_are_bounded_whatever_the_step_rate(
     step = monitor.losses.curves[0]
     monitor.losses._items[step].sigPlotChanged.connect(lambda _: drawn.append(n_steps(widget)))
     before = n_steps(widget)
-    qtbot.wait(2000)
-    assert 2 <= len(drawn) <= 9
+    qtbot.wait(3500)
+    assert 2 <= len(drawn) <= 5
     assert n_steps(widget) - before > len(drawn)
     click(qtbot, widget.discard_button)
     wait_for_end(qtbot, widget)

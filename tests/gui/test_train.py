@@ -11,10 +11,12 @@ import tifffile
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QThreadPool, QTimer
+from qtpy.QtWidgets import QLabel
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.training.metrics import read_metrics
+from napari_synapse_cl.widgets.spinner import CALM, NORMAL
 
 from .conftest import (
     ENDLESS,
@@ -274,3 +276,14 @@ def test_run_folder_that_vanishes_ends_the_training_in_words(
     (message,) = messages(notifications, "error")
     assert str(tmp_path / "run") in message
     assert "\n" not in message
+
+
+def test_animation_is_calm_while_a_training_runs(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
+    bar = window.viewer.window._qt_window.statusBar()
+    [movie] = [label.movie() for label in bar.findChildren(QLabel) if label.movie()]
+    widget = open_widget(window.viewer, TRAIN)
+    train(qtbot, widget, tmp_path / "run", ENDLESS)
+    assert movie.speed() == CALM
+    click(qtbot, widget.discard_button)
+    wait_for_end(qtbot, widget)
+    assert movie.speed() == NORMAL

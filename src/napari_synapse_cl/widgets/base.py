@@ -27,6 +27,7 @@ from napari_synapse_cl.widgets.layer_box import LayerBox
 from napari_synapse_cl.widgets.layers import LayerData, take
 from napari_synapse_cl.widgets.messages import sentence, tell
 from napari_synapse_cl.widgets.session import session_of
+from napari_synapse_cl.widgets.spinner import CALM, NORMAL, set_spinner_speed
 
 RUNS = "synapse_cl_runs"
 """Folder in a person's home for the runs that were given none."""
@@ -188,6 +189,7 @@ class JobWidget(LayersWidget):
         worker.finished.connect(self._progress.close)
         self.session.begin(self.kind, worker.finished)
         self.destroyed.connect(job.end_soon)
+        set_spinner_speed(self, CALM)
         self.status.setText("Starting …")
         self.update_buttons()
         worker.start()
@@ -231,6 +233,7 @@ class JobWidget(LayersWidget):
 
     def _on_finished(self) -> None:
         self.job = self._progress = None
+        set_spinner_speed(self, NORMAL)
         if not self._told_end:
             self.status.setText(self.ended_early)
         self.on_end()

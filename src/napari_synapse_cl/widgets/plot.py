@@ -12,8 +12,9 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from napari_synapse_cl.widgets.series import Series, smooth
 from napari_synapse_cl.widgets.theme import Colors
 
-REDRAW_MS = 250
-"""Least time between two redraws of a plot."""
+REDRAW_MS = 1000
+"""Least time between two redraws of a plot: each has the whole window composed anew, which takes
+time from the training where no graphics card does it."""
 MINIMUM_HEIGHT = 140
 AXIS_WIDTH = 46
 """One width for all, so that plots below each other stand in line."""
@@ -58,7 +59,7 @@ class Curve:
 class LivePlot(QWidget):
     """Curves over the steps of a training, with values on the left and on the right.
 
-    It is redrawn at most four times a second, however fast points come, and not while it is hidden.
+    It is redrawn at most once a second, however fast points come, and not while it is hidden.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ from napari_synapse_cl.widgets.pace import Pace
 from napari_synapse_cl.widgets.theme import MARK, MARK_COLOR
 from napari_synapse_cl.words import duration
 
-TELL_SECONDS = 0.25
+TELL_SECONDS = 1.0
 """Least time between two changes of bar and text: each has the whole window composed anew."""
 
 
