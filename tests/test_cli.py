@@ -390,6 +390,9 @@ class TestDetaching:
                 job.ask("resume")
             elif isinstance(event, StepDone) and event.step == 5:
                 job.process.send_signal(signal.SIGHUP)
+        if detached:
+            # Its events have ended, and it goes on.
+            job.process.send_signal(signal.SIGHUP)
         assert job.end() == 0
         steps = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"]
         assert (steps == 20) == detached

@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from typing import Any, Literal, NoReturn, TextIO, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if as_json:
             _write_lines([Failed(str(error))], control)
         with suppress(BrokenPipeError):
-            sys.stderr.write(f"synapse-cl: error: {error}\n")
+            _write_error(f"synapse-cl: error: {error}\n")
         return 2 if isinstance(error, InputError) else 1
     return 0
 
@@ -199,7 +199,19 @@ def _write_lines(events: Iterable[Event], control: Control) -> None:
                 return
 
 
+def _write_error(text: str) -> None:
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        _lead_nowhere(sys.stderr)
+
+
 def _close_standard_output() -> None:
     """Let nothing more reach the reader of standard output, and tell it that this is the end."""
-    # Python flushes it once more when it ends.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _lead_nowhere(sys.stdout)
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    # Python flushes it once more when it ends, and calls it a failure if nobody is there.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
