@@ -6,6 +6,8 @@ from typing import Literal
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QMainWindow, QMessageBox, QWidget
 
+from napari_synapse_cl.widgets.docks import main_window_of
+
 Answer = Literal["stop", "leave", "cancel"]
 QUESTION = "A training is running. What should become of it?"
 DETAILS = (
@@ -31,18 +33,19 @@ class ClosingGuard(QObject):
         self, widget: QWidget, is_running: Callable[[], bool], leave: Callable[[], None]
     ) -> None:
         super().__init__(widget)
+        # Its window is not kept: that would stay in memory with the widget.
         self._widget = widget
         self._is_running = is_running
         self._leave = leave
 
     def watch(self) -> None:
         """Watch the window that the widget is docked in now."""
-        if (window := self._main_window()) is not None:
+        if (window := main_window_of(self._widget)) is not None:
             window.installEventFilter(self)
 
     def release(self) -> None:
         """Watch no window."""
-        if (window := self._main_window()) is not None:
+        if (window := main_window_of(self._widget)) is not None:
             window.removeEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
@@ -60,13 +63,6 @@ class ClosingGuard(QObject):
             if answer == "leave":
                 self._leave()
         return False
-
-    def _main_window(self) -> QMainWindow | None:
-        # It is not kept: that would keep napari's window in memory with the widget.
-        parent: QObject | None = self._widget
-        while parent is not None and not isinstance(parent, QMainWindow):
-            parent = parent.parent()
-        return parent
 
 
 def _is_closed_by_a_person(window: QMainWindow) -> bool:

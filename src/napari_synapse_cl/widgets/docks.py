@@ -1,6 +1,8 @@
-"""Open another widget of this plugin in the same window."""
+"""Where widgets are docked: open another one of this plugin, find napari's window."""
 
 from typing import Any
+
+from qtpy.QtWidgets import QMainWindow, QWidget
 
 PLUGIN = "napari-synapse-cl"
 TRAIN, PREVIEW, EXTRACT = "Train contrastive", "Augmentation preview", "Extract features"
@@ -25,3 +27,11 @@ def open_dock(viewer: Any, name: str) -> Any:
     dock.show()
     dock.raise_()
     return widget
+
+
+def main_window_of(widget: QWidget) -> QMainWindow | None:
+    """Return napari's window that a widget is docked in, also if its dock floats."""
+    parent = widget.parentWidget()
+    while parent is not None and not isinstance(parent, QMainWindow):
+        parent = parent.parentWidget()
+    return parent

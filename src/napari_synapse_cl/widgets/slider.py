@@ -16,7 +16,7 @@ REACH = {
 """How far the sliders of some settings go; the box takes what the setting allows."""
 SUFFIXES = {"degrees": " °"}
 """Units that are written otherwise than they are called."""
-BOX_WIDTH = 104
+BOX_WIDTH = 124
 MOST_DECIMALS = 6
 
 

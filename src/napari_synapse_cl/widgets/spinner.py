@@ -1,6 +1,8 @@
 """Slow the animation that napari shows while a job runs."""
 
-from qtpy.QtWidgets import QLabel, QMainWindow, QWidget
+from qtpy.QtWidgets import QLabel, QWidget
+
+from napari_synapse_cl.widgets.docks import main_window_of
 
 CALM, NORMAL = 10, 100
 """Speed in percent."""
@@ -19,10 +21,8 @@ def set_spinner_speed(widget: QWidget, percent: int) -> None:
     percent
         Of its own speed.
     """
-    parent = widget.parentWidget()
-    while parent is not None and not isinstance(parent, QMainWindow):
-        parent = parent.parentWidget()
-    if parent is not None:
-        for label in parent.statusBar().findChildren(QLabel):
+    window = main_window_of(widget)
+    if window is not None:
+        for label in window.statusBar().findChildren(QLabel):
             if label.movie() is not None:
                 label.movie().setSpeed(percent)
