@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint, save_checkpoint
-from napari_synapse_cl.models.vgg3d import Architecture, Vgg3D
+from napari_synapse_cl.models.vgg3d import Vgg3D
 
 ANISOTROPIC = ((1, 2, 2), (1, 2, 2), (1, 2, 2), (2, 2, 2))
 

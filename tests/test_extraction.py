@@ -24,7 +24,8 @@ from napari_synapse_cl.features.extraction import (
     feature_table,
     write_table,
 )
-from napari_synapse_cl.models.vgg3d import Architecture, Vgg3D
+from napari_synapse_cl.models.architecture import Architecture
+from napari_synapse_cl.models.vgg3d import Vgg3D
 
 
 @pytest.fixture(scope="module")

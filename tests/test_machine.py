@@ -15,8 +15,9 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.estimates import Machine
 from napari_synapse_cl.free_memory import main_memory
 from napari_synapse_cl.machine import probe
+from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import save_checkpoint
-from napari_synapse_cl.models.vgg3d import Architecture, Vgg3D
+from napari_synapse_cl.models.vgg3d import Vgg3D
 
 MIB, GIB = 2**20, 2**30
 

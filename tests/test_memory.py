@@ -13,9 +13,9 @@ import torch
 from conftest import Files
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.free_memory import Memory
+from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.memory import saved_bytes_per_view
 from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.models.vgg3d import Architecture
 from napari_synapse_cl.training import shortage
 from napari_synapse_cl.training.metrics import read_metrics
 from napari_synapse_cl.training.shortage import advice, is_shortage

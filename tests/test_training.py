@@ -22,10 +22,10 @@ from napari_synapse_cl.data.synapses import Positions, positions_inside
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import CheckpointSaved, EpochDone, Event, Finished, Started, StepDone
+from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.models.losses import nt_xent
 from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.models.vgg3d import Architecture
 from napari_synapse_cl.training.metrics import read_metrics
 from napari_synapse_cl.training.monitors import measure
 from napari_synapse_cl.training.runs import RunFolder

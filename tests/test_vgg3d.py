@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from napari_synapse_cl.config import ModelConfig
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.models.vgg3d import Architecture, Vgg3D
+from napari_synapse_cl.models.architecture import Architecture
+from napari_synapse_cl.models.vgg3d import Vgg3D
 
 ANISOTROPIC = ((1, 2, 2), (1, 2, 2), (1, 2, 2), (2, 2, 2))
 
@@ -163,3 +165,38 @@ def test_the_output_does_not_depend_on_the_memory_layout(
     raw = torch.randn(2, 1, 16, 16, 16)
     layout: Tensor = raw.contiguous(memory_format=torch.channels_last_3d)
     torch.testing.assert_close(ours.features(raw.clone()), ours.features(layout))
+
+
+def test_receptive_fields_are_those_of_the_pooling_and_convolutions_before() -> None:
+    by_index = Architecture().layers
+    assert (by_index[0].receptive_field, by_index[0].stride) == ((3, 3, 3), (1, 1, 1))
+    assert by_index[20].receptive_field == (28, 28, 28)
+    assert by_index[20].stride == (4, 4, 4)
+    assert by_index[20].offset == (1.5, 1.5, 1.5)
+    thick = Architecture.from_config(ModelConfig(downsampling="anisotropic")).layers[20]
+    assert (thick.stride, thick.receptive_field) == ((1, 4, 4), (15, 28, 28))
+
+
+@pytest.mark.parametrize("downsampling", ["isotropic", "anisotropic"])
+def test_an_element_depends_on_its_receptive_field_and_no_more(downsampling: str) -> None:
+    config = ModelConfig(fmaps=1, n_convolutions=(2, 1), downsampling=downsampling)
+    architecture = Architecture.from_config(config)
+    network = Vgg3D.from_architecture(architecture)
+    for layer in architecture.layers:
+        # Smooth in its input, so that no gradient is zero by chance.
+        modules = [
+            nn.AvgPool3d(m.kernel_size) if isinstance(m, nn.MaxPool3d) else m
+            for m in network.features[: layer.index + 1]
+            if not isinstance(m, nn.ReLU)
+        ]
+        raw = torch.rand(1, 1, 32, 32, 32, requires_grad=True)
+        output = nn.Sequential(*modules).eval()(raw)
+        element = [n // 2 for n in output.shape[2:]]
+        output[0, 0, element[0], element[1], element[2]].backward()
+        assert raw.grad is not None
+        for axis in range(3):
+            others = tuple(other for other in range(3) if other != axis)
+            (seen,) = raw.grad[0, 0].abs().amax(others).nonzero(as_tuple=True)
+            assert len(seen) == layer.receptive_field[axis]
+            centre = layer.offset[axis] + element[axis] * layer.stride[axis]
+            assert (seen[0] + seen[-1]) / 2 == centre

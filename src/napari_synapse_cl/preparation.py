@@ -23,9 +23,10 @@ from napari_synapse_cl.data.dataset import Dataset, open_dataset
 from napari_synapse_cl.data.split import TOO_FEW, Split, split_by_space
 from napari_synapse_cl.devices import choose_device, choose_precision
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint
 from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.models.vgg3d import Architecture, Vgg3D
+from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.training.runs import RunFolder, default_folder
 from napari_synapse_cl.training.schedule import Schedule
 

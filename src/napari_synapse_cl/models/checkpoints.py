@@ -19,8 +19,9 @@ from torch import Tensor
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.files import replacing
+from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.downsampling import Triple, downsampling_factors
-from napari_synapse_cl.models.vgg3d import Architecture, Vgg3D
+from napari_synapse_cl.models.vgg3d import Vgg3D
 
 FORMAT = "napari-synapse-cl/1"
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from napari_synapse_cl.config import ModelConfig
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.models.vgg3d import Architecture, Vgg3D, to_network_range
+from napari_synapse_cl.models.architecture import Architecture
+from napari_synapse_cl.models.vgg3d import Vgg3D, to_network_range
 
 
 class ProjectionHead(nn.Module):

@@ -1,157 +1,16 @@
 """The VGG3D network."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from itertools import pairwise
 from math import prod
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from napari_synapse_cl.config import ModelConfig
-from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.models.downsampling import (
-    Triple,
-    crop_size_problem,
-    downsampling_factors,
-    total_downsampling,
-)
+from napari_synapse_cl.models.architecture import Architecture
 
 _HIDDEN_UNITS = 4096
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One module of VGG3D's ``features``.
-
-    Attributes
-    ----------
-    index
-        Its index in ``features``.
-    name
-        What it is, as in "stage 3 conv 1".
-    channels
-        Channels of its output.
-    """
-
-    index: int
-    name: str
-    channels: int
-
-    def __str__(self) -> str:
-        return f"{self.index} · {self.name} · {self.channels} channels"
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What determines the tensors of VGG3D's ``features``.
-
-    Attributes
-    ----------
-    fmaps
-        Output channels of each stage.
-    n_convolutions
-        Convolutions in each stage.
-    downsample_factors
-        Pooling along z, y, x after each stage.
-    input_fmaps
-        Channels of the input.
-    """
-
-    fmaps: tuple[int, ...] = (24, 48, 96, 192)
-    n_convolutions: tuple[int, ...] = (4, 2, 2, 2)
-    downsample_factors: tuple[Triple, ...] = ((2, 2, 2),) * 4
-    input_fmaps: int = 1
-
-    @classmethod
-    def from_config(cls, config: ModelConfig) -> Self:
-        """Return the architecture that the settings describe."""
-        n_stages = len(config.n_convolutions)
-        return cls(
-            fmaps=tuple(config.fmaps * 2**stage for stage in range(n_stages)),
-            n_convolutions=config.n_convolutions,
-            downsample_factors=downsampling_factors(config.downsampling, n_stages),
-        )
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Self:
-        """Return the architecture that :meth:`as_dict` described."""
-        return cls(
-            fmaps=tuple(content["fmaps"]),
-            n_convolutions=tuple(content["n_convolutions"]),
-            downsample_factors=tuple(
-                (int(z), int(y), int(x)) for z, y, x in content["downsample_factors"]
-            ),
-            input_fmaps=int(content["input_fmaps"]),
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it in plain types."""
-        return asdict(self)
-
-    @property
-    def total_downsampling(self) -> Triple:
-        """Product of all pooling along z, y, x."""
-        return total_downsampling(self.downsample_factors)
-
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The modules of ``features`` in order."""
-        layers: list[Layer] = []
-        for stage, (channels, n) in enumerate(
-            zip(self.fmaps, self.n_convolutions, strict=True), start=1
-        ):
-            names = [f"{kind} {i + 1}" for i in range(n) for kind in ("conv", "batch norm", "ReLU")]
-            for name in [*names, "max pool"]:
-                layers.append(Layer(len(layers), f"stage {stage} {name}", channels))
-        return tuple(layers)
-
-    def stage_of(self, index: int) -> int:
-        """Return the stage, counted from 1, of the module `index` of ``features``."""
-        end = 0
-        for stage, n in enumerate(self.n_convolutions, start=1):
-            end += 3 * n + 1
-            if index < end:
-                return stage
-        raise IndexError(f"there is no layer {index}")
-
-    def map_sizes(self, crop_size: Sequence[int]) -> list[Triple]:
-        """Return the size along z, y, x of the maps that each stage convolves."""
-        z, y, x = crop_size
-        sizes = []
-        for factors in self.downsample_factors:
-            sizes.append((z, y, x))
-            z, y, x = (size // factor for size, factor in zip((z, y, x), factors, strict=True))
-        return sizes
-
-    def check_layer(self, index: int) -> Layer:
-        """Return the layer `index`.
-
-        Raises
-        ------
-        InputError
-            If the network has no such layer.
-        """
-        layers = self.layers
-        if not 0 <= index < len(layers):
-            raise InputError(
-                f"there is no layer {index}: this network's features have the layers 0 to "
-                f"{len(layers) - 1}"
-            )
-        return layers[index]
-
-    def check_crop_size(self, crop_size: Sequence[int]) -> None:
-        """Check that every pooling divides the crop.
-
-        Raises
-        ------
-        InputError
-            If it does not, with sizes that would fit.
-        """
-        problem = crop_size_problem(crop_size, self.total_downsampling)
-        if problem:
-            raise InputError(problem)
 
 
 class Vgg3D(nn.Module):
