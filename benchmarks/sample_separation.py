@@ -20,8 +20,9 @@ import torch
 
 from napari_synapse_cl.augmentations import centre_crop
 from napari_synapse_cl.cli import make_config, make_parser
-from napari_synapse_cl.features.analysis import histogram_features, knn_balanced_accuracy
+from napari_synapse_cl.features.analysis import balanced_accuracy, histogram_features
 from napari_synapse_cl.features.extraction import extract_features
+from napari_synapse_cl.features.readout import Readout
 from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.preparation import TrainingJob, prepare_training
 from napari_synapse_cl.training.metrics import read_metrics
@@ -29,16 +30,17 @@ from napari_synapse_cl.training.runs import RunFolder
 
 
 def untrained_features(job: TrainingJob) -> np.ndarray:
-    parts = extract_features(
+    [layer] = job.config.layer_num
+    readout = Readout(
         job.model.backbone,
-        job.source,
+        job.model.architecture,
+        [layer],
         job.config.crop_size,
-        layer=job.config.layer_num,
         pooling=job.config.pooling,
         device=job.device,
         precision=job.precision,
     )
-    return np.concatenate(list(parts))
+    return np.concatenate([part[layer] for part in extract_features(readout, job.source)])
 
 
 def crop_histograms(job: TrainingJob) -> np.ndarray:
@@ -57,12 +59,12 @@ def measure(flags: list[str], seed: int, folder: Path) -> dict[str, float]:
     for _ in run(config):
         pass
     table = pd.read_csv(RunFolder(folder).features_file(config))
-    after = table.filter(regex=f"^L{config.layer_num}_").to_numpy()
+    after = table.filter(regex=r"^L\d+_\w+_\d{3}$").to_numpy()
     losses = read_metrics(folder / "epochs.csv")["validation_loss"]
     return {
-        "histogram": knn_balanced_accuracy(crop_histograms(job), labels, positions),
-        "untrained": knn_balanced_accuracy(before, labels, positions),
-        "trained": knn_balanced_accuracy(after, labels, positions),
+        "histogram": balanced_accuracy(crop_histograms(job), labels, positions),
+        "untrained": balanced_accuracy(before, labels, positions),
+        "trained": balanced_accuracy(after, labels, positions),
         "first loss": losses[0],
         "last loss": losses[-1],
     }

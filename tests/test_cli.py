@@ -70,7 +70,7 @@ class TestWholeJob:
         pd.testing.assert_frame_equal(
             table[sample.synapses.columns], sample.synapses, check_dtype=False
         )
-        features = table.filter(regex="^L20_mean_")
+        features = table.filter(regex=r"^L20_mean_\d{3}$")
         assert features.shape == (12, 8)
         assert features.notna().all(axis=None)
         assert features.std().gt(0).any()
@@ -99,14 +99,15 @@ class TestWholeJob:
         target = tmp_path / "x" / "features_L20_mean.csv"
         assert str(target) in capsys.readouterr().out
         np.testing.assert_allclose(
-            pd.read_csv(target).filter(regex="^L20"),
-            pd.read_csv(trained / "features_L20_mean.csv").filter(regex="^L20"),
+            pd.read_csv(target).filter(regex=r"_\d{3}$"),
+            pd.read_csv(trained / "features_L20_mean.csv").filter(regex=r"_\d{3}$"),
             rtol=1e-4,
             atol=1e-6,
         )
         record = json.loads(target.with_suffix(".json").read_text())
         assert record["crop_size"] == [16, 16, 16]
-        assert record["layer"] == "20 · stage 3 conv 1 · 8 channels"
+        [layer] = record["layers"]
+        assert layer["name"] == "20 · stage 3 conv 1 · 8 channels"
         assert len(record["sha256"]) == 64
 
     def test_a_table_that_is_there_is_replaced_only_if_asked(

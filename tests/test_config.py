@@ -25,7 +25,7 @@ SPECIFIED = {
     "gaussian_blur_sigma": 1.0,
     "freeze_backbone": False,
     "stage_to_finetune": -1,
-    "layer_num": 20,
+    "layer_num": (20,),
     "crop_size": (80, 80, 80),
 }
 

@@ -1,9 +1,8 @@
-"""Extraction against brute force, and tables that keep what was in them."""
+"""Extraction against brute force: the plain network on the plain crop."""
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -12,138 +11,188 @@ from napari_synapse_cl.data.sample import Sample
 from napari_synapse_cl.data.synapses import positions_inside
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import JobError
-from napari_synapse_cl.features.analysis import (
-    histogram_features,
-    knn_balanced_accuracy,
-    principal_components,
-    spatial_groups,
-)
-from napari_synapse_cl.features.extraction import (
-    extract_features,
-    feature_columns,
-    feature_table,
-    write_table,
-)
+from napari_synapse_cl.features.extraction import extract_features
+from napari_synapse_cl.features.readout import Readout, central_element
+from napari_synapse_cl.features.symmetries import symmetries
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.vgg3d import Vgg3D
+
+ARCHITECTURE = Architecture((4, 8, 16, 32))
+CROP = (16, 16, 16)
+LAYERS = (0, 1, 2, 12, 20, 21, 33)
 
 
 @pytest.fixture(scope="module")
 def network() -> Vgg3D:
     torch.manual_seed(0)
-    network = Vgg3D.from_architecture(Architecture((4, 8, 16, 32)))
+    network = Vgg3D.from_architecture(ARCHITECTURE)
     # Running statistics of a training, not of an untouched network.
     network.train()
     with torch.no_grad():
         for _ in range(5):
-            network.features(torch.rand(4, 1, 16, 16, 16) * 2 - 1)
+            network.features(torch.rand(4, 1, *CROP) * 2 - 1)
     return network.eval()
 
 
-def extract(network: Vgg3D, sample: Sample, **settings: object) -> np.ndarray:
+def crops_of(sample: Sample) -> StreamedCrops:
+    """Crops larger than the network sees, as those of a training are."""
     volume = Volume(sample.image)
-    crops = StreamedCrops(volume, positions_inside(sample.synapses, volume.shape), (22, 20, 24))
-    chosen = {"layer": 20, "pooling": "mean", "precision": "float32", **settings}
-    parts = extract_features(network, crops, (16, 16, 16), device=torch.device("cpu"), **chosen)
-    return np.concatenate(list(parts))
+    return StreamedCrops(volume, positions_inside(sample.synapses, volume.shape), (22, 20, 24))
 
 
-@pytest.mark.parametrize("layer", [0, 1, 12, 20, 21, 33])
-@pytest.mark.parametrize("pooling", ["mean", "max"])
-def test_a_feature_is_the_pooled_output_of_the_plain_network_on_that_crop(
-    network: Vgg3D, sample: Sample, layer: int, pooling: str
+def read_out(network: Vgg3D, layers: tuple[int, ...] = (20,), **settings: Any) -> Readout:
+    chosen = {"precision": "float32", "device": torch.device("cpu"), **settings}
+    return Readout(network, ARCHITECTURE, layers, CROP, **chosen)
+
+
+def extract(
+    network: Vgg3D, sample: Sample, layers: tuple[int, ...] = (20,), **settings: Any
+) -> dict[int, np.ndarray]:
+    parts = list(extract_features(read_out(network, layers, **settings), crops_of(sample)))
+    return {layer: np.concatenate([part[layer] for part in parts]) for layer in layers}
+
+
+def plain_maps(network: Vgg3D, sample: Sample, row: int, layer: int) -> np.ndarray:
+    """What the plain network puts out for the plain crop, ``(C, d, h, w)``."""
+    centre = sample.synapses.loc[row, ["z", "y", "x"]].to_numpy(int)
+    crop = cut_crop(Volume(sample.image), centre, CROP).astype(np.float64)
+    raw = torch.from_numpy(crop / 255 * 2 - 1).float()[None, None]
+    for module in list(network.features)[: layer + 1]:
+        raw = module(raw)
+    return raw[0].detach().numpy().copy()
+
+
+def pooled(maps: np.ndarray, pooling: str, layer: int) -> np.ndarray:
+    """Pool in float64, in plain words."""
+    flat = maps.reshape(len(maps), -1).astype(np.float64)
+    match pooling:
+        case "mean":
+            return flat.mean(axis=1)
+        case "max":
+            return flat.max(axis=1)
+        case "mean+max":
+            return np.concatenate([flat.mean(axis=1), flat.max(axis=1)])
+        case "std":
+            return np.sqrt(((flat - flat.mean(axis=1, keepdims=True)) ** 2).mean(axis=1))
+        case "centre":
+            described = ARCHITECTURE.layers[layer]
+            places = np.stack(
+                np.meshgrid(
+                    *(
+                        offset + stride * np.arange(n)
+                        for offset, stride, n in zip(
+                            described.offset, described.stride, maps.shape[1:], strict=True
+                        )
+                    ),
+                    indexing="ij",
+                )
+            ).reshape(3, -1)
+            nearest = np.abs(places - 8).sum(axis=0).argmin()
+            return flat[:, nearest]
+    return maps
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "mean+max", "std", "centre", "none"])
+def test_features_of_several_layers_are_the_pooled_outputs_of_the_plain_network_on_that_crop(
+    network: Vgg3D, sample: Sample, pooling: str
 ) -> None:
-    features = extract(network, sample, layer=layer, pooling=pooling)
-    table = sample.synapses
-    for row in (0, 5, 11):
-        centre = table.loc[row, ["z", "y", "x"]].to_numpy(int)
-        crop = cut_crop(Volume(sample.image), centre, (16, 16, 16)).astype(np.float64)
-        raw = torch.from_numpy(crop / 255 * 2 - 1).float()[None, None]
+    features = extract(network, sample, LAYERS, pooling=pooling)
+    for layer in LAYERS:
+        for row in (0, 5, 11):
+            expected = pooled(plain_maps(network, sample, row, layer), pooling, layer)
+            np.testing.assert_allclose(features[layer][row], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "std", "centre", "none"])
+def test_averaged_features_are_the_mean_over_turned_crops(
+    network: Vgg3D, sample: Sample, pooling: str
+) -> None:
+    layer = 12
+    features = extract(network, sample, (layer,), pooling=pooling, averaging="flips+rotations")
+    centre = sample.synapses.loc[3, ["z", "y", "x"]].to_numpy(int)
+    crop = cut_crop(Volume(sample.image), centre, CROP).astype(np.float64)
+    raw = torch.from_numpy(crop / 255 * 2 - 1).float()[None, None]
+    total = 0
+    group = symmetries("flips+rotations", CROP)
+    for symmetry in group:
+        output = symmetry.apply(raw).contiguous()
         for module in list(network.features)[: layer + 1]:
-            raw = module(raw)
-        expected = raw.flatten(2).mean(2) if pooling == "mean" else raw.flatten(2).amax(2)
-        np.testing.assert_allclose(features[row], expected[0].detach(), rtol=1e-4, atol=1e-5)
+            output = module(output)
+        total = total + pooled(symmetry.undo(output.detach())[0].numpy(), pooling, layer)
+    np.testing.assert_allclose(features[layer][3], total / 48, rtol=1e-4, atol=1e-5)
+
+
+def test_averaged_features_of_a_mirrored_crop_are_the_same(network: Vgg3D) -> None:
+    crops = torch.rand(2, 1, *CROP)
+    readout = read_out(network, pooling="max", averaging="flips+rotations")
+    plain = read_out(network, pooling="max")
+    mirrored = crops.flip(2).transpose(3, 4)
+    np.testing.assert_allclose(
+        readout.read(crops)[20], readout.read(mirrored)[20], rtol=1e-4, atol=1e-5
+    )
+    assert np.abs(plain.read(crops)[20] - plain.read(mirrored)[20]).max() > 1e-3
+
+
+@pytest.mark.parametrize("layer", range(34))
+def test_the_central_element_sees_nearest_the_synapse(layer: int) -> None:
+    described = ARCHITECTURE.layers[layer]
+    for axis, index in enumerate(central_element(described, (80, 80, 80))):
+        place = described.offset[axis] + index * described.stride[axis]
+        assert abs(place - 40) <= described.stride[axis] / 2
 
 
 def test_bfloat16_features_point_where_those_of_float32_do(network: Vgg3D, sample: Sample) -> None:
-    exact = extract(network, sample)
-    fast = extract(network, sample, precision="bfloat16")
+    exact = extract(network, sample)[20]
+    fast = extract(network, sample, precision="bfloat16")[20]
     cosine = (exact * fast).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(fast, axis=1)
     assert cosine.min() > 0.999
 
 
 def test_reading_features_leaves_the_network_as_it_was(network: Vgg3D, sample: Sample) -> None:
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    extract(network, sample)
+    extract(network, sample, LAYERS)
     assert all(torch.equal(before[n], tensor) for n, tensor in network.state_dict().items())
 
 
-class TestTables:
-    def test_columns_are_named_by_layer_pooling_and_channel(self) -> None:
-        columns = feature_columns(20, "mean", 96)
-        assert (columns[0], columns[-1], len(columns)) == ("L20_mean_000", "L20_mean_095", 96)
+class TestShortage:
+    """Memory that runs out, as PyTorch says it."""
 
-    def test_columns_and_rows_stay_and_rows_without_features_have_none(
-        self, positions_table: pd.DataFrame
+    @pytest.fixture
+    def short(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+        """Let the network refuse batches of more crops than this."""
+        limit = {"crops": 3}
+        whole = Vgg3D.iterate_layers
+
+        def iterate_layers(self: Vgg3D, raw: torch.Tensor, indices: Any) -> Any:
+            if len(raw) > limit["crops"]:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to …")
+            return whole(self, raw, indices)
+
+        monkeypatch.setattr(Vgg3D, "iterate_layers", iterate_layers)
+        return limit
+
+    def test_extraction_goes_on_with_smaller_batches(
+        self, network: Vgg3D, sample: Sample, short: dict[str, int]
     ) -> None:
-        joined = feature_table(positions_table, np.array([1]), np.array([[1.5, 2.5]]), ["a", "b"])
-        assert list(joined.columns) == ["z", "y", "x", "note", "a", "b"]
-        assert joined["a"].isna().tolist() == [True, False]
-        assert joined.loc[1, ["a", "b"]].tolist() == [1.5, 2.5]
-        pd.testing.assert_frame_equal(joined[positions_table.columns], positions_table)
+        parts = list(extract_features(read_out(network), crops_of(sample)))
+        assert [len(part[20]) for part in parts] == [3, 3, 3, 3]
+        short["crops"] = 100
+        whole = extract(network, sample)[20]
+        np.testing.assert_allclose(np.concatenate([p[20] for p in parts]), whole, rtol=1e-5)
 
-    def test_features_of_the_same_name_are_replaced(self, positions_table: pd.DataFrame) -> None:
-        rows = np.array([0, 1])
-        once = feature_table(positions_table, rows, np.zeros((2, 1)), ["a"])
-        twice = feature_table(once, rows, np.ones((2, 1)), ["a"])
-        assert list(twice.columns) == list(once.columns)
-        assert twice["a"].tolist() == [1, 1]
-
-    @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-    def test_a_table_is_written_and_read_back(
-        self, positions_table: pd.DataFrame, suffix: str, tmp_path: Path
+    def test_too_little_for_one_crop_is_said(
+        self, network: Vgg3D, sample: Sample, short: dict[str, int]
     ) -> None:
-        file = tmp_path / f"table{suffix}"
-        write_table(positions_table, file)
-        back = pd.read_csv(file) if suffix == ".csv" else pd.read_parquet(file)
-        pd.testing.assert_frame_equal(back, positions_table, check_dtype=False)
+        short["crops"] = 0
+        with pytest.raises(JobError, match="memory ran out while features of a single crop"):
+            list(extract_features(read_out(network), crops_of(sample)))
 
-    def test_a_table_that_cannot_be_written_is_said(
-        self, positions_table: pd.DataFrame, tmp_path: Path
+    def test_other_errors_are_not_taken_for_it(
+        self, network: Vgg3D, sample: Sample, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with pytest.raises(JobError, match="cannot write the feature table"):
-            write_table(positions_table, tmp_path / "none" / "table.csv")
+        def fail(*_: Any) -> None:
+            raise RuntimeError("something else")
 
-
-class TestAnalysis:
-    def test_the_first_component_is_the_direction_of_largest_spread(self) -> None:
-        generator = np.random.default_rng(0)
-        hidden = generator.normal(size=(100, 1))
-        features = hidden @ np.array([[1.0, -2.0, 3.0]]) + 0.01 * generator.normal(size=(100, 3))
-        components = principal_components(features)
-        assert abs(np.corrcoef(components[:, 0], hidden[:, 0])[0, 1]) > 0.999
-        assert components.shape == (100, 2)
-
-    def test_components_beyond_the_rank_are_zero(self) -> None:
-        assert principal_components(np.array([[1.0], [2.0]])).tolist()[0][1] == 0
-
-    def test_slabs_are_of_equal_number_and_follow_each_other(self) -> None:
-        positions = np.random.default_rng(0).integers(0, [10, 10, 500], (53, 3))
-        groups = spatial_groups(positions, 5)
-        assert set(np.bincount(groups)) <= {10, 11}
-        for group in range(4):
-            assert positions[groups == group, 2].max() <= positions[groups > group, 2].min()
-
-    def test_neighbours_tell_labels_that_features_separate_and_no_others(self) -> None:
-        generator = np.random.default_rng(0)
-        labels = np.array(["a", "b"] * 100)
-        positions = generator.integers(0, 500, (200, 3))
-        noise = generator.normal(size=(200, 4))
-        apart = noise + 4 * (labels == "a")[:, None]
-        assert knn_balanced_accuracy(apart, labels, positions) > 0.98
-        assert 0.35 < knn_balanced_accuracy(noise, labels, positions) < 0.65
-
-    def test_a_histogram_counts_shares_of_voxels(self) -> None:
-        crops = np.concatenate([np.zeros((1, 1, 2, 2, 2)), np.full((1, 1, 2, 2, 2), 0.99)])
-        histograms = histogram_features(crops, n_bins=4)
-        assert histograms.tolist() == [[1, 0, 0, 0], [0, 0, 0, 1]]
+        monkeypatch.setattr(Vgg3D, "iterate_layers", fail)
+        with pytest.raises(RuntimeError, match="something else"):
+            list(extract_features(read_out(network), crops_of(sample)))

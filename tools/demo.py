@@ -46,16 +46,13 @@ def show(folder: Path) -> None:
     import napari
     import pandas as pd
 
-    from napari_synapse_cl.features.analysis import principal_components
-
     [record] = folder.glob("features_*.json")
     table = pd.read_csv(record.with_suffix(".csv"))
-    features = table.filter(regex=r"^L\d+_")
-    table.insert(0, "PC1", principal_components(features.to_numpy())[:, 0])
+    [component] = [name for name in table.columns if name.endswith("_PC1")]
     viewer = napari.Viewer(title=f"napari-synapse-cl demo: {folder}")
     image, points = viewer.open_sample("napari-synapse-cl", "em_sample")
     points.features = table
-    points.face_color = "PC1"
+    points.face_color = component
     points.metadata["napari_synapse_cl"] = json.loads(record.read_text())
     # A slice thick enough to show the synapses around it, of which the image shows the middle.
     viewer.dims.set_point(0, float(image.extent.world[1, 0]) / 2)

@@ -19,11 +19,12 @@ class Message:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a task has come that is not training."""
+    """How far a task has come that is not training, and what it counts."""
 
     task: str
     done: int
     total: int
+    unit: str = "crop"
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,24 @@ class Discarded:
 
 
 @dataclass(frozen=True)
+class Growing:
+    """A result that may be looked at while it is written; progress says how far it is.
+
+    "features" are a ``.npy`` array ``(M, K)`` with a row for each synapse of the table and these
+    columns, NaN until they are extracted. "maps" are a Zarr group, as
+    :mod:`napari_synapse_cl.features.map_store` describes it; their columns are empty.
+    """
+
+    what: Literal["features", "maps"]
+    path: str
+    columns: list[str]
+
+
+@dataclass(frozen=True)
 class Wrote:
     """A result lies whole on the disk."""
 
-    what: Literal["features", "figure", "settings"]
+    what: Literal["features", "maps", "report", "figure", "settings"]
     path: str
 
 
@@ -136,6 +151,7 @@ Event = (
     | Resumed
     | Finished
     | Discarded
+    | Growing
     | Wrote
     | Failed
 )

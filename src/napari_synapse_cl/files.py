@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 RENAME_ATTEMPTS = 10
 RENAME_WAIT_SECONDS = 0.02
 
@@ -54,6 +56,22 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write `content` to `path` as indented JSON, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def create_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.memmap:
+    """Create a ``.npy`` file of zeros, memory-mapped for reading and writing.
+
+    Raises
+    ------
+    OSError
+        If the disk has no room for it.
+    """
+    created = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    # A memory map of a sparse file kills the process when the disk turns out to be full.
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return created
 
 
 def new_folder_name(parent: Path) -> Path:

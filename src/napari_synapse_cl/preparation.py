@@ -1,4 +1,4 @@
-"""Everything that is looked at before a job begins, so that nothing is written for one that can't.
+"""What is looked at before a training begins: nothing is written for one that cannot.
 
 Each function raises :class:`InputError` for what cannot be used.
 """
@@ -18,19 +18,17 @@ from napari_synapse_cl.config import (
     read_settings,
 )
 from napari_synapse_cl.context import context_shape
-from napari_synapse_cl.data.crops import CachedCrops, CropSource, StreamedCrops
+from napari_synapse_cl.data.crops import CachedCrops, StreamedCrops
 from napari_synapse_cl.data.dataset import Dataset, open_dataset
 from napari_synapse_cl.data.split import TOO_FEW, Split, split_by_space
 from napari_synapse_cl.devices import choose_device, choose_precision
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.features.tables import check_format
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint
 from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.training.runs import RunFolder, default_folder
 from napari_synapse_cl.training.schedule import Schedule
-
-DEFAULT_LABEL_COLUMN = "class"
 
 _FIXED_BY_TRAINING = {
     name
@@ -59,22 +57,6 @@ class TrainingJob:
     """What to tell before it begins."""
 
 
-@dataclass(frozen=True)
-class ExtractionJob:
-    """An extraction that can begin."""
-
-    config: Config
-    folder: RunFolder
-    dataset: Dataset
-    crops: CropSource
-    network: Vgg3D
-    architecture: Architecture
-    device: torch.device
-    precision: str
-    origin: dict[str, Any]
-    """Which network this is, for the record."""
-
-
 def prepare_training(config: Config) -> TrainingJob:
     """Check the settings of a training and open what it needs."""
     folder = RunFolder(config.output or default_folder())
@@ -94,9 +76,9 @@ def prepare_training(config: Config) -> TrainingJob:
     if len(split.training) < 2:
         raise InputError(TOO_FEW)
     model = make_model(config, checkpoint)
-    _check_extraction(model.architecture, dataset, config)
+    check_extraction(model.architecture, dataset, config)
     context = context_shape(config.crop_size, config, dataset.voxel_size)
-    source = _crop_source(dataset, context)
+    source = crop_source(dataset, context)
     device = choose_device(config.device)
     schedule = Schedule.plan(config, len(split.training))
     warnings += _schedule_warnings(schedule, checkpoint)
@@ -118,46 +100,6 @@ def prepare_training(config: Config) -> TrainingJob:
         checkpoint=checkpoint,
         warnings=warnings,
     )
-
-
-def prepare_extraction(config: Config) -> ExtractionJob:
-    """Check the settings of an extraction from a checkpoint and open what it needs.
-
-    The crop size is that of the training, unless the settings name one.
-    """
-    checkpoint = config.checkpoint
-    if checkpoint is None:
-        raise InputError("extract_only needs a checkpoint")
-    folder = RunFolder(config.output or default_folder())
-    backbone = load_backbone(checkpoint)
-    if backbone.crop_size and "crop_size" not in config.model_fields_set:
-        config = config.model_copy(update={"crop_size": backbone.crop_size})
-    target = folder.features_file(config)
-    if target.exists() and not config.overwrite:
-        raise InputError(
-            f"{target} is there already; replace it with --overwrite, or name another output folder"
-        )
-    dataset = open_dataset(config)
-    _check_extraction(backbone.architecture, dataset, config)
-    device = choose_device(config.device)
-    return ExtractionJob(
-        config=config,
-        folder=folder,
-        dataset=dataset,
-        crops=_crop_source(dataset, config.crop_size),
-        network=backbone.network,
-        architecture=backbone.architecture,
-        device=device,
-        precision=choose_precision(config.precision, device),
-        origin={"checkpoint": str(checkpoint.absolute()), "sha256": backbone.sha256},
-    )
-
-
-def label_column(dataset: Dataset, config: Config) -> str | None:
-    """Return the column that colours the map of the features, if there is one."""
-    if config.label_column is not None:
-        return config.label_column
-    return DEFAULT_LABEL_COLUMN if DEFAULT_LABEL_COLUMN in dataset.table.columns else None
 
 
 def make_model(config: Config, checkpoint: dict[str, Any] | None = None) -> ContrastiveModel:
@@ -233,9 +175,12 @@ def _checkpoint_to_resume(folder: RunFolder, config: Config) -> dict[str, Any] |
     return checkpoint
 
 
-def _check_extraction(architecture: Architecture, dataset: Dataset, config: Config) -> None:
+def check_extraction(architecture: Architecture, dataset: Dataset, config: Config) -> None:
+    """Check that a network has the layers that are to be read, and can take crops of this size."""
     architecture.check_crop_size(config.crop_size)
-    architecture.check_layer(config.layer_num)
+    for index in config.layer_num:
+        architecture.check_layer(index)
+    check_format(config.feature_format)
     columns = dataset.table.columns
     if config.label_column is not None and config.label_column not in columns:
         raise InputError(
@@ -244,7 +189,8 @@ def _check_extraction(architecture: Architecture, dataset: Dataset, config: Conf
         )
 
 
-def _crop_source(dataset: Dataset, shape: tuple[int, int, int]) -> CachedCrops | StreamedCrops:
+def crop_source(dataset: Dataset, shape: tuple[int, int, int]) -> CachedCrops | StreamedCrops:
+    """Return where crops of this size come from; those that were cut already may be larger."""
     source = dataset.source
     if not isinstance(source, CachedCrops):
         return StreamedCrops(source, dataset.positions, shape)

@@ -59,10 +59,12 @@ def report(events: Iterable[Event]) -> None:
                     results.append(f"checkpoint {checkpoint}")
                     if outcome == "stopped":
                         say("Stopped. Go on with --resume and the same --output.")
-                case Progress(name, done, total):
+                case Progress(name, done, total, unit):
                     if name != task:
-                        begin(name, total, 0, "crop")
+                        begin(name, total, 0, unit)
                     if bar is not None:
+                        # Tiles become more when memory runs short.
+                        bar.total = total
                         bar.update(done - bar.n)
                 case Wrote(what, path) if what != "settings":
                     end()

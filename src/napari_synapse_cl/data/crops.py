@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +11,7 @@ import numpy as np
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.volumes import Volume, intensity_range, sample_blocks
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.files import write_json
+from napari_synapse_cl.files import create_array, write_json
 
 GIB = 2**30
 
@@ -205,9 +204,4 @@ def _open_or_create(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) ->
             return found
     except (OSError, ValueError):
         pass
-    created = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    # A memory map of a sparse file kills the process when the disk turns out to be full.
-    if hasattr(os, "posix_fallocate"):
-        with path.open("rb+") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return created
+    return create_array(path, shape, dtype)

@@ -70,6 +70,28 @@ def open_dataset(config: DataConfig) -> Dataset:
     return Dataset(table, positions, volume, voxel_size, volume.name)
 
 
+def open_image(config: DataConfig) -> tuple[Volume, tuple[float, float, float] | None]:
+    """Open the volume that the settings name, or else the sample volume, without synapses.
+
+    Returns
+    -------
+    volume
+        The volume.
+    voxel_size
+        Along z, y, x in nm, or None where it is not known.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    if config.image is None:
+        sample = _open_sample()
+        assert isinstance(sample.source, Volume)
+        return sample.source, sample.known_voxel_size
+    return open_volume(config.image), config.voxel_size
+
+
 def _open_sample() -> Dataset:
     # Making shapes takes SciPy's slower parts, which other datasets have no use for.
     from napari_synapse_cl.data.sample import make_sample

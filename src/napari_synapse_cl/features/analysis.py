@@ -1,12 +1,28 @@
 """What features tell: a 2D map of them, and how well they separate labels."""
 
+from collections.abc import Iterator, Sequence
+from math import lcm
+from typing import Literal
+
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.spatial import KDTree
 from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import GroupKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from napari_synapse_cl.words import counted
+
+Fold = tuple[np.ndarray, np.ndarray]
+"""Indices of the synapses that a probe learns from, and of those it predicts."""
+Probe = Literal["knn", "linear"]
+
+N_SLABS = 5
+N_NEIGHBORS = 5
 
 
 def principal_components(features: np.ndarray, n: int = 2) -> np.ndarray:
@@ -27,8 +43,48 @@ def principal_components(features: np.ndarray, n: int = 2) -> np.ndarray:
     components = np.zeros((len(features), n), np.float32)
     possible = min(n, *features.shape)
     scaled = StandardScaler().fit_transform(features)
-    components[:, :possible] = PCA(possible, svd_solver="full").fit_transform(scaled)
+    # PCA divides by the variance.
+    if scaled.any():
+        components[:, :possible] = PCA(possible, svd_solver="full").fit_transform(scaled)
     return components
+
+
+def histogram_features(crops: np.ndarray, n_bins: int = 32) -> np.ndarray:
+    """Return each crop's intensity histogram: the baseline that features must beat.
+
+    Parameters
+    ----------
+    crops
+        ``(N, 1, D, H, W)`` in [0, 1].
+    n_bins
+        Number of bins.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(N, n_bins)``, shares of the voxels.
+    """
+    return np.array(
+        [np.histogram(crop, bins=n_bins, range=(0, 1))[0] / crop.size for crop in crops]
+    )
+
+
+def label_names(labels: ArrayLike) -> np.ndarray:
+    """Return labels as strings, empty where one is missing.
+
+    Parameters
+    ----------
+    labels
+        ``(N,)`` of any type; None, NaN and the empty string are missing. Strings that were made
+        of NaN are not: turn no column into strings before.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(N,)`` strings.
+    """
+    values = np.asarray(labels, dtype=object)
+    return np.where(pd.isna(values), "", values.astype(str))
 
 
 def spatial_groups(positions: np.ndarray, n_groups: int) -> np.ndarray:
@@ -51,31 +107,111 @@ def spatial_groups(positions: np.ndarray, n_groups: int) -> np.ndarray:
     return ranks * n_groups // len(positions)
 
 
-def knn_balanced_accuracy(
+def spatial_folds(
+    positions: np.ndarray, n_groups: int, crop_size: Sequence[int] | None = None
+) -> Iterator[Fold]:
+    """Yield each slab of the volume as what is held out, and the others to learn from.
+
+    Parameters
+    ----------
+    positions
+        ``(N, 3)``, z, y, x in voxels.
+    n_groups
+        Number of slabs, as in :func:`spatial_groups`.
+    crop_size
+        z, y, x in voxels. What shares a voxel with a crop that is held out is not learnt from;
+        without it, crops at the border of two slabs may overlap.
+
+    Yields
+    ------
+    training, held_out : numpy.ndarray
+        Ascending indices; of the training none are left where the slabs are thinner than crops.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer positions than slabs.
+    """
+    if len(positions) < n_groups:
+        raise ValueError(
+            f"{counted(len(positions), 'synapse')} cannot be divided into {n_groups} slabs"
+        )
+    groups = spatial_groups(positions, n_groups)
+    for group in range(n_groups):
+        training, held_out = np.flatnonzero(groups != group), np.flatnonzero(groups == group)
+        if crop_size is not None:
+            training = training[~_overlapping(positions[training], positions[held_out], crop_size)]
+        yield training, held_out
+
+
+def probe_folds(
+    labels: ArrayLike,
+    positions: np.ndarray,
+    crop_size: Sequence[int] | None = None,
+    n_groups: int = N_SLABS,
+    n_neighbors: int = N_NEIGHBORS,
+) -> list[Fold]:
+    """Return the folds of as many slabs as leave enough of every class to learn from.
+
+    Parameters
+    ----------
+    labels
+        ``(N,)``; synapses without one, as in :func:`label_names`, are in no fold.
+    positions
+        ``(N, 3)``, z, y, x in voxels.
+    crop_size
+        As in :func:`spatial_folds`.
+    n_groups
+        The most slabs. Fewer can leave more to learn from, as they have fewer borders; more could
+        too, but one would hardly be apart from the next.
+    n_neighbors
+        Neighbours that will vote: of every class there must be a majority of them.
+
+    Raises
+    ------
+    ValueError
+        If no number of slabs does, saying what is missing.
+    """
+    names = label_names(labels)
+    known = np.flatnonzero(names != "")
+    classes = np.unique(names[known])
+    if len(classes) < 2:
+        found = f"all labels are {classes[0]}" if len(classes) else "no synapse has a label"
+        raise ValueError(f"{found}, and two classes are needed")
+    enough = n_neighbors // 2 + 1
+    shortages = []
+    for n_slabs in range(min(n_groups, len(known)), 1, -1):
+        folds = [
+            (known[training], known[held_out])
+            for training, held_out in spatial_folds(positions[known], n_slabs, crop_size)
+        ]
+        shortage = _shortage(names, classes, folds, enough)
+        if shortage is None:
+            return folds
+        shortages.append(shortage)
+    raise ValueError(shortages[0])
+
+
+def balanced_accuracy(
     features: np.ndarray,
-    labels: np.ndarray,
+    labels: ArrayLike,
     positions: np.ndarray,
     *,
-    n_neighbors: int = 5,
-    n_groups: int = 5,
+    probe: Probe = "knn",
+    crop_size: Sequence[int] | None = None,
+    n_groups: int = N_SLABS,
+    n_neighbors: int = N_NEIGHBORS,
 ) -> float:
-    """Return how well the nearest neighbours in other parts of the volume tell the label.
-
-    Each slab of the volume is predicted from the other slabs, so that neither neighbourhood nor
-    overlap of crops can help.
+    """Return how well a probe tells the labels of one part of the volume from the others.
 
     Parameters
     ----------
     features
-        ``(N, C)``; they are standardised.
-    labels
-        ``(N,)``.
-    positions
-        ``(N, 3)``, z, y, x.
-    n_neighbors
-        Neighbours that vote.
-    n_groups
-        Number of slabs.
+        ``(N, C)``.
+    labels, positions, crop_size, n_groups, n_neighbors
+        As in :func:`probe_folds`.
+    probe
+        As in :func:`probe_accuracy`.
 
     Returns
     -------
@@ -85,31 +221,74 @@ def knn_balanced_accuracy(
     Raises
     ------
     ValueError
-        If there are fewer synapses than slabs or, outside a slab, than neighbours.
+        If no division of the volume leaves enough to learn from, saying what is missing.
     """
-    groups = spatial_groups(positions, n_groups)
-    predicted = np.empty_like(labels)
-    for others, slab in GroupKFold(n_groups).split(features, labels, groups):
-        classifier = make_pipeline(StandardScaler(), KNeighborsClassifier(n_neighbors))
-        predicted[slab] = classifier.fit(features[others], labels[others]).predict(features[slab])
-    return float(balanced_accuracy_score(labels, predicted))
+    names = label_names(labels)
+    folds = probe_folds(names, positions, crop_size, n_groups, n_neighbors)
+    return probe_accuracy(features, names, folds, probe, n_neighbors)
 
 
-def histogram_features(crops: np.ndarray, n_bins: int = 32) -> np.ndarray:
-    """Return each crop's intensity histogram: the baseline that features must beat.
+def probe_accuracy(
+    features: np.ndarray,
+    labels: np.ndarray,
+    folds: Sequence[Fold],
+    probe: Probe,
+    n_neighbors: int = N_NEIGHBORS,
+) -> float:
+    """Return the balanced accuracy over what all folds hold out.
 
     Parameters
     ----------
-    crops
-        ``(N, 1, D, H, W)`` in [0, 1].
-    n_bins
-        Number of bins.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(N, n_bins)``, shares of the voxels.
+    features
+        ``(N, C)``; they are standardised by what is learnt from.
+    labels
+        ``(N,)`` strings.
+    folds
+        From :func:`probe_folds`.
+    probe
+        "knn": the nearest neighbours vote. "linear": logistic regression, where every class has
+        the same weight.
+    n_neighbors
+        Neighbours that vote.
     """
-    return np.array(
-        [np.histogram(crop, bins=n_bins, range=(0, 1))[0] / crop.size for crop in crops]
-    )
+    if probe == "linear":
+        # In float32 the solver may stop short of the optimum, with a warning.
+        features = features.astype(np.float64)
+    predicted = np.empty_like(labels)
+    for training, held_out in folds:
+        classifier = make_pipeline(
+            StandardScaler(),
+            KNeighborsClassifier(n_neighbors)
+            if probe == "knn"
+            else LogisticRegression(C=0.1, class_weight="balanced", max_iter=10_000),
+        )
+        classifier.fit(features[training], labels[training])
+        predicted[held_out] = classifier.predict(features[held_out])
+    held = np.concatenate([held_out for _, held_out in folds])
+    return float(balanced_accuracy_score(labels[held], predicted[held]))
+
+
+def _overlapping(positions: np.ndarray, others: np.ndarray, crop_size: Sequence[int]) -> np.ndarray:
+    """Return which crops share a voxel with any of the others."""
+    # Scaled so that crops are cubes, by whole numbers: crops that only touch stay exactly apart.
+    side = lcm(*crop_size)
+    scale = side // np.asarray(crop_size)
+    distance, _ = KDTree(others * scale).query(positions * scale, p=np.inf)
+    return np.asarray(distance) < side
+
+
+def _shortage(
+    names: np.ndarray, classes: np.ndarray, folds: Sequence[Fold], enough: int
+) -> str | None:
+    """Say which class has too few synapses to learn from in one of the folds."""
+    for training, held_out in folds:
+        for label in classes:
+            n_left = int((names[training] == label).sum())
+            if n_left < enough and (names[held_out] == label).sum() == (names == label).sum():
+                return f"class {label} has synapses in one part of the volume alone"
+            if n_left < enough:
+                return (
+                    f"class {label} has {counted(n_left, 'synapse')} to learn from, with crops "
+                    f"apart from those to predict, and {enough} are needed"
+                )
+    return None

@@ -43,6 +43,8 @@ class Backbone:
     """Hash of the file."""
     crop_size: Triple | None
     """Size of the crops it was trained on, where the file says so."""
+    voxel_size: tuple[float, float, float] | None
+    """Voxel size along z, y, x in nm that it was trained on, where the file says so."""
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -121,12 +123,14 @@ def load_backbone(path: Path) -> Backbone:
     if bad:
         raise InputError(f"{path} holds values that are not finite, in {bad[0]}" + _and_more(bad))
     network.load_state_dict({n: t for n, t in state.items() if n in expected}, strict=False)
-    size = content.get("config", {}).get("crop_size") if "architecture" in content else None
+    settings = content.get("config", {}) if "architecture" in content else {}
+    size, voxel_size = settings.get("crop_size"), settings.get("voxel_size")
     return Backbone(
         network,
         architecture,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         crop_size=(size[0], size[1], size[2]) if size else None,
+        voxel_size=(voxel_size[0], voxel_size[1], voxel_size[2]) if voxel_size else None,
     )
 
 

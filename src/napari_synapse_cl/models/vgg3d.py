@@ -1,6 +1,6 @@
 """The VGG3D network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import prod
 from typing import Self
@@ -137,14 +137,31 @@ class Vgg3D(nn.Module):
             behind it.
         """
         outputs: dict[int, Tensor] = {}
-        last = max(indices)
-        modules = list(self.features)
-        for index, module in enumerate(modules[: last + 1]):
+        for index, output in self.iterate_layers(raw, indices):
+            overwritten = index < max(indices) and isinstance(self.features[index + 1], nn.ReLU)
+            outputs[index] = output.clone() if overwritten else output
+        return outputs
+
+    def iterate_layers(self, raw: Tensor, indices: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """Yield the outputs of some modules of ``features`` as the network comes to them.
+
+        Parameters
+        ----------
+        raw
+            ``(B, input_fmaps, D, H, W)``.
+        indices
+            Indices into ``features``.
+
+        Yields
+        ------
+        tuple
+            An index and its ``(B, C, d, h, w)``, to be used before the next is asked for: an
+            in-place ReLU may overwrite it.
+        """
+        for index, module in enumerate(list(self.features)[: max(indices) + 1]):
             raw = module(raw)
             if index in indices:
-                overwritten = index < last and isinstance(modules[index + 1], nn.ReLU)
-                outputs[index] = raw.clone() if overwritten else raw
-        return outputs
+                yield index, raw
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -56,9 +56,9 @@ class RunFolder:
         return self._about_file.exists()
 
     def features_file(self, config: Config) -> Path:
-        """Return where the features of this layer and pooling go."""
-        name = f"features_L{config.layer_num}_{config.pooling}.{config.feature_format}"
-        return self.path / name
+        """Return where the table of features of these layers and this pooling goes."""
+        layers = "_".join(f"L{index}" for index in config.layer_num)
+        return self.path / f"features_{layers}_{config.pooling}.{config.feature_format}"
 
     def create(self, config: Config) -> None:
         """Make the folder and write the settings; when and how a run began stays as it was.

@@ -14,15 +14,15 @@ class Question:
     Parameters
     ----------
     module
-        Its name. Run with a path as its argument it writes its answer to standard output, or
-        ``{"error": …}`` if what it was given cannot be used.
+        Its name. Run with arguments, the first of them a path, it writes its answer to standard
+        output, or ``{"error": …}`` if what it was given cannot be used.
     """
 
     def __init__(self, module: str) -> None:
         self._module = module
         self._process: subprocess.Popen[str] | None = None
 
-    def ask(self, argument: str) -> dict[str, Any]:
+    def ask(self, *arguments: str) -> dict[str, Any]:
         """Return the answer; it takes seconds.
 
         Raises
@@ -33,7 +33,7 @@ class Question:
             If the process has crashed, or was ended.
         """
         self._process = subprocess.Popen(
-            [*PYTHON, "-m", self._module, argument],
+            [*PYTHON, "-m", self._module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -46,7 +46,7 @@ class Question:
             answer = json.loads(output)
         except ValueError:
             last = (errors.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
-            raise JobError(f"{argument} could not be looked at: {last}") from None
+            raise JobError(f"{arguments[0]} could not be looked at: {last}") from None
         if "error" in answer:
             raise InputError(answer["error"])
         return dict(answer)

@@ -1,6 +1,5 @@
-"""What a job needs to know of layers: a volume, a table of synapses in its voxels, a voxel size."""
+"""What a job needs to know of layers: a volume, synapses or a box in its voxels, a voxel size."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pint
-from napari.layers import Image, Layer, Points
+from napari.layers import Image, Layer, Points, Shapes
 from numpy.typing import ArrayLike
 
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.volumes import Volume, open_volume, sample_blocks
 from napari_synapse_cl.errors import InputError
-
-FEATURE_COLUMN = re.compile(r"L\d+_(mean|max)_\d{3,}")
-"""Names of the columns that an extraction adds to a layer."""
+from napari_synapse_cl.features.map_grid import Box, check_region
+from napari_synapse_cl.features.table_formats import FEATURE_COLUMN
 
 NEEDED = "an Image layer with a 3D volume and a Points layer with the synapses are needed"
 
@@ -62,9 +60,9 @@ def take(image: Image | None, points: Points | None) -> LayerData:
         raise InputError(f"the layer {points.name} holds no points")
     return LayerData(
         volume=volume,
-        table=_table(_voxels(image, points), points.features),
-        voxel_size=_voxel_size(image),
-        file=Path(image.source.path).absolute() if image.source.path else None,
+        table=_table(_voxels(image, points, points.data), points.features),
+        voxel_size=voxel_size_of(image),
+        file=_file(image),
     )
 
 
@@ -98,9 +96,74 @@ def take_position(image: Image | None, position: ArrayLike | None) -> LayerData:
     return LayerData(
         volume=volume,
         table=pd.DataFrame([voxel], columns=list(AXES)),
-        voxel_size=_voxel_size(image),
-        file=Path(image.source.path).absolute() if image.source.path else None,
+        voxel_size=voxel_size_of(image),
+        file=_file(image),
     )
+
+
+@dataclass(frozen=True)
+class RegionData:
+    """A volume and a box in it as they were in the viewer at one moment.
+
+    Attributes
+    ----------
+    volume, voxel_size, file
+        As those of :class:`LayerData`.
+    box
+        The part of the region that lies in the volume.
+    """
+
+    volume: Volume
+    box: Box
+    voxel_size: tuple[float, float, float] | None
+    file: Path | None
+
+
+def take_region(image: Image | None, shapes: Shapes | None = None, depth: int = 1) -> RegionData:
+    """Take an image layer, or the box around shapes that are drawn on it.
+
+    Parameters
+    ----------
+    image
+        The layer.
+    shapes
+        The box is around the shapes that are selected in this layer, or around all if none are.
+        None for the whole volume.
+    depth
+        How many voxels deep a box is along an axis on which the shapes have no extent.
+
+    Raises
+    ------
+    InputError
+        If the image is missing or not 3D grey values, there are no shapes, or they lie outside of
+        it.
+    """
+    if image is None:
+        raise InputError("there is no image layer: an Image layer with a 3D volume is needed")
+    volume = _volume(image)
+    box = Box((0, 0, 0), volume.shape)
+    if shapes is not None:
+        box = check_region(_box_around(image, shapes, depth), volume.shape)
+    return RegionData(volume, box, voxel_size_of(image), _file(image))
+
+
+def _box_around(image: Image, shapes: Shapes, depth: int) -> Box:
+    if shapes.ndim != 3:
+        raise InputError(
+            f"the layer {shapes.name} holds {shapes.ndim}D shapes; draw a rectangle in a Shapes "
+            "layer that was added while the volume was there"
+        )
+    chosen = sorted(shapes.selected_data) or range(len(shapes.data))
+    if not len(chosen):
+        raise InputError(f"the layer {shapes.name} holds no shapes: draw a rectangle around a part")
+    corners = np.concatenate([np.asarray(shapes.data[i], dtype=float) for i in chosen])
+    voxels = _voxels(image, shapes, corners)
+    low, high = np.floor(voxels.min(axis=0) + 0.5), np.floor(voxels.max(axis=0) + 0.5) + 1
+    flat = high - low <= 1
+    low = np.where(flat, low - (depth - 1) // 2, low).astype(int)
+    high = np.where(flat, low + depth, high).astype(int)
+    start, stop = low.tolist(), high.tolist()
+    return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
 
 def in_units_of(layer: Layer, position: ArrayLike, units: Sequence[Any] | None) -> np.ndarray:
@@ -119,7 +182,7 @@ def in_units_of(layer: Layer, position: ArrayLike, units: Sequence[Any] | None) 
     return np.asarray(position, dtype=float)[-3:] * ratios
 
 
-def reopened_file(data: LayerData) -> Path | None:
+def reopened_file(data: LayerData | RegionData) -> Path | None:
     """Return the file in which another process finds the very voxels of the layer, if there is one.
 
     It reads a sample of both, so it is for a worker thread.
@@ -149,6 +212,10 @@ def _volume(image: Image) -> Volume:
     return Volume(array, name=f"the layer {image.name}")
 
 
+def _file(image: Image) -> Path | None:
+    return Path(image.source.path).absolute() if image.source.path else None
+
+
 def _table(voxels: np.ndarray, features: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(voxels, columns=list(AXES))
     others = [
@@ -159,10 +226,10 @@ def _table(voxels: np.ndarray, features: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table, features[others].reset_index(drop=True)], axis=1)
 
 
-def _voxels(image: Image, points: Points) -> np.ndarray:
-    """Return the points in voxels of the image, by way of the world."""
-    world = _affine(points.data_to_world, np.asarray(points.data, dtype=float))
-    return _affine(image.world_to_data, world * _unit_ratios(points.units, image.units))
+def _voxels(image: Image, layer: Layer, positions: ArrayLike) -> np.ndarray:
+    """Return positions in a layer in voxels of an image, by way of the world."""
+    world = _affine(layer.data_to_world, np.asarray(positions, dtype=float))
+    return _affine(image.world_to_data, world * _unit_ratios(layer.units, image.units))
 
 
 def _affine(transform: Callable[[Sequence[float]], Any], coordinates: np.ndarray) -> np.ndarray:
@@ -190,7 +257,8 @@ def _in_nanometres(unit: Any) -> float | None:
         return None
 
 
-def _voxel_size(image: Image) -> tuple[float, float, float] | None:
+def voxel_size_of(image: Image) -> tuple[float, float, float] | None:
+    """Return the voxel size along z, y, x in nm of a 3D layer, or None where it is not known."""
     units = [_in_nanometres(unit) for unit in image.units]
     scale = np.abs(np.asarray(image.scale, dtype=float))
     if None in units:

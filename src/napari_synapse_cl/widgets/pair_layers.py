@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image
-from napari.utils.transforms import CompositeAffine
 
 from napari_synapse_cl import __version__
 from napari_synapse_cl.widgets.form import SHARED
+from napari_synapse_cl.widgets.geometry import geometry_within
 from napari_synapse_cl.widgets.pairs import Pair
 
 METADATA_KEY = "napari_synapse_cl"
@@ -42,23 +42,7 @@ def view_layers(image: Image, pair: Pair) -> list[tuple[np.ndarray, dict[str, An
 
 def _geometry(image: Image, pair: Pair) -> dict[str, Any]:
     """Return the transforms of the image, moved to the first voxel of the crop."""
-    to_physical = CompositeAffine(
-        scale=image.scale,
-        translate=image.translate,
-        rotate=image.rotate,
-        shear=image.shear,
-        ndim=image.ndim,
-    )
-    first_voxel = np.array(pair.voxel) - np.array(pair.crop.shape) // 2
-    return {
-        "scale": image.scale,
-        "translate": to_physical(first_voxel),
-        "rotate": image.rotate,
-        "shear": image.shear,
-        "affine": image.affine.affine_matrix.copy(),
-        "units": image.units,
-        "axis_labels": image.axis_labels,
-    }
+    return geometry_within(image, np.array(pair.voxel) - np.array(pair.crop.shape) // 2)
 
 
 def _provenance(image: Image, pair: Pair, number: int) -> dict[str, Any]:

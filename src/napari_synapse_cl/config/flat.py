@@ -1,0 +1,166 @@
+"""All settings of one run, and where they are read from."""
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ValidationError, field_serializer, model_validator
+
+from napari_synapse_cl.config.fields import Section
+from napari_synapse_cl.config.sections import (
+    AugmentationConfig,
+    DataConfig,
+    DeviceConfig,
+    ExtractionConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+)
+from napari_synapse_cl.errors import InputError
+
+
+class Config(
+    DataConfig,
+    AugmentationConfig,
+    ModelConfig,
+    TrainingConfig,
+    DeviceConfig,
+    ExtractionConfig,
+    RunConfig,
+):
+    """All settings of one run."""
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> Self:
+        self._check_data()
+        if self.train_only and self.extract_only:
+            raise ValueError("train_only and extract_only exclude each other")
+        self._check_extraction()
+        if self.resume and (self.output is None or self.extract_only):
+            raise ValueError("resume needs the output folder of a training")
+        if self.freeze_backbone and self.stage_to_finetune != -1:
+            raise ValueError("freeze_backbone trains no stage, so stage_to_finetune must be -1")
+        if self.stage_to_finetune == 0 or self.stage_to_finetune > len(self.n_convolutions):
+            raise ValueError(
+                f"stage_to_finetune must be -1 or a stage from 1 to {len(self.n_convolutions)}, "
+                f"not {self.stage_to_finetune}"
+            )
+        if any(not 1 <= n <= 16 for n in self.n_convolutions):
+            raise ValueError("n_convolutions: each stage has 1 to 16 convolutions")
+        return self
+
+    def _check_data(self) -> None:
+        if self.image is not None and self.crops is not None:
+            raise ValueError("image and crops exclude each other")
+        if self.dense:
+            if self.crops is not None or self.synapses is not None:
+                raise ValueError("dense works on the image alone: leave crops and synapses out")
+            return
+        source = "image" if self.crops is None else "crops"
+        if (getattr(self, source) is None) != (self.synapses is None):
+            missing = "synapses" if self.synapses is None else source
+            raise ValueError(f"{source} and synapses belong together: {missing} is missing")
+
+    def _check_extraction(self) -> None:
+        if self.extract_only and self.checkpoint is None:
+            raise ValueError("extract_only needs a checkpoint")
+        if self.checkpoint is not None and not self.extract_only:
+            raise ValueError(
+                "checkpoint is for extract_only; to start a training from a file name it as "
+                "pretrained"
+            )
+        for name in ("dense", "compare_layers"):
+            if getattr(self, name) and not self.extract_only:
+                raise ValueError(f"{name} needs extract_only and a checkpoint")
+        if self.network != "trained" and not self.extract_only:
+            raise ValueError("network is for extract_only: it chooses among those of a run")
+        if self.dense and self.compare_layers:
+            raise ValueError("dense and compare_layers exclude each other")
+        if self.dense and (self.averaging != "none" or self.pooling != "mean"):
+            raise ValueError("averaging and pooling are for synapses: leave them out with dense")
+        if self.region is not None and not self.dense:
+            raise ValueError("region is for dense: it says where the map is extracted")
+        if self.compare_layers and self.pooling == "none":
+            raise ValueError("compare_layers compares vectors: choose another pooling than none")
+
+    @field_serializer(
+        "image", "synapses", "crops", "cache_dir", "pretrained", "output", "checkpoint"
+    )
+    def _absolute(self, path: Path | None) -> str | None:
+        return None if path is None else str(path.absolute())
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Self:
+        """Make a configuration from plain values, as flags, forms and files give them.
+
+        Raises
+        ------
+        InputError
+            If a setting is unknown or out of bounds, with its name, value and bounds.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            # One value can be wrong in several ways that read the same.
+            problems = dict.fromkeys(_in_words(problem) for problem in error.errors())
+            raise InputError("; ".join(problems)) from None
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Read a configuration that :meth:`as_json` wrote; see :func:`read_settings`."""
+        return cls.from_values(read_settings(path))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings as JSON types, with absolute paths."""
+        return self.model_dump(mode="json")
+
+
+SECTIONS: tuple[type[Section], ...] = tuple(
+    base for base in Config.__bases__ if issubclass(base, Section)
+)
+"""The sections of :class:`Config`, in the order in which people meet them."""
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read the settings named in a JSON file, unchecked.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it does not hold a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the settings in {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not a JSON file of settings: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not a JSON file of settings: it holds no object")
+    return content
+
+
+def possible_value(name: str, value: Any) -> Any:
+    """Return a value as the setting holds it, whatever the other settings are.
+
+    Raises
+    ------
+    InputError
+        If there is no such setting, or it cannot have this value.
+    """
+    section = next((section for section in SECTIONS if name in section.model_fields), Section)
+    try:
+        return getattr(section.model_validate({name: value}), name)
+    except ValidationError as error:
+        raise InputError(_in_words(error.errors()[0])) from None
+
+
+def _in_words(problem: Any) -> str:
+    """Say in one clause what is wrong with a setting."""
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return message
+    name = str(problem["loc"][0])
+    if problem["type"] == "extra_forbidden":
+        return f"there is no setting called {name}"
+    return f"{name} cannot be {problem['input']!r}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,252 @@
+"""The sections of settings: each setting's name, default, bounds, unit and meaning."""
+
+from pathlib import Path
+from typing import Literal
+
+from napari_synapse_cl.config.fields import LayerIndices, Region, Section, Shape, VoxelSize, setting
+
+
+class DataConfig(Section):
+    """Data."""
+
+    image: Path | None = setting(
+        None,
+        "EM volume: a TIFF stack, a .npy file or a Zarr array. With neither image nor synapses, "
+        "the synthetic sample volume is used.",
+    )
+    synapses: Path | None = setting(
+        None, "Synapse positions: a CSV file with columns z, y, x in voxels and any others."
+    )
+    crops: Path | None = setting(
+        None,
+        "Folder of crops that were cut earlier, in place of an image: a folder crops-… that a run "
+        "or the window left behind.",
+    )
+    voxel_size: VoxelSize | None = setting(
+        None,
+        "Voxel size along z, y, x. Rotations are made in physical space, so it matters where "
+        "voxels are not cubes. Without it they are taken as cubes.",
+        unit="nm",
+    )
+    crop_size: Shape = setting(
+        (80, 80, 80),
+        "Size of the crop around each synapse along z, y, x (one number for a cube). Each must "
+        "be a multiple of the network's total downsampling, 16 by default.",
+        unit="voxels",
+    )
+    cache_dir: Path | None = setting(
+        None,
+        "Folder for the crops that were cut, shared between runs. Without it they are kept in "
+        "the run folder.",
+    )
+    cache_limit: float = setting(
+        16.0,
+        "Largest crop cache to write. Above it crops are read from the volume at every step.",
+        unit="GiB",
+        ge=0,
+        le=100_000,
+    )
+
+
+class AugmentationConfig(Section):
+    """Augmentation."""
+
+    rotation_range: float = setting(
+        15.0,
+        "Maximum rotation angle, drawn anew for each of the three axes.",
+        unit="degrees",
+        ge=0,
+        le=180,
+    )
+    flip_prob: float = setting(
+        0.5, "Probability of a flip, drawn anew for each of the three axes.", ge=0, le=1
+    )
+    noise_level: float = setting(
+        0.05,
+        "Maximum standard deviation of the added Gaussian noise, as a share of the intensity range "
+        "[0, 1].",
+        ge=0,
+        le=1,
+    )
+    contrast_range: float = setting(
+        0.2, "Contrast is multiplied by a factor within 1 ± this.", ge=0, lt=1
+    )
+    brightness_range: float = setting(
+        0.2, "Brightness is shifted by up to ± this, on intensities in [0, 1].", ge=0, le=1
+    )
+    gaussian_blur_sigma: float = setting(
+        1.0, "Maximum standard deviation of the Gaussian blur.", unit="voxels", ge=0, le=10
+    )
+
+
+class ModelConfig(Section):
+    """Model."""
+
+    pretrained: Path | None = setting(
+        None,
+        "VGG3D checkpoint to start from. Its architecture is read from the file and replaces "
+        "fmaps, n_convolutions and downsampling. Without it training starts from random weights.",
+    )
+    fmaps: int = setting(
+        24,
+        "Feature maps in the first stage; each stage doubles them.",
+        title="Feature maps",
+        ge=1,
+        le=256,
+    )
+    n_convolutions: tuple[int, ...] = setting(
+        (4, 2, 2, 2),
+        "Convolutions in each stage.",
+        title="Convolutions",
+        min_length=1,
+        max_length=6,
+    )
+    downsampling: Literal["isotropic", "anisotropic"] = setting(
+        "isotropic",
+        "Pooling after each stage: isotropic is 2×2×2 throughout; anisotropic is 1×2×2, and "
+        "2×2×2 after the last, for sections thicker than pixels are wide.",
+    )
+    proj_dim: int = setting(
+        128, "Output dimension of the projection head.", title="Projection size", ge=2, le=8192
+    )
+    proj_hidden_dim: int = setting(
+        2048,
+        "Hidden dimension of the projection head.",
+        title="Projection hidden",
+        ge=2,
+        le=65_536,
+    )
+    freeze_backbone: bool = setting(
+        False,
+        "Train the projection head alone; weights and batch-norm statistics stay as they are.",
+    )
+    stage_to_finetune: int = setting(
+        -1,
+        "Train this stage alone, counted from 1 at the input; -1 trains all stages.",
+        ge=-1,
+        le=6,
+    )
+
+
+class TrainingConfig(Section):
+    """Training."""
+
+    batch_size: int = setting(32, "Synapses in a batch; each gives two views.", ge=2, le=65_536)
+    num_epochs: int = setting(100, "Passes over the training synapses.", ge=1, le=1_000_000)
+    learning_rate: float = setting(1e-4, "Peak learning rate of AdamW.", gt=0, le=10)
+    weight_decay: float = setting(
+        1e-4, "Weight decay of AdamW; none on biases and batch norms.", ge=0, le=10
+    )
+    temperature: float = setting(0.07, "Temperature of the NT-Xent loss.", gt=0, le=100)
+    warmup_fraction: float = setting(
+        0.05,
+        "Share of the steps over which the learning rate rises linearly, before it falls along a "
+        "cosine.",
+        ge=0,
+        le=1,
+    )
+    validation_fraction: float = setting(
+        0.1,
+        "Share of the synapses held out for the validation loss, taken from one end of the volume.",
+        ge=0,
+        le=0.5,
+    )
+    seed: int = setting(
+        0, "Seed of the weights, the order of the synapses and the augmentations.", ge=0, lt=2**31
+    )
+
+
+class DeviceConfig(Section):
+    """Device."""
+
+    device: str = setting(
+        "auto",
+        "auto (cuda, then mps, then cpu), cpu, mps, cuda or cuda:N.",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto",
+        "Precision of the convolutions; the loss is always float32. auto takes bfloat16 where a "
+        "short measurement finds it faster, and its gradients right.",
+    )
+
+
+class ExtractionConfig(Section):
+    """Extraction."""
+
+    layer_num: LayerIndices = setting(
+        (20,),
+        "Layers whose outputs become the features, read in one pass: indices into VGG3D's "
+        "features, 0 to 33 by default. 20 is the first convolution of stage 3.",
+        title="Layers",
+        min_length=1,
+    )
+    pooling: Literal["mean", "max", "mean+max", "std", "centre", "none"] = setting(
+        "mean",
+        "How a layer's map becomes one vector per synapse; centre takes what lies nearest the "
+        "synapse, and none keeps the whole map of each synapse, as NumPy arrays.",
+    )
+    averaging: Literal["none", "flips", "flips+rotations"] = setting(
+        "none",
+        "Average the features of a crop over its 8 mirror images (flips), or over these and its "
+        "quarter turns too, 48 for a cube, as far as they keep its shape and voxel size.",
+    )
+    n_components: int = setting(
+        3,
+        "Leading principal components of the features of each layer, as further columns.",
+        title="Components",
+        ge=0,
+        le=50,
+    )
+    feature_format: Literal["csv", "parquet", "npz", "h5ad"] = setting(
+        "csv",
+        "File format of the feature table; h5ad is for AnnData and needs the package anndata.",
+    )
+    label_column: str | None = setting(
+        None,
+        "Column of the synapse table that colours the map of the features, and that layers are "
+        "compared by. Without it the column class is used where there is one.",
+    )
+    keep_partial: bool = setting(
+        False, "Keep the features so far when an extraction is ended early."
+    )
+    compare_layers: bool = setting(
+        False,
+        "In place of features, report how well each layer tells synapses apart (with "
+        "extract_only). Without layer_num all convolutions are compared.",
+    )
+    dense: bool = setting(
+        False,
+        "In place of one vector per synapse, extract the map of each layer over a region of the "
+        "volume (with extract_only); no synapses are needed.",
+    )
+    region: Region | None = setting(
+        None,
+        "First voxel of the region along z, y, x, and the voxel behind its last (with dense). "
+        "Without it the whole volume is taken.",
+        unit="voxels",
+    )
+
+
+class RunConfig(Section):
+    """Run."""
+
+    output: Path | None = setting(
+        None, "Folder for the results. Without it a new folder is made in synapse_cl_runs."
+    )
+    train_only: bool = setting(False, "Train, and extract no features.")
+    extract_only: bool = setting(False, "Extract features with --checkpoint, without training.")
+    checkpoint: Path | None = setting(
+        None,
+        "Checkpoint whose network extracts the features (with extract_only), or the folder of a "
+        "run.",
+    )
+    network: Literal["trained", "best", "start"] = setting(
+        "trained",
+        "Which network of a run extracts the features: the trained one as the checkpoint holds it, "
+        "that of the best validation loss, or the one that the training started from.",
+    )
+    resume: bool = setting(
+        False, "Go on with the run in the output folder from its last checkpoint."
+    )
+    overwrite: bool = setting(False, "Replace results that are already there.")

@@ -1,0 +1,193 @@
+"""The feature maps of layers over a region, as if the network had seen the whole volume."""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_synapse_cl.data.crops import to_unit_range
+from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.devices import autocast, memory_of, to_device
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.features.map_grid import (
+    FLOAT_BYTES,
+    Box,
+    MapGrid,
+    check_region,
+    read_box,
+)
+from napari_synapse_cl.features.map_tiles import MapPart, MapTile, halves, plan_tiles
+from napari_synapse_cl.models.architecture import Layer
+from napari_synapse_cl.models.vgg3d import Vgg3D, to_network_range
+from napari_synapse_cl.training.shortage import is_shortage
+from napari_synapse_cl.words import size
+
+TILE_VOXELS = 16 * 80**3
+"""Voxels that go through the network at once, where deep layers do not need more."""
+MAPS_AT_ONCE = 4
+"""Maps of the largest size in memory at once: what a layer reads and writes, and working space."""
+SHARE_OF_FREE_MEMORY = 0.6
+"""The system does not always say before it is too late that memory runs out."""
+
+
+def extract_maps(
+    network: Vgg3D,
+    volume: Volume,
+    intensities: tuple[float, float],
+    region: Box,
+    layers: Sequence[Layer],
+    *,
+    device: torch.device,
+    precision: str,
+    tile_voxels: int | None = None,
+) -> Iterator[MapTile]:
+    """Yield the maps of some layers over a region, tile by tile.
+
+    Every element is that of the whole volume's map, in which the convolutions pad with zeros at the
+    faces of the volume: tiles overlap by what their elements depend on, and keep only what is
+    exact. The network runs once over each tile, no further than the deepest layer, in evaluation
+    mode.
+
+    Parameters
+    ----------
+    network
+        The network to read; it is moved to the device.
+    volume
+        The volume.
+    intensities
+        The values that become 0 and 1, as by
+        :func:`~napari_synapse_cl.data.volumes.intensity_range` of the whole volume.
+    region
+        The region; what of it lies outside the volume is left out.
+    layers
+        The layers of the network's architecture to read, each once.
+    device, precision
+        Where and how precisely to compute; what is yielded is float32.
+    tile_voxels
+        How many voxels may go through the network at once; None for :func:`default_tile_voxels`.
+
+    Yields
+    ------
+    MapTile
+        For each layer a part of the map whose place and size :class:`MapGrid` tells. All parts of
+        a layer together are its map, without overlap.
+
+    Raises
+    ------
+    InputError
+        If a layer has no element over the region, or voxels are not finite.
+    JobError
+        If memory runs out even for the smallest tiles.
+    """
+    region = check_region(region, volume.shape)
+    firsts = {layer.index: MapGrid.of(layer, region, volume.shape).first for layer in layers}
+    modules = list(network.features)[: max(firsts) + 1]
+    to_device(nn.Sequential(*modules).eval(), device)
+    largest = tile_voxels or default_tile_voxels(network, layers, device)
+    waiting = plan_tiles(region, layers, volume.shape, largest)
+    done = 0
+    while waiting:
+        grids = _grids(layers, waiting[0], volume.shape)
+        box = read_box(grids, volume.shape)
+        raw = _read(volume, box, intensities)
+        maps = _maps(modules, raw, grids, box, device, precision)
+        if maps is None:
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            divided = [halves(tile, layers, volume.shape) for tile in waiting]
+            if divided[0] == [waiting[0]]:
+                raise JobError(
+                    f"the device {device} ran out of memory for feature maps even in the smallest "
+                    f"tiles, of {size(box.shape)} voxels; end other programs, or choose another "
+                    "device or layers before"
+                )
+            waiting = list(chain.from_iterable(divided))
+            continue
+        del waiting[0]
+        done += 1
+        parts = {
+            layer.index: MapPart(grid.slices_from(firsts[layer.index]), maps[layer.index])
+            for layer, grid in grids
+        }
+        yield MapTile(parts, done, done + len(waiting))
+
+
+def default_tile_voxels(network: Vgg3D, layers: Sequence[Layer], device: torch.device) -> int:
+    """Return how many voxels should go through the network at once.
+
+    At least :data:`TILE_VOXELS`, and enough that the surroundings of a tile do not take more along
+    each axis than the tile, but no more than fit the memory that is free on the device.
+    """
+    deepest = max(layers, key=lambda layer: layer.index)
+    wanted = max(TILE_VOXELS, prod(2 * n for n in deepest.receptive_field))
+    fitting = SHARE_OF_FREE_MEMORY * memory_of(device).free / _bytes_per_voxel(network, deepest)
+    return max(1, min(wanted, int(fitting)))
+
+
+def _bytes_per_voxel(network: Vgg3D, deepest: Layer) -> float:
+    """Return the memory that a tile takes for each of its voxels, in bytes."""
+    values, stride = 0.0, 1
+    for module in list(network.features)[: deepest.index + 1]:
+        if isinstance(module, nn.Conv3d):
+            values = max(values, module.out_channels / stride)
+        elif isinstance(module, nn.MaxPool3d):
+            stride *= int(np.prod(module.kernel_size))
+    return MAPS_AT_ONCE * FLOAT_BYTES * values
+
+
+def _grids(
+    layers: Sequence[Layer], tile: Box, volume_shape: Sequence[int]
+) -> list[tuple[Layer, MapGrid]]:
+    """Return where the elements of a tile lie, for the layers that have some in it."""
+    grids = [(layer, MapGrid.over(layer, tile, volume_shape)) for layer in layers]
+    return [(layer, grid) for layer, grid in grids if grid.n_elements]
+
+
+def _read(volume: Volume, box: Box, intensities: tuple[float, float]) -> np.ndarray:
+    """Return a box of the volume, ``(D, H, W)`` float32 in [0, 1]."""
+    voxels = np.asarray(volume.array[box.slices])
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        found = np.argwhere(~np.isfinite(voxels))[0] + box.start
+        raise InputError(
+            f"{volume.name} holds values that are not finite (NaN or infinite), one at z, y, x = "
+            f"{', '.join(map(str, found))}, on which features of the region depend; replace them, "
+            "or choose a region farther from them"
+        )
+    return to_unit_range(voxels, intensities)
+
+
+def _maps(
+    modules: Sequence[nn.Module],
+    unit: np.ndarray,
+    grids: Sequence[tuple[Layer, MapGrid]],
+    box: Box,
+    device: torch.device,
+    precision: str,
+) -> dict[int, np.ndarray] | None:
+    """Return ``(C, d, h, w)`` float32 for each layer, or None if memory does not suffice."""
+    wanted = {layer.index: (layer, grid) for layer, grid in grids}
+    maps = {}
+    try:
+        with torch.inference_mode(), autocast(device, precision):
+            values = to_network_range(torch.from_numpy(unit).to(device)[None, None])
+            values = values.contiguous(memory_format=torch.channels_last_3d)
+            for index, module in enumerate(modules[: max(wanted) + 1]):
+                values = module(values)
+                if index in wanted:
+                    maps[index] = _part(values, *wanted[index], box)
+    except (RuntimeError, MemoryError) as error:
+        if not is_shortage(error):
+            raise
+        return None
+    return maps
+
+
+def _part(values: Tensor, layer: Layer, grid: MapGrid, box: Box) -> np.ndarray:
+    """Copy what is exact of a ``(1, C, D, H, W)`` map, before the ReLU behind overwrites it."""
+    first = [low // stride for low, stride in zip(box.start, layer.stride, strict=True)]
+    exact = values[0][(slice(None), *grid.slices_from(first))]
+    copied = exact.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+    return copied.cpu().numpy()

@@ -1,0 +1,243 @@
+"""Feature maps on the disk, as Zarr arrays in one folder. Without PyTorch."""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise, product
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec
+
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.features.map_grid import MapGrid, map_bytes
+from napari_synapse_cl.features.map_tiles import MapTile
+from napari_synapse_cl.models.architecture import Layer
+
+GIB = 2**30
+CHUNK = (32, 64, 64)
+"""Elements along z, y, x: napari shows slices along z of one channel."""
+CHUNK_ELEMENTS = 2**17
+"""Of small maps, several channels make a chunk, so that there are not too many files."""
+COLOR_BYTES = 3
+
+
+def array_name(layer: int) -> str:
+    """Return the name of a layer's map: ``L20``."""
+    return f"L{layer}"
+
+
+def color_name(layer: int) -> str:
+    """Return the name of a layer's map in colours: ``L20_rgb``."""
+    return f"L{layer}_rgb"
+
+
+def partial_folder(path: Path) -> Path:
+    """Return the folder in which maps are written until they are whole."""
+    return path.with_name(f".{path.stem}.partial.zarr")
+
+
+class MapStore:
+    """A Zarr group that takes feature maps tile by tile, one array a layer.
+
+    Used as a context manager: unless :meth:`finish` was called, its folder is removed at the end. A
+    map is ``(C, d, h, w)`` float32 and NaN where nothing is written yet. The attributes of the
+    arrays say where they lie: ``axes``, ``stride``, ``origin`` (of the first element, in voxels),
+    ``first``, ``layer``, ``layer_name``, ``voxel_size`` and ``provenance``.
+
+    Parameters
+    ----------
+    path
+        The folder to be, ``<name>.zarr``. Until it is whole it is ``.<name>.partial.zarr``; what an
+        earlier job left there is removed.
+    layers
+        The layers whose maps are stored.
+    grids
+        Where their elements lie, by the index of the layer.
+    voxel_size
+        Along z, y, x, in nm; None if it is not known.
+    provenance
+        What the maps were made from, in types of JSON.
+    keep_partial
+        Whether the partial folder is kept when the maps don't become whole.
+
+    Attributes
+    ----------
+    folder
+        Where the maps are: the partial folder, and `path` when they are whole.
+
+    Raises
+    ------
+    InputError
+        If there is such a folder already, the disk has no room for the maps, or it can't be written
+        to.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        layers: Sequence[Layer],
+        grids: Mapping[int, MapGrid],
+        *,
+        voxel_size: Sequence[float] | None,
+        provenance: Mapping[str, Any],
+        keep_partial: bool = False,
+    ) -> None:
+        self.path = path
+        self.keep_partial = keep_partial
+        self.folder = partial_folder(path)
+        self._missing = {layer.index: grids[layer.index].n_elements for layer in layers}
+        if path.exists():
+            raise InputError(f"there is {path} already; remove it, or choose another name")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+            check_room(path.parent, layers, grids)
+            group = zarr.open_group(self.folder, mode="w")
+            common = {
+                "voxel_size": None if voxel_size is None else list(voxel_size),
+                "provenance": dict(provenance),
+            }
+            self._arrays = {
+                layer.index: _create(group, layer, grids[layer.index], common) for layer in layers
+            }
+        except OSError as error:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise InputError(
+                f"cannot write feature maps to {path.parent}: {error.strerror}"
+            ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.folder != self.path and not self.keep_partial:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def write(self, tile: MapTile) -> None:
+        """Write the parts of a tile.
+
+        Raises
+        ------
+        JobError
+            If the disk is full, or can't be written to any more.
+        """
+        with writing(self.path.parent):
+            for index, (slices, values) in tile.parts.items():
+                _write(self._arrays[index], (slice(0, len(values)), *slices), values)
+                self._missing[index] -= values[0].size
+
+    def finish(self) -> None:
+        """Give the folder its final name, once all tiles are written.
+
+        Raises
+        ------
+        JobError
+            If it can't be renamed.
+        """
+        assert not any(self._missing.values()), f"elements are missing: {self._missing}"
+        with writing(self.path.parent):
+            self.folder = self.folder.rename(self.path)
+
+
+def check_room(folder: Path, layers: Sequence[Layer], grids: Mapping[int, MapGrid]) -> None:
+    """Check that the disk has room for maps and their colours.
+
+    Raises
+    ------
+    InputError
+        If it does not.
+    OSError
+        If there is no such folder.
+    """
+    needed = sum(
+        map_bytes(layer, grids[layer.index]) + COLOR_BYTES * grids[layer.index].n_elements
+        for layer in layers
+    )
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"the feature maps take {_gib(needed)} and {_gib(free)} are free in {folder}; choose a "
+            "smaller region or fewer layers"
+        )
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what the disk says in the block into words.
+
+    Raises
+    ------
+    JobError
+        If something cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise JobError(
+            f"cannot write the feature maps to {folder}: {error.strerror or error}"
+        ) from error
+
+
+def compressor() -> BloscCodec:
+    """Return how chunks are compressed: fast, and least where a chunk reaches beyond the map."""
+    return BloscCodec(cname="lz4", clevel=3, shuffle="shuffle")
+
+
+def _create(
+    group: zarr.Group, layer: Layer, grid: MapGrid, common: Mapping[str, Any]
+) -> zarr.Array:
+    """Make the array of a layer's map; `common` are attributes that all maps have."""
+    z, y, x = (min(n, most) for n, most in zip(grid.shape, CHUNK, strict=True))
+    channels = max(1, min(layer.channels, CHUNK_ELEMENTS // (z * y * x)))
+    return group.create_array(
+        array_name(layer.index),
+        shape=(layer.channels, *grid.shape),
+        chunks=(channels, z, y, x),
+        dtype="float32",
+        fill_value=np.nan,
+        compressors=compressor(),
+        dimension_names=("c", "z", "y", "x"),
+        attributes={
+            "axes": ["c", "z", "y", "x"],
+            "stride": list(grid.stride),
+            "origin": list(grid.origin),
+            "first": list(grid.first),
+            "layer": layer.index,
+            "layer_name": layer.name,
+            **common,
+        },
+    )
+
+
+def _write(array: zarr.Array, slices: Sequence[slice], values: np.ndarray) -> None:
+    """Write part of an array chunk by chunk.
+
+    Zarr writes several chunks at once, and when one fails the others go on behind the error.
+    """
+    for pieces in product(*map(_pieces, slices, array.chunks)):
+        within = tuple(
+            slice(p.start - s.start, p.stop - s.start) for p, s in zip(pieces, slices, strict=True)
+        )
+        array[pieces] = values[within]
+
+
+def _pieces(part: slice, chunk: int) -> list[slice]:
+    """Cut a slice where chunks meet."""
+    inner = range((part.start // chunk + 1) * chunk, part.stop, chunk)
+    return [slice(low, high) for low, high in pairwise([part.start, *inner, part.stop])]
+
+
+def _gib(n_bytes: int) -> str:
+    """Return a size in words: "12.3 GiB", "0.02 GiB"."""
+    gib = n_bytes / GIB
+    return f"{gib:.1f} GiB" if gib >= 1 else f"{gib:.2g} GiB"

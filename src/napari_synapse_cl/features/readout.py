@@ -1,0 +1,157 @@
+"""Read layers of a network: what they put out for crops, pooled to one vector each."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_synapse_cl.devices import autocast, to_device
+from napari_synapse_cl.features.symmetries import Averaging, symmetries
+from napari_synapse_cl.models.architecture import Architecture, Layer
+from napari_synapse_cl.models.vgg3d import Vgg3D, to_network_range
+
+Pooling = Literal["mean", "max", "mean+max", "std", "centre", "none"]
+
+
+class Readout:
+    """A network in evaluation mode, of which some layers are read in one pass.
+
+    It runs no further than the deepest of them.
+
+    Parameters
+    ----------
+    network
+        The network; it is moved to the device.
+    architecture
+        That of the network.
+    layers
+        Indices into the network's ``features``.
+    crop_size
+        Size of the crops along z, y, x.
+    pooling
+        How the map of each channel becomes a number: its mean, maximum, standard deviation, or the
+        element whose receptive field lies nearest the crop's central voxel; "mean+max" makes two
+        of it, and "none" keeps the map.
+    averaging
+        Over which mirror images and turns of a crop the result is averaged.
+    voxel_size
+        Along z, y, x, in any unit; it tells which turns there are.
+    device, precision
+        Where and how precisely to compute; pooling and averaging are float32.
+    """
+
+    def __init__(
+        self,
+        network: Vgg3D,
+        architecture: Architecture,
+        layers: Sequence[int],
+        crop_size: tuple[int, int, int],
+        *,
+        pooling: Pooling = "mean",
+        averaging: Averaging = "none",
+        voxel_size: Sequence[float] = (1.0, 1.0, 1.0),
+        device: torch.device,
+        precision: str,
+    ) -> None:
+        self.layers: tuple[Layer, ...] = tuple(architecture.check_layer(i) for i in layers)
+        self.crop_size = crop_size
+        self.pooling = pooling
+        self.symmetries = symmetries(
+            averaging, crop_size, voxel_size, architecture.total_downsampling
+        )
+        self._device, self._precision = device, precision
+        self._network = network.eval()
+        to_device(network.features, device)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The elementary poolings, in the order of the columns."""
+        return tuple(self.pooling.split("+"))
+
+    def shape_of(self, layer: Layer) -> tuple[int, ...]:
+        """Return the shape of what is read for one crop: ``(K,)`` or ``(C, d, h, w)``."""
+        if self.pooling != "none":
+            return (layer.channels * len(self.parts),)
+        sizes = [n // s for n, s in zip(self.crop_size, layer.stride, strict=True)]
+        return (layer.channels, *sizes)
+
+    def read(self, crops: Tensor) -> dict[int, np.ndarray]:
+        """Return what each layer puts out.
+
+        Parameters
+        ----------
+        crops
+            ``(B, 1, D, H, W)`` float32 in [0, 1].
+
+        Returns
+        -------
+        dict
+            By the layer's index, ``(B, K)`` float32 vectors, or ``(B, C, d, h, w)`` maps where
+            they are not pooled.
+        """
+        sums: dict[int, Tensor] = {}
+        with torch.inference_mode(), autocast(self._device, self._precision):
+            batch = to_network_range(crops.to(self._device))
+            for symmetry in self.symmetries:
+                for layer, output in self._outputs(symmetry.apply(batch)):
+                    pooled = self._pool(symmetry.undo(output).float(), layer)
+                    if layer.index in sums:
+                        sums[layer.index] += pooled
+                    else:
+                        # What was not pooled may be overwritten by the network's next module.
+                        sums[layer.index] = pooled.clone()
+            n = len(self.symmetries)
+            return {index: (total / n).cpu().numpy() for index, total in sums.items()}
+
+    def _outputs(self, batch: Tensor) -> Iterator[tuple[Layer, Tensor]]:
+        layers = {layer.index: layer for layer in self.layers}
+        batch = batch.contiguous(memory_format=torch.channels_last_3d)
+        for index, output in self._network.iterate_layers(batch, list(layers)):
+            yield layers[index], output
+
+    def _pool(self, maps: Tensor, layer: Layer) -> Tensor:
+        if self.pooling == "none":
+            return maps
+        return torch.cat([pool(maps, part, layer, self.crop_size) for part in self.parts], dim=1)
+
+
+def pool(maps: Tensor, part: str, layer: Layer, crop_size: Sequence[int]) -> Tensor:
+    """Pool ``(B, C, d, h, w)`` float32 maps to ``(B, C)`` vectors.
+
+    Parameters
+    ----------
+    maps
+        Outputs of a layer.
+    part
+        "mean", "max", "std" (of the population) or "centre".
+    layer
+        The layer.
+    crop_size
+        Size of the crops along z, y, x.
+    """
+    if part == "centre":
+        z, y, x = central_element(layer, crop_size)
+        return maps[:, :, z, y, x]
+    flat = maps.flatten(2)
+    match part:
+        case "mean":
+            return flat.mean(dim=2)
+        case "max":
+            return flat.amax(dim=2)
+        case "std":
+            return flat.std(dim=2, correction=0)
+    raise ValueError(f"there is no pooling {part!r}")
+
+
+def central_element(layer: Layer, crop_size: Sequence[int]) -> tuple[int, int, int]:
+    """Return which element of a layer's map sees the synapse nearest its middle.
+
+    The synapse is at index ``crop_size // 2``, where crops are cut around it.
+    """
+    z, y, x = (
+        min(max(round((n // 2 - offset) / stride), 0), n // stride - 1)
+        for n, offset, stride in zip(crop_size, layer.offset, layer.stride, strict=True)
+    )
+    return (z, y, x)

@@ -1,0 +1,293 @@
+"""Tables of features: one row a synapse, with the record of where the features come from.
+
+No PyTorch in here: the window imports it.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from napari_synapse_cl.data.synapses import AXES
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.features.table_formats import (
+    FEATURE_COLUMN,
+    FEATURE_DTYPE,
+    HANDLERS,
+    KEY,
+    ForeignFileError,
+)
+from napari_synapse_cl.files import replacing
+
+FORMATS = ("csv", "parquet", "npz", "h5ad")
+"""Names of the formats, which are the suffixes of the files."""
+
+
+def feature_columns(layer: int, pooling: str, channels: int) -> list[str]:
+    """Return the names of the feature columns: ``L20_mean_000`` and so on.
+
+    Parameters
+    ----------
+    layer
+        Index into the network's ``features``.
+    pooling
+        mean, max, std or centre.
+    channels
+        How many there are.
+    """
+    return [f"L{layer}_{pooling}_{channel:03d}" for channel in range(channels)]
+
+
+def component_columns(layer: int, pooling: str, components: int) -> list[str]:
+    """Return the names of the columns of principal components: ``L20_mean_PC1`` and so on."""
+    return [f"L{layer}_{pooling}_PC{component}" for component in range(1, components + 1)]
+
+
+def feature_table(
+    table: pd.DataFrame, rows: np.ndarray, features: np.ndarray, columns: list[str]
+) -> pd.DataFrame:
+    """Join features to the table of synapses; rows without features have none.
+
+    Parameters
+    ----------
+    table
+        M synapses.
+    rows
+        ``(N,)``, row in the table of each feature vector.
+    features
+        ``(N, C)`` float32.
+    columns
+        Names of the C features; columns of these names are replaced.
+    """
+    values = np.full((len(table), len(columns)), np.nan, dtype=np.float32)
+    values[rows] = features
+    joined = pd.DataFrame(values, columns=columns, index=table.index)
+    return pd.concat([table.drop(columns=columns, errors="ignore"), joined], axis=1)
+
+
+def check_format(name: str) -> None:
+    """Check, before a long job begins, that a format can be written here.
+
+    Parameters
+    ----------
+    name
+        One of `FORMATS`.
+
+    Raises
+    ------
+    InputError
+        If what it needs is not installed.
+    """
+    if name == "h5ad" and find_spec("anndata") is None:
+        raise InputError(
+            "h5ad files need AnnData, which is not installed: "
+            'pip install "napari-synapse-cl[anndata]", or choose another format'
+        )
+
+
+def check_place(path: Path) -> None:
+    """Check that no file of something else lies where the record beside a table goes.
+
+    Parameters
+    ----------
+    path
+        The table.
+
+    Raises
+    ------
+    InputError
+        If one does.
+    """
+    sidecar = path.with_suffix(".json")
+    if sidecar.exists() and not _is_record(_read_sidecar(sidecar)):
+        raise InputError(
+            f"the record of the feature table {path.name} belongs into {sidecar}, which holds "
+            "something else; choose another name"
+        )
+
+
+def write_table(table: pd.DataFrame, path: Path, record: Mapping[str, Any]) -> None:
+    """Write a table and its record in the format of the file's suffix, whole or not at all.
+
+    The record is kept in the file, unless that is CSV, and as JSON in a file of the same stem
+    beside it, which is replaced as the table is; :func:`check_place` says whether it is another's.
+    At no moment does an old record lie beside a new table: the old one is removed just
+    before the new table takes its place, and the new one follows.
+
+    Columns that an extraction adds become float32; other columns keep their types as far as the
+    format can: Parquet all, h5ad all but dates, which become text as in CSV and npz, where
+    categories do too.
+
+    Parameters
+    ----------
+    table
+        One row a synapse, its columns of distinct names.
+    path
+        The file, whose folder must exist.
+    record
+        Where the features come from, of JSON's types.
+
+    Raises
+    ------
+    InputError
+        If the suffix is that of no format, what it needs is not installed, or a column does not go
+        into a table.
+    JobError
+        If it cannot be written.
+    """
+    name = _format_name(path)
+    check_format(name)
+    table = _checked(table.rename(columns=str), path)
+    sidecar = path.with_suffix(".json")
+    plain = json.loads(json.dumps(dict(record)))
+    text = json.dumps({**plain, KEY: name}, indent=2) + "\n"
+    try:
+        with replacing(sidecar) as beside:
+            beside.write_text(text, encoding="utf-8")
+            with replacing(path) as temporary:
+                HANDLERS[name].write(table, plain, temporary)
+                sidecar.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:
+        # HDF5 fails once more when it closes a file that it could not write, in other words.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise JobError(f"cannot write the feature table {path}: {_reason(cause)}") from error
+
+
+def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read a table that was written by :func:`write_table`, or another of columns z, y, x.
+
+    Returns
+    -------
+    table
+        One row a synapse, columns in the order that they were written in; those that an
+        extraction adds are float32.
+    record
+        Where the features come from; empty where that is not recorded.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, is damaged, or holds something else.
+    """
+    table, record = _opened(path, "read")
+    missing = [axis for axis in AXES if axis not in table.columns]
+    if missing:
+        raise InputError(
+            f"{path} is no feature table: it has no column {', '.join(missing)}, and columns z, y, "
+            "x are needed"
+        )
+    if _format_name(path) == "csv":
+        record = _record_beside(path)
+    if not isinstance(record, dict):
+        raise InputError(f"the feature table {path} is damaged: its record is none")
+    return _checked(table.rename(columns=str), path), record
+
+
+def table_columns(path: Path) -> list[str]:
+    """Return the names of a table's columns, without reading the table.
+
+    Of an h5ad file those that are no features; of a sound file of something else none.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is damaged.
+    """
+    return [str(name) for name in _opened(path, "columns")]
+
+
+def is_feature_table(path: Path) -> bool:
+    """Return whether a file has columns z, y, x, by a look at its header."""
+    try:
+        return set(AXES) <= set(table_columns(path))
+    except InputError:
+        return False
+
+
+def _opened(path: Path, what: Literal["read", "columns"]) -> Any:
+    """Call that function of the format, and put in words what goes wrong."""
+    name = _format_name(path)
+    check_format(name)
+    if not path.is_file():
+        raise InputError(f"there is no feature table {path}")
+    if path.stat().st_size == 0:
+        raise InputError(f"the feature table {path} is empty")
+    try:
+        return getattr(HANDLERS[name], what)(path)
+    except ForeignFileError:
+        if what == "columns":
+            return []
+        raise InputError(f"{path} is no feature table: it has no columns z, y, x") from None
+    except PermissionError as error:
+        raise InputError(f"cannot read the feature table {path}: {_reason(error)}") from None
+    # The libraries raise a wide range of types on a damaged file, and the cause is the same.
+    except Exception as error:
+        raise InputError(
+            f"the feature table {path} is damaged, or no {name} file: {_first_line(error)}"
+        ) from error
+
+
+def _format_name(path: Path) -> str:
+    name = path.suffix.lower().removeprefix(".")
+    if name not in FORMATS:
+        endings = ", ".join(f".{name}" for name in FORMATS)
+        raise InputError(f"{path} is no feature table: the names of these end in {endings}")
+    return name
+
+
+def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return a table with features of one type."""
+    double = table.columns[table.columns.duplicated()]
+    if len(double):
+        raise InputError(f"two columns of {path.name} would be named {double[0]}; rename one")
+    features = [name for name in table.columns if FEATURE_COLUMN.fullmatch(name)]
+    try:
+        return table.astype(dict.fromkeys(features, FEATURE_DTYPE))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: a column named as features are, such as {features[0]}, holds something that "
+            f"is not a number: {_first_line(error)}"
+        ) from None
+
+
+def _record_beside(path: Path) -> dict[str, Any]:
+    """Return the record in the file beside a CSV table, empty if it is another's or none."""
+    sidecar = path.with_suffix(".json")
+    found = _read_sidecar(sidecar) if sidecar.exists() else {}
+    if not _is_record(found) or found.pop(KEY, "csv") != "csv":
+        return {}
+    return found
+
+
+def _read_sidecar(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}, where the record of the table beside it belongs, cannot be read: "
+            f"{_first_line(error)}; move it away"
+        ) from None
+
+
+def _is_record(content: Any) -> bool:
+    # Tables of the first version had no mark in their records.
+    return isinstance(content, dict) and bool({KEY, "pooling"} & content.keys())
+
+
+def _reason(error: OSError) -> str:
+    """Return what the system says, of which HDF5 and Arrow make longer texts."""
+    named = re.search(r"errno = (\d+)", str(error))
+    number = error.errno or (int(named[1]) if named else None)
+    return os.strerror(number) if number else error.strerror or str(error)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,173 @@
+"""Compare the layers of a network: how well each describes the synapses."""
+
+from collections import defaultdict
+from collections.abc import Generator, Iterator
+
+import numpy as np
+from torch import Tensor
+
+from napari_synapse_cl import augmentations
+from napari_synapse_cl.config import (
+    AugmentationConfig,
+    Config,
+    DeviceConfig,
+    ExtractionConfig,
+    read_settings,
+)
+from napari_synapse_cl.control import Control
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.events import Event, Message, Progress, Wrote
+from napari_synapse_cl.features.extraction import in_batches
+from napari_synapse_cl.features.layer_report import BASELINE_NAME, Report, to_json, to_table
+from napari_synapse_cl.files import replacing, write_json
+from napari_synapse_cl.models.architecture import Architecture
+from napari_synapse_cl.pipeline.extraction_job import (
+    ExtractionJob,
+    open_chosen_network,
+    prepare_extraction,
+)
+from napari_synapse_cl.pipeline.networks import run_of
+from napari_synapse_cl.pipeline.records import make_record
+from napari_synapse_cl.pipeline.steps import make_folder, positions_left_out, wait_while_paused
+
+NAME = "layers"
+EPOCH = 1
+"""Views are those that training with these settings draws in this epoch."""
+
+Features = dict[int | None, np.ndarray]
+"""``(N, C)`` of each layer and, under None, the intensity histogram."""
+Views = tuple[Features, Features, Features]
+"""Of the first view, the second view and the crop as it is."""
+
+
+def compare_layers(config: Config, control: Control) -> Iterator[Event]:
+    """Report how well each layer tells synapses apart, in a table, a picture and for programs."""
+    job = _prepare(config)
+    yield from positions_left_out(job.dataset)
+    for text in job.warnings:
+        yield Message(text, "warning")
+    views = yield from _read_views(job, control)
+    if views is None:
+        yield Message("the comparison was ended before it was complete, so nothing is kept")
+        return
+    report = yield from _score(job, views, control)
+    if report is not None:
+        yield from _write(job, report)
+
+
+def _prepare(config: Config) -> ExtractionJob:
+    if "layer_num" not in config.model_fields_set:
+        layers = _convolutions(open_chosen_network(config).architecture)
+        settings = config.model_dump(exclude_unset=True)
+        config = Config.from_values({**settings, "layer_num": layers})
+    job = prepare_extraction(config, with_context=True)
+    if len(job.crops) < 2:
+        raise InputError("there is only one synapse inside the volume; comparing needs at least 2")
+    table = job.folder.path / f"{NAME}.csv"
+    if table.exists() and not config.overwrite:
+        raise InputError(
+            f"{table} is there already; replace it with --overwrite, or name another output folder"
+        )
+    make_folder(job.folder)
+    return job
+
+
+def _convolutions(architecture: Architecture) -> tuple[int, ...]:
+    return tuple(layer.index for layer in architecture.layers if " conv " in layer.name)
+
+
+def _read_views(job: ExtractionJob, control: Control) -> Generator[Event, None, Views | None]:
+    """Read all layers for two views of each synapse and for its crop as it is."""
+    # scikit-learn takes longer to import than a job should wait to begin.
+    from napari_synapse_cl.features.analysis import histogram_features
+
+    config, readout = job.config, job.readout
+    rows, voxel_size = job.dataset.positions.rows, job.dataset.voxel_size
+
+    def read(synapses: range, crops: Tensor) -> Views:
+        drawn = augmentations.draw_pair(config, config.seed, EPOCH, rows[list(synapses)].tolist())
+        pictures = [augmentations.apply(crops, one, config.crop_size, voxel_size) for one in drawn]
+        pictures.append(augmentations.centre_crop(crops, config.crop_size))
+        first, second, plain = (
+            {**readout.read(picture), None: histogram_features(picture.numpy())}
+            for picture in pictures
+        )
+        return first, second, plain
+
+    parts: tuple[defaultdict[int | None, list[np.ndarray]], ...] = tuple(
+        defaultdict(list) for _ in range(3)
+    )
+    task, n_done = "comparing layers", 0
+    yield Progress(task, 0, len(job.crops))
+    for views in in_batches(job.crops, config.crop_size, read):
+        for part, features in zip(parts, views, strict=True):
+            for layer, vectors in features.items():
+                part[layer].append(vectors)
+        n_done += len(views[0][None])
+        yield Progress(task, n_done, len(job.crops))
+        yield from wait_while_paused(control)
+        if control.stopping:
+            return None
+    first, second, plain = (
+        {layer: np.concatenate(vectors) for layer, vectors in part.items()} for part in parts
+    )
+    return first, second, plain
+
+
+def _score(
+    job: ExtractionJob, views: Views, control: Control
+) -> Generator[Event, None, Report | None]:
+    from napari_synapse_cl.features.scores import make_report, score
+
+    names: dict[int | None, str] = {
+        layer.index: f"{layer.index} · {layer.name}" for layer in job.layers
+    }
+    names[None] = BASELINE_NAME
+    positions, crop_size = job.dataset.positions.voxels, job.config.crop_size
+    scores = []
+    for n_done, (layer, name) in enumerate(names.items()):
+        yield Progress("scoring layers", n_done, len(names), "layer")
+        if control.stopping:
+            return None
+        first, second, plain = (view[layer] for view in views)
+        scores.append(score(name, layer, first, second, plain, job.labels, positions, crop_size))
+    yield Progress("scoring layers", len(names), len(names), "layer")
+    return make_report(
+        scores,
+        positions,
+        crop_size,
+        labels=job.labels,
+        label_column=job.label_column,
+        trained_on=_was_trained_on(job),
+    )
+
+
+def _was_trained_on(job: ExtractionJob) -> bool | None:
+    """Whether the network has seen these synapses in a training; None if that is not known."""
+    if job.origin.seed is not None:
+        return False
+    run = run_of(job.config.checkpoint) if job.config.checkpoint else None
+    if run is None or job.origin.network == "start":
+        return None
+    trained = read_settings(run.config_file)
+    same = [
+        trained.get(name) == job.config.as_json()[name] for name in ("image", "synapses", "crops")
+    ]
+    return True if all(same) else None
+
+
+def _write(job: ExtractionJob, report: Report) -> Iterator[Event]:
+    from napari_synapse_cl.figures import draw_layer_report
+
+    table, figure = (job.folder.path / f"{NAME}{suffix}" for suffix in (".csv", ".png"))
+    sections = (ExtractionConfig, AugmentationConfig, DeviceConfig)
+    record = make_record(job.origin, job.layers, job.config, *sections)
+    with job.folder.being_written():
+        with replacing(table) as temporary:
+            to_table(report).to_csv(temporary, index=False)
+        write_json(table.with_suffix(".json"), {**record, "report": to_json(report)})
+        draw_layer_report(report, figure)
+    for remark in report.remarks:
+        yield Message(remark)
+    yield Wrote("report", str(table))
+    yield Wrote("figure", str(figure))

@@ -1,0 +1,193 @@
+"""Extract features of synapses and keep them in files."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.control import Control
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.events import Event, Growing, Message, Progress, Wrote
+from napari_synapse_cl.features.extraction import extract_features
+from napari_synapse_cl.features.growing import GrowingArray
+from napari_synapse_cl.features.tables import (
+    component_columns,
+    feature_columns,
+    feature_table,
+    write_table,
+)
+from napari_synapse_cl.files import write_json
+from napari_synapse_cl.models.architecture import Layer
+from napari_synapse_cl.pipeline.extraction_job import ExtractionJob, prepare_extraction
+from napari_synapse_cl.pipeline.steps import make_folder, positions_left_out, wait_while_paused
+
+Batch = Mapping[int, np.ndarray]
+ENDED = "the extraction was ended before it was complete, so nothing is kept"
+
+
+def extract_alone(config: Config, control: Control) -> Iterator[Event]:
+    """Extract features with the network of a checkpoint."""
+    job = prepare_extraction(config)
+    for target in _targets(job):
+        if target.exists() and not config.overwrite:
+            raise InputError(
+                f"{target} is there already; replace it with --overwrite, or name another output "
+                "folder"
+            )
+    make_folder(job.folder)
+    yield from positions_left_out(job.dataset)
+    yield from extract(job, control)
+
+
+def extract(job: ExtractionJob, control: Control) -> Iterator[Event]:
+    """Extract features, into a folder that is there."""
+    for text in job.warnings:
+        yield Message(text, "warning")
+    if job.config.pooling == "none":
+        yield from _extract_maps(job, control)
+    else:
+        yield from _extract_vectors(job, control)
+
+
+def _targets(job: ExtractionJob) -> list[Path]:
+    """Return the files that the features go to."""
+    table = job.folder.features_file(job.config)
+    if job.config.pooling != "none":
+        return [table]
+    return [table.with_name(f"features_L{layer.index}_none.npy") for layer in job.layers]
+
+
+def _extract_vectors(job: ExtractionJob, control: Control) -> Iterator[Event]:
+    """Extract one vector a synapse and layer into one table."""
+    target = job.folder.features_file(job.config)
+    rows = job.dataset.positions.rows
+    columns = {layer.index: _channel_columns(layer, job) for layer in job.layers}
+    names = [name for of_layer in columns.values() for name in of_layer]
+    path = target.with_name(f".{target.stem}.partial.npy")
+    shape = (len(job.dataset.table), len(names))
+    with GrowingArray(path, shape, blank=True) as growing:
+        yield Growing("features", str(path), names)
+
+        def keep(first: int, batch: Batch) -> None:
+            vectors = np.concatenate([batch[index] for index in columns], axis=1)
+            growing.values[rows[first : first + len(vectors)]] = vectors
+
+        n_done = yield from _read(job, control, keep)
+        if not _is_wanted(job, n_done):
+            yield Message(ENDED)
+            return
+        features = growing.values[rows[:n_done]]
+    with job.folder.being_written():
+        write_table(_table(job, columns, features), target, _record(job, n_done))
+    yield Wrote("features", str(target))
+    start = 0
+    for layer in job.layers:
+        part = features[:, start : start + len(columns[layer.index])]
+        start += part.shape[1]
+        yield _draw_map(job, layer, part)
+
+
+def _extract_maps(job: ExtractionJob, control: Control) -> Iterator[Event]:
+    """Extract the map of each layer for each synapse, one array a layer."""
+    rows, n_rows = job.dataset.positions.rows, len(job.dataset.table)
+    readout = job.readout
+    targets = dict(zip((layer.index for layer in job.layers), _targets(job), strict=True))
+    with ExitStack() as stack:
+        arrays = {
+            layer.index: stack.enter_context(
+                GrowingArray(
+                    targets[layer.index].with_name(f".{targets[layer.index].stem}.partial.npy"),
+                    (n_rows, *readout.shape_of(layer)),
+                    blank=False,
+                )
+            )
+            for layer in job.layers
+        }
+
+        def keep(first: int, batch: Batch) -> None:
+            for index, maps in batch.items():
+                arrays[index].values[rows[first : first + len(maps)]] = maps
+
+        n_done = yield from _read(job, control, keep)
+        if not _is_wanted(job, n_done):
+            yield Message(ENDED)
+            return
+        missing = np.setdiff1d(np.arange(n_rows), rows[:n_done])
+        for index, array in arrays.items():
+            for row in missing:
+                array.values[row] = np.nan
+            with job.folder.being_written():
+                array.keep_as(targets[index])
+                write_json(targets[index].with_suffix(".json"), _record(job, n_done))
+            yield Wrote("features", str(targets[index]))
+
+
+def _read(
+    job: ExtractionJob, control: Control, keep: Callable[[int, Batch], None]
+) -> Generator[Event, None, int]:
+    """Read all crops, until the job is ended; return how many were read."""
+    layers = ", ".join(str(layer.index) for layer in job.layers)
+    task = f"extracting layer{'s' if len(job.layers) > 1 else ''} {layers}"
+    n_done = 0
+    yield Progress(task, 0, len(job.crops))
+    for batch in extract_features(job.readout, job.crops):
+        keep(n_done, batch)
+        n_done += len(next(iter(batch.values())))
+        yield Progress(task, n_done, len(job.crops))
+        yield from wait_while_paused(control)
+        if control.stopping:
+            break
+    return n_done
+
+
+def _is_wanted(job: ExtractionJob, n_done: int) -> bool:
+    return n_done == len(job.crops) or (job.config.keep_partial and n_done > 0)
+
+
+def _record(job: ExtractionJob, n_done: int) -> dict[str, Any]:
+    return {**job.record, "complete": n_done == len(job.crops), "synapses": n_done}
+
+
+def _channel_columns(layer: Layer, job: ExtractionJob) -> list[str]:
+    parts = job.config.pooling.split("+")
+    return [name for p in parts for name in feature_columns(layer.index, p, layer.channels)]
+
+
+def _table(job: ExtractionJob, columns: Mapping[int, list[str]], features: np.ndarray) -> Any:
+    """Join the features of each layer, and their principal components, to the synapses."""
+    # scikit-learn takes longer to import than a job should wait to begin.
+    from napari_synapse_cl.features.analysis import principal_components
+
+    table, start = job.dataset.table, 0
+    rows = job.dataset.positions.rows[: len(features)]
+    for index, names in columns.items():
+        part = features[:, start : start + len(names)]
+        start += len(names)
+        table = feature_table(table, rows, part, names)
+        n = job.config.n_components
+        if n:
+            components = principal_components(part, n)
+            names = component_columns(index, job.config.pooling, n)
+            table = feature_table(table, rows, components, names)
+    return table
+
+
+def _draw_map(job: ExtractionJob, layer: Layer, features: np.ndarray) -> Wrote:
+    from napari_synapse_cl.features.analysis import balanced_accuracy, principal_components
+    from napari_synapse_cl.figures import draw_feature_map
+
+    path = job.folder.path / f"features_L{layer.index}_{job.config.pooling}.png"
+    title = f"Features of layer {layer}"
+    labels = None if job.labels is None else job.labels[: len(features)]
+    if labels is not None and len(np.unique(labels)) > 1:
+        # With too few synapses there is no spatial split.
+        with suppress(ValueError):
+            voxels = job.dataset.positions.voxels[: len(features)]
+            accuracy = balanced_accuracy(features, labels, voxels, crop_size=job.config.crop_size)
+            title += f"\nbalanced accuracy of nearest neighbours, spatial split: {accuracy:.2f}"
+    with job.folder.being_written():
+        draw_feature_map(principal_components(features), labels, title, path)
+    return Wrote("figure", str(path))

@@ -1,0 +1,140 @@
+"""Which network an extraction reads: that of a file, or one of those that a run knows."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from napari_synapse_cl.config import Config, read_settings
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.models.architecture import Architecture
+from napari_synapse_cl.models.checkpoints import load_backbone
+from napari_synapse_cl.models.downsampling import Triple
+from napari_synapse_cl.models.vgg3d import Vgg3D
+from napari_synapse_cl.preparation import make_model
+from napari_synapse_cl.training.runs import RunFolder
+
+Which = Literal["trained", "best", "start"]
+
+
+@dataclass(frozen=True)
+class NetworkOrigin:
+    """Where a network comes from, for the record.
+
+    Attributes
+    ----------
+    network
+        Which one of a run it is.
+    checkpoint
+        The file, or the folder of the run whose random start weights these are.
+    sha256
+        Hash of the file; None for random weights.
+    seed
+        Of random weights.
+    """
+
+    network: Which
+    checkpoint: str
+    sha256: str | None = None
+    seed: int | None = None
+
+    @classmethod
+    def of_file(cls, path: Path, network: Which) -> Self:
+        """Return the origin of the network in a file."""
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        return cls(network, str(path.absolute()), sha256)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what there is of it in plain types."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class OpenedNetwork:
+    """A network to read layers of.
+
+    Attributes
+    ----------
+    network, architecture
+        The backbone.
+    crop_size
+        Of its training in voxels along z, y, x, where that is known.
+    voxel_size
+        Of its training in nm along z, y, x, where that is known.
+    origin
+        Where it comes from.
+    """
+
+    network: Vgg3D
+    architecture: Architecture
+    crop_size: Triple | None
+    voxel_size: tuple[float, float, float] | None
+    origin: NetworkOrigin
+
+
+def open_network(checkpoint: Path, which: Which) -> OpenedNetwork:
+    """Open a network of a run, or that of a checkpoint file.
+
+    Parameters
+    ----------
+    checkpoint
+        A run folder, or a file.
+    which
+        "trained" for that of the file, or of the last step of the run; "best" for that of the
+        run's lowest validation loss; "start" for the one that the run started from. For these two
+        a file must lie in a run folder.
+
+    Raises
+    ------
+    InputError
+        If there is no such network, or it cannot be read.
+    """
+    run = run_of(checkpoint)
+    if which == "trained" and not checkpoint.is_dir():
+        return _of_file(checkpoint, which)
+    if run is None:
+        if checkpoint.is_dir():
+            raise InputError(f"{checkpoint} is no run folder; name one, or a checkpoint file")
+        raise InputError(
+            f"{checkpoint} lies in no run folder, so there is no {which} network beside it; choose "
+            "the network “trained”, or name the folder of a run"
+        )
+    if which == "start":
+        return _start_of(run)
+    file = run.best_checkpoint if which == "best" else run.last_checkpoint
+    if not file.exists():
+        why = "it has no validation" if which == "best" else "it was ended before its first step"
+        raise InputError(f"the run in {run.path} has kept no {which} network; perhaps {why}")
+    return _of_file(file, which)
+
+
+def run_of(checkpoint: Path) -> RunFolder | None:
+    """Return the run that a folder or a checkpoint belongs to, if there is one."""
+    for folder in (checkpoint, checkpoint.parent.parent):
+        run = RunFolder(folder)
+        if run.holds_run:
+            return run
+    return None
+
+
+def _of_file(path: Path, which: Which) -> OpenedNetwork:
+    backbone = load_backbone(path)
+    return OpenedNetwork(
+        backbone.network,
+        backbone.architecture,
+        backbone.crop_size,
+        backbone.voxel_size,
+        NetworkOrigin(which, str(path.absolute()), backbone.sha256),
+    )
+
+
+def _start_of(run: RunFolder) -> OpenedNetwork:
+    config = Config.from_values(read_settings(run.config_file))
+    model = make_model(config)
+    if config.pretrained is None:
+        origin = NetworkOrigin("start", str(run.path.absolute()), seed=config.seed)
+    else:
+        origin = NetworkOrigin.of_file(config.pretrained, "start")
+    return OpenedNetwork(
+        model.backbone, model.architecture, config.crop_size, config.voxel_size, origin
+    )

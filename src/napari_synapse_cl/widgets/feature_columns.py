@@ -1,0 +1,123 @@
+"""Columns of features on a Points layer: which are there, and how others join them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from napari.layers import Points
+
+from napari_synapse_cl.features.table_formats import FEATURE_COLUMN
+from napari_synapse_cl.widgets.geometry import geometry_of
+
+METADATA_KEY = "napari_synapse_cl"
+"""Where a layer's metadata say where its features come from, by the prefix of their columns."""
+
+
+def prefix_of(column: str) -> str:
+    """Return what the columns of one layer and pooling begin with: ``L20_mean`` or ``L20_mean_v2``.
+
+    Raises
+    ------
+    ValueError
+        If it is no column that an extraction adds.
+    """
+    match = FEATURE_COLUMN.fullmatch(column)
+    if match is None:
+        raise ValueError(f"{column} is no column of features")
+    version = f"_v{match['version']}" if match["version"] else ""
+    return f"L{match['layer']}_{match['pooling']}{version}"
+
+
+def prefixes(points: Points) -> list[str]:
+    """Return the prefixes of all features that a layer has, in their order."""
+    names = [str(name) for name in points.features.columns]
+    return list(dict.fromkeys(prefix_of(n) for n in names if FEATURE_COLUMN.fullmatch(n)))
+
+
+def next_version(points: Points, wanted: Iterable[str]) -> int:
+    """Return the lowest version under which columns of these prefixes do not exist yet.
+
+    The first has no version in its name, and counts as 1.
+    """
+    there = set(prefixes(points))
+    version = 1
+    while any(_versioned_prefix(prefix, version) in there for prefix in wanted):
+        version += 1
+    return version
+
+
+def versioned(column: str, version: int) -> str:
+    """Return the name of a column in another version: ``L20_mean_v2_000`` of ``L20_mean_000``."""
+    prefix = prefix_of(column)
+    return _versioned_prefix(prefix, version) + column.removeprefix(prefix)
+
+
+def join(points: Points, table: pd.DataFrame) -> None:
+    """Assign the columns of a table to a layer's features, behind those that are there.
+
+    Columns of the same name are replaced where they are; all others, and the order of the rows,
+    stay as they were.
+
+    Parameters
+    ----------
+    points
+        The layer.
+    table
+        One row a point.
+    """
+    features = points.features.reset_index(drop=True)
+    table = table.reset_index(drop=True)
+    new = [name for name in table.columns if name not in features.columns]
+    for name in table.columns.difference(new, sort=False):
+        features[name] = table[name]
+    # napari tells of a change only when the table is assigned.
+    points.features = pd.concat([features, table[new]], axis=1)
+
+
+def drop(points: Points, columns: Sequence[str]) -> None:
+    """Take columns away from a layer's features."""
+    there = [name for name in columns if name in points.features.columns]
+    if there:
+        points.features = points.features.drop(columns=there)
+
+
+def note_origin(points: Points, columns: Iterable[str], record: dict[str, Any]) -> None:
+    """Keep in a layer's metadata where its columns come from."""
+    origins = dict(points.metadata.get(METADATA_KEY, {}))
+    for prefix in dict.fromkeys(map(prefix_of, columns)):
+        origins[prefix] = record
+    points.metadata = {**points.metadata, METADATA_KEY: origins}
+
+
+def new_points(points: Points, name: str) -> Points:
+    """Return a new layer of the same points at the same place, with their features."""
+    return Points(
+        np.array(points.data),
+        name=name,
+        features=points.features.copy(),
+        size=points.size.copy(),
+        symbol=points.symbol.copy(),
+        face_color=points.face_color.copy(),
+        border_color=points.border_color.copy(),
+        out_of_slice_display=points.out_of_slice_display,
+        metadata=dict(points.metadata),
+        **geometry_of(points),
+    )
+
+
+def color_by(points: Points, column: str) -> None:
+    """Colour points by a column: numbers along a colormap, categories in turn.
+
+    Points that have no value are transparent.
+    """
+    points.face_color = column
+    missing = points.features[column].isna().to_numpy()
+    if missing.any():
+        colors = points.face_color.copy()
+        colors[missing] = 0
+        points.face_color = colors
+
+
+def _versioned_prefix(prefix: str, version: int) -> str:
+    return prefix if version == 1 else f"{prefix}_v{version}"

@@ -1,0 +1,94 @@
+"""What a form can say of a network that is to be read.
+
+Run as a module, with a checkpoint or run folder and which of its networks is meant, this says what
+is in it.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.models.architecture import Architecture
+from napari_synapse_cl.widgets.ask import Question
+
+
+@dataclass(frozen=True)
+class NetworkInfo:
+    """What a form can say of a network.
+
+    Attributes
+    ----------
+    architecture
+        Its layers follow from it.
+    crop_size
+        Size in voxels of the crops it was trained on, along z, y, x, where that is known.
+    voxel_size
+        Size in nm of the voxels it was trained on, along z, y, x, where that is known.
+    networks
+        Which networks there are to choose from.
+    """
+
+    architecture: Architecture
+    crop_size: tuple[int, int, int] | None
+    voxel_size: tuple[float, float, float] | None
+    networks: tuple[str, ...]
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """Return what :meth:`as_dict` described."""
+        size, voxel_size = content["crop_size"], content["voxel_size"]
+        return cls(
+            Architecture.from_dict(content["architecture"]),
+            None if size is None else (size[0], size[1], size[2]),
+            None if voxel_size is None else (voxel_size[0], voxel_size[1], voxel_size[2]),
+            tuple(content["networks"]),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it in plain types."""
+        return {
+            "architecture": self.architecture.as_dict(),
+            "crop_size": self.crop_size,
+            "voxel_size": self.voxel_size,
+            "networks": self.networks,
+        }
+
+
+def read_network_info(checkpoint: Path, which: str) -> NetworkInfo:
+    """Return what is in a checkpoint or run; it takes seconds.
+
+    Raises
+    ------
+    InputError
+        If it holds no such network.
+    JobError
+        If the process that was asked has crashed.
+    """
+    return NetworkInfo.from_dict(Question(__name__).ask(str(checkpoint.absolute()), which))
+
+
+def main(checkpoint: Path, which: Any) -> None:
+    """Write what is in a checkpoint, or what is wrong with it, to standard output as JSON."""
+    from napari_synapse_cl.pipeline.networks import open_network, run_of
+
+    run = run_of(checkpoint)
+    networks = ["trained"]
+    if run is not None:
+        networks += ["best"] if run.best_checkpoint.exists() else []
+        networks += ["start"]
+    try:
+        opened = open_network(checkpoint, which)
+    except InputError as error:
+        answer: dict[str, Any] = {"error": str(error)}
+    else:
+        answer = NetworkInfo(
+            opened.architecture, opened.crop_size, opened.voxel_size, tuple(networks)
+        ).as_dict()
+    sys.stdout.write(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

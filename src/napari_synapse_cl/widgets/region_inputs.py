@@ -1,0 +1,128 @@
+"""Put the region that a map is wanted of where the command line finds it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.control import Control
+from napari_synapse_cl.data.crops import to_unit_range
+from napari_synapse_cl.data.volumes import intensity_range
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.events import Event, Progress
+from napari_synapse_cl.features.map_grid import Box, with_halo
+from napari_synapse_cl.files import create_array, write_json
+from napari_synapse_cl.models.architecture import Layer
+from napari_synapse_cl.widgets.layers import RegionData, reopened_file
+
+GIB = 2**30
+SLAB = 32
+"""Slices that are copied at once."""
+
+
+class RegionInputs:
+    """Settings of one job and, where no file holds the volume, a copy of the region.
+
+    The copy holds as much around the region as the map depends on.
+
+    Parameters
+    ----------
+    data
+        The volume and the region.
+    config
+        The settings, but for image and region.
+    folder
+        A folder of this job alone; it is made when the inputs are written.
+    layers
+        Returns the layers that are read; asked in the worker, and only if the region is copied.
+
+    Attributes
+    ----------
+    config_file
+        Settings for the command line, once they are written.
+    corner
+        First voxel of what the command line takes for the volume; known once they are written.
+    """
+
+    def __init__(
+        self,
+        data: RegionData,
+        config: Config,
+        folder: Path,
+        layers: Callable[[], list[Layer]],
+    ) -> None:
+        self._data = data
+        self._config = config
+        self._layers = layers
+        self.folder = folder.absolute()
+        self.config_file = self.folder / "config.json"
+        self._copy = self.folder / "region.npy"
+        self.corner = (0, 0, 0)
+
+    def write(self, control: Control) -> Iterator[Event]:
+        """Write the inputs; broken off when the control says so.
+
+        Raises
+        ------
+        InputError
+            If they cannot be written, or the layer cannot be used.
+        """
+        values = self._config.model_dump(exclude_unset=True)
+        if self._data.voxel_size is not None:
+            values.setdefault("voxel_size", self._data.voxel_size)
+        box = self._data.box
+        values["image"] = reopened_file(self._data)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if values["image"] is None:
+                around = with_halo(box, self._layers(), self._data.volume.shape)
+                yield from self._copy_voxels(around, control)
+                if control.stopping:
+                    return
+                self.corner = around.start
+                values["image"] = self._copy
+                box = box.seen_from(around.start)
+            values["region"] = (*box.start, *box.stop)
+            settings = Config.from_values(values).model_dump(mode="json", exclude_unset=True)
+            write_json(self.config_file, settings)
+        except OSError as error:
+            raise InputError(f"cannot write to {self.folder}: {error.strerror}") from None
+
+    def clean_up(self) -> None:
+        """Remove the copy; the settings go with the folder."""
+        self._copy.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove what was written."""
+        self.clean_up()
+        self.config_file.unlink(missing_ok=True)
+
+    def _copy_voxels(self, box: Box, control: Control) -> Iterator[Event]:
+        """Copy a box of the volume; values of floating types are mapped as those of the whole."""
+        volume = self._data.volume
+        is_float = volume.array.dtype.kind == "f"
+        dtype = np.dtype(np.float32) if is_float else volume.array.dtype
+        size = float(np.prod(box.shape)) * dtype.itemsize / GIB
+        if size > self._config.cache_limit:
+            raise InputError(
+                f"a copy of the region takes {size:.1f} GiB on the disk, and cache_limit is "
+                f"{self._config.cache_limit:g} GiB; raise it, choose a smaller region, or open "
+                "the volume from a TIFF or Zarr file"
+            )
+        intensities = intensity_range(volume) if is_float else None
+        copy = create_array(self._copy, box.shape, dtype)
+        z, y, x = box.slices
+        for first in range(z.start, z.stop, SLAB):
+            last = min(first + SLAB, z.stop)
+            slab = np.asarray(volume.array[first:last, y, x])
+            if intensities is not None:
+                # Clipping would hide from the command line that a value is not finite.
+                finite = np.isfinite(slab)
+                slab = np.where(finite, to_unit_range(slab, intensities), np.nan)
+            copy[first - z.start : last - z.start] = slab
+            yield Progress("copying the region", last - z.start, box.shape[0])
+            control.wait()
+            if control.stopping:
+                return
+        copy.flush()

@@ -1,0 +1,299 @@
+"""Feature tables open in napari as points with features, and points are saved as such tables."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+import pandas as pd
+import pytest
+from napari.errors import ReaderPluginError
+from napari.layers import Points
+from napari.utils.notifications import Notification
+
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.features.tables import FORMATS, read_table, write_table
+from napari_synapse_cl.widgets.table_files import get_reader, read_points, write_points
+
+from .conftest import PLUGIN
+
+RECORD = {"checkpoint": "last.pt", "pooling": "mean", "voxel_size": [10.0, 8.0, 8.0]}
+ROTATION = [[1.0, 0.0, 0.0], [0.0, 0.6, -0.8], [0.0, 0.8, 0.6]]
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., napari.Viewer]) -> napari.Viewer:
+    return make_napari_viewer()
+
+
+@pytest.fixture(params=FORMATS)
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return tmp_path / f"features.{request.param}"
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "z": [1, 2, 3],
+            "y": [4, 5, 6],
+            "x": [7.5, 8.5, 9.5],
+            "class": ["a", None, "b"],
+            "L20_mean_000": np.array([0.1, np.nan, 0.3], dtype=np.float32),
+            "L20_mean_PC1": np.array([1.0, np.nan, 2.0], dtype=np.float32),
+        }
+    )
+
+
+def layer_with_everything() -> Points:
+    features = pd.DataFrame(
+        {
+            "id": [3, 4],
+            "checked": [True, False],
+            "note": ["a", None],
+            "L20_mean_000": np.array([0.1, np.nan], dtype=np.float32),
+        }
+    )
+    affine = np.eye(4)
+    affine[:3, :3] = ROTATION
+    affine[:3, 3] = [1, 2, 3]
+    return Points(
+        [[0.1, 2, 3], [4, 5.25, 1 / 3]],
+        name="Synapses",
+        features=features,
+        scale=(4, -0.5, 0.25),
+        units=("nm", "um", "um"),
+        axis_labels=("z", "y", "x"),
+        translate=(7, 8, 9),
+        rotate=ROTATION,
+        shear=(0.1, 0.2, 0.3),
+        affine=affine,
+        metadata={"napari_synapse_cl": {"L20_mean": RECORD, "file": Path("a")}, "other": object()},
+    )
+
+
+def open_alone(viewer: napari.Viewer, path: Path) -> Points:
+    [layer] = viewer.open(path, plugin=PLUGIN)
+    assert isinstance(layer, Points)
+    return layer
+
+
+class TestReading:
+    def test_a_table_opens_as_points_in_nanometres_with_features_and_record(
+        self, viewer: napari.Viewer, table: pd.DataFrame, path: Path
+    ) -> None:
+        write_table(table, path, RECORD)
+        layer = open_alone(viewer, path)
+        assert layer.name == "features"
+        np.testing.assert_array_equal(layer.data, table[["z", "y", "x"]])
+        np.testing.assert_array_equal(layer.scale, [10, 8, 8])
+        assert [str(unit) for unit in layer.units] == ["nanometer"] * 3
+        pd.testing.assert_frame_equal(layer.features, table.drop(columns=["z", "y", "x"]))
+        assert layer.metadata == {"napari_synapse_cl": {"L20_mean": RECORD}}
+
+    def test_a_table_without_a_record_opens_in_voxels(
+        self, viewer: napari.Viewer, table: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        table.to_csv(tmp_path / "t.csv", index=False)
+        layer = open_alone(viewer, tmp_path / "t.csv")
+        np.testing.assert_array_equal(layer.scale, [1, 1, 1])
+        assert [str(unit) for unit in layer.units] == ["pixel"] * 3
+        assert layer.metadata == {"napari_synapse_cl": {}}
+
+    def test_several_files_become_several_layers(self, table: pd.DataFrame, tmp_path: Path) -> None:
+        paths = [str(tmp_path / name) for name in ("a.csv", "b.npz")]
+        for path in paths:
+            write_table(table, Path(path), RECORD)
+        read = get_reader(paths)
+        assert read is not None
+        assert [meta["name"] for _, meta, _ in read(paths)] == ["a", "b"]
+
+    def test_the_points_and_shapes_of_napari_itself_are_left_to_it(
+        self, viewer: napari.Viewer, tmp_path: Path
+    ) -> None:
+        places = pd.DataFrame({"z": [1], "y": [1], "x": [1]})
+        points, shapes = tmp_path / "points.csv", tmp_path / "shapes.csv"
+        viewer.add_points(np.ones((1, 3)), features=places).save(str(points), plugin="napari")
+        viewer.add_shapes(np.ones((1, 4, 2))).save(str(shapes), plugin="napari")
+        assert points.exists()
+        assert shapes.exists()
+        assert get_reader(str(points)) is None
+        assert get_reader(str(shapes)) is None
+
+    def test_other_files_are_not_taken_and_none_of_a_list_with_one(
+        self, table: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        ours, image, text = (tmp_path / name for name in ("t.npz", "image.npz", "t.txt"))
+        write_table(table, ours, RECORD)
+        np.savez(image, np.zeros((2, 2)))
+        text.write_text("z,y,x\n1,2,3\n")
+        assert get_reader([str(ours), str(ours)])
+        for other in (image, text):
+            assert get_reader(str(other)) is None
+            assert get_reader([str(ours), str(other)]) is None
+        assert get_reader([]) is None
+
+    def test_a_position_that_is_missing_and_a_table_without_rows_are_said(
+        self, table: pd.DataFrame, path: Path
+    ) -> None:
+        write_table(table.assign(y=[1, np.nan, 3]), path, RECORD)
+        with pytest.raises(InputError, match="y in data row 2 is not a number"):
+            read_points(str(path))
+        write_table(table[:0], path, RECORD)
+        with pytest.raises(InputError, match="holds no synapses"):
+            read_points(str(path))
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"voxel_size": [10, 8]},
+            {"voxel_size": [10, 8, 0]},
+            {"voxel_size": "small"},
+            {"geometry": {"scale": [1, 2, None]}},
+            {"geometry": [1, 2, 3]},
+        ],
+    )
+    def test_a_record_with_a_place_that_is_none_is_said(
+        self, table: pd.DataFrame, tmp_path: Path, wrong: dict[str, Any]
+    ) -> None:
+        write_table(table, tmp_path / "t.csv", wrong)
+        with pytest.raises(InputError, match=r"^The record of the feature table .* is damaged"):
+            read_points(str(tmp_path / "t.csv"))
+
+
+class TestSaving:
+    def test_a_layer_that_was_saved_opens_as_it_was(
+        self, viewer: napari.Viewer, path: Path
+    ) -> None:
+        before = viewer.add_layer(layer_with_everything())
+        assert before.save(str(path), plugin=PLUGIN) == [
+            str(path),
+            str(path.with_suffix(".json")),
+        ]
+        after = open_alone(viewer, path)
+        np.testing.assert_array_equal(after.data, before.data)
+        pd.testing.assert_frame_equal(after.features, before.features)
+        assert after.units == before.units
+        assert after.axis_labels == before.axis_labels
+        for name in ("scale", "translate", "rotate", "shear"):
+            np.testing.assert_allclose(getattr(after, name), getattr(before, name), atol=1e-12)
+        for point in before.data:
+            np.testing.assert_allclose(after.data_to_world(point), before.data_to_world(point))
+        assert after.metadata == {
+            "napari_synapse_cl": {"L20_mean": RECORD, "file": "a"},
+        }
+
+    def test_the_voxel_size_of_the_record_is_in_nanometres(self, path: Path) -> None:
+        data, meta, _ = layer_with_everything().as_layer_data_tuple()
+        write_points(str(path), data, meta)
+        record = read_table(path)[1]
+        np.testing.assert_allclose(record["voxel_size"], [4, 500, 250])
+
+    def test_a_layer_without_units_of_length_has_no_voxel_size(self, tmp_path: Path) -> None:
+        data, meta, _ = Points(np.ones((1, 3)), scale=(2, 1, 1)).as_layer_data_tuple()
+        write_points(str(tmp_path / "t.csv"), data, meta)
+        assert "voxel_size" not in read_table(tmp_path / "t.csv")[1]
+        [(_, keywords, _)] = read_points(str(tmp_path / "t.csv"))
+        assert keywords["scale"].tolist() == [2, 1, 1]
+        assert keywords["units"] == ("pixel",) * 3
+
+    def test_the_positions_win_over_features_of_their_names(self, tmp_path: Path) -> None:
+        layer = Points(np.ones((1, 3)), features={"z": [9], "a": [1]})
+        data, meta, _ = layer.as_layer_data_tuple()
+        write_points(str(tmp_path / "t.csv"), data, meta)
+        assert read_table(tmp_path / "t.csv")[0].to_numpy().tolist() == [[1, 1, 1, 1]]
+
+    def test_a_name_without_a_suffix_becomes_csv(self, tmp_path: Path) -> None:
+        data, meta, _ = layer_with_everything().as_layer_data_tuple()
+        assert write_points(str(tmp_path / "t"), data, meta)[0] == str(tmp_path / "t.csv")
+        assert len(read_table(tmp_path / "t.csv")[0]) == 2
+
+    def test_csv_without_a_choice_of_plugin_stays_that_of_napari(
+        self, viewer: napari.Viewer, tmp_path: Path
+    ) -> None:
+        viewer.add_points(np.ones((1, 3))).save(str(tmp_path / "t.csv"))
+        assert "axis-0" in (tmp_path / "t.csv").read_text()
+
+    @pytest.mark.parametrize(
+        ("points", "name", "words"),
+        [
+            (np.ones((2, 2)), "t.csv", "^The layer Mine holds 2D points; a feature table takes 3D"),
+            (np.ones((0, 3)), "t.csv", r"^The layer Mine holds no points\.$"),
+            (np.ones((2, 3)), "t.txt", r"is no feature table: the names of these end in \.csv"),
+            (np.ones((2, 3)), "none/t.csv", "^Cannot write the feature table .*: No such file"),
+        ],
+    )
+    def test_what_cannot_be_saved_is_said(
+        self, tmp_path: Path, points: np.ndarray, name: str, words: str
+    ) -> None:
+        data, meta, _ = Points(points, name="Mine", ndim=points.shape[1]).as_layer_data_tuple()
+        with pytest.raises(JobError, match=words):
+            write_points(str(tmp_path / name), data, meta)
+        assert not list(tmp_path.iterdir())
+
+    def test_a_file_of_something_else_is_not_overwritten_by_the_record(
+        self, tmp_path: Path
+    ) -> None:
+        data, meta, _ = layer_with_everything().as_layer_data_tuple()
+        (tmp_path / "t.json").write_text('["mine"]')
+        with pytest.raises(JobError, match=r"t\.json, which holds something else"):
+            write_points(str(tmp_path / "t.csv"), data, meta)
+        assert [p.read_text() for p in tmp_path.iterdir()] == ['["mine"]']
+
+    def test_napari_passes_on_what_is_said(self, viewer: napari.Viewer, tmp_path: Path) -> None:
+        layer = viewer.add_points(np.ones((2, 2)), name="Mine")
+        with pytest.raises(JobError, match="The layer Mine holds 2D points"):
+            layer.save(str(tmp_path / "t.csv"), plugin=PLUGIN)
+
+
+class TestDamagedFiles:
+    def test_a_chosen_reader_says_what_is_wrong(
+        self, viewer: napari.Viewer, table: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "t.npz"
+        write_table(table, path, RECORD)
+        path.write_bytes(path.read_bytes()[:-9])
+        with pytest.raises(InputError) as caught:
+            viewer.open(path, plugin=PLUGIN)
+        shown = Notification.from_exception(caught.value).message
+        assert shown.startswith(f"The feature table {path} is damaged")
+        assert not viewer.layers
+
+    @pytest.mark.parametrize("suffix", ["parquet", "h5ad"])
+    def test_a_file_that_was_dropped_shows_a_person_what_is_wrong(
+        self, viewer: napari.Viewer, tmp_path: Path, suffix: str
+    ) -> None:
+        path = tmp_path / f"t.{suffix}"
+        path.write_bytes(b"cut off")
+        with pytest.raises(ReaderPluginError) as caught:
+            viewer.window._qt_viewer._qt_open([str(path)], stack=False)
+        shown = Notification.from_exception(caught.value).message
+        assert f"The feature table {path} is damaged" in shown
+
+
+def test_napari_lists_the_files_and_offers_to_save_them(viewer: napari.Viewer) -> None:
+    from napari.plugins import _npe2
+
+    assert all(PLUGIN in _npe2.get_readers(f"t.{name}") for name in FORMATS)
+    offered, _ = _npe2.file_extensions_string_for_layers([Points(np.ones((1, 3)))])
+    assert "feature table (*.csv *.parquet *.npz *.h5ad)" in str(offered)
+
+
+def test_importing_the_reader_loads_neither_napari_nor_torch() -> None:
+    code = (
+        "import sys, napari_synapse_cl.widgets.table_files;"
+        "assert not {'torch', 'napari', 'qtpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_record_of_a_saved_layer_is_plain_json(tmp_path: Path) -> None:
+    data, meta, _ = layer_with_everything().as_layer_data_tuple()
+    write_points(str(tmp_path / "t.npz"), data, meta)
+    beside = json.loads((tmp_path / "t.json").read_text())
+    assert beside["records"]["L20_mean"] == RECORD
+    assert set(beside["geometry"]) >= {"scale", "units", "translate", "rotate", "shear", "affine"}

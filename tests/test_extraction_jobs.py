@@ -1,0 +1,384 @@
+"""Extraction by the command line: which network, which layers, what it leaves, how it ends."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from conftest import SMALL, Files, as_flags
+from napari_synapse_cl.cli import main
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.control import Control
+from napari_synapse_cl.data.sample import Sample
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.events import Event, Growing, Message, Progress, Wrote
+from napari_synapse_cl.features.analysis import principal_components
+from napari_synapse_cl.features.tables import FORMATS, read_table
+from napari_synapse_cl.pipeline import run
+from napari_synapse_cl.preparation import make_model
+
+
+@pytest.fixture(scope="module")
+def trained(sample_files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short training."""
+    image, table = sample_files
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    named = {"image": image, "synapses": table, "output": folder, "voxel_size": 10}
+    assert main(["--train_only", *as_flags({**SMALL, **named})]) == 0
+    return folder
+
+
+@pytest.fixture
+def settings(trained: Path, sample_files: Files, tmp_path: Path) -> dict[str, Any]:
+    image, table = sample_files
+    return {
+        "extract_only": True,
+        "checkpoint": trained,
+        "image": image,
+        "synapses": table,
+        "voxel_size": 10,
+        "output": tmp_path / "out",
+        "device": "cpu",
+        "precision": "float32",
+    }
+
+
+def events(settings: dict[str, Any], control: Control | None = None) -> Iterator[Event]:
+    return run(Config.from_values(settings), control)
+
+
+def written(happened: list[Event], what: str = "features") -> list[Path]:
+    return [Path(e.path) for e in happened if isinstance(e, Wrote) and e.what == what]
+
+
+def warnings(happened: list[Event]) -> list[str]:
+    return [e.text for e in happened if isinstance(e, Message) and e.level == "warning"]
+
+
+class TestNetworks:
+    """Of a run folder, or of a file in it."""
+
+    def record(self, settings: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
+        [file] = written(list(events(settings)))
+        return read_table(file)
+
+    def test_a_run_folder_stands_for_its_last_checkpoint(
+        self, settings: dict[str, Any], trained: Path, tmp_path: Path
+    ) -> None:
+        of_folder, record = self.record(settings)
+        file = trained / "checkpoints" / "last.pt"
+        of_file, _ = self.record({**settings, "checkpoint": file, "output": tmp_path / "other"})
+        pd.testing.assert_frame_equal(of_folder, of_file)
+        assert (record["network"], record["checkpoint"]) == ("trained", str(file))
+
+    def test_the_best_network_is_that_of_best_pt(
+        self, settings: dict[str, Any], trained: Path
+    ) -> None:
+        _, record = self.record({**settings, "network": "best"})
+        assert record["checkpoint"] == str(trained / "checkpoints" / "best.pt")
+
+    def test_the_start_is_the_random_network_of_the_seed(
+        self, settings: dict[str, Any], trained: Path, tmp_path: Path
+    ) -> None:
+        start, record = self.record({**settings, "network": "start"})
+        assert (record["checkpoint"], record["seed"]) == (str(trained), 0)
+        assert "sha256" not in record
+        config = Config.from_file(trained / "config.json")
+        file = tmp_path / "start.pt"
+        torch.save(make_model(config).backbone.state_dict(), file)
+        again = {**settings, "checkpoint": file, "crop_size": 16, "output": tmp_path / "again"}
+        expected, _ = self.record(again)
+        pd.testing.assert_frame_equal(start, expected)
+
+    def test_the_start_of_a_run_from_a_file_is_that_file(
+        self, settings: dict[str, Any], trained: Path, sample_files: Files, tmp_path: Path
+    ) -> None:
+        pretrained = trained / "checkpoints" / "last.pt"
+        image, table = sample_files
+        second = {**SMALL, "image": image, "synapses": table, "num_epochs": 1, "train_only": True}
+        second |= {"pretrained": pretrained, "output": tmp_path / "second"}
+        list(events(second))
+        start = {**settings, "checkpoint": tmp_path / "second", "network": "start"}
+        of_start, record = self.record(start)
+        assert record["checkpoint"] == str(pretrained)
+        before, _ = self.record({**settings, "output": tmp_path / "before"})
+        pd.testing.assert_frame_equal(of_start, before)
+
+    @pytest.mark.parametrize(
+        ("checkpoint", "network", "message"),
+        [
+            ("empty", "trained", "is no run folder"),
+            ("alone.pt", "best", "lies in no run folder"),
+            ("alone.pt", "start", "lies in no run folder"),
+            ("none.pt", "trained", "there is no checkpoint"),
+        ],
+    )
+    def test_a_network_that_is_not_there_is_said(
+        self,
+        settings: dict[str, Any],
+        trained: Path,
+        tmp_path: Path,
+        checkpoint: str,
+        network: str,
+        message: str,
+    ) -> None:
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "alone.pt").write_bytes((trained / "checkpoints" / "last.pt").read_bytes())
+        wrong = {**settings, "checkpoint": tmp_path / checkpoint, "network": network}
+        with pytest.raises(InputError, match=message):
+            list(events(wrong))
+        assert not (tmp_path / "out").exists()
+
+
+class TestTables:
+    def test_several_layers_and_poolings_share_a_table(self, settings: dict[str, Any]) -> None:
+        happened = list(events({**settings, "layer_num": (3, 20), "pooling": "mean+max"}))
+        [file] = written(happened)
+        assert file.name == "features_L3_L20_mean+max.csv"
+        table, record = read_table(file)
+        parts = [
+            ["z", "y", "x", "class"],
+            [f"L3_{part}_{channel:03d}" for part in ("mean", "max") for channel in range(2)],
+            [f"L3_mean+max_PC{i}" for i in (1, 2, 3)],
+            [f"L20_{part}_{channel:03d}" for part in ("mean", "max") for channel in range(8)],
+            [f"L20_mean+max_PC{i}" for i in (1, 2, 3)],
+        ]
+        assert list(table.columns) == [name for part in parts for name in part]
+        assert [layer["index"] for layer in record["layers"]] == [3, 20]
+        assert {path.name for path in written(happened, "figure")} == {
+            "features_L3_mean+max.png",
+            "features_L20_mean+max.png",
+        }
+
+    def test_components_are_those_of_the_features_beside_them(
+        self, settings: dict[str, Any]
+    ) -> None:
+        [file] = written(list(events({**settings, "n_components": 2})))
+        table, _ = read_table(file)
+        features = table.filter(regex=r"_\d{3}$").to_numpy()
+        components = table[["L20_mean_PC1", "L20_mean_PC2"]].to_numpy()
+        assert "L20_mean_PC3" not in table
+        expected = principal_components(features, 2)
+        np.testing.assert_allclose(components, expected, rtol=1e-3, atol=1e-4)
+
+    def test_no_components_are_added_where_none_are_wanted(self, settings: dict[str, Any]) -> None:
+        [file] = written(list(events({**settings, "n_components": 0})))
+        assert not read_table(file)[0].filter(like="PC").columns.size
+
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_every_format_keeps_the_features_and_where_they_come_from(
+        self, settings: dict[str, Any], name: str, sample: Sample
+    ) -> None:
+        [file] = written(list(events({**settings, "feature_format": name})))
+        assert file.suffix == f".{name}"
+        table, record = read_table(file)
+        assert len(table) == 12
+        assert list(table["class"]) == list(sample.synapses["class"])
+        assert len(record["sha256"]) == 64
+        assert record["voxel_size"] == [10, 10, 10]
+        assert record["settings"]["pooling"] == "mean"
+        assert record["complete"] is True
+        assert record["napari-synapse-cl"]
+
+    def test_positions_outside_get_a_row_and_no_features(
+        self, settings: dict[str, Any], sample: Sample, tmp_path: Path
+    ) -> None:
+        far = pd.DataFrame({"z": [9000], "y": [5], "x": [5], "class": ["far"]})
+        file = tmp_path / "far.csv"
+        pd.concat([far, sample.synapses.head(3)]).to_csv(file, index=False)
+        happened = list(events({**settings, "synapses": file}))
+        assert any("1 of 4 positions lie outside" in text for text in warnings(happened))
+        table, _ = read_table(written(happened)[0])
+        missing = table.filter(like="L20").isna().all(axis=1)
+        assert missing.tolist() == [True, False, False, False]
+
+    def test_unpooled_maps_are_arrays_with_a_row_a_synapse(
+        self, settings: dict[str, Any], sample: Sample, tmp_path: Path
+    ) -> None:
+        far = pd.DataFrame({"z": [9000], "y": [5], "x": [5]})
+        file = tmp_path / "far.csv"
+        pd.concat([far, sample.synapses.head(2)]).to_csv(file, index=False)
+        values = {**settings, "synapses": file, "layer_num": (12, 20), "pooling": "none"}
+        happened = list(events(values))
+        first, second = written(happened)
+        assert (first.name, second.name) == ("features_L12_none.npy", "features_L20_none.npy")
+        maps = np.load(second)
+        assert maps.shape == (3, 8, 4, 4, 4)
+        assert np.isnan(maps[0]).all()
+        assert np.isfinite(maps[1:]).all()
+        pooled = {**values, "pooling": "mean", "layer_num": 20, "n_components": 0}
+        table, _ = read_table(written(list(events(pooled)))[0])
+        np.testing.assert_allclose(
+            maps.mean(axis=(2, 3, 4))[1:], table.filter(like="L20")[1:], rtol=1e-4, atol=1e-6
+        )
+        assert json.loads(second.with_suffix(".json").read_text())["pooling"] == "none"
+        assert not list((tmp_path / "out").glob(".*"))
+
+    def test_results_that_are_there_are_not_replaced_unasked(
+        self, settings: dict[str, Any]
+    ) -> None:
+        values = {**settings, "pooling": "none"}
+        [file] = written(list(events(values)))
+        before = file.stat().st_mtime_ns
+        with pytest.raises(InputError, match="is there already"):
+            list(events(values))
+        assert file.stat().st_mtime_ns == before
+        list(events({**values, "overwrite": True}))
+        assert file.stat().st_mtime_ns > before
+
+
+class TestWarnings:
+    def test_crops_of_another_size_than_in_training(self, settings: dict[str, Any]) -> None:
+        happened = list(events({**settings, "crop_size": 32}))
+        [text] = warnings(happened)
+        assert "trained on crops of 16 × 16 × 16 voxels and sees crops of 32 × 32 × 32" in text
+
+    def test_voxels_of_another_size_than_in_training(self, settings: dict[str, Any]) -> None:
+        [text] = warnings(list(events({**settings, "voxel_size": (40, 4, 4)})))
+        assert "trained on voxels of 10 × 10 × 10 nm and sees voxels of 40 × 4 × 4 nm" in text
+
+    def test_none_where_all_is_as_in_training(self, settings: dict[str, Any]) -> None:
+        assert warnings(list(events(settings))) == []
+
+
+class TestGrowing:
+    """Results that can be looked at before all are there."""
+
+    @pytest.fixture(autouse=True)
+    def small_batches(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("napari_synapse_cl.features.extraction.BATCH_VOXELS", 4 * 16**3)
+
+    def test_features_can_be_read_while_they_are_extracted(self, settings: dict[str, Any]) -> None:
+        growing, seen = None, []
+        for event in events(settings):
+            if isinstance(event, Growing):
+                growing = event
+            elif isinstance(event, Progress) and growing is not None:
+                values = np.load(growing.path)
+                assert values.shape == (12, 8) == (12, len(growing.columns))
+                assert np.isfinite(values[: event.done]).all()
+                assert np.isnan(values[event.done :]).all()
+                seen.append(event.done)
+        assert seen == [0, 4, 8, 12]
+        assert growing is not None
+        assert not Path(growing.path).exists()
+
+    @pytest.mark.parametrize("pooling", ["mean", "none"])
+    def test_an_extraction_that_is_ended_keeps_nothing(
+        self, settings: dict[str, Any], pooling: str, tmp_path: Path
+    ) -> None:
+        happened = self.ended_after(4, {**settings, "pooling": pooling})
+        assert written(happened) == []
+        assert any(isinstance(e, Message) and "nothing is kept" in e.text for e in happened)
+        assert list((tmp_path / "out").iterdir()) == []
+
+    def test_what_is_there_is_kept_if_that_was_asked_for(self, settings: dict[str, Any]) -> None:
+        happened = self.ended_after(8, {**settings, "keep_partial": True})
+        table, record = read_table(written(happened)[0])
+        channels = table.filter(regex=r"_\d{3}$")
+        assert channels.notna().all(axis=1).tolist() == [True] * 8 + [False] * 4
+        assert (record["complete"], record["synapses"]) == (False, 8)
+
+    def test_a_part_of_unpooled_maps_is_kept_too(self, settings: dict[str, Any]) -> None:
+        values = {**settings, "keep_partial": True, "pooling": "none"}
+        [file] = written(self.ended_after(8, values))
+        assert (
+            np.isfinite(np.load(file)).all(axis=(1, 2, 3, 4)).tolist() == [True] * 8 + [False] * 4
+        )
+
+    def ended_after(self, n: int, values: dict[str, Any]) -> list[Event]:
+        control, happened = Control(), []
+        for event in events(values, control):
+            happened.append(event)
+            if isinstance(event, Progress) and event.done == n:
+                control.request("stop")
+        return happened
+
+
+class TestFullDisk:
+    def test_an_array_that_does_not_fit_is_refused_before_anything_is_computed(
+        self, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("os.posix_fallocate", full)
+        with pytest.raises(JobError, match=r"GiB of features .*No space left on device"):
+            list(events(settings))
+        assert list((tmp_path / "out").iterdir()) == []
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            ({"layer_num": (20, 34)}, "no layer 34: this network's features have the layers 0 to"),
+            ({"layer_num": -1}, "layer_num cannot be -1"),
+            ({"pooling": "median"}, "pooling cannot be 'median'"),
+            ({"crop_size": 24}, "must be a multiple of 16 × 16 × 16"),
+            ({"crops": "folder"}, "image and crops exclude each other"),
+            ({"n_components": -1}, "n_components cannot be -1"),
+            ({"dense": True}, "dense works on the image alone"),
+            ({"region": (0, 0, 0, 4, 4, 4)}, "region is for dense"),
+            ({"compare_layers": True, "pooling": "none"}, "choose another pooling than none"),
+            ({"compare_layers": True, "dense": True, "synapses": None}, "exclude each other"),
+            (
+                {"network": "start", "extract_only": False, "checkpoint": None},
+                "is for extract_only",
+            ),
+            ({"label_column": "kind"}, "no column kind"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+    )
+    def test_settings_that_cannot_be(
+        self, settings: dict[str, Any], more: dict[str, Any], message: str, tmp_path: Path
+    ) -> None:
+        with pytest.raises(InputError, match=message):
+            list(events({**settings, **more}))
+        assert not (tmp_path / "out").exists()
+
+
+class TestComparison:
+    def test_it_scores_all_convolutions_and_the_histogram(
+        self, settings: dict[str, Any], tmp_path: Path
+    ) -> None:
+        happened = list(events({**settings, "compare_layers": True}))
+        [file] = written(happened, "report")
+        table = pd.read_csv(file)
+        assert table["name"].tolist()[-1] == "intensity histogram"
+        assert table["layer"][:-1].tolist() == [0, 3, 6, 9, 13, 16, 20, 23, 27, 30]
+        assert table["best"].sum() == 1
+        assert table["recall"].between(0, 1).all()
+        assert written(happened, "figure")[0].stat().st_size > 10_000
+        content = json.loads(file.with_suffix(".json").read_text())
+        assert content["report"]["label_column"] == "class"
+        assert content["sha256"]
+        remarks = [e.text for e in happened if isinstance(e, Message)]
+        assert any("was trained on these synapses" in text for text in remarks)
+
+    def test_it_scores_the_chosen_layers_alone(self, settings: dict[str, Any]) -> None:
+        values = {**settings, "compare_layers": True, "layer_num": (20, 30), "network": "start"}
+        happened = list(events(values))
+        table = pd.read_csv(written(happened, "report")[0])
+        assert table["layer"][:-1].tolist() == [20, 30]
+        assert not any(isinstance(e, Message) and "trained on" in e.text for e in happened)
+
+    def test_without_augmentation_every_partner_is_found(self, settings: dict[str, Any]) -> None:
+        none = ("rotation_range", "flip_prob", "noise_level", "contrast_range")
+        none += ("brightness_range", "gaussian_blur_sigma")
+        values = {**settings, "compare_layers": True, "layer_num": 20, **dict.fromkeys(none, 0)}
+        table = pd.read_csv(written(list(events(values)), "report")[0])
+        assert table["recall"].tolist() == [1, 1]
+
+    def test_ended_early_it_leaves_nothing(self, settings: dict[str, Any], tmp_path: Path) -> None:
+        control, happened = Control(), []
+        for event in events({**settings, "compare_layers": True}, control):
+            happened.append(event)
+            control.request("stop")
+        assert written(happened, "report") == []
+        assert list((tmp_path / "out").iterdir()) == []
