@@ -182,7 +182,7 @@ def check_extraction(architecture: Architecture, dataset: Dataset, config: Confi
         architecture.check_layer(index)
     check_format(config.feature_format)
     columns = dataset.table.columns
-    if config.label_column is not None and config.label_column not in columns:
+    if config.label_column and config.label_column not in columns:
         raise InputError(
             f"the synapse table has no column {config.label_column}; it has "
             f"{', '.join(str(column) for column in columns)}"

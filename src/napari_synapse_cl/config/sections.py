@@ -205,7 +205,7 @@ class ExtractionConfig(Section):
     label_column: str | None = setting(
         None,
         "Column of the synapse table that colours the map of the features, and that layers are "
-        "compared by. Without it the column class is used where there is one.",
+        "compared by; empty for none. Without it the column class is used where there is one.",
     )
     keep_partial: bool = setting(
         False, "Keep the features so far when an extraction is ended early."

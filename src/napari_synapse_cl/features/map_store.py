@@ -46,13 +46,14 @@ class MapStore:
     Used as a context manager: unless :meth:`finish` was called, its folder is removed at the end. A
     map is ``(C, d, h, w)`` float32 and NaN where nothing is written yet. The attributes of the
     arrays say where they lie: ``axes``, ``stride``, ``origin`` (of the first element, in voxels),
-    ``first``, ``layer``, ``layer_name``, ``voxel_size`` and ``provenance``.
+    ``first``, ``layer``, ``layer_name``, ``voxel_size`` and ``provenance``; and once it has its
+    final name, whether the map is ``complete``.
 
     Parameters
     ----------
     path
-        The folder to be, ``<name>.zarr``. Until it is whole it is ``.<name>.partial.zarr``; what an
-        earlier job left there is removed.
+        The folder to be, ``<name>.zarr``. Until it is finished it is ``.<name>.partial.zarr``; what
+        an earlier job left there is removed.
     layers
         The layers whose maps are stored.
     grids
@@ -61,13 +62,13 @@ class MapStore:
         Along z, y, x, in nm; None if it is not known.
     provenance
         What the maps were made from, in types of JSON.
-    keep_partial
-        Whether the partial folder is kept when the maps don't become whole.
+    overwrite
+        Whether maps that are at `path` already are replaced, once the new ones are whole.
 
     Attributes
     ----------
     folder
-        Where the maps are: the partial folder, and `path` when they are whole.
+        Where the maps are: the partial folder, and `path` when they are finished.
 
     Raises
     ------
@@ -84,18 +85,25 @@ class MapStore:
         *,
         voxel_size: Sequence[float] | None,
         provenance: Mapping[str, Any],
-        keep_partial: bool = False,
+        overwrite: bool = False,
     ) -> None:
         self.path = path
-        self.keep_partial = keep_partial
         self.folder = partial_folder(path)
         self._missing = {layer.index: grids[layer.index].n_elements for layer in layers}
-        if path.exists():
-            raise InputError(f"there is {path} already; remove it, or choose another name")
+        if path.exists() and not overwrite:
+            raise InputError(
+                f"{path} is there already; replace it with --overwrite, or name another output "
+                "folder"
+            )
+        if path.exists() and not (path / "zarr.json").is_file():
+            raise InputError(
+                f"{path} is not replaced: it holds no Zarr arrays; choose another name"
+            )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if self.folder.exists():
-                shutil.rmtree(self.folder)
+            for left in (self.folder, _replaced_folder(path)):
+                if left.exists():
+                    shutil.rmtree(left)
             check_room(path.parent, layers, grids)
             group = zarr.open_group(self.folder, mode="w")
             common = {
@@ -120,7 +128,7 @@ class MapStore:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.folder != self.path and not self.keep_partial:
+        if self.folder != self.path:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def write(self, tile: MapTile) -> None:
@@ -136,17 +144,28 @@ class MapStore:
                 _write(self._arrays[index], (slice(0, len(values)), *slices), values)
                 self._missing[index] -= values[0].size
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every element has been written."""
+        return not any(self._missing.values())
+
     def finish(self) -> None:
-        """Give the folder its final name, once all tiles are written.
+        """Give the folder its final name, and note in each map whether it is whole.
 
         Raises
         ------
         JobError
-            If it can't be renamed.
+            If it can't be renamed, or what it replaces can't be removed.
         """
-        assert not any(self._missing.values()), f"elements are missing: {self._missing}"
         with writing(self.path.parent):
-            self.folder = self.folder.rename(self.path)
+            for index, array in self._arrays.items():
+                array.update_attributes({"complete": not self._missing[index]})
+            if self.path.exists():
+                replaced = self.path.rename(_replaced_folder(self.path))
+                self.folder = self.folder.rename(self.path)
+                shutil.rmtree(replaced)
+            else:
+                self.folder = self.folder.rename(self.path)
 
 
 def check_room(folder: Path, layers: Sequence[Layer], grids: Mapping[int, MapGrid]) -> None:
@@ -191,6 +210,11 @@ def writing(folder: Path) -> Iterator[None]:
 def compressor() -> BloscCodec:
     """Return how chunks are compressed: fast, and least where a chunk reaches beyond the map."""
     return BloscCodec(cname="lz4", clevel=3, shuffle="shuffle")
+
+
+def _replaced_folder(path: Path) -> Path:
+    """Return where maps are moved to before those that replace them take their name."""
+    return path.with_name(f".{path.stem}.replaced.zarr")
 
 
 def _create(

@@ -1,24 +1,77 @@
 """Extract the map of each layer over a region of a volume."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from napari_synapse_cl.config import Config, DataConfig, DeviceConfig, ExtractionConfig
+import torch
+
+from napari_synapse_cl.config import Config, DeviceConfig, ExtractionConfig
 from napari_synapse_cl.control import Control
 from napari_synapse_cl.data.dataset import open_image
-from napari_synapse_cl.data.volumes import intensity_range
+from napari_synapse_cl.data.volumes import Volume, intensity_range
 from napari_synapse_cl.devices import choose_device, choose_precision
-from napari_synapse_cl.events import Event, Growing, Message, Progress
+from napari_synapse_cl.events import Event, Growing, Message, Progress, Wrote
 from napari_synapse_cl.features.dense import extract_maps
 from napari_synapse_cl.features.map_grid import Box, MapGrid, check_region
 from napari_synapse_cl.features.map_store import MapStore
+from napari_synapse_cl.models.architecture import Layer
+from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline.extraction_job import open_chosen_network, voxel_size_warnings
 from napari_synapse_cl.pipeline.records import make_record
 from napari_synapse_cl.pipeline.steps import make_folder, wait_while_paused
 from napari_synapse_cl.training.runs import RunFolder, default_folder
 
 
+@dataclass(frozen=True)
+class DenseJob:
+    """An extraction of maps that can begin."""
+
+    config: Config
+    folder: RunFolder
+    target: Path
+    network: Vgg3D
+    layers: list[Layer]
+    volume: Volume
+    voxel_size: tuple[float, float, float] | None
+    intensities: tuple[float, float]
+    region: Box
+    grids: dict[int, MapGrid]
+    device: torch.device
+    precision: str
+    record: dict[str, Any]
+    """Where the maps come from."""
+    warnings: list[str]
+    """What to tell before it begins."""
+
+
 def extract_dense(config: Config, control: Control) -> Iterator[Event]:
     """Extract maps into a Zarr group, and paint each in colours."""
+    job = _prepare(config)
+    make_folder(job.folder)
+    for text in job.warnings:
+        yield Message(text, "warning")
+    with MapStore(
+        job.target,
+        job.layers,
+        job.grids,
+        voxel_size=job.voxel_size,
+        provenance=job.record,
+        overwrite=config.overwrite,
+    ) as store:
+        yield Growing("maps", str(store.folder), [])
+        yield from _extract(job, store, control)
+        if not store.is_whole and not config.keep_partial:
+            yield Message("the extraction was ended before it was complete, so nothing is kept")
+            return
+        yield from _paint(job, store)
+        store.finish()
+    yield Wrote("maps", str(job.target))
+
+
+def _prepare(config: Config) -> DenseJob:
+    """Check everything that can be checked before anything is written."""
     opened = open_chosen_network(config)
     layers = [opened.architecture.check_layer(index) for index in config.layer_num]
     volume, voxel_size = open_image(config)
@@ -31,41 +84,55 @@ def extract_dense(config: Config, control: Control) -> Iterator[Event]:
     precision = choose_precision(config.precision, device)
     folder = RunFolder(config.output or default_folder())
     names = "_".join(f"L{layer.index}" for layer in layers)
-    target = folder.path / f"maps_{names}.zarr"
-    record = {
-        **make_record(opened.origin, layers, config, DataConfig, ExtractionConfig, DeviceConfig),
-        "volume": volume.name,
-        "region": [*region.start, *region.stop],
-        "intensities": list(intensities),
-        "device": str(device),
-        "precision": precision,
-    }
-    make_folder(folder)
-    for text in voxel_size_warnings(opened, voxel_size):
-        yield Message(text, "warning")
-    with MapStore(
-        target,
-        layers,
-        grids,
+    return DenseJob(
+        config=config,
+        folder=folder,
+        target=folder.path / f"maps_{names}.zarr",
+        network=opened.network,
+        layers=layers,
+        volume=volume,
         voxel_size=voxel_size,
-        provenance=record,
-        overwrite=config.overwrite,
-    ) as store:
-        yield Growing("maps", str(store.folder), [])
-        task = f"extracting maps of layer{'s' if len(layers) > 1 else ''} {names}"
-        yield Progress(task, 0, 1)
-        tiles = extract_maps(
-            opened.network,
-            volume,
-            intensities,
-            region,
-            layers,
-            device=device,
-            precision=precision,
-        )
-        for tile in tiles:
-            store.write(tile)
-            yield Progress(task, tile.done, tile.total)
-            yield from wait_while_paused(control)
-            if control.stopping and tile.done < tile.total:
-                break
+        intensities=intensities,
+        region=region,
+        grids=grids,
+        device=device,
+        precision=precision,
+        record={
+            **make_record(opened.origin, layers, config, ExtractionConfig, DeviceConfig),
+            "volume": volume.name,
+            "region": [*region.start, *region.stop],
+            "intensities": list(intensities),
+            "device": str(device),
+            "precision": precision,
+        },
+        warnings=voxel_size_warnings(opened, voxel_size),
+    )
+
+
+def _extract(job: DenseJob, store: MapStore, control: Control) -> Iterator[Event]:
+    """Write the maps tile by tile, until the job is ended."""
+    names = ", ".join(str(layer.index) for layer in job.layers)
+    task = f"extracting maps of layer{'s' if len(job.layers) > 1 else ''} {names}"
+    for tile in extract_maps(
+        job.network,
+        job.volume,
+        job.intensities,
+        job.region,
+        job.layers,
+        device=job.device,
+        precision=job.precision,
+    ):
+        store.write(tile)
+        yield Progress(task, tile.done, tile.total, "tile")
+        yield from wait_while_paused(control)
+        if control.stopping:
+            return
+
+
+def _paint(job: DenseJob, store: MapStore) -> Iterator[Event]:
+    # scikit-learn takes longer to import than a job should wait to begin.
+    from napari_synapse_cl.features.map_colors import principal_rgb
+
+    for layer in job.layers:
+        for done, total in principal_rgb(store.folder, layer.index):
+            yield Progress(f"painting the map of layer {layer.index}", done, total, "block")

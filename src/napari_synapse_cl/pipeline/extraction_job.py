@@ -81,7 +81,7 @@ class ExtractionJob:
     def label_column(self) -> str | None:
         """The column of labels, if there is one."""
         if self.config.label_column is not None:
-            return self.config.label_column
+            return self.config.label_column or None
         return DEFAULT_LABEL_COLUMN if DEFAULT_LABEL_COLUMN in self.dataset.table.columns else None
 
     @property

@@ -7,13 +7,14 @@ from typing import Any
 from napari.layers import Image, Points
 from napari.utils import progress
 from napari.utils.notifications import show_info, show_warning
-from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import (
     QFormLayout,
     QLabel,
     QLayout,
     QPushButton,
     QScrollArea,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -48,6 +49,8 @@ class LayersWidget(QWidget):
 
     without_points: str = ""
     """What to call the choice of no points layer; empty where one is needed."""
+    chooses_points: bool = True
+    """Whether a points layer is chosen here, and not by selecting it in the viewer."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -62,16 +65,21 @@ class LayersWidget(QWidget):
         self.rows = QFormLayout()
         self.body.addLayout(self.rows)
         self.add_row("Volume", self.image_box)
-        self.add_row("Synapses", self.points_box)
+        if self.chooses_points:
+            self.add_row("Synapses", self.points_box)
         viewer.events.theme.connect(self._on_theme)
         # With napari the widget is closed without a word.
         self.destroyed.connect(self.session.settings.keep)
 
     def add_row(self, name: str, field: QWidget | QLayout) -> None:
         """Add a labelled field below the choice of layers."""
+        self.rows.addRow(self.label(name), field)
+
+    def label(self, name: str) -> QLabel:
+        """Return a label as wide as those of forms, so that fields stand in line."""
         label = QLabel(name)
         label.setMinimumWidth(LABEL_WIDTH)
-        self.rows.addRow(label, field)
+        return label
 
     def take_layers(self) -> LayerData:
         """Return what a job needs of the chosen layers.
@@ -243,11 +251,41 @@ class JobWidget(LayersWidget):
 def scrolling(widget: QWidget) -> QScrollArea:
     """Return a scroll area, as wide as it must be, around a form."""
     area = QScrollArea()
+    _scroll(area, widget)
+    return area
+
+
+def _scroll(area: QScrollArea, widget: QWidget) -> None:
     area.setWidget(widget)
     area.setWidgetResizable(True)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     area.setFrameShape(QScrollArea.Shape.NoFrame)
-    return area
+
+
+class FittingArea(QScrollArea):
+    """A scroll area no higher than what is in it, which yields where room is scarce.
+
+    Parameters
+    ----------
+    widget
+        What is in it.
+    """
+
+    def __init__(self, widget: QWidget) -> None:
+        super().__init__()
+        _scroll(self, widget)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        widget.installEventFilter(self)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Return the size of what is in it."""
+        return self.widget().sizeHint()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Notice that what is in it has another size now."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return super().eventFilter(watched, event)
 
 
 def run_folder(output: Path | None) -> Path:

@@ -1,97 +1,67 @@
 """The dock widget "Extract features"."""
 
-import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from napari.layers import Points
+from napari.layers import Image, Points, Shapes
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton
+from qtpy.QtWidgets import QComboBox, QGridLayout, QPushButton, QSpinBox
 
-from napari_synapse_cl import __version__
-from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import Progress, Wrote
-from napari_synapse_cl.widgets.base import JobWidget, run_folder, scrolling
-from napari_synapse_cl.widgets.checkpoint_info import CheckpointInfo, read_checkpoint_info
+from napari_synapse_cl.events import Progress
+from napari_synapse_cl.features.layer_report import Report
+from napari_synapse_cl.widgets.base import FittingArea, JobWidget, run_folder
+from napari_synapse_cl.widgets.color_box import ColorBox, ColumnBox
+from napari_synapse_cl.widgets.columns_question import ask_about_columns
+from napari_synapse_cl.widgets.exporting import Exporter
+from napari_synapse_cl.widgets.extraction_jobs import (
+    Features,
+    MapsGrow,
+    MapsOfSynapses,
+    PartOfFeatures,
+)
+from napari_synapse_cl.widgets.extraction_requests import OF_POINTS, ExtractionRequests
+from napari_synapse_cl.widgets.feature_columns import next_version, prefixes, versioned_prefix
 from napari_synapse_cl.widgets.form import Form
-from napari_synapse_cl.widgets.inputs import RunInputs, Shape
-from napari_synapse_cl.widgets.job import ChildJob, Job
-from napari_synapse_cl.widgets.latest import Latest
+from napari_synapse_cl.widgets.job import Job
+from napari_synapse_cl.widgets.layers import voxel_size_of
+from napari_synapse_cl.widgets.map_layers import MapLayers
 from napari_synapse_cl.widgets.messages import sentence, tell
+from napari_synapse_cl.widgets.network_panel import NetworkPanel
+from napari_synapse_cl.widgets.point_results import PointResults
+from napari_synapse_cl.widgets.report_dialog import ReportDialog
+from napari_synapse_cl.widgets.selected import SelectedLayer
 
-ESSENTIAL = ("checkpoint", "layer_num", "pooling", "crop_size", "output")
-GROUPS = {"Device and disk": ("device", "precision", "feature_format", "cache_limit")}
+ESSENTIAL = ("checkpoint", "network", "pooling")
+GROUPS = {
+    "More": (
+        "crop_size",
+        "averaging",
+        "n_components",
+        "keep_partial",
+        "output",
+        "device",
+        "precision",
+        "cache_limit",
+    )
+}
 PLACEHOLDERS = {
-    "checkpoint": "choose a file",
+    "checkpoint": "a file, or a run",
     "crop_size": "that of the training",
     "output": "none: to the layer alone",
 }
-SHARED = ("layer_num", "pooling", "device", "precision", "feature_format", "cache_limit")
-METADATA_KEY = "napari_synapse_cl"
-
-
-@dataclass(frozen=True)
-class Extracted:
-    """Features that were read back.
-
-    Attributes
-    ----------
-    table
-        One row a point, one column a channel.
-    record
-        Where they came from.
-    """
-
-    table: pd.DataFrame
-    record: dict[str, Any]
-
-
-class ExtractionJob(ChildJob):
-    """An extraction in a temporary folder; its last event is the features.
-
-    Parameters
-    ----------
-    inputs
-        What it works on.
-    prefix
-        How the names of the feature columns begin.
-    """
-
-    def __init__(self, inputs: RunInputs, prefix: str) -> None:
-        super().__init__(inputs)
-        self._folder = inputs.folder
-        self._prefix = prefix
-
-    def events(self) -> Iterator[Any]:
-        """Yield what the run tells, then an :class:`Extracted`."""
-        try:
-            for event in super().events():
-                yield event
-                if isinstance(event, Wrote) and event.what == "features":
-                    yield self._read(Path(event.path))
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _read(self, path: Path) -> Extracted:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-        columns = [name for name in table.columns if str(name).startswith(self._prefix)]
-        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        return Extracted(
-            table[columns].astype(np.float32), {**record, "napari-synapse-cl": __version__}
-        )
+SHARED = ("pooling", "averaging", "n_components", "device", "precision", "cache_limit")
+ON_LAYER, ON_NEW_LAYER = "the selected layer", "a new Points layer"
+LARGEST_DEPTH = 100_000
 
 
 class ExtractWidget(JobWidget):
-    """Add the features of a network's layer to the synapses of a points layer.
+    """Describe points, or a region of a volume, by what layers of a network put out.
+
+    It works on the layer that is selected in the viewer: points get columns of features, an image
+    or a box drawn on it gets maps.
 
     Parameters
     ----------
@@ -100,156 +70,246 @@ class ExtractWidget(JobWidget):
     """
 
     kind = "extraction"
-    ended_early = "Cancelled; the layer is as it was."
+    ended_early = "Cancelled; nothing was added."
+    chooses_points = False
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
+        self.selected = SelectedLayer(viewer)
+        self.rows.insertRow(0, self.label("Selected"), self.selected)
         self.form = Form(ESSENTIAL, GROUPS, PLACEHOLDERS)
         self.form.share(SHARED, self.session)
-        self.layer_name = QLabel()
-        self.layer_name.setWordWrap(True)
-        self.replace_box = QCheckBox("Replace columns that are there")
-        self.replace_box.setToolTip("Overwrite features of the same layer and pooling")
+        self.panel = NetworkPanel(self.form, self.session)
+        self.depth_box = QSpinBox()
+        self.place_box = QComboBox()
+        self.color_box = ColorBox()
+        self.label_box = ColumnBox("no labels", with_features=False, preferred="class")
         self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.clicked.connect(partial(self.request, "stop"))
-        self._info: CheckpointInfo | None = None
+        self.compare_button = QPushButton("Compare layers")
+        self.export_button = QPushButton("Export …")
+        self.report: ReportDialog | None = None
+        self._requests = ExtractionRequests(self.form, self.panel, self.session.settings)
+        self._exporter = Exporter(self)
+        self._results: PointResults | None = None
+        self._maps: MapLayers | None = None
         self._preset: Path | None = None
-        self._points: Points | None = None
-        self._positions = np.empty((0, 3))
-        self._prefix = ""
-        self._reader = Latest(read_checkpoint_info)
-        self._reader.done.connect(self._on_info)
-        self._reader.failed.connect(self._on_no_info)
-        self.form.editor("checkpoint").changed.connect(self._on_checkpoint)
-        self.form.editor("layer_num").changed.connect(self._show_layer_name)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.start_button)
-        buttons.addWidget(self.cancel_button)
-        self.body.addWidget(scrolling(self.form), stretch=1)
-        self.body.addWidget(self.layer_name)
-        self.body.addWidget(self.replace_box)
-        self.body.addLayout(buttons)
-        self.body.addWidget(self.status)
-        self._show_layer_name()
+        self._set_up_controls()
+        self._lay_out()
+        self._connect()
+        self._on_selection()
         self._preset_checkpoint()
-        self.session.checkpoint_changed.connect(self._preset_checkpoint)
         self.update_buttons()
 
-    def make_job(self) -> Job:
-        """Return the extraction that the form describes."""
-        data = self.take_layers()
-        points = self.points_box.layer
-        assert points is not None
-        checkpoint = self._checkpoint()
-        if checkpoint is None:
-            raise InputError("there is no checkpoint: choose the file of a network")
-        config = self.form.config(extract_only=True)
-        self._prefix = f"L{config.layer_num}_{config.pooling}"
-        there = [name for name in points.features if str(name).startswith(f"{self._prefix}_")]
-        if there and not self.replace_box.isChecked():
-            raise InputError(
-                f"the layer {points.name} has columns {self._prefix}_… already; tick “"
-                f"{self.replace_box.text()}”, or choose another layer or pooling"
-            )
-        self._points, self._positions = points, np.array(points.data)
-        folder = Path(tempfile.mkdtemp(prefix="synapse_cl_"))
-        inputs = RunInputs(
-            data, config, folder, partial(_crop_shape, config, checkpoint, self._info)
-        )
-        return ExtractionJob(inputs, f"{self._prefix}_")
+    def start(self) -> None:
+        """Extract features for the selected layer, or say why that cannot be."""
+        layer, version = self.selected.layer, 1
+        on_new_layer = self.place_box.currentText() == ON_NEW_LAYER
+        if isinstance(layer, Points) and not on_new_layer:
+            wanted = self._wanted_prefixes()
+            there = [prefix for prefix in prefixes(layer) if prefix in wanted]
+            if there:
+                version = next_version(layer, wanted)
+                new = versioned_prefix(there[0], version)
+                match ask_about_columns(self, layer.name, there, new):
+                    case "cancel":
+                        return
+                    case "replace":
+                        version = 1
+        self.run(partial(self._make_job, version, on_new_layer))
+
+    def compare(self) -> None:
+        """Compare the layers of the network on the selected points."""
+        self.run(self._make_comparison)
 
     def on_event(self, event: Any) -> None:
-        """Say how far the extraction is, and add its features to the layer."""
+        """Say how far the job is, and show what it finds."""
         match event:
             case Progress(task, done, total):
                 self.status.setText(f"{task.capitalize()}: {done} of {total}")
                 self.show_progress(done, total, task.capitalize())
-            case Extracted():
-                self._keep(event)
+            case PartOfFeatures(table) if self._results is not None:
+                self._results.show(table)
+            case Features() if self._results is not None:
+                self._keep(event, self._results)
+            case MapsOfSynapses(path):
+                self._tell_result(f"The maps of the synapses are in {path}, a row for each point.")
+            case MapsGrow() if self._maps is not None:
+                layers = self._maps.show(event.maps, event.corner)
+                if event.whole:
+                    self._maps = None
+                    names = ", ".join(layer.name for layer in layers)
+                    self._tell_result(f"Added {names}; the maps are in {event.folder}")
+            case Report():
+                self._show_report(event)
 
     def on_end(self) -> None:
-        """Let go of the layer."""
-        self._points = None
+        """Take away what was shown of a job that had no result."""
+        if self._results is not None:
+            self._results.undo()
+        if self._maps is not None:
+            self._maps.remove()
+        self._results = self._maps = None
 
     def update_buttons(self) -> None:
         """Enable the buttons that do something now."""
         super().update_buttons()
         self.cancel_button.setEnabled(self.job is not None)
+        self.compare_button.setEnabled(self.job is None)
 
-    def _keep(self, extracted: Extracted) -> None:
-        points = self._points
-        assert points is not None
-        same = np.array_equal(points.data, self._positions)
-        if not same or points not in self.viewer.layers:
-            path = run_folder(None) / f"features_{self._prefix}.csv"
-            path.parent.mkdir(parents=True)
-            extracted.table.to_csv(path, index=False)
-            what = "was changed" if points in self.viewer.layers else "was removed"
-            text = (
-                f"the layer {points.name} {what} while its features were extracted, so they were "
-                f"not added to it; they are in {path}, one row for each point there was"
-            )
-            tell(JobError(text))
-            self.tell_end(sentence(text))
-            return
-        there = [name for name in points.features if str(name).startswith(f"{self._prefix}_")]
-        kept = points.features.drop(columns=there).reset_index(drop=True)
-        points.features = pd.concat([kept, extracted.table], axis=1)
-        points.metadata.setdefault(METADATA_KEY, {})[self._prefix] = extracted.record
-        text = (
-            f"The layer {points.name} has {extracted.table.shape[1]} new columns, from "
-            f"{extracted.table.columns[0]} on"
+    def follow_theme(self) -> None:
+        """Take the colours of the viewer's theme."""
+        if self.report is not None:
+            self.report.plot.follow_theme()
+
+    def release(self) -> None:
+        """Let go of the viewer, and end the job cleanly."""
+        super().release()
+        self.selected.release()
+
+    def _set_up_controls(self) -> None:
+        self.image_box.setToolTip("Image layer with the EM volume that the layers are read on")
+        self.start_button.setText("Extract")
+        self.start_button.setToolTip("Extract features for the selected layer")
+        self.cancel_button.setToolTip("End, and keep nothing unless “Keep partial” is ticked")
+        self.compare_button.setToolTip(
+            "<qt>Which layer? Measure how well each tells synapses apart, and choose the best. The "
+            "layers that are ticked are compared, or all convolutions if only one is.</qt>"
         )
-        self.tell_end(sentence(text))
-        show_info(text)
+        self.export_button.setToolTip(
+            "<qt>Save the selected points with their features: CSV, Parquet, NumPy or AnnData. "
+            "napari opens such a file as a Points layer again.</qt>"
+        )
+        self.depth_box.setRange(1, LARGEST_DEPTH)
+        self.depth_box.setSuffix(" voxels")
+        self.depth_box.setToolTip(
+            "<qt>How deep a box is that is drawn on one slice. Rectangles on two slices make a box "
+            "by themselves.</qt>"
+        )
+        self.place_box.addItems([ON_LAYER, ON_NEW_LAYER])
+        self.place_box.setToolTip("Which layer gets the columns of features")
+        self.color_box.setToolTip("Colour the points by one of their columns, now")
+        self.label_box.setToolTip(
+            "<qt>Column with labels, such as classes: layers are then compared by how well they "
+            "tell these too</qt>"
+        )
 
-    def _checkpoint(self) -> Path | None:
-        editor = self.form.editor("checkpoint")
-        return Path(editor.value) if editor.line_edit.value.strip() else None
+    def _lay_out(self) -> None:
+        self.add_row("Depth", self.depth_box)
+        self.body.addWidget(FittingArea(self.form))
+        self.body.addWidget(self.panel, stretch=1)
+        results = QGridLayout()
+        results.setSpacing(4)
+        for row, (name, widget) in enumerate(
+            (("Columns on", self.place_box), ("Points coloured", self.color_box))
+        ):
+            results.addWidget(self.label(name), row, 0)
+            results.addWidget(widget, row, 1, 1, 3)
+        results.addWidget(self.label("Labels"), 2, 0)
+        results.addWidget(self.label_box, 2, 1, 1, 2)
+        results.addWidget(self.compare_button, 2, 3)
+        self.body.addLayout(results)
+        buttons = QGridLayout()
+        for column, button in enumerate(
+            (self.start_button, self.cancel_button, self.export_button)
+        ):
+            buttons.addWidget(button, 0, column)
+        self.body.addLayout(buttons)
+        self.body.addWidget(self.status)
+
+    def _connect(self) -> None:
+        self.selected.changed.connect(self._on_selection)
+        self.image_box.layer_changed.connect(self._show_voxel_size)
+        self.image_box.content_changed.connect(self._show_voxel_size)
+        self.cancel_button.clicked.connect(partial(self.request, "stop"))
+        self.compare_button.clicked.connect(self.compare)
+        self.export_button.clicked.connect(lambda: self._exporter.export(self.selected.layer))
+        self.session.checkpoint_changed.connect(self._preset_checkpoint)
+
+    def _make_job(self, version: int, on_new_layer: bool) -> Job:
+        layer = self.selected.require()
+        image = layer if isinstance(layer, Image) else self.image_box.layer
+        if isinstance(layer, Points):
+            job: Job = self._requests.of_points(layer, image)
+            assert image is not None
+            self._results = PointResults(
+                self.viewer, layer, version, on_new_layer=on_new_layer, volume=image.name
+            )
+            return job
+        shapes = layer if isinstance(layer, Shapes) else None
+        job = self._requests.of_region(image, shapes, self.depth_box.value())
+        assert image is not None
+        self._maps = MapLayers(self.viewer, image)
+        return job
+
+    def _make_comparison(self) -> Job:
+        layer = self.selected.require()
+        if not isinstance(layer, Points):
+            raise InputError(
+                f"layers are compared on synapses: select a Points layer in place of {layer.name}"
+            )
+        return self._requests.comparison(layer, self.image_box.layer, self.label_box.column)
+
+    def _wanted_prefixes(self) -> list[str]:
+        pooling = self.form.editor("pooling").value
+        parts = dict.fromkeys([*pooling.split("+"), pooling])
+        return [f"L{index}_{part}" for index in self.panel.table.chosen for part in parts]
+
+    def _keep(self, features: Features, results: PointResults) -> None:
+        self._results = None
+        try:
+            layer, columns = results.finish(features, run_folder(None))
+        except JobError as error:
+            tell(error)
+            self.tell_end(sentence(str(error)))
+            return
+        part = "" if features.record.get("complete", True) else " for a part of its points"
+        self._tell_result(
+            f"The layer {layer.name} has {len(columns)} new columns{part}, from {columns[0]} on"
+        )
+
+    def _show_report(self, report: Report) -> None:
+        if self.report is not None:
+            self.report.close()
+        self.report = ReportDialog(self.viewer, report, self)
+        self.report.layer_chosen.connect(self._choose_layer)
+        self.report.destroyed.connect(self._forget_report)
+        self.report.show()
+        self._choose_layer(report.best)
+        self._tell_result(f"Layer {report.best} describes the synapses best, and is ticked now")
+
+    def _forget_report(self) -> None:
+        self.report = None
+
+    def _choose_layer(self, index: int) -> None:
+        self.panel.table.choose([index])
+
+    def _tell_result(self, text: str) -> None:
+        self.tell_end(sentence(text))
+        show_info(sentence(text))
+
+    def _on_selection(self) -> None:
+        layer = self.selected.layer
+        is_points = isinstance(layer, Points)
+        self.rows.setRowVisible(self.image_box, not isinstance(layer, Image))
+        self.rows.setRowVisible(self.depth_box, isinstance(layer, Shapes))
+        for name in OF_POINTS:
+            if name in self.form.names:
+                self.form.editor(name).native.setEnabled(is_points)
+        for box in (self.place_box, self.color_box, self.label_box):
+            box.setEnabled(is_points)
+        self.color_box.show_columns(layer)
+        self.label_box.show_columns(layer)
+        self._show_voxel_size()
+
+    def _show_voxel_size(self) -> None:
+        image = self.selected.layer
+        image = image if isinstance(image, Image) else self.image_box.layer
+        is_volume = image is not None and image.ndim == 3
+        self.panel.show_voxel_size(voxel_size_of(image) if is_volume else None)
 
     def _preset_checkpoint(self) -> None:
         """Fill in the checkpoint of this viewer's last training, unless another was chosen."""
         last = self.session.last_checkpoint
-        if self._checkpoint() in (None, self._preset) and self._checkpoint() != last:
+        if self.panel.checkpoint in (None, self._preset) and self.panel.checkpoint != last:
             self._preset = last
             self.form.editor("checkpoint").line_edit.value = str(last or "")
-
-    def _on_checkpoint(self) -> None:
-        self._info = None
-        checkpoint = self._checkpoint()
-        if checkpoint is not None and checkpoint.is_file():
-            self.layer_name.setText("Looking into the checkpoint …")
-            self._reader.ask(checkpoint)
-        else:
-            self._show_layer_name()
-
-    def _on_info(self, info: CheckpointInfo) -> None:
-        self._info = info
-        self._show_layer_name()
-
-    def _on_no_info(self, error: Exception) -> None:
-        if not isinstance(error, InputError | JobError):
-            raise error
-        self.layer_name.setText(sentence(str(error)))
-
-    def _show_layer_name(self) -> None:
-        """Say what the layer is that the form names."""
-        index = self.form.editor("layer_num").value
-        if self._info is None:
-            text = "With the default network, layer 20 is the first convolution of stage 3."
-        elif index < len(self._info.layers):
-            text = f"Layer {self._info.layers[index]}"
-        else:
-            text = f"This network has the layers 0 to {len(self._info.layers) - 1}."
-        if self._info is not None and self._info.crop_size:
-            text += f"; trained on crops of {' × '.join(map(str, self._info.crop_size))} voxels"
-        self.layer_name.setText(text)
-
-
-def _crop_shape(config: Config, checkpoint: Path, info: CheckpointInfo | None) -> Shape:
-    """Return the size of the crops, as the command line will choose it."""
-    if "crop_size" not in config.model_fields_set:
-        size = (info or read_checkpoint_info(checkpoint)).crop_size
-        if size is not None:
-            return (size[0], size[1], size[2])
-    return config.crop_size

@@ -9,9 +9,7 @@ from napari.layers import Points
 
 from napari_synapse_cl.features.table_formats import FEATURE_COLUMN
 from napari_synapse_cl.widgets.geometry import geometry_of
-
-METADATA_KEY = "napari_synapse_cl"
-"""Where a layer's metadata say where its features come from, by the prefix of their columns."""
+from napari_synapse_cl.widgets.metadata import METADATA_KEY
 
 
 def prefix_of(column: str) -> str:
@@ -42,48 +40,50 @@ def next_version(points: Points, wanted: Iterable[str]) -> int:
     """
     there = set(prefixes(points))
     version = 1
-    while any(_versioned_prefix(prefix, version) in there for prefix in wanted):
+    while any(versioned_prefix(prefix, version) in there for prefix in wanted):
         version += 1
     return version
+
+
+def versioned_prefix(prefix: str, version: int) -> str:
+    """Return what columns of another version begin with: ``L20_mean_v2`` of ``L20_mean``."""
+    return prefix if version == 1 else f"{prefix}_v{version}"
 
 
 def versioned(column: str, version: int) -> str:
     """Return the name of a column in another version: ``L20_mean_v2_000`` of ``L20_mean_000``."""
     prefix = prefix_of(column)
-    return _versioned_prefix(prefix, version) + column.removeprefix(prefix)
+    return versioned_prefix(prefix, version) + column.removeprefix(prefix)
 
 
-def join(points: Points, table: pd.DataFrame) -> None:
-    """Assign the columns of a table to a layer's features, behind those that are there.
+def join(points: Points, table: pd.DataFrame, order: Sequence[str]) -> None:
+    """Assign the columns of a table to a layer's features.
 
-    Columns of the same name are replaced where they are; all others, and the order of the rows,
-    stay as they were.
+    All others, and the order of the rows, stay as they were.
 
     Parameters
     ----------
     points
         The layer.
     table
-        One row a point.
+        One row a point; columns of these names are replaced.
+    order
+        Columns that come first. Behind them come others that are there, then those of the table.
     """
-    features = points.features.reset_index(drop=True)
-    table = table.reset_index(drop=True)
-    new = [name for name in table.columns if name not in features.columns]
-    for name in table.columns.difference(new, sort=False):
-        features[name] = table[name]
+    others = points.features.drop(columns=list(table.columns), errors="ignore")
+    joined = pd.concat([others.reset_index(drop=True), table.reset_index(drop=True)], axis=1)
+    first = [name for name in order if name in joined.columns]
     # napari tells of a change only when the table is assigned.
-    points.features = pd.concat([features, table[new]], axis=1)
+    points.features = joined[[*first, *(name for name in joined.columns if name not in first)]]
 
 
 def drop(points: Points, columns: Sequence[str]) -> None:
     """Take columns away from a layer's features."""
-    there = [name for name in columns if name in points.features.columns]
-    if there:
-        points.features = points.features.drop(columns=there)
+    points.features = points.features.drop(columns=list(columns), errors="ignore")
 
 
 def note_origin(points: Points, columns: Iterable[str], record: dict[str, Any]) -> None:
-    """Keep in a layer's metadata where its columns come from."""
+    """Keep in a layer's metadata where its columns come from, by the prefix of their names."""
     origins = dict(points.metadata.get(METADATA_KEY, {}))
     for prefix in dict.fromkeys(map(prefix_of, columns)):
         origins[prefix] = record
@@ -117,7 +117,3 @@ def color_by(points: Points, column: str) -> None:
         colors = points.face_color.copy()
         colors[missing] = 0
         points.face_color = colors
-
-
-def _versioned_prefix(prefix: str, version: int) -> str:
-    return prefix if version == 1 else f"{prefix}_v{version}"

@@ -103,11 +103,13 @@ class Form(QWidget):
             self._take_setting(name, session.settings[name])
         session.settings.changed.connect(self._take_setting)
 
-    def config(self, **more: Any) -> Config:
+    def config(self, *, left_out: Sequence[str] = (), **more: Any) -> Config:
         """Return the settings that are filled in.
 
         Parameters
         ----------
+        left_out
+            Settings that have their defaults, whatever is filled in.
         **more
             Settings that are not in the form, or stand in place of what is filled in.
 
@@ -116,7 +118,8 @@ class Form(QWidget):
         InputError
             If a setting is out of bounds, or settings are at odds.
         """
-        values = {name: self._filled_in(name) for name in self._editors}
+        names = (name for name in self._editors if name not in left_out)
+        values = {name: self._filled_in(name) for name in names}
         values = {
             name: value
             for name, value in values.items()

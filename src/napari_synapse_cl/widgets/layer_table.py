@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem
 from napari_synapse_cl.models.architecture import Architecture, Layer
 from napari_synapse_cl.words import size
 
-COLUMNS = ("Layer", "Channels", "Map", "Sees")
+COLUMNS = ("Layer", "Ch", "Map", "Sees")
 MINIMUM_HEIGHT = 120
 
 
@@ -29,7 +29,6 @@ class LayerTable(QTreeWidget):
         self.setHeaderLabels(COLUMNS)
         self.setRootIsDecorated(False)
         self.setUniformRowHeights(True)
-        self.setAlternatingRowColors(True)
         self.setMinimumHeight(MINIMUM_HEIGHT)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         header = self.header()
@@ -39,7 +38,7 @@ class LayerTable(QTreeWidget):
         for column, tip in enumerate(
             (
                 "Index into the network's features, and what the layer is. Tick one or more.",
-                "Numbers it puts out for each element of its map",
+                "Channels: numbers it puts out for each element of its map",
                 "Elements of its map of one crop",
                 "Voxels that one element depends on: the receptive field",
             )

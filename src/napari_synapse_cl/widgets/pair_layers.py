@@ -8,10 +8,8 @@ from napari.layers import Image
 from napari_synapse_cl import __version__
 from napari_synapse_cl.widgets.form import SHARED
 from napari_synapse_cl.widgets.geometry import geometry_within
+from napari_synapse_cl.widgets.metadata import METADATA_KEY
 from napari_synapse_cl.widgets.pairs import Pair
-
-METADATA_KEY = "napari_synapse_cl"
-"""Where a layer's metadata say where it came from."""
 
 
 def view_layers(image: Image, pair: Pair) -> list[tuple[np.ndarray, dict[str, Any]]]:

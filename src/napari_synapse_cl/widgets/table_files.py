@@ -23,9 +23,8 @@ from napari_synapse_cl.features.tables import (
     table_columns,
     write_table,
 )
+from napari_synapse_cl.widgets.metadata import METADATA_KEY
 
-METADATA_KEY = "napari_synapse_cl"
-"""Where a layer's metadata say where its features came from."""
 IDENTITY = {
     "translate": np.zeros(3),
     "rotate": np.eye(3),

@@ -299,7 +299,8 @@ class TrainWidget(JobWidget):
     def _open_extraction(self) -> None:
         widget = docks.open_dock(self.viewer, docks.EXTRACT)
         widget.image_box.choose(self.image_box.layer)
-        widget.points_box.choose(self.points_box.layer)
+        if self.points_box.layer is not None:
+            self.viewer.layers.selection.active = self.points_box.layer
         widget.form.editor("checkpoint").value = self.session.last_checkpoint
 
 

@@ -1,0 +1,88 @@
+"""Colour points by one of their features."""
+
+from typing import Any
+
+from napari.layers import Layer, Points
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import QComboBox
+
+from napari_synapse_cl.features.table_formats import FEATURE_COLUMN
+from napari_synapse_cl.widgets.feature_columns import color_by
+
+AS_THEY_ARE = "as they are"
+
+
+class ColumnBox(QComboBox):
+    """A choice of the columns of a Points layer, or of none of them.
+
+    Parameters
+    ----------
+    none
+        What to call the choice of none.
+    with_features
+        Whether the columns that extractions have added can be chosen too: principal components
+        first, then others, then channels.
+    preferred
+        A column that is chosen at first, where there is one of this name.
+    """
+
+    def __init__(self, none: str, *, with_features: bool, preferred: str | None = None) -> None:
+        super().__init__()
+        self._with_features = with_features
+        self._preferred = preferred
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        self.addItem(none)
+
+    @property
+    def column(self) -> str | None:
+        """The chosen column."""
+        return self.currentText() if self.currentIndex() > 0 else None
+
+    def show_columns(self, layer: Layer | None) -> None:
+        """Offer the columns of a layer; the choice stays where it can."""
+        names = [str(n) for n in layer.features.columns] if isinstance(layer, Points) else []
+        components, others, channels = _sorted_out(names)
+        offered = [*components, *others, *channels] if self._with_features else others
+        if offered == [self.itemText(i) for i in range(1, self.count())]:
+            return
+        had = self.count() > 1
+        chosen = self.column if had else self._preferred
+        with QSignalBlocker(self):
+            for index in range(self.count() - 1, 0, -1):
+                self.removeItem(index)
+            self.addItems(offered)
+            self.setCurrentIndex(offered.index(chosen) + 1 if chosen in offered else 0)
+
+
+class ColorBox(ColumnBox):
+    """Colours the points of a layer by the column that is chosen."""
+
+    def __init__(self) -> None:
+        super().__init__(AS_THEY_ARE, with_features=True)
+        self._layer: Points | None = None
+        self.activated.connect(self._color)
+
+    def show_columns(self, layer: Layer | None) -> None:
+        """Offer the columns of a layer; of another layer none is chosen at first."""
+        points = layer if isinstance(layer, Points) else None
+        if points is not self._layer:
+            self._layer = points
+            with QSignalBlocker(self):
+                self.setCurrentIndex(0)
+        super().show_columns(points)
+
+    def _color(self, index: Any = None) -> None:
+        if self._layer is not None and self.column is not None:
+            color_by(self._layer, self.column)
+
+
+def _sorted_out(names: list[str]) -> tuple[list[str], list[str], list[str]]:
+    components: list[str] = []
+    others: list[str] = []
+    channels: list[str] = []
+    for name in names:
+        match = FEATURE_COLUMN.fullmatch(name)
+        kind = others if match is None else components if match["component"] else channels
+        kind.append(name)
+    return components, others, channels

@@ -1,0 +1,56 @@
+"""Save a Points layer with its features to a file."""
+
+from pathlib import Path
+
+from napari.layers import Layer, Points
+from napari.utils.notifications import show_info
+from qtpy.QtCore import QObject
+from qtpy.QtWidgets import QFileDialog, QWidget
+
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.widgets.latest import Latest
+from napari_synapse_cl.widgets.messages import tell
+from napari_synapse_cl.widgets.table_files import write_points
+
+FILTERS = ("CSV (*.csv)", "Parquet (*.parquet)", "NumPy (*.npz)", "AnnData (*.h5ad)")
+
+
+class Exporter(QObject):
+    """Asks for a file and writes a layer to it, in a worker.
+
+    Parameters
+    ----------
+    parent
+        The window that asks.
+    """
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._window = parent
+        self._writer = Latest(write_points)
+        self._writer.done.connect(self._on_done)
+        self._writer.failed.connect(self._on_failure)
+
+    def export(self, layer: Layer | None) -> None:
+        """Ask where to save a layer, and save it there."""
+        if not isinstance(layer, Points):
+            tell(InputError("select the Points layer whose features are to be saved"))
+            return
+        chosen, filter_ = QFileDialog.getSaveFileName(
+            self._window, "Save points with features", f"{layer.name}.csv", ";;".join(FILTERS)
+        )
+        if not chosen:
+            return
+        path = Path(chosen)
+        if not path.suffix:
+            path = path.with_suffix(filter_.rpartition("*")[2].rstrip(")") or ".csv")
+        data, state, _ = layer.as_layer_data_tuple()
+        self._writer.ask(str(path), data.copy(), {**state, "features": layer.features.copy()})
+
+    def _on_done(self, paths: list[str]) -> None:
+        show_info(f"Saved {', '.join(paths)}.")
+
+    def _on_failure(self, error: Exception) -> None:
+        if not isinstance(error, InputError | JobError):
+            raise error
+        tell(error)

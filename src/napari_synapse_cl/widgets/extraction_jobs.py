@@ -1,0 +1,183 @@
+"""Jobs that read layers of a network, and what they find for the window."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from napari_synapse_cl.errors import JobError
+from napari_synapse_cl.events import Growing, Message, Progress, Wrote
+from napari_synapse_cl.features.layer_report import Report, from_json
+from napari_synapse_cl.features.table_formats import FEATURE_COLUMN
+from napari_synapse_cl.features.tables import read_table
+from napari_synapse_cl.widgets.inputs import Inputs
+from napari_synapse_cl.widgets.job import ChildJob
+from napari_synapse_cl.widgets.map_arrays import MapArray, read_maps
+from napari_synapse_cl.widgets.region_inputs import RegionInputs
+
+LOOK_SECONDS = 1.0
+"""Least time between two looks at results that grow."""
+
+
+@dataclass(frozen=True)
+class PartOfFeatures:
+    """Features so far: one row a point, NaN where there are none yet."""
+
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Features:
+    """All features, or those until the job was ended; one row a point, one column a feature.
+
+    Attributes
+    ----------
+    table
+        The features.
+    record
+        Where they come from.
+    """
+
+    table: pd.DataFrame
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MapsOfSynapses:
+    """Maps that were not pooled are in a file: they are too many numbers for columns."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class MapsGrow:
+    """There is more of the maps in a folder.
+
+    Attributes
+    ----------
+    maps
+        As they are now.
+    folder
+        Where they are.
+    corner
+        Voxel of the image, along z, y, x, from which the maps count.
+    whole
+        Whether they are complete.
+    """
+
+    maps: list[MapArray]
+    folder: Path
+    corner: tuple[int, int, int]
+    whole: bool
+
+
+class SynapsesJob(ChildJob):
+    """An extraction for points: its last event is their features.
+
+    Parameters
+    ----------
+    inputs
+        What it works on.
+    folder
+        Where that is; it is removed at the end.
+    compares
+        Whether layers are compared: the last event is then a report on them.
+    """
+
+    def __init__(self, inputs: Inputs, folder: Path, *, compares: bool = False) -> None:
+        super().__init__(inputs)
+        self._folder = folder
+        self._compares = compares
+
+    def events(self) -> Iterator[Any]:
+        """Yield what the run tells, :class:`PartOfFeatures`, then :class:`Features`."""
+        growing: Growing | None = None
+        looked = time.monotonic()
+        try:
+            for event in super().events():
+                if not (self._compares and isinstance(event, Message) and event.level == "info"):
+                    # The remarks on a comparison are shown with it.
+                    yield event
+                match event:
+                    case Growing("features"):
+                        growing = event
+                    case Progress() if growing is not None:
+                        if time.monotonic() - looked > LOOK_SECONDS:
+                            looked = time.monotonic()
+                            yield from _look(growing)
+                    case Wrote("features", path):
+                        yield _read(Path(path))
+                    case Wrote("report", path):
+                        yield _read_report(Path(path))
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class RegionJob(ChildJob):
+    """An extraction of maps of a region.
+
+    Parameters
+    ----------
+    inputs
+        What it works on; its folder is removed at the end.
+    """
+
+    def __init__(self, inputs: RegionInputs) -> None:
+        super().__init__(inputs)
+        self._region = inputs
+
+    def events(self) -> Iterator[Any]:
+        """Yield what the run tells, and :class:`MapsGrow` as more of the maps is there."""
+        folder: Path | None = None
+        looked = time.monotonic()
+        try:
+            for event in super().events():
+                yield event
+                match event:
+                    case Growing("maps", path):
+                        folder = Path(path)
+                    case Progress() if folder is not None:
+                        if time.monotonic() - looked > LOOK_SECONDS:
+                            looked = time.monotonic()
+                            # It may be renamed while it is looked at.
+                            with suppress(OSError, KeyError, ValueError):
+                                yield self._look(folder, whole=False)
+                    case Wrote("maps", path):
+                        yield self._look(Path(path), whole=True)
+        finally:
+            shutil.rmtree(self._region.folder, ignore_errors=True)
+
+    def _look(self, folder: Path, *, whole: bool) -> MapsGrow:
+        return MapsGrow(read_maps(folder), folder, self._region.corner, whole)
+
+
+def _look(growing: Growing) -> Iterator[PartOfFeatures]:
+    """Read the features so far; the file is gone once they are all there."""
+    try:
+        values = np.load(growing.path)
+    except (OSError, ValueError):
+        return
+    yield PartOfFeatures(pd.DataFrame(values, columns=growing.columns))
+
+
+def _read(path: Path) -> Features | MapsOfSynapses:
+    if path.suffix == ".npy":
+        return MapsOfSynapses(path)
+    table, record = read_table(path)
+    columns = [name for name in table.columns if FEATURE_COLUMN.fullmatch(name)]
+    return Features(table[columns], record)
+
+
+def _read_report(path: Path) -> Report:
+    try:
+        content = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return from_json(content["report"])
+    except (OSError, ValueError, KeyError) as error:
+        raise JobError(f"cannot read the comparison in {path}: {error}") from error

@@ -1,0 +1,105 @@
+"""Make jobs that read layers of a network of what is filled in."""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from napari.layers import Image, Points, Shapes
+
+from napari_synapse_cl.config import AugmentationConfig, Config
+from napari_synapse_cl.context import context_shape
+from napari_synapse_cl.models.architecture import Layer
+from napari_synapse_cl.widgets.base import run_folder
+from napari_synapse_cl.widgets.extraction_jobs import RegionJob, SynapsesJob
+from napari_synapse_cl.widgets.form import Form
+from napari_synapse_cl.widgets.inputs import RunInputs, Shape
+from napari_synapse_cl.widgets.layers import LayerData, take, take_region
+from napari_synapse_cl.widgets.network_panel import NetworkPanel
+from napari_synapse_cl.widgets.region_inputs import RegionInputs
+
+OF_POINTS = ("pooling", "averaging", "n_components", "crop_size", "feature_format")
+"""Settings that mean nothing for the map of a region."""
+
+
+class ExtractionRequests:
+    """Makes jobs of the settings in a form and of layers.
+
+    Every method raises InputError if something cannot be used.
+
+    Parameters
+    ----------
+    form
+        The settings.
+    panel
+        The network and its layers.
+    settings
+        Those of the viewer, for what the form does not show.
+    """
+
+    def __init__(self, form: Form, panel: NetworkPanel, settings: Any) -> None:
+        self._form = form
+        self._panel = panel
+        self._settings = settings
+
+    def of_points(self, points: Points, image: Image | None) -> SynapsesJob:
+        """Return an extraction of one vector for each point."""
+        data = take(image, points)
+        config = self._config(layer_num=self._panel.chosen)
+        if config.pooling == "none" and config.output is None:
+            # What does not go into columns has to stay somewhere.
+            config = _with(config, output=run_folder(None))
+        return self._synapses_job(data, config, with_context=False)
+
+    def comparison(
+        self, points: Points, image: Image | None, label_column: str | None
+    ) -> SynapsesJob:
+        """Return a comparison of the layers that are ticked; of all convolutions if one is."""
+        data = take(image, points)
+        more: dict[str, Any] = {"compare_layers": True, "seed": self._settings["seed"]}
+        more["label_column"] = label_column or ""
+        more |= {name: self._settings[name] for name in AugmentationConfig.model_fields}
+        if len(self._panel.table.chosen) > 1:
+            more["layer_num"] = self._panel.chosen
+        return self._synapses_job(data, self._config(**more), with_context=True)
+
+    def of_region(self, image: Image | None, shapes: Shapes | None, depth: int) -> RegionJob:
+        """Return an extraction of the map of a volume, or of the box around shapes on it."""
+        data = take_region(image, shapes, depth)
+        config = self._config(layer_num=self._panel.chosen, dense=True)
+        config = _with(config, output=config.output or run_folder(None))
+        layers = partial(self._layers_in_worker, config)
+        return RegionJob(RegionInputs(data, config, _temporary_folder(), layers))
+
+    def _config(self, **more: Any) -> Config:
+        self._panel.require_checkpoint()
+        left_out = OF_POINTS if more.get("dense") else ()
+        return self._form.config(left_out=left_out, extract_only=True, **more)
+
+    def _synapses_job(self, data: LayerData, config: Config, *, with_context: bool) -> SynapsesJob:
+        folder = _temporary_folder()
+        shape = partial(self._crop_shape_in_worker, data, config, with_context)
+        inputs = RunInputs(data, config, folder, shape)
+        return SynapsesJob(inputs, folder, compares=config.compare_layers)
+
+    def _crop_shape_in_worker(self, data: LayerData, config: Config, with_context: bool) -> Shape:
+        """Return the size of the crops to cut, as the command line will choose it."""
+        shape = config.crop_size
+        if "crop_size" not in config.model_fields_set:
+            shape = self._panel.read_info(config).crop_size or shape
+        if not with_context:
+            return shape
+        return context_shape(shape, config, data.voxel_size or (1.0, 1.0, 1.0))
+
+    def _layers_in_worker(self, config: Config) -> list[Layer]:
+        architecture = self._panel.read_info(config).architecture
+        return [architecture.check_layer(index) for index in config.layer_num]
+
+
+def _with(config: Config, **settings: Any) -> Config:
+    """Return settings with some changed; those that were not set stay so."""
+    return Config.from_values({**config.model_dump(exclude_unset=True), **settings})
+
+
+def _temporary_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="synapse_cl_"))

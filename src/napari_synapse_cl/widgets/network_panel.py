@@ -1,0 +1,182 @@
+"""Choose a network's layers: which there are is read from its file by another process."""
+
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.models.architecture import Architecture
+from napari_synapse_cl.widgets import base
+from napari_synapse_cl.widgets.form import Form
+from napari_synapse_cl.widgets.latest import Latest
+from napari_synapse_cl.widgets.layer_table import LayerTable
+from napari_synapse_cl.widgets.messages import sentence
+from napari_synapse_cl.widgets.network_info import NetworkInfo, read_network_info
+from napari_synapse_cl.words import size
+
+NO_NETWORK = "Layers of the default network; choose a checkpoint or a run."
+
+
+class NetworkPanel(QWidget):
+    """The layers of the network that a form names, to tick.
+
+    Parameters
+    ----------
+    form
+        Has the settings checkpoint, network and crop_size.
+    session
+        That of the viewer; the layers are a setting of it.
+
+    Attributes
+    ----------
+    table
+        The layers.
+    note
+        Says which network they are of.
+    changed
+        Emitted when another network is known.
+    """
+
+    changed = Signal()
+
+    def __init__(self, form: Form, session: Any) -> None:
+        super().__init__()
+        self._form = form
+        self._settings = session.settings
+        self._voxel_size: tuple[float, float, float] | None = None
+        self.info: NetworkInfo | None = None
+        self.table = LayerTable()
+        self.note = QLabel(NO_NETWORK)
+        self.note.setWordWrap(True)
+        self._reader = Latest(read_network_info)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.table, stretch=1)
+        layout.addWidget(self.note)
+        self._add_run_button()
+        self._show()
+        self.table.choose(self._settings["layer_num"])
+        self._reader.done.connect(self._on_info)
+        self._reader.failed.connect(self._on_no_info)
+        self.table.changed.connect(self._keep_choice)
+        self._settings.changed.connect(self._take_choice)
+        for name in ("checkpoint", "network"):
+            form.editor(name).changed.connect(self._on_network)
+        form.editor("crop_size").changed.connect(self._show)
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The file or run folder that is filled in."""
+        editor = self._form.editor("checkpoint")
+        return Path(editor.value) if editor.line_edit.value.strip() else None
+
+    @property
+    def chosen(self) -> tuple[int, ...]:
+        """Indices of the layers that are ticked.
+
+        Raises
+        ------
+        InputError
+            If none is.
+        """
+        if not self.table.chosen:
+            raise InputError("no layer is ticked: tick one or more in the list of layers")
+        return self.table.chosen
+
+    def require_checkpoint(self) -> Path:
+        """Return the file or run folder that is filled in.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        if self.checkpoint is None:
+            raise InputError("there is no checkpoint: choose the file of a network, or a run")
+        return self.checkpoint
+
+    def read_info(self, config: Config) -> NetworkInfo:
+        """Return what there is to know of the network that settings name.
+
+        For a worker, since it may have to be read first.
+        """
+        assert config.checkpoint is not None
+        return self.info or read_network_info(config.checkpoint, config.network)
+
+    def show_voxel_size(self, voxel_size: tuple[float, float, float] | None) -> None:
+        """Show in nm how far layers see, on a volume of this voxel size."""
+        if voxel_size != self._voxel_size:
+            self._voxel_size = voxel_size
+            self._show()
+
+    def _add_run_button(self) -> None:
+        button = QPushButton("Run …")
+        button.setToolTip("<qt>Choose the folder of a run, in place of a checkpoint file</qt>")
+        button.clicked.connect(self._ask_run)
+        self._form.editor("checkpoint").native.layout().addWidget(button)
+        self.run_button = button
+
+    def _ask_run(self) -> None:
+        start = Path.home() / base.RUNS
+        chosen = QFileDialog.getExistingDirectory(self, "Folder of a run", str(start))
+        if chosen:
+            self._form.editor("checkpoint").value = Path(chosen)
+
+    def _on_network(self) -> None:
+        self.info = None
+        checkpoint = self.checkpoint
+        if checkpoint is not None and checkpoint.exists():
+            self.note.setText("Looking into the checkpoint …")
+            self._reader.ask(checkpoint, self._form.editor("network").value)
+            return
+        self._reader.forget()
+        self._form.editor("network").native.setEnabled(True)
+        self._show()
+
+    def _on_info(self, info: NetworkInfo) -> None:
+        self.info = info
+        self._form.editor("network").native.setEnabled(len(info.networks) > 1)
+        self._show()
+        # Ticked before may be layers that the default network does not have.
+        self.table.choose(self._settings["layer_num"])
+        self.changed.emit()
+
+    def _on_no_info(self, error: Exception) -> None:
+        if not isinstance(error, InputError | JobError):
+            raise error
+        self.note.setText(sentence(str(error)))
+
+    def _show(self) -> None:
+        info = self.info
+        architecture = Architecture() if info is None else info.architecture
+        trained = None if info is None else info.crop_size
+        crop_size = self._crop_size() or trained or Config().crop_size
+        voxel_size = self._voxel_size or (None if info is None else info.voxel_size)
+        self.table.show_network(architecture, crop_size, voxel_size)
+        if info is None:
+            self.note.setText(NO_NETWORK)
+        else:
+            text = f"{len(architecture.layers)} layers"
+            self.note.setText(
+                f"{text}; trained on crops of {size(trained)} voxels." if trained else f"{text}."
+            )
+
+    def _crop_size(self) -> tuple[int, int, int] | None:
+        """Return the size of the crops that is filled in, if it is a possible one."""
+        try:
+            config = Config.from_values({"crop_size": self._form.editor("crop_size").value.split()})
+        except InputError:
+            return None
+        return config.crop_size
+
+    def _keep_choice(self) -> None:
+        if self.table.chosen:
+            self._settings.set("layer_num", self.table.chosen)
+
+    def _take_choice(self, name: str, value: Any) -> None:
+        if name == "layer_num":
+            self.table.choose(value)
