@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 import torch
 
 from conftest import SMALL, Files, as_flags
@@ -19,6 +20,8 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import Event, Growing, Message, Progress, Wrote
 from napari_synapse_cl.features.analysis import principal_components
 from napari_synapse_cl.features.tables import FORMATS, read_table
+from napari_synapse_cl.models.architecture import Architecture
+from napari_synapse_cl.models.checkpoints import load_backbone, save_checkpoint
 from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.preparation import make_model
 
@@ -169,6 +172,12 @@ class TestTables:
     def test_no_components_are_added_where_none_are_wanted(self, settings: dict[str, Any]) -> None:
         [file] = written(list(events({**settings, "n_components": 0})))
         assert not read_table(file)[0].filter(like="PC").columns.size
+
+    def test_pictures_are_left_out_if_they_are_not_wanted(self, settings: dict[str, Any]) -> None:
+        happened = list(events({**settings, "figures": False}))
+        assert len(written(happened)) == 1
+        assert written(happened, "figure") == []
+        assert not list(Path(settings["output"]).glob("*.png"))
 
     @pytest.mark.parametrize("name", FORMATS)
     def test_every_format_keeps_the_features_and_where_they_come_from(
@@ -382,3 +391,62 @@ class TestComparison:
             control.request("stop")
         assert written(happened, "report") == []
         assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("network") / "network.pt"
+    config = Config(fmaps=4)
+    save_checkpoint(file, make_model(config).backbone, Architecture.from_config(config))
+    return file
+
+
+@pytest.mark.real_data
+class TestRealVolume:
+    """FIB-SEM of the medulla, with an untrained network of the default depth."""
+
+    @pytest.fixture
+    def settings(self, medulla: Path, untrained: Path, tmp_path: Path) -> dict[str, Any]:
+        return {
+            "extract_only": True,
+            "checkpoint": untrained,
+            "image": medulla / "training_sample1.tif",
+            "synapses": medulla / "training_sample1_sites.csv",
+            "voxel_size": 10,
+            "crop_size": 48,
+            "output": tmp_path / "out",
+            "device": "cpu",
+            "precision": "float32",
+        }
+
+    def test_features_are_those_of_the_plain_network_on_crops_of_the_file(
+        self, settings: dict[str, Any]
+    ) -> None:
+        [file] = written(list(events({**settings, "layer_num": (12, 20)})))
+        table, _ = read_table(file)
+        image = tifffile.imread(settings["image"])
+        features = load_backbone(settings["checkpoint"]).network.eval().features
+        checked = 0
+        for _, row in table.iloc[::20].iterrows():
+            low = row[["z", "y", "x"]].to_numpy(int) - 24
+            if (low < 0).any() or (low + 48 > image.shape).any():
+                continue
+            z, y, x = (slice(n, n + 48) for n in low)
+            output = torch.from_numpy(image[z, y, x] / 255 * 2 - 1).float()[None, None]
+            with torch.no_grad():
+                for index, module in enumerate(features[:21]):
+                    output = module(output)
+                    if index in (12, 20):
+                        expected = output.mean(dim=(2, 3, 4))[0].numpy()
+                        names = [f"L{index}_mean_{c:03d}" for c in range(len(expected))]
+                        found = row[names].to_numpy(np.float32)
+                        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+                        checked += 1
+        assert checked >= 4
+
+    def test_layers_are_compared_beside_the_histogram(self, settings: dict[str, Any]) -> None:
+        values = {**settings, "compare_layers": True, "layer_num": (3, 20), "crop_size": 16}
+        table = pd.read_csv(written(list(events(values)), "report")[0])
+        # T-bars were chosen for a dark centre, which the baseline must show.
+        assert table["knn"].iloc[-1] > 0.7
+        assert table["recall"].between(0, 1).all()

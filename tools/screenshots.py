@@ -1,11 +1,12 @@
 """Take the pictures of the three widgets for the documentation.
 
-    xvfb-run -s "-screen 0 1280x800x24" python tools/screenshots.py
+    xvfb-run -s "-screen 0 1280x800x24" python tools/screenshots.py [preview] [train] [extract]
 
 It opens napari on the sample volume and drives each widget for real: some ten minutes on two cores.
 """
 
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -15,7 +16,6 @@ from typing import Any
 
 import napari
 from magicgui.widgets import LineEdit
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_synapse_cl.widgets import settings_store
@@ -25,7 +25,9 @@ IMAGES = Path(__file__).parents[1] / "docs" / "images"
 WINDOW = (1280, 800)
 THICKNESS_NM = 140
 LIMIT_SECONDS = 3600
-TABLE_HEIGHT = 240
+MAP_LAYER = 12
+BOX = 20
+"""Voxels that are left out on each side of the box whose map is shown."""
 
 SETTINGS: dict[str, Any] = json.loads(Path(__file__).with_name("demo.json").read_text())
 """Those of the demo."""
@@ -54,6 +56,11 @@ def fill_in(widget: Any, settings: dict[str, Any]) -> None:
         editor = widget.form.editor(name)
         # Sizes and small numbers are typed.
         editor.value = str(value) if isinstance(editor, LineEdit) else value
+
+
+def n_steps(train: Any) -> int:
+    """Return how many steps a training widget shows."""
+    return int(train.view.monitor.series["loss"].n)
 
 
 def take(viewer: napari.Viewer, name: str) -> None:
@@ -93,43 +100,72 @@ def show_preview(viewer: napari.Viewer) -> None:
     points.selected_data = set()
 
 
-def show_training(viewer: napari.Viewer, folder: Path) -> None:
-    """Take the pictures of the settings and of the progress of a training."""
+def show_training(viewer: napari.Viewer, folder: Path, *, pictures: bool) -> None:
+    """Train, and take the pictures of the settings and of the progress."""
     dock, train = viewer.window.add_plugin_dock_widget(PLUGIN, TRAIN)
     fill_in(train, SETTINGS)
-    wait(lambda: "GiB free" in train.summary.text())
-    take(viewer, "train_settings")
+    if pictures:
+        wait(lambda: "GiB free" in train.summary.text())
+        take(viewer, "train_settings")
     fill_in(train, {"output": folder / "run"})
     train.start_button.click()
-    wait(lambda: f"Epoch {SETTINGS['num_epochs'] - 2} of" in train.status.text())
-    take(viewer, "train")
+    if pictures:
+        wait(lambda: f"Epoch {SETTINGS['num_epochs'] - 2} of" in train.status.text())
+        take(viewer, "train")
+    wait(lambda: n_steps(train) > 0)
     wait(lambda: train.job is None)
     viewer.window.remove_dock_widget(dock)
 
 
 def show_extraction(viewer: napari.Viewer) -> None:
-    """Take the picture of the extraction, with its features in a table."""
+    """Take the pictures of features on points, of the comparison of layers, and of a map."""
+    image, points = viewer.layers["EM sample"], viewer.layers["Synapses"]
+    viewer.layers.selection.active = points
     dock, extract = viewer.window.add_plugin_dock_widget(PLUGIN, EXTRACT)
-    fill_in(extract, {"layer_num": LAYER})
-    wait(lambda: f"Layer {LAYER} " in extract.layer_name.text())
+    wait(lambda: extract.panel.info is not None)
+    extract.panel.table.choose([LAYER])
     extract.start_button.click()
     wait(lambda: extract.job is None)
-    table, _ = viewer.window.add_plugin_dock_widget("napari", "Features table widget")
-    heights = [WINDOW[1] - TABLE_HEIGHT, TABLE_HEIGHT]
-    viewer.window._qt_window.resizeDocks([dock, table], heights, Qt.Orientation.Vertical)
+    extract.points_panel.color_box.setCurrentText(f"L{LAYER}_mean_PC1")
+    extract.points_panel.color_box.activated.emit(extract.points_panel.color_box.currentIndex())
     take(viewer, "extract")
+    extract.points_panel.compare_button.click()
+    wait(lambda: extract.job is None)
+    for theme, suffix in (("light", "_light"), ("dark", "")):
+        viewer.theme = theme
+        pause(1)
+        extract.report.grab().save(str(IMAGES / f"report{suffix}.png"))
+    extract.report.close()
+    depth, height, width = (int(n) for n in image.data.shape)
+    low, high = (BOX, BOX), (height - BOX, width - BOX)
+    corners = [(depth // 2, y, x) for y in (low[0], high[0]) for x in (low[1], high[1])]
+    rectangle = [corners[i] for i in (0, 1, 3, 2)]
+    viewer.add_shapes([rectangle], name="Box", scale=image.scale, units=image.units)
+    extract.panel.table.choose([MAP_LAYER])
+    fill_in(extract, {"output": IMAGES.parent / "maps"})
+    extract.start_button.click()
+    wait(lambda: extract.job is None)
+    for name in ("Box", f"EM sample · L{MAP_LAYER}"):
+        viewer.layers[name].visible = False
+    take(viewer, "maps")
+    shutil.rmtree(IMAGES.parent / "maps")
+    viewer.window.remove_dock_widget(dock)
 
 
 def main() -> None:
     """Drive the widgets and take the pictures."""
+    wanted = sys.argv[1:] or ["preview", "train", "extract"]
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         # The person's own settings stay as they are.
         settings_store.FILE = Path(name) / "settings.json"
         viewer = open_window()
-        show_preview(viewer)
-        show_training(viewer, Path(name))
-        show_extraction(viewer)
+        if "preview" in wanted:
+            show_preview(viewer)
+        if "train" in wanted or "extract" in wanted:
+            show_training(viewer, Path(name), pictures="train" in wanted)
+        if "extract" in wanted:
+            show_extraction(viewer)
         viewer.close()
 
 

@@ -250,3 +250,4 @@ class RunConfig(Section):
         False, "Go on with the run in the output folder from its last checkpoint."
     )
     overwrite: bool = setting(False, "Replace results that are already there.")
+    figures: bool = setting(True, "Draw pictures of the loss and of the features.")

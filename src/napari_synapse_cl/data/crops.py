@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_synapse_cl.data.synapses import Positions
-from napari_synapse_cl.data.volumes import Volume, intensity_range, sample_blocks
+from napari_synapse_cl.data.volumes import Volume, bounded, intensity_range, sample_blocks
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.files import create_array, write_json
 
@@ -90,7 +90,9 @@ class StreamedCrops:
 
     def read(self, synapses: Sequence[int]) -> np.ndarray:
         """Return the crops of some synapses, ``(B, 1, D, H, W)`` float32 in [0, 1]."""
-        crops = np.stack([self.cut(synapse) for synapse in synapses])
+        crops = np.empty((len(synapses), *self.shape), self.volume.array.dtype)
+        for crop, synapse in zip(crops, synapses, strict=True):
+            crop[:] = self.cut(synapse)
         return to_unit_range(crops, self.intensities)[:, None]
 
 
@@ -106,7 +108,7 @@ class CachedCrops:
     def __init__(self, folder: Path) -> None:
         try:
             index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-            self._crops = np.load(folder / "crops.npy", mmap_mode="r")
+            self._crops = bounded(np.load(folder / "crops.npy", mmap_mode="r"))
             n_missing = int((~np.load(folder / "done.npy")).sum())
             voxels, rows = np.load(folder / "positions.npy"), np.load(folder / "rows.npy")
             self.positions = Positions(voxels, rows, int(index["n_outside"]))
@@ -115,10 +117,11 @@ class CachedCrops:
             raise InputError(f"{folder} is no folder of crops: {error}") from None
         if n_missing:
             raise InputError(f"{n_missing} of {len(rows)} crops in {folder} have not been cut")
-        self.shape: tuple[int, int, int] = self._crops.shape[1:]
+        _, z, y, x = self._crops.shape
+        self.shape: tuple[int, int, int] = (z, y, x)
 
     def __len__(self) -> int:
-        return len(self._crops)
+        return int(self._crops.shape[0])
 
     def read(self, synapses: Sequence[int]) -> np.ndarray:
         """Return the crops of some synapses, ``(B, 1, D, H, W)`` float32 in [0, 1]."""

@@ -158,14 +158,55 @@ class MapStore:
             If it can't be renamed, or what it replaces can't be removed.
         """
         with writing(self.path.parent):
-            for index, array in self._arrays.items():
-                array.update_attributes({"complete": not self._missing[index]})
+            for _, array in zarr.open_group(self.folder, mode="r+").arrays():
+                layer = array.attrs["layer"]
+                array.update_attributes({"complete": not self._missing[layer]})
             if self.path.exists():
                 replaced = self.path.rename(_replaced_folder(self.path))
                 self.folder = self.folder.rename(self.path)
                 shutil.rmtree(replaced)
             else:
                 self.folder = self.folder.rename(self.path)
+
+
+def move_maps(
+    folder: Path, corner: Sequence[int], volume: str, intensities: Sequence[float]
+) -> None:
+    """Have maps that were made of a copy of a part of a volume say where they lie in the whole.
+
+    Parameters
+    ----------
+    folder
+        The folder of the maps.
+    corner
+        First voxel of the copy in the volume, along z, y, x.
+    volume
+        Name of the volume.
+    intensities
+        The values of the volume that the network takes for 0 and 1.
+
+    Raises
+    ------
+    JobError
+        If that cannot be written.
+    """
+    with writing(folder.parent):
+        for _, array in zarr.open_group(folder, mode="r+").arrays():
+            attributes = array.attrs.asdict()
+            record = attributes["provenance"]
+            region = [n + corner[i % 3] for i, n in enumerate(record["region"])]
+            along = list(zip(corner, attributes["stride"], strict=True))
+            moved = {
+                "origin": [n + c for n, c in zip(attributes["origin"], corner, strict=True)],
+                "first": [n + c // s for n, (c, s) in zip(attributes["first"], along, strict=True)],
+                "provenance": {
+                    **record,
+                    "region": region,
+                    "volume": volume,
+                    "intensities": list(intensities),
+                },
+            }
+            array.update_attributes(moved)
 
 
 def check_room(folder: Path, layers: Sequence[Layer], grids: Mapping[int, MapGrid]) -> None:

@@ -157,17 +157,20 @@ def _was_trained_on(job: ExtractionJob) -> bool | None:
 
 
 def _write(job: ExtractionJob, report: Report) -> Iterator[Event]:
-    from napari_synapse_cl.figures import draw_layer_report
-
-    table, figure = (job.folder.path / f"{NAME}{suffix}" for suffix in (".csv", ".png"))
+    table = job.folder.path / f"{NAME}.csv"
     sections = (ExtractionConfig, AugmentationConfig, DeviceConfig)
     record = make_record(job.origin, job.layers, job.config, *sections)
     with job.folder.being_written():
         with replacing(table) as temporary:
             to_table(report).to_csv(temporary, index=False)
         write_json(table.with_suffix(".json"), {**record, "report": to_json(report)})
-        draw_layer_report(report, figure)
     for remark in report.remarks:
         yield Message(remark)
     yield Wrote("report", str(table))
-    yield Wrote("figure", str(figure))
+    if job.config.figures:
+        # Matplotlib takes longer to import than a job should wait to begin.
+        from napari_synapse_cl.figures import draw_layer_report
+
+        with job.folder.being_written():
+            draw_layer_report(report, table.with_suffix(".png"))
+        yield Wrote("figure", str(table.with_suffix(".png")))

@@ -84,7 +84,7 @@ def _extract_vectors(job: ExtractionJob, control: Control) -> Iterator[Event]:
         write_table(_table(job, columns, features), target, _record(job, n_done))
     yield Wrote("features", str(target))
     start = 0
-    for layer in job.layers:
+    for layer in job.layers if job.config.figures else ():
         part = features[:, start : start + len(columns[layer.index])]
         start += part.shape[1]
         yield _draw_map(job, layer, part)

@@ -87,7 +87,8 @@ def _told(job: TrainingJob, control: Control) -> Iterator[Event]:
             trainer.stop(keep=not control.discarding)
     if control.stopping and (yield from _remove_if_void(folder, control)):
         return
-    yield _draw_loss(folder)
+    if config.figures:
+        yield _draw_loss(folder)
     if config.train_only or control.stopping:
         return
     extraction = ExtractionJob(

@@ -50,7 +50,7 @@ class LayersWidget(QWidget):
     without_points: str = ""
     """What to call the choice of no points layer; empty where one is needed."""
     chooses_points: bool = True
-    """Whether a points layer is chosen here, and not by selecting it in the viewer."""
+    """Whether a points layer is chosen in the widget, and not by selecting it in the viewer."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -58,14 +58,14 @@ class LayersWidget(QWidget):
         self.session = session_of(viewer)
         self.setMinimumWidth(MINIMUM_WIDTH)
         self.image_box = LayerBox(viewer, Image)
-        self.points_box = LayerBox(viewer, Points, self.without_points)
         self.image_box.setToolTip("Image layer with the EM volume")
-        self.points_box.setToolTip("Points layer with one point for each synapse")
         self.body = QVBoxLayout(self)
         self.rows = QFormLayout()
         self.body.addLayout(self.rows)
         self.add_row("Volume", self.image_box)
         if self.chooses_points:
+            self.points_box = LayerBox(viewer, Points, self.without_points)
+            self.points_box.setToolTip("Points layer with one point for each synapse")
             self.add_row("Synapses", self.points_box)
         viewer.events.theme.connect(self._on_theme)
         # With napari the widget is closed without a word.
@@ -97,7 +97,8 @@ class LayersWidget(QWidget):
     def release(self) -> None:
         """Let go of the viewer, when the widget is closed."""
         self.image_box.release()
-        self.points_box.release()
+        if self.chooses_points:
+            self.points_box.release()
         self.session.settings.keep()
         self.viewer.events.theme.disconnect(self._on_theme)
 

@@ -7,13 +7,12 @@ from typing import Any
 from napari.layers import Image, Points, Shapes
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QComboBox, QGridLayout, QPushButton, QSpinBox
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSpinBox
 
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import Progress
 from napari_synapse_cl.features.layer_report import Report
 from napari_synapse_cl.widgets.base import FittingArea, JobWidget, run_folder
-from napari_synapse_cl.widgets.color_box import ColorBox, ColumnBox
 from napari_synapse_cl.widgets.columns_question import ask_about_columns
 from napari_synapse_cl.widgets.exporting import Exporter
 from napari_synapse_cl.widgets.extraction_jobs import (
@@ -31,7 +30,7 @@ from napari_synapse_cl.widgets.map_layers import MapLayers
 from napari_synapse_cl.widgets.messages import sentence, tell
 from napari_synapse_cl.widgets.network_panel import NetworkPanel
 from napari_synapse_cl.widgets.point_results import PointResults
-from napari_synapse_cl.widgets.report_dialog import ReportDialog
+from napari_synapse_cl.widgets.points_panel import PointsPanel
 from napari_synapse_cl.widgets.selected import SelectedLayer
 
 ESSENTIAL = ("checkpoint", "network", "pooling")
@@ -53,7 +52,6 @@ PLACEHOLDERS = {
     "output": "none: to the layer alone",
 }
 SHARED = ("pooling", "averaging", "n_components", "device", "precision", "cache_limit")
-ON_LAYER, ON_NEW_LAYER = "the selected layer", "a new Points layer"
 LARGEST_DEPTH = 100_000
 
 
@@ -81,13 +79,10 @@ class ExtractWidget(JobWidget):
         self.form.share(SHARED, self.session)
         self.panel = NetworkPanel(self.form, self.session)
         self.depth_box = QSpinBox()
-        self.place_box = QComboBox()
-        self.color_box = ColorBox()
-        self.label_box = ColumnBox("no labels", with_features=False, preferred="class")
+        self.points_panel = PointsPanel()
         self.cancel_button = QPushButton("Cancel")
-        self.compare_button = QPushButton("Compare layers")
         self.export_button = QPushButton("Export …")
-        self.report: ReportDialog | None = None
+        self.report: Any = None
         self._requests = ExtractionRequests(self.form, self.panel, self.session.settings)
         self._exporter = Exporter(self)
         self._results: PointResults | None = None
@@ -103,8 +98,7 @@ class ExtractWidget(JobWidget):
     def start(self) -> None:
         """Extract features for the selected layer, or say why that cannot be."""
         layer, version = self.selected.layer, 1
-        on_new_layer = self.place_box.currentText() == ON_NEW_LAYER
-        if isinstance(layer, Points) and not on_new_layer:
+        if isinstance(layer, Points) and not self.points_panel.on_new_layer:
             wanted = self._wanted_prefixes()
             there = [prefix for prefix in prefixes(layer) if prefix in wanted]
             if there:
@@ -115,7 +109,7 @@ class ExtractWidget(JobWidget):
                         return
                     case "replace":
                         version = 1
-        self.run(partial(self._make_job, version, on_new_layer))
+        self.run(partial(self._make_job, version))
 
     def compare(self) -> None:
         """Compare the layers of the network on the selected points."""
@@ -138,7 +132,8 @@ class ExtractWidget(JobWidget):
                 if event.whole:
                     self._maps = None
                     names = ", ".join(layer.name for layer in layers)
-                    self._tell_result(f"Added {names}; the maps are in {event.folder}")
+                    added = f"added {names}; " if names else ""
+                    self._tell_result(f"{added}the maps are in {event.folder}")
             case Report():
                 self._show_report(event)
 
@@ -154,7 +149,7 @@ class ExtractWidget(JobWidget):
         """Enable the buttons that do something now."""
         super().update_buttons()
         self.cancel_button.setEnabled(self.job is not None)
-        self.compare_button.setEnabled(self.job is None)
+        self.points_panel.compare_button.setEnabled(self.job is None)
 
     def follow_theme(self) -> None:
         """Take the colours of the viewer's theme."""
@@ -165,16 +160,13 @@ class ExtractWidget(JobWidget):
         """Let go of the viewer, and end the job cleanly."""
         super().release()
         self.selected.release()
+        self.panel.release()
 
     def _set_up_controls(self) -> None:
         self.image_box.setToolTip("Image layer with the EM volume that the layers are read on")
         self.start_button.setText("Extract")
         self.start_button.setToolTip("Extract features for the selected layer")
         self.cancel_button.setToolTip("End, and keep nothing unless “Keep partial” is ticked")
-        self.compare_button.setToolTip(
-            "<qt>Which layer? Measure how well each tells synapses apart, and choose the best. The "
-            "layers that are ticked are compared, or all convolutions if only one is.</qt>"
-        )
         self.export_button.setToolTip(
             "<qt>Save the selected points with their features: CSV, Parquet, NumPy or AnnData. "
             "napari opens such a file as a Points layer again.</qt>"
@@ -185,34 +177,15 @@ class ExtractWidget(JobWidget):
             "<qt>How deep a box is that is drawn on one slice. Rectangles on two slices make a box "
             "by themselves.</qt>"
         )
-        self.place_box.addItems([ON_LAYER, ON_NEW_LAYER])
-        self.place_box.setToolTip("Which layer gets the columns of features")
-        self.color_box.setToolTip("Colour the points by one of their columns, now")
-        self.label_box.setToolTip(
-            "<qt>Column with labels, such as classes: layers are then compared by how well they "
-            "tell these too</qt>"
-        )
 
     def _lay_out(self) -> None:
         self.add_row("Depth", self.depth_box)
         self.body.addWidget(FittingArea(self.form))
         self.body.addWidget(self.panel, stretch=1)
-        results = QGridLayout()
-        results.setSpacing(4)
-        for row, (name, widget) in enumerate(
-            (("Columns on", self.place_box), ("Points coloured", self.color_box))
-        ):
-            results.addWidget(self.label(name), row, 0)
-            results.addWidget(widget, row, 1, 1, 3)
-        results.addWidget(self.label("Labels"), 2, 0)
-        results.addWidget(self.label_box, 2, 1, 1, 2)
-        results.addWidget(self.compare_button, 2, 3)
-        self.body.addLayout(results)
-        buttons = QGridLayout()
-        for column, button in enumerate(
-            (self.start_button, self.cancel_button, self.export_button)
-        ):
-            buttons.addWidget(button, 0, column)
+        self.body.addWidget(self.points_panel)
+        buttons = QHBoxLayout()
+        for button in (self.start_button, self.cancel_button, self.export_button):
+            buttons.addWidget(button)
         self.body.addLayout(buttons)
         self.body.addWidget(self.status)
 
@@ -221,18 +194,22 @@ class ExtractWidget(JobWidget):
         self.image_box.layer_changed.connect(self._show_voxel_size)
         self.image_box.content_changed.connect(self._show_voxel_size)
         self.cancel_button.clicked.connect(partial(self.request, "stop"))
-        self.compare_button.clicked.connect(self.compare)
+        self.points_panel.compare_button.clicked.connect(self.compare)
         self.export_button.clicked.connect(lambda: self._exporter.export(self.selected.layer))
         self.session.checkpoint_changed.connect(self._preset_checkpoint)
 
-    def _make_job(self, version: int, on_new_layer: bool) -> Job:
+    def _make_job(self, version: int) -> Job:
         layer = self.selected.require()
         image = layer if isinstance(layer, Image) else self.image_box.layer
         if isinstance(layer, Points):
             job: Job = self._requests.of_points(layer, image)
             assert image is not None
             self._results = PointResults(
-                self.viewer, layer, version, on_new_layer=on_new_layer, volume=image.name
+                self.viewer,
+                layer,
+                version,
+                on_new_layer=self.points_panel.on_new_layer,
+                volume=image.name,
             )
             return job
         shapes = layer if isinstance(layer, Shapes) else None
@@ -247,7 +224,9 @@ class ExtractWidget(JobWidget):
             raise InputError(
                 f"layers are compared on synapses: select a Points layer in place of {layer.name}"
             )
-        return self._requests.comparison(layer, self.image_box.layer, self.label_box.column)
+        return self._requests.comparison(
+            layer, self.image_box.layer, self.points_panel.label_box.column
+        )
 
     def _wanted_prefixes(self) -> list[str]:
         pooling = self.form.editor("pooling").value
@@ -268,6 +247,9 @@ class ExtractWidget(JobWidget):
         )
 
     def _show_report(self, report: Report) -> None:
+        # Plots take longer to import than a widget should to open.
+        from napari_synapse_cl.widgets.report_dialog import ReportDialog
+
         if self.report is not None:
             self.report.close()
         self.report = ReportDialog(self.viewer, report, self)
@@ -295,10 +277,7 @@ class ExtractWidget(JobWidget):
         for name in OF_POINTS:
             if name in self.form.names:
                 self.form.editor(name).native.setEnabled(is_points)
-        for box in (self.place_box, self.color_box, self.label_box):
-            box.setEnabled(is_points)
-        self.color_box.show_columns(layer)
-        self.label_box.show_columns(layer)
+        self.points_panel.follow(layer)
         self._show_voxel_size()
 
     def _show_voxel_size(self) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.events import Growing, Message, Progress, Wrote
 from napari_synapse_cl.features.layer_report import Report, from_json
+from napari_synapse_cl.features.map_store import move_maps
 from napari_synapse_cl.features.table_formats import FEATURE_COLUMN
 from napari_synapse_cl.features.tables import read_table
 from napari_synapse_cl.widgets.inputs import Inputs
@@ -148,14 +149,22 @@ class RegionJob(ChildJob):
                             looked = time.monotonic()
                             # It may be renamed while it is looked at.
                             with suppress(OSError, KeyError, ValueError):
-                                yield self._look(folder, whole=False)
+                                yield MapsGrow(
+                                    read_maps(folder), folder, self._region.corner, whole=False
+                                )
                     case Wrote("maps", path):
-                        yield self._look(Path(path), whole=True)
+                        yield self._read_whole(Path(path))
         finally:
             shutil.rmtree(self._region.folder, ignore_errors=True)
 
-    def _look(self, folder: Path, *, whole: bool) -> MapsGrow:
-        return MapsGrow(read_maps(folder), folder, self._region.corner, whole)
+    def _read_whole(self, folder: Path) -> MapsGrow:
+        region = self._region
+        try:
+            if region.intensities is not None:
+                move_maps(folder, region.corner, region.volume_name, region.intensities)
+            return MapsGrow(read_maps(folder), folder, (0, 0, 0), whole=True)
+        except (OSError, KeyError, ValueError) as error:
+            raise JobError(f"the maps in {folder} cannot be read: {error}") from error
 
 
 def _look(growing: Growing) -> Iterator[PartOfFeatures]:

@@ -78,6 +78,9 @@ class ExtractionRequests:
 
     def _synapses_job(self, data: LayerData, config: Config, *, with_context: bool) -> SynapsesJob:
         folder = _temporary_folder()
+        if config.output is None:
+            # Nobody sees what is in a folder that is removed.
+            config = _with(config, figures=False)
         shape = partial(self._crop_shape_in_worker, data, config, with_context)
         inputs = RunInputs(data, config, folder, shape)
         return SynapsesJob(inputs, folder, compares=config.compare_layers)

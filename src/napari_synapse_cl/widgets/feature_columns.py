@@ -6,10 +6,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from napari.layers import Points
+from napari.utils.colormaps import ensure_colormap
+from napari.utils.colormaps.standardize_color import transform_color
 
 from napari_synapse_cl.features.table_formats import FEATURE_COLUMN
 from napari_synapse_cl.widgets.geometry import geometry_of
 from napari_synapse_cl.widgets.metadata import METADATA_KEY
+
+CATEGORY_COLORS = transform_color(
+    ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"]
+)
+"""Okabe and Ito's, told apart by colour-blind people too."""
 
 
 def prefix_of(column: str) -> str:
@@ -100,20 +107,42 @@ def new_points(points: Points, name: str) -> Points:
         symbol=points.symbol.copy(),
         face_color=points.face_color.copy(),
         border_color=points.border_color.copy(),
-        out_of_slice_display=points.out_of_slice_display,
         metadata=dict(points.metadata),
         **geometry_of(points),
     )
 
 
 def color_by(points: Points, column: str) -> None:
-    """Colour points by a column: numbers along a colormap, categories in turn.
+    """Colour points by a column: numbers along a colormap, others in turn.
 
     Points that have no value are transparent.
     """
-    points.face_color = column
-    missing = points.features[column].isna().to_numpy()
-    if missing.any():
-        colors = points.face_color.copy()
-        colors[missing] = 0
-        points.face_color = colors
+    values = points.features[column]
+    missing = values.isna().to_numpy()
+    is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    if not missing.any():
+        points.face_color = column
+        if is_number:
+            # napari takes numbers of few different values for categories.
+            points.face_color_mode = "colormap"
+        return
+    # napari finds no colour for a missing value.
+    known = values[~missing]
+    if is_number:
+        low, high = float(known.min()), float(known.max())
+        shares = (known.to_numpy(float) - low) / ((high - low) or 1)
+        colors = ensure_colormap("viridis").map(shares)
+    else:
+        codes, _ = pd.factorize(known)
+        colors = np.array(CATEGORY_COLORS)[codes % len(CATEGORY_COLORS)]
+    rgba = np.zeros((len(values), 4))
+    rgba[~missing] = colors
+    points.face_color = rgba
+
+
+def freeze_colors(points: Points) -> None:
+    """Let points keep their colours whatever becomes of the column that these come from."""
+    if points.face_color_mode != "direct":
+        points.face_color = points.face_color.copy()
+    if points.border_color_mode != "direct":
+        points.border_color = points.border_color.copy()

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Layer
-from napari.utils.transforms import CompositeAffine
+from napari.utils.transforms import Affine, CompositeAffine
 from numpy.typing import ArrayLike
 
 CHANNEL_AXIS = "channel"
@@ -54,15 +54,11 @@ def geometry_within(
 
 def with_channels(geometry: dict[str, Any]) -> dict[str, Any]:
     """Return the geometry of a 3D layer for one that has channels before its axes z, y, x."""
-    rotate, affine = np.eye(4), np.eye(5)
-    rotate[1:, 1:], affine[1:, 1:] = geometry["rotate"], geometry["affine"]
+    parts = {name: geometry[name] for name in ("scale", "translate", "rotate", "shear")}
+    to_physical = CompositeAffine(**parts, ndim=3).expand_dims([0])
     return {
-        "scale": [1.0, *geometry["scale"]],
-        "translate": [0.0, *geometry["translate"]],
-        "rotate": rotate,
-        # Pairs of axes in order: those with the channel come first.
-        "shear": [0.0, 0.0, 0.0, *geometry["shear"]],
-        "affine": affine,
+        **{name: getattr(to_physical, name) for name in parts},
+        "affine": Affine(affine_matrix=geometry["affine"]).expand_dims([0]).affine_matrix,
         "units": ("pixel", *geometry["units"]),
         "axis_labels": (CHANNEL_AXIS, *geometry["axis_labels"]),
     }

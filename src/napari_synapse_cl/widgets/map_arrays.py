@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import zarr
 
@@ -36,6 +35,8 @@ class MapArray:
         What becomes black and white; of no use for colours.
     record
         Where the map comes from.
+    is_complete
+        Whether it is whole.
     """
 
     layer: int
@@ -45,6 +46,7 @@ class MapArray:
     stride: tuple[int, ...]
     contrast: tuple[float, float]
     record: dict[str, Any]
+    is_complete: bool
 
 
 def read_maps(folder: Path) -> list[MapArray]:
@@ -63,9 +65,7 @@ def read_maps(folder: Path) -> list[MapArray]:
 
 def _read(array: Any, *, is_rgb: bool) -> MapArray:
     attributes = array.attrs.asdict()
-    in_memory = array.nbytes <= LARGEST_IN_MEMORY
-    # Without a name of its own, dask would show what it has read before in place of what is new.
-    data = np.asarray(array[:]) if in_memory else da.from_array(array, array.chunks, name=False)
+    data = np.asarray(array[:]) if array.nbytes <= LARGEST_IN_MEMORY else _lazy(array)
     return MapArray(
         layer=int(attributes["layer"]),
         data=data,
@@ -74,7 +74,16 @@ def _read(array: Any, *, is_rgb: bool) -> MapArray:
         stride=tuple(attributes["stride"]),
         contrast=(0.0, 1.0) if is_rgb else _contrast(array),
         record=dict(attributes["provenance"]),
+        is_complete=bool(attributes.get("complete", False)),
     )
+
+
+def _lazy(array: Any) -> Any:
+    # It takes longer to import than a widget should to open.
+    import dask.array as da
+
+    # Without a name of its own, dask would show what it has read before in place of what is new.
+    return da.from_array(array, array.chunks, name=False)
 
 
 def _contrast(array: Any) -> tuple[float, float]:

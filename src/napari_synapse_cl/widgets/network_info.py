@@ -8,7 +8,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import Architecture
@@ -57,17 +57,49 @@ class NetworkInfo:
         }
 
 
-def read_network_info(checkpoint: Path, which: str) -> NetworkInfo:
-    """Return what is in a checkpoint or run; it takes seconds.
+class NetworkReader:
+    """Asks another process what is in checkpoints and runs; it takes seconds.
 
-    Raises
-    ------
-    InputError
-        If it holds no such network.
-    JobError
-        If the process that was asked has crashed.
+    What is known of a file is not asked for again until the file has changed.
     """
-    return NetworkInfo.from_dict(Question(__name__).ask(str(checkpoint.absolute()), which))
+
+    _known: ClassVar[dict[tuple[Any, ...], NetworkInfo]] = {}
+
+    def __init__(self) -> None:
+        self._question = Question(__name__)
+
+    def read(self, checkpoint: Path, which: str) -> NetworkInfo:
+        """Return what is in a checkpoint or run.
+
+        Raises
+        ------
+        InputError
+            If it holds no such network.
+        JobError
+            If the process that was asked has crashed, or was ended.
+        """
+        key = _identity(checkpoint, which)
+        info = self._known.get(key)
+        if info is None:
+            answer = self._question.ask(str(checkpoint.absolute()), which)
+            info = self._known[key] = NetworkInfo.from_dict(answer)
+        return info
+
+    def end(self) -> None:
+        """End the process, if it runs."""
+        self._question.end()
+
+
+def _identity(checkpoint: Path, which: str) -> tuple[Any, ...]:
+    """Return what changes when there may be another network."""
+    stats = []
+    for path in (checkpoint, checkpoint / "checkpoints"):
+        try:
+            stat = path.stat()
+        except OSError:
+            continue
+        stats += [stat.st_mtime_ns, stat.st_size]
+    return (str(checkpoint.absolute()), which, *stats)
 
 
 def main(checkpoint: Path, which: Any) -> None:

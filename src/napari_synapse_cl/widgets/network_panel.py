@@ -14,7 +14,7 @@ from napari_synapse_cl.widgets.form import Form
 from napari_synapse_cl.widgets.latest import Latest
 from napari_synapse_cl.widgets.layer_table import LayerTable
 from napari_synapse_cl.widgets.messages import sentence
-from napari_synapse_cl.widgets.network_info import NetworkInfo, read_network_info
+from napari_synapse_cl.widgets.network_info import NetworkInfo, NetworkReader
 from napari_synapse_cl.words import size
 
 NO_NETWORK = "Layers of the default network; choose a checkpoint or a run."
@@ -51,7 +51,10 @@ class NetworkPanel(QWidget):
         self.table = LayerTable()
         self.note = QLabel(NO_NETWORK)
         self.note.setWordWrap(True)
-        self._reader = Latest(read_network_info)
+        self._process = NetworkReader()
+        self._reader = Latest(self._process.read)
+        # With napari the widget is closed without a word.
+        self.destroyed.connect(self._process.end)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
@@ -105,7 +108,12 @@ class NetworkPanel(QWidget):
         For a worker, since it may have to be read first.
         """
         assert config.checkpoint is not None
-        return self.info or read_network_info(config.checkpoint, config.network)
+        return self.info or NetworkReader().read(config.checkpoint, config.network)
+
+    def release(self) -> None:
+        """End the reading of a checkpoint that is under way."""
+        self._reader.forget()
+        self._process.end()
 
     def show_voxel_size(self, voxel_size: tuple[float, float, float] | None) -> None:
         """Show in nm how far layers see, on a volume of this voxel size."""

@@ -15,6 +15,7 @@ from napari_synapse_cl.features.tables import write_table
 from napari_synapse_cl.widgets.extraction_jobs import Features
 from napari_synapse_cl.widgets.feature_columns import (
     drop,
+    freeze_colors,
     join,
     new_points,
     note_origin,
@@ -136,6 +137,8 @@ class PointResults:
         new = {prefix_of(name) for name in columns}
         there = [n for n in self._order if FEATURE_COLUMN.fullmatch(str(n)) and prefix_of(n) in new]
         self._before = layer.features[there].reset_index(drop=True)
+        if there:
+            freeze_colors(layer)
         # A layer of another network may have had more channels.
         drop(layer, [name for name in there if name not in columns])
         self._layer = layer

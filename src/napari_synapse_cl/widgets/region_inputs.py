@@ -1,6 +1,6 @@
 """Put the region that a map is wanted of where the command line finds it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,8 @@ from napari_synapse_cl.widgets.layers import RegionData, reopened_file
 GIB = 2**30
 SLAB = 32
 """Slices that are copied at once."""
+COPIED_FLOAT = np.dtype(np.uint32)
+"""Finer than float32 over most of the range, and as large."""
 
 
 class RegionInputs:
@@ -43,6 +45,8 @@ class RegionInputs:
         Settings for the command line, once they are written.
     corner
         First voxel of what the command line takes for the volume; known once they are written.
+    intensities
+        Values of the volume that become 0 and 1, if it was copied; known then too.
     """
 
     def __init__(
@@ -59,6 +63,12 @@ class RegionInputs:
         self.config_file = self.folder / "config.json"
         self._copy = self.folder / "region.npy"
         self.corner = (0, 0, 0)
+        self.intensities: tuple[float, float] | None = None
+
+    @property
+    def volume_name(self) -> str:
+        """Name of the volume."""
+        return self._data.volume.name
 
     def write(self, control: Control) -> Iterator[Event]:
         """Write the inputs; broken off when the control says so.
@@ -99,10 +109,15 @@ class RegionInputs:
         self.config_file.unlink(missing_ok=True)
 
     def _copy_voxels(self, box: Box, control: Control) -> Iterator[Event]:
-        """Copy a box of the volume; values of floating types are mapped as those of the whole."""
+        """Copy a box of the volume.
+
+        Values of floating types become integers, over the range of their type as the values of the
+        whole volume are mapped: of floating values the command line would look at the copy alone
+        to know what is black and white.
+        """
         volume = self._data.volume
         is_float = volume.array.dtype.kind == "f"
-        dtype = np.dtype(np.float32) if is_float else volume.array.dtype
+        dtype = COPIED_FLOAT if is_float else volume.array.dtype
         size = float(np.prod(box.shape)) * dtype.itemsize / GIB
         if size > self._config.cache_limit:
             raise InputError(
@@ -110,19 +125,38 @@ class RegionInputs:
                 f"{self._config.cache_limit:g} GiB; raise it, choose a smaller region, or open "
                 "the volume from a TIFF or Zarr file"
             )
-        intensities = intensity_range(volume) if is_float else None
+        self.intensities = intensity_range(volume)
+        intensities = self.intensities if is_float else None
         copy = create_array(self._copy, box.shape, dtype)
         z, y, x = box.slices
         for first in range(z.start, z.stop, SLAB):
             last = min(first + SLAB, z.stop)
             slab = np.asarray(volume.array[first:last, y, x])
             if intensities is not None:
-                # Clipping would hide from the command line that a value is not finite.
-                finite = np.isfinite(slab)
-                slab = np.where(finite, to_unit_range(slab, intensities), np.nan)
-            copy[first - z.start : last - z.start] = slab
+                _check_finite(slab, (first, y.start, x.start), volume.name)
+                slab = to_unit_range(slab, intensities)
+            for i, values in enumerate(slab, start=first - z.start):
+                copy[i] = values if intensities is None else _as_integers(values)
             yield Progress("copying the region", last - z.start, box.shape[0])
             control.wait()
             if control.stopping:
                 return
         copy.flush()
+
+
+def _check_finite(voxels: np.ndarray, start: Sequence[int], name: str) -> None:
+    """Refuse what integers cannot hold, where the place is known that the person sees."""
+    finite = np.isfinite(voxels)
+    if not finite.all():
+        found = np.argwhere(~finite)[0] + start
+        raise InputError(
+            f"{name} holds values that are not finite (NaN or infinite), one at z, y, x = "
+            f"{', '.join(map(str, found))}, on which features of the region may depend; replace "
+            "them, or choose a region farther from them"
+        )
+
+
+def _as_integers(unit: np.ndarray) -> np.ndarray:
+    """Return values from 0 to 1 as integers over the whole range of their type."""
+    scaled = np.multiply(unit, np.iinfo(COPIED_FLOAT).max, dtype=np.float64)
+    return np.rint(scaled).astype(COPIED_FLOAT)

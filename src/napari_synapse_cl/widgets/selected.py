@@ -52,7 +52,8 @@ class SelectedLayer(QLabel):
             n = len(self._selection)
             raise InputError(f"{n if n else 'no'} layers are selected: {HINT}")
         if not isinstance(layer, Points | Image | Shapes):
-            kind = type(layer).__name__
+            # Of a plugin's viewer, the type of all layers is that of napari's proxy.
+            kind = layer.__class__.__name__
             raise InputError(f"the selected layer {layer.name} is a {kind} layer: {HINT}")
         return layer
 
@@ -99,6 +100,8 @@ def _what_for(layer: Points | Image | Shapes) -> str:
             return f"one vector for each of {counted(len(layer.data), 'point')}"
         case Shapes():
             return "a map of the box drawn in it"
+        case Image() if layer.rgb or layer.ndim != 3:
+            return "no map, for a 3D volume of grey values is needed"
         case _:
             level = layer.data[0] if layer.multiscale else layer.data
             return f"a map of the whole volume, {size(level.shape)} voxels"
