@@ -13,7 +13,7 @@ import pytest
 
 from conftest import SMALL, as_flags
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.data import volumes
+from napari_synapse_cl.data import arrays
 from napari_synapse_cl.data.crops import StreamedCrops, cut_crop
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.volumes import LargeMappedArray, Volume, open_volume
@@ -34,7 +34,7 @@ JOB = f"""
 import json, sys
 from pathlib import Path
 from napari_synapse_cl.cli import make_config, make_parser
-from napari_synapse_cl.data import volumes
+from napari_synapse_cl.data import arrays
 from napari_synapse_cl.events import Progress
 from napari_synapse_cl.features import extraction
 from napari_synapse_cl.free_memory import Memory
@@ -42,8 +42,8 @@ from napari_synapse_cl.pipeline import run
 
 # Small limits, so that a job of seconds comes to many batches and several maps.
 extraction.BATCH_VOXELS = 20 * {SIDE}**3
-volumes.MAPPED_BYTES = 100 * {MIB}
-volumes.main_memory = lambda: Memory(2**30, 2**30)
+arrays.MAPPED_BYTES = 100 * {MIB}
+arrays.main_memory = lambda: Memory(2**30, 2**30)
 options = vars(make_parser().parse_args(sys.argv[1:]))
 del options["events"]
 peaks = dict.fromkeys(["RssAnon", "RssFile"], 0.0)
@@ -108,7 +108,7 @@ class TestLargeMappedArray:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> Path:
-        monkeypatch.setattr(volumes, "MAPPED_BYTES", grey.nbytes - 1)
+        monkeypatch.setattr(arrays, "MAPPED_BYTES", grey.nbytes - 1)
         file = tmp_path / "volume.npy"
         np.save(file, np.asarray(grey, order=request.param))
         return file
@@ -122,8 +122,8 @@ class TestLargeMappedArray:
         self, file: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     ) -> LargeMappedArray:
         """Of a file that fits the memory, or of one that does not."""
-        memory = volumes.main_memory()._replace(total=1 if request.param else 2**60)
-        monkeypatch.setattr(volumes, "main_memory", lambda: memory)
+        memory = arrays.main_memory()._replace(total=1 if request.param else 2**60)
+        monkeypatch.setattr(arrays, "main_memory", lambda: memory)
         array = open_volume(file).array
         assert isinstance(array, LargeMappedArray)
         return array

@@ -6,7 +6,6 @@ It opens napari on the sample volume and drives each widget for real: some ten m
 """
 
 import json
-import shutil
 import sys
 import tempfile
 import time
@@ -117,7 +116,7 @@ def show_training(viewer: napari.Viewer, folder: Path, *, pictures: bool) -> Non
     viewer.window.remove_dock_widget(dock)
 
 
-def show_extraction(viewer: napari.Viewer) -> None:
+def show_extraction(viewer: napari.Viewer, folder: Path) -> None:
     """Take the pictures of features on points, of the comparison of layers, and of a map."""
     image, points = viewer.layers["EM sample"], viewer.layers["Synapses"]
     viewer.layers.selection.active = points
@@ -142,13 +141,12 @@ def show_extraction(viewer: napari.Viewer) -> None:
     rectangle = [corners[i] for i in (0, 1, 3, 2)]
     viewer.add_shapes([rectangle], name="Box", scale=image.scale, units=image.units)
     extract.panel.table.choose([MAP_LAYER])
-    fill_in(extract, {"output": IMAGES.parent / "maps"})
+    fill_in(extract, {"output": folder / "maps"})
     extract.start_button.click()
     wait(lambda: extract.job is None)
     for name in ("Box", f"EM sample · L{MAP_LAYER}"):
         viewer.layers[name].visible = False
     take(viewer, "maps")
-    shutil.rmtree(IMAGES.parent / "maps")
     viewer.window.remove_dock_widget(dock)
 
 
@@ -165,7 +163,7 @@ def main() -> None:
         if "train" in wanted or "extract" in wanted:
             show_training(viewer, Path(name), pictures="train" in wanted)
         if "extract" in wanted:
-            show_extraction(viewer)
+            show_extraction(viewer, Path(name))
         viewer.close()
 
 

@@ -428,7 +428,12 @@ class TestBox:
 
     @pytest.mark.usefixtures("known")
     def test_a_box_gets_its_part_of_the_map_of_the_whole_volume(
-        self, viewer: napari.Viewer, qtbot: QtBot, voxels: np.ndarray, checkpoint: Path
+        self,
+        viewer: napari.Viewer,
+        qtbot: QtBot,
+        voxels: np.ndarray,
+        checkpoint: Path,
+        tmp_path: Path,
     ) -> None:
         # Values beyond those of a sample that looks at the box alone.
         values = voxels.astype(np.float64) * 3 - 100
@@ -458,6 +463,17 @@ class TestBox:
             part = whole[(slice(None), *grid.slices_from((0, 0, 0)))]
             assert_same(layer.data, part, whole)
             assert layer.metadata[METADATA_KEY]["region"] == [*region.start, *region.stop]
+            # On the disk they say the same, though they were made of a copy of the box.
+            [folder] = zarrs(tmp_path / "runs")
+            for name in (f"L{index}", f"L{index}_rgb"):
+                attributes = zarr.open_group(folder, mode="r")[name].attrs
+                assert attributes["origin"] == list(grid.origin)
+                assert attributes["first"] == list(grid.first)
+                assert attributes["complete"] is True
+                record = attributes["provenance"]
+                assert record["region"] == [*region.start, *region.stop]
+                assert record["volume"] == "the layer EM"
+                assert record["intensities"] == [low, high]
         assert set(viewer.layers.selection) == {shapes}
 
     @pytest.mark.usefixtures("known")

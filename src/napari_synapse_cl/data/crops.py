@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from napari_synapse_cl.data.arrays import bounded
 from napari_synapse_cl.data.synapses import Positions
-from napari_synapse_cl.data.volumes import Volume, bounded, intensity_range, sample_blocks
+from napari_synapse_cl.data.volumes import Volume, intensity_range, sample_blocks
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.files import create_array, write_json
 

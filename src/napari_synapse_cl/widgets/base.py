@@ -7,7 +7,7 @@ from typing import Any
 from napari.layers import Image, Points
 from napari.utils import progress
 from napari.utils.notifications import show_info, show_warning
-from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtCore import QEvent, QMargins, QObject, QSize, Qt
 from qtpy.QtWidgets import (
     QFormLayout,
     QLabel,
@@ -34,6 +34,7 @@ RUNS = "synapse_cl_runs"
 """Folder in a person's home for the runs that were given none."""
 MINIMUM_WIDTH = 380
 """In a narrower dock the title is clipped."""
+BORDER = 1
 
 
 class LayersWidget(QWidget):
@@ -279,8 +280,8 @@ class FittingArea(QScrollArea):
         widget.installEventFilter(self)
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Return the size of what is in it."""
-        return self.widget().sizeHint()
+        """Return the size of what is in it, and of the border that napari's style sheet draws."""
+        return self.widget().sizeHint().grownBy(QMargins(0, BORDER, 0, BORDER))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Notice that what is in it has another size now."""

@@ -172,14 +172,13 @@ class ExtractWidget(JobWidget):
             "napari opens such a file as a Points layer again.</qt>"
         )
         self.depth_box.setRange(1, LARGEST_DEPTH)
-        self.depth_box.setSuffix(" voxels")
         self.depth_box.setToolTip(
             "<qt>How deep a box is that is drawn on one slice. Rectangles on two slices make a box "
             "by themselves.</qt>"
         )
 
     def _lay_out(self) -> None:
-        self.add_row("Depth", self.depth_box)
+        self.add_row("Depth (voxels)", self.depth_box)
         self.body.addWidget(FittingArea(self.form))
         self.body.addWidget(self.panel, stretch=1)
         self.body.addWidget(self.points_panel)
