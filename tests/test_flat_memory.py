@@ -14,9 +14,10 @@ import pytest
 from conftest import SMALL, as_flags
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data import arrays
+from napari_synapse_cl.data.arrays import LargeMappedArray
 from napari_synapse_cl.data.crops import StreamedCrops, cut_crop
 from napari_synapse_cl.data.synapses import Positions
-from napari_synapse_cl.data.volumes import LargeMappedArray, Volume, open_volume
+from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import save_checkpoint
 from napari_synapse_cl.models.vgg3d import Vgg3D

@@ -214,13 +214,15 @@ class JobWidget(LayersWidget):
 
     def show_progress(self, done: int, total: int, task: str = "") -> None:
         """Show in napari's activity dock how far the job has come."""
-        if self._progress is None:
+        bar = self._progress
+        if bar is None:
             return
-        if task and task != self._progress.desc.removesuffix(": "):
-            self._progress.set_description(task)
-        if self._progress.total != total:
-            self._progress.total = total
-        self._progress.update(done - self._progress.n)
+        # napari handles other events meanwhile, the end of the job among them.
+        if task and task != bar.desc.removesuffix(": "):
+            bar.set_description(task)
+        if bar.total != total:
+            bar.total = total
+        bar.update(done - bar.n)
 
     def release(self) -> None:
         """Let go of the viewer, and end the job cleanly."""
