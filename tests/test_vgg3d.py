@@ -74,19 +74,20 @@ def test_every_layer_puts_out_what_the_reference_does(
 ) -> None:
     ours, reference = networks
     raw = torch.randn(2, 1, 16, 16, 16)
-    outputs = ours.read_layers(raw.clone(), range(34))
-    assert len(reference) == len(outputs) == 34
-    expected = raw
-    for index, module in enumerate(reference):
+    assert len(reference) == 34
+    expected = raw.clone()
+    outputs = ours.iterate_layers(raw, range(34))
+    for module, (index, output) in zip(reference, outputs, strict=True):
         expected = module(expected)
-        torch.testing.assert_close(outputs[index], expected, msg=f"layer {index}")
+        torch.testing.assert_close(output, expected, msg=f"layer {index}")
 
 
 def test_a_batch_norm_is_read_before_the_relu_that_overwrites_it(
     networks: tuple[Vgg3D, list[nn.Module]],
 ) -> None:
     ours, _ = networks
-    outputs = ours.read_layers(torch.randn(1, 1, 16, 16, 16), [21, 22])
+    raw = torch.randn(1, 1, 16, 16, 16)
+    outputs = {index: output.clone() for index, output in ours.iterate_layers(raw, [21, 22])}
     assert outputs[21].min() < 0
     torch.testing.assert_close(outputs[22], outputs[21].relu())
 
@@ -105,7 +106,7 @@ def test_layer_20_of_an_80_crop_is_96_channels_of_20_voxels_a_side() -> None:
     architecture = Architecture()
     network = Vgg3D.from_architecture(architecture).eval()
     with torch.inference_mode():
-        output = network.read_layers(torch.zeros(1, 1, 80, 80, 80), [20])[20]
+        [(_, output)] = network.iterate_layers(torch.zeros(1, 1, 80, 80, 80), [20])
     assert output.shape == (1, 96, 20, 20, 20)
     assert str(architecture.layers[20]) == "20 · stage 3 conv 1 · 96 channels"
 

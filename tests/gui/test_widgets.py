@@ -11,6 +11,8 @@ import pytest
 from napari.layers import Image, Points
 from npe2 import PluginManifest
 from pytestqt.qtbot import QtBot
+from qtpy.QtGui import QAction
+from qtpy.QtWidgets import QMenu
 
 from napari_synapse_cl.widgets import sample_data
 from napari_synapse_cl.widgets.form import Form
@@ -64,6 +66,21 @@ def test_widget_opens_shows_and_closes_without_warnings(
         # A closed widget follows the viewer no longer.
         viewer.add_image(np.zeros((4, 4, 4)))
         viewer.theme = "dark"
+
+
+def test_extraction_is_in_the_layers_menu(make_napari_viewer: Any) -> None:
+    viewer = make_napari_viewer()
+
+    def action_of(menu: QMenu, name: str) -> QAction:
+        # napari fills its menus as they open.
+        menu.aboutToShow.emit()
+        [action] = [a for a in menu.actions() if a.text().replace("&", "").startswith(name)]
+        return action
+
+    bar = viewer.window._qt_window.menuBar()
+    [layers] = [a.menu() for a in bar.actions() if a.text().replace("&", "") == "Layers"]
+    action_of(action_of(layers, "Measure").menu(), EXTRACT).trigger()
+    assert any(name.startswith(EXTRACT) for name in viewer.window.dock_widgets)
 
 
 def test_widgets_follow_the_layer_list(window: Any) -> None:

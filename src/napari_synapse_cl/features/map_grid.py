@@ -120,19 +120,6 @@ class MapGrid:
         )
         return (z, y, x)
 
-    def moved(self, corner: Sequence[int]) -> Self:
-        """Return it in the coordinates of a volume in which this one begins at voxel `corner`.
-
-        Parameters
-        ----------
-        corner
-            Multiples of the stride, as the start of :func:`with_halo` is.
-        """
-        assert not any(c % s for c, s in zip(corner, self.stride, strict=True))
-        along = zip(self.first, corner, self.stride, strict=True)
-        first = _triple(own + c // s for own, c, s in along)
-        return type(self)(first, self.shape, self.stride, self.offset)
-
 
 def map_bytes(layer: Layer, grid: MapGrid) -> int:
     """Return how much a layer's map takes on the disk, in bytes."""

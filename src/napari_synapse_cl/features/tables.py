@@ -204,14 +204,6 @@ def table_columns(path: Path) -> list[str]:
     return [str(name) for name in _opened(path, "columns")]
 
 
-def is_feature_table(path: Path) -> bool:
-    """Return whether a file has columns z, y, x, by a look at its header."""
-    try:
-        return set(AXES) <= set(table_columns(path))
-    except InputError:
-        return False
-
-
 def _opened(path: Path, what: Literal["read", "columns"]) -> Any:
     """Call that function of the format, and put in words what goes wrong."""
     name = _format_name(path)

@@ -120,30 +120,8 @@ class Vgg3D(nn.Module):
         """Return the classifier's output for ``(B, input_fmaps, D, H, W)``."""
         return self.classifier(self.features(raw).flatten(1))
 
-    def read_layers(self, raw: Tensor, indices: Sequence[int]) -> dict[int, Tensor]:
-        """Return the outputs of some modules of ``features``, and run no further than the last.
-
-        Parameters
-        ----------
-        raw
-            ``(B, input_fmaps, D, H, W)``.
-        indices
-            Indices into ``features``.
-
-        Returns
-        -------
-        dict
-            ``(B, C, d, h, w)`` for each index: what that module put out, before the in-place ReLU
-            behind it.
-        """
-        outputs: dict[int, Tensor] = {}
-        for index, output in self.iterate_layers(raw, indices):
-            overwritten = index < max(indices) and isinstance(self.features[index + 1], nn.ReLU)
-            outputs[index] = output.clone() if overwritten else output
-        return outputs
-
     def iterate_layers(self, raw: Tensor, indices: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-        """Yield the outputs of some modules of ``features`` as the network comes to them.
+        """Yield the outputs of some modules of ``features``, and run no further than the last.
 
         Parameters
         ----------
