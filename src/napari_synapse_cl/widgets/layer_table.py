@@ -10,6 +10,11 @@ from napari_synapse_cl.words import size
 
 COLUMNS = ("Layer", "Ch", "Map", "Sees")
 MINIMUM_HEIGHT = 120
+STYLE = """
+QTreeView::indicator { border: 1px solid rgba(128, 128, 128, 180); border-radius: 2px; }
+QTreeView::indicator:checked { background: #4e6fd9; }
+"""
+"""On dark themes napari's boxes to tick are as dark as what is around them."""
 
 
 class LayerTable(QTreeWidget):
@@ -30,6 +35,7 @@ class LayerTable(QTreeWidget):
         self.setRootIsDecorated(False)
         self.setUniformRowHeights(True)
         self.setMinimumHeight(MINIMUM_HEIGHT)
+        self.setStyleSheet(STYLE)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         header = self.header()
         header.setStretchLastSection(False)
