@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import tifffile
 import torch
+import zarr
 
 from conftest import SMALL, Files, as_flags
 from napari_synapse_cl.cli import main
@@ -390,6 +392,78 @@ class TestComparison:
             happened.append(event)
             control.request("stop")
         assert written(happened, "report") == []
+        assert list((tmp_path / "out").iterdir()) == []
+
+
+class TestMaps:
+    @pytest.fixture
+    def settings(self, settings: dict[str, Any]) -> dict[str, Any]:
+        del settings["synapses"]
+        return {**settings, "dense": True, "region": (10, 20, 30, 42, 60, 71)}
+
+    def test_maps_over_a_region_are_those_of_the_whole_volume(
+        self, settings: dict[str, Any], sample: Sample, trained: Path
+    ) -> None:
+        happened = list(events({**settings, "layer_num": (3, 20)}))
+        [folder] = written(happened, "maps")
+        assert folder.name == "maps_L3_L20.zarr"
+        group = zarr.open_group(folder, mode="r")
+        assert {name for name, _ in group.arrays()} == {"L3", "L3_rgb", "L20", "L20_rgb"}
+        network = load_backbone(trained / "checkpoints" / "last.pt").network.eval()
+        whole = torch.from_numpy(sample.image / 255 * 2 - 1).float()[None, None]
+        with torch.no_grad():
+            for index, output in network.iterate_layers(whole, (3, 20)):
+                array = group[f"L{index}"]
+                assert isinstance(array, zarr.Array)
+                first, shape = array.attrs["first"], array.shape[1:]
+                part = tuple(slice(f, f + n) for f, n in zip(first, shape, strict=True))
+                expected = output[0].numpy()[(slice(None), *part)]
+                tolerance = 1e-5 * np.abs(expected).max()
+                np.testing.assert_allclose(array[:], expected, atol=tolerance)
+        record = group["L20"].attrs["provenance"]
+        assert len(record["sha256"]) == 64
+        assert record["region"] == [10, 20, 30, 42, 60, 71]
+        assert group["L20"].attrs["complete"] is True
+
+    def test_without_a_region_the_whole_volume_is_taken(
+        self, settings: dict[str, Any], sample: Sample
+    ) -> None:
+        del settings["region"]
+        [folder] = written(list(events(settings)), "maps")
+        shape = tuple(n // 4 for n in sample.image.shape)
+        assert zarr.open_group(folder, mode="r")["L20"].shape == (8, *shape)
+
+    def test_maps_that_are_there_are_not_replaced_unasked(self, settings: dict[str, Any]) -> None:
+        [folder] = written(list(events(settings)), "maps")
+        with pytest.raises(InputError, match="is there already"):
+            list(events(settings))
+        assert written(list(events({**settings, "overwrite": True})), "maps") == [folder]
+
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            ({"region": (900, 0, 0, 950, 9, 9)}, "lies outside the volume"),
+            ({"region": (5, 5, 5, 5, 9, 9)}, "is empty"),
+            ({"region": (1, 2, 3)}, "region"),
+            ({"layer_num": 34}, "no layer 34"),
+            ({"averaging": "flips"}, "averaging and pooling are for synapses"),
+            ({"pooling": "max"}, "averaging and pooling are for synapses"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+    )
+    def test_what_cannot_be_is_refused_and_leaves_nothing(
+        self, settings: dict[str, Any], more: dict[str, Any], message: str, tmp_path: Path
+    ) -> None:
+        with pytest.raises(InputError, match=message):
+            list(events({**settings, **more}))
+        assert not (tmp_path / "out").exists()
+
+    def test_a_disk_with_too_little_room_is_told_of_before_anything_is_computed(
+        self, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+        with pytest.raises(InputError, match=r"the feature maps take .* are free"):
+            list(events(settings))
         assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -53,7 +53,8 @@ def show(folder: Path) -> None:
     image, points = viewer.open_sample("napari-synapse-cl", "em_sample")
     points.features = table
     points.face_color = component
-    points.metadata["napari_synapse_cl"] = json.loads(record.read_text())
+    origin = {component.removesuffix("_PC1"): json.loads(record.read_text())}
+    points.metadata["napari_synapse_cl"] = origin
     # A slice thick enough to show the synapses around it, of which the image shows the middle.
     viewer.dims.set_point(0, float(image.extent.world[1, 0]) / 2)
     viewer.dims.thickness = (THICKNESS_NM, 0, 0)

@@ -251,13 +251,18 @@ class TestNetworks:
         fill_in(widget, {"crop_size": "16 32 32"})
         assert widget.panel.table.topLevelItem(20).text(2) == "4×8×8"
 
-    def test_a_ticked_layer_is_extracted(self, window: Any, widget: Any, qtbot: QtBot) -> None:
+    def test_a_ticked_layer_is_extracted_and_crops_of_another_size_are_told_of(
+        self, window: Any, widget: Any, qtbot: QtBot, notifications: list[Notification]
+    ) -> None:
         table = widget.panel.table
         table.choose([])
         table.topLevelItem(12).setCheckState(0, Qt.CheckState.Checked)
+        fill_in(widget, {"crop_size": "32"})
         extract(qtbot, widget)
         assert "L12_mean_001" in window.points.features
         assert not [name for name in window.points.features if name.startswith("L20")]
+        [warning] = messages(notifications, "warning")
+        assert "trained on crops of 16 × 16 × 16 voxels and sees crops of 32 × 32 × 32" in warning
 
     def test_a_run_and_the_network_it_started_from_can_be_chosen(
         self, window: Any, widget: Any, qtbot: QtBot, trained: Path, choose: Callable[[Path], None]

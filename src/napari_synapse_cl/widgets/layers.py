@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pint
 from napari.layers import Image, Layer, Points, Shapes
 from numpy.typing import ArrayLike
 
@@ -16,6 +15,7 @@ from napari_synapse_cl.data.volumes import Volume, open_volume, sample_blocks
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.features.map_grid import Box, check_region
 from napari_synapse_cl.features.table_formats import FEATURE_COLUMN
+from napari_synapse_cl.widgets.units import in_nanometres
 
 NEEDED = "an Image layer with a 3D volume and a Points layer with the synapses are needed"
 
@@ -241,25 +241,17 @@ def _affine(transform: Callable[[Sequence[float]], Any], coordinates: np.ndarray
 
 def _unit_ratios(ones: Sequence[Any], others: Sequence[Any]) -> np.ndarray:
     """Return how many of the other units make one of the ones, along each axis."""
-    lengths = [_in_nanometres(unit) for unit in ones]
-    other_lengths = [_in_nanometres(unit) for unit in others]
+    lengths = [in_nanometres(unit) for unit in ones]
+    other_lengths = [in_nanometres(unit) for unit in others]
     # A layer without units counts in those of the other.
     if None in lengths or None in other_lengths:
         return np.ones(3)
     return np.array(lengths, dtype=float) / np.array(other_lengths, dtype=float)
 
 
-def _in_nanometres(unit: Any) -> float | None:
-    """Return the length of a unit in nm, or None if it is not one of length."""
-    try:
-        return float((1 * pint.get_application_registry().Unit(str(unit))).to("nm").magnitude)
-    except pint.DimensionalityError:
-        return None
-
-
 def voxel_size_of(image: Image) -> tuple[float, float, float] | None:
     """Return the voxel size along z, y, x in nm of a 3D layer, or None where it is not known."""
-    units = [_in_nanometres(unit) for unit in image.units]
+    units = [in_nanometres(unit) for unit in image.units]
     scale = np.abs(np.asarray(image.scale, dtype=float))
     if None in units:
         # Without units the proportions are known, and rotations need no more.

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pint
 
 from napari_synapse_cl import __version__
 from napari_synapse_cl.data.synapses import AXES, check_synapses
@@ -24,6 +23,7 @@ from napari_synapse_cl.features.tables import (
     write_table,
 )
 from napari_synapse_cl.widgets.metadata import METADATA_KEY
+from napari_synapse_cl.widgets.units import in_nanometres
 
 IDENTITY = {
     "translate": np.zeros(3),
@@ -166,7 +166,7 @@ def _record(meta: dict[str, Any]) -> dict[str, Any]:
         "records": _plain(meta.get("metadata", {}).get(METADATA_KEY, {})),
         "geometry": geometry,
     }
-    lengths = [_in_nanometres(unit) for unit in units]
+    lengths = [in_nanometres(unit) for unit in units]
     if None not in lengths:
         record["voxel_size"] = (np.abs(scale) * np.array(lengths, dtype=float)).tolist()
     return record
@@ -175,13 +175,6 @@ def _record(meta: dict[str, Any]) -> dict[str, Any]:
 def _plain(content: Any) -> Any:
     """Return what someone may have put into a layer's metadata as JSON can keep it."""
     return json.loads(json.dumps(content, default=str))
-
-
-def _in_nanometres(unit: str) -> float | None:
-    try:
-        return float(pint.get_application_registry().Quantity(1, unit).to("nm").magnitude)
-    except pint.DimensionalityError:
-        return None
 
 
 def _provenance(record: dict[str, Any], features: pd.DataFrame) -> dict[str, Any]:
