@@ -1,7 +1,7 @@
 """How much memory an extraction takes of volumes that are larger than this machine's memory.
 
     python benchmarks/extraction_memory.py [--points 1000 10000] [--crop_size 32] [--fmaps 8]
-        [--layer_num 0] [--regions 192 384] [--region_layer 20] [--times_memory 4]
+        [--layer_num 20] [--regions 192 384] [--region_layer 20] [--times_memory 4]
         [--folder FOLDER] [--large]
 
 The command line extracts features of N positions, as a child process, from a ``.npy`` file and from
@@ -12,8 +12,8 @@ texture.
 For each: what was done a second, without the start and the end of the process, and the most memory
 that it held. "RSS" is what ``top`` shows; "anonymous" is its part without mapped files, which the
 system cannot take back; "page tables" are the kernel's, which no size of the process includes. The
-latter two are known on Linux alone. The defaults are so small a network and so shallow a layer that
-all takes some minutes; how much memory a batch takes depends on them, but not what it grows by.
+latter two are known on Linux alone. The defaults are so small a network and so small crops that all
+takes some minutes; how much memory a batch takes depends on them, but not what it grows by.
 
 ``--large`` stands for crops of 80³ and networks of 24 maps, which take half an hour.
 """
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, nargs="+", default=[1000, 10_000])
     parser.add_argument("--crop_size", type=int, default=32)
     parser.add_argument("--fmaps", type=int, default=8)
-    parser.add_argument("--layer_num", type=int, default=0)
+    parser.add_argument("--layer_num", type=int, default=20)
     parser.add_argument("--regions", type=int, nargs="*", default=[192, 384])
     parser.add_argument("--region_layer", type=int, default=20)
     parser.add_argument("--times_memory", type=float, default=4)
