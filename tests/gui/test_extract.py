@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from napari.components import ViewerModel
 from napari.layers import Points
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
@@ -14,6 +15,7 @@ from qtpy.QtCore import Qt
 
 from napari_synapse_cl.data.sample import Sample
 from napari_synapse_cl.features.tables import read_table
+from napari_synapse_cl.widgets.point_results import PointResults
 
 from .conftest import (
     EXTRACT,
@@ -530,3 +532,65 @@ class TestExport:
         click(qtbot, widget.export_button)
         (message,) = messages(notifications, "error")
         assert "elect the Points layer" in message
+
+
+class TestPartOfResults:
+    """Features that are shown before all are there."""
+
+    @pytest.fixture
+    def points(self) -> Points:
+        points = Points(np.random.default_rng(0).random((4, 3)), name="Synapses")
+        points.features = pd.DataFrame(
+            {"first": range(4), **dict.fromkeys(COLUMNS, 1.5), "L20_mean_008": 2.5, "own": "a"}
+        )
+        return points
+
+    @pytest.fixture
+    def part(self) -> pd.DataFrame:
+        values = np.full((4, len(CHANNELS)), np.nan, np.float32)
+        values[:2] = 7
+        return pd.DataFrame(values, columns=CHANNELS)
+
+    def test_what_was_replaced_comes_back_in_its_place(
+        self, points: Points, part: pd.DataFrame
+    ) -> None:
+        viewer = ViewerModel()
+        viewer.add_layer(points)
+        before = points.features.copy()
+        results = PointResults(viewer, points, 1, on_new_layer=False, volume="EM")
+        results.show(part)
+        assert points.features["L20_mean_000"].tolist()[:2] == [7, 7]
+        # That of a network with more channels does not belong to what is there now.
+        assert "L20_mean_008" not in points.features
+        results.undo()
+        pd.testing.assert_frame_equal(points.features, before)
+
+    def test_columns_that_were_added_go_again(self, points: Points, part: pd.DataFrame) -> None:
+        viewer = ViewerModel()
+        viewer.add_layer(points)
+        before = points.features.copy()
+        results = PointResults(viewer, points, 2, on_new_layer=False, volume="EM")
+        results.show(part)
+        assert np.isnan(points.features["L20_mean_v2_000"]).tolist() == [False] * 2 + [True] * 2
+        points.features = points.features.assign(meanwhile=1)
+        results.undo()
+        pd.testing.assert_frame_equal(points.features, before.assign(meanwhile=1))
+
+    def test_a_new_layer_goes_again(self, points: Points, part: pd.DataFrame) -> None:
+        viewer = ViewerModel()
+        viewer.add_layer(points)
+        results = PointResults(viewer, points, 1, on_new_layer=True, volume="EM")
+        results.show(part)
+        assert len(viewer.layers) == 2
+        results.undo()
+        assert list(viewer.layers) == [points]
+
+    def test_colours_stay_when_their_column_is_replaced(
+        self, points: Points, part: pd.DataFrame
+    ) -> None:
+        viewer = ViewerModel()
+        viewer.add_layer(points)
+        points.face_color = "L20_mean_000"
+        before = points.face_color.copy()
+        PointResults(viewer, points, 1, on_new_layer=False, volume="EM").show(part)
+        np.testing.assert_array_equal(points.face_color, before)
