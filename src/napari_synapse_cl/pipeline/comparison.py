@@ -28,7 +28,12 @@ from napari_synapse_cl.pipeline.extraction_job import (
 )
 from napari_synapse_cl.pipeline.networks import run_of
 from napari_synapse_cl.pipeline.records import make_record
-from napari_synapse_cl.pipeline.steps import make_folder, positions_left_out, wait_while_paused
+from napari_synapse_cl.pipeline.steps import (
+    check_absent,
+    make_folder,
+    positions_left_out,
+    wait_while_paused,
+)
 
 NAME = "layers"
 EPOCH = 1
@@ -63,11 +68,7 @@ def _prepare(config: Config) -> ExtractionJob:
     job = prepare_extraction(config, with_context=True)
     if len(job.crops) < 2:
         raise InputError("there is only one synapse inside the volume; comparing needs at least 2")
-    table = job.folder.path / f"{NAME}.csv"
-    if table.exists() and not config.overwrite:
-        raise InputError(
-            f"{table} is there already; replace it with --overwrite, or name another output folder"
-        )
+    check_absent(job.folder.path / f"{NAME}.csv", config)
     make_folder(job.folder)
     return job
 

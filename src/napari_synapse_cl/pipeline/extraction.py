@@ -9,7 +9,6 @@ import numpy as np
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
-from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import Event, Growing, Message, Progress, Wrote
 from napari_synapse_cl.features.extraction import extract_features
 from napari_synapse_cl.features.growing import GrowingArray
@@ -22,7 +21,12 @@ from napari_synapse_cl.features.tables import (
 from napari_synapse_cl.files import write_json
 from napari_synapse_cl.models.architecture import Layer
 from napari_synapse_cl.pipeline.extraction_job import ExtractionJob, prepare_extraction
-from napari_synapse_cl.pipeline.steps import make_folder, positions_left_out, wait_while_paused
+from napari_synapse_cl.pipeline.steps import (
+    check_absent,
+    make_folder,
+    positions_left_out,
+    wait_while_paused,
+)
 
 Batch = Mapping[int, np.ndarray]
 ENDED = "the extraction was ended before it was complete, so nothing is kept"
@@ -32,11 +36,7 @@ def extract_alone(config: Config, control: Control) -> Iterator[Event]:
     """Extract features with the network of a checkpoint."""
     job = prepare_extraction(config)
     for target in _targets(job):
-        if target.exists() and not config.overwrite:
-            raise InputError(
-                f"{target} is there already; replace it with --overwrite, or name another output "
-                "folder"
-            )
+        check_absent(target, config)
     make_folder(job.folder)
     yield from positions_left_out(job.dataset)
     yield from extract(job, control)

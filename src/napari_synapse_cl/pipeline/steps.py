@@ -1,7 +1,9 @@
 """What the jobs of the pipeline share."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
+from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.errors import InputError
@@ -23,6 +25,20 @@ def make_folder(folder: RunFolder) -> None:
         raise InputError(
             f"cannot write to the output folder {folder.path}: {error.strerror}"
         ) from None
+
+
+def check_absent(target: Path, config: Config) -> None:
+    """Check that a result is not there yet, unless it may be replaced.
+
+    Raises
+    ------
+    InputError
+        If it is.
+    """
+    if target.exists() and not config.overwrite:
+        raise InputError(
+            f"{target} is there already; replace it with --overwrite, or name another output folder"
+        )
 
 
 def positions_left_out(dataset: Dataset) -> Iterator[Event]:
