@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from typing import Any
 
 from qtpy.QtCore import QThreadPool
@@ -143,6 +144,13 @@ class JobWorker(GeneratorWorker):
     def __init__(self, job: Job) -> None:
         super().__init__(_events, job)
         self._job = job
+
+    def run(self) -> None:
+        """Run the job and tell of it; with napari gone nobody is left to tell."""
+        # What goes wrong in the job itself is told. An error here is that of a deleted signal,
+        # which would abort Python while it ends.
+        with suppress(RuntimeError):
+            super().run()
 
     def work(self) -> Any:
         """Run the job, which waits far more than it works: it must not keep others waiting."""
