@@ -15,8 +15,9 @@ from napari_synapse_cl.data.crops import (
     cut_crop,
     fill_cache,
 )
+from napari_synapse_cl.data.intensities import intensity_range
 from napari_synapse_cl.data.synapses import Positions, positions_inside, read_synapses
-from napari_synapse_cl.data.volumes import Volume, intensity_range, open_volume
+from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError
 
 

@@ -23,8 +23,9 @@ from torch import nn
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
 from napari_synapse_cl.data.crops import to_unit_range
+from napari_synapse_cl.data.intensities import intensity_range
 from napari_synapse_cl.data.sample import Sample
-from napari_synapse_cl.data.volumes import Volume, intensity_range, open_volume
+from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.features.map_grid import Box, MapGrid, with_halo
 from napari_synapse_cl.features.tables import read_table
 from napari_synapse_cl.models.architecture import Architecture

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_synapse_cl.data.arrays import bounded
+from napari_synapse_cl.data.intensities import intensity_range, sample_blocks
 from napari_synapse_cl.data.synapses import Positions
-from napari_synapse_cl.data.volumes import Volume, intensity_range, sample_blocks
+from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.files import create_array, write_json
 
@@ -189,9 +190,10 @@ def _identity(source: StreamedCrops) -> dict[str, Any]:
         "volume": [*volume.shape, str(volume.array.dtype)],
         "positions": hashlib.sha256(np.ascontiguousarray(voxels).tobytes()).hexdigest(),
     }
-    if volume.path is not None and volume.path.is_file():
-        stat = volume.path.stat()
-        identity["file"] = [str(volume.path.absolute()), stat.st_size, stat.st_mtime_ns]
+    file = None if volume.location is None else Path(volume.location)
+    if file is not None and file.is_file():
+        stat = file.stat()
+        identity["file"] = [str(file.absolute()), stat.st_size, stat.st_mtime_ns]
     else:
         sample = hashlib.sha256()
         for block in sample_blocks(volume):

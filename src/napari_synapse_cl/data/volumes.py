@@ -1,7 +1,6 @@
 """Open EM volumes as lazy 3D arrays."""
 
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +24,22 @@ class Volume:
         ``(Z, Y, X)`` grey values of any integer or floating type.
     name
         How to call it in messages.
-    path
-        The file it can be opened from again, or None for an array in memory.
+    location
+        Path or URL that it can be opened from again, or None for an array in memory.
+    voxel_size
+        Along z, y, x in nm as its file tells, or None where that does not.
+    offset
+        Coordinates of its first voxel along z, y, x, in its voxels.
+    factor
+        How many voxels of the finest level make one of this along z, y, x, in a multiscale volume.
     """
 
     array: Array3D
     name: str = "volume"
-    path: Path | None = None
+    location: str | None = None
+    voxel_size: tuple[float, float, float] | None = None
+    offset: tuple[int, int, int] = (0, 0, 0)
+    factor: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
         shape, dtype = tuple(self.array.shape), self.array.dtype
@@ -90,44 +98,7 @@ def open_volume(path: Path) -> Volume:
     # The three libraries raise a wide range of types on a damaged file, and the cause is the same.
     except Exception as error:
         raise InputError(f"{path} cannot be read as a volume: {error}") from error
-    return Volume(array, name=path.name, path=path)
-
-
-def intensity_range(volume: Volume) -> tuple[float, float]:
-    """Return the values that become 0 and 1.
-
-    The range of the type for integers. For floating types 0 and 1 if a sample of the voxels lies
-    within, else the lowest and highest value of that sample.
-
-    Raises
-    ------
-    InputError
-        If the sample holds no finite value, or a single one.
-    """
-    dtype = volume.array.dtype
-    if dtype.kind in "ui":
-        info = np.iinfo(dtype)
-        return float(info.min), float(info.max)
-    low, high = np.inf, -np.inf
-    for block in sample_blocks(volume):
-        finite = block[np.isfinite(block)]
-        if finite.size:
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    if not low < high:
-        raise InputError(f"{volume.name} has no contrast: a sample of it holds one value or none")
-    return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
-
-
-def sample_blocks(volume: Volume) -> Iterator[np.ndarray]:
-    """Yield blocks of up to 32³ voxels, spread evenly over the volume."""
-    starts = [
-        np.unique(np.linspace(0, max(n - 32, 0), min(4, -(-n // 32))).astype(int))
-        for n in volume.shape
-    ]
-    for z in starts[0]:
-        for y in starts[1]:
-            for x in starts[2]:
-                yield np.asarray(volume.array[z : z + 32, y : y + 32, x : x + 32])
+    return Volume(array, name=path.name, location=str(path))
 
 
 def _open_tiff(path: Path) -> Array3D:

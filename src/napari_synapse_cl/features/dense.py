@@ -59,7 +59,7 @@ def extract_maps(
         The volume.
     intensities
         The values that become 0 and 1, as by
-        :func:`~napari_synapse_cl.data.volumes.intensity_range` of the whole volume.
+        :func:`~napari_synapse_cl.data.intensities.intensity_range` of the whole volume.
     region
         The region; what of it lies outside the volume is left out.
     layers

@@ -10,7 +10,8 @@ import torch
 from napari_synapse_cl.config import Config, DeviceConfig, ExtractionConfig
 from napari_synapse_cl.control import Control
 from napari_synapse_cl.data.dataset import open_image
-from napari_synapse_cl.data.volumes import Volume, intensity_range
+from napari_synapse_cl.data.intensities import intensity_range
+from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.devices import choose_device, choose_precision
 from napari_synapse_cl.events import Event, Growing, Message, Progress, Wrote
 from napari_synapse_cl.features.dense import extract_maps

@@ -10,8 +10,9 @@ import pandas as pd
 from napari.layers import Image, Layer, Points, Shapes
 from numpy.typing import ArrayLike
 
+from napari_synapse_cl.data.intensities import sample_blocks
 from napari_synapse_cl.data.synapses import AXES
-from napari_synapse_cl.data.volumes import Volume, open_volume, sample_blocks
+from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.features.map_grid import Box, check_region
 from napari_synapse_cl.features.table_formats import FEATURE_COLUMN

@@ -8,7 +8,7 @@ import numpy as np
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
 from napari_synapse_cl.data.crops import to_unit_range
-from napari_synapse_cl.data.volumes import intensity_range
+from napari_synapse_cl.data.intensities import intensity_range
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import Event, Progress
 from napari_synapse_cl.features.map_grid import Box, with_halo
