@@ -12,7 +12,12 @@ import pandas as pd
 import pytest
 import torch
 
+from napari_synapse_cl.config import CropConfig
+from napari_synapse_cl.data.crops import StreamedCrops
+from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.sample import Sample, make_sample
+from napari_synapse_cl.data.synapses import Positions
+from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.events import Event, from_line
 
 # On tensors this small, threads take longer to agree than to compute.
@@ -31,6 +36,17 @@ SMALL = {
 """Settings of a training that takes a second."""
 
 Files = tuple[Path, Path]
+
+
+def crops_of(
+    volume: Volume, positions: Positions, shape: tuple[int, int, int], **settings: object
+) -> StreamedCrops:
+    """Crops of one volume, as large as the network sees them unless the settings say otherwise."""
+    config = CropConfig.model_validate(settings)
+    if "crop_size" not in settings:
+        # Smaller ones than a network takes are enough for most tests.
+        config = config.model_copy(update={"crop_size": shape})
+    return StreamedCrops([Part(volume)], positions, config, shape)
 
 
 def as_flags(settings: dict[str, object]) -> list[str]:

@@ -9,8 +9,9 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.model_selection import KFold
 
-from napari_synapse_cl.data.crops import StreamedCrops
-from napari_synapse_cl.data.synapses import positions_inside, read_synapses
+from conftest import crops_of
+from napari_synapse_cl.data.synapses import positions_inside
+from napari_synapse_cl.data.tables import read_table
 from napari_synapse_cl.data.volumes import open_volume
 from napari_synapse_cl.features.analysis import (
     Fold,
@@ -295,10 +296,10 @@ def test_histograms_of_the_centre_tell_synapses_from_membrane(
 ) -> None:
     """As they were found by their dark centre, any network has this to beat."""
     volume = open_volume(medulla / f"{name}.tif")
-    sites = read_synapses(medulla / f"{name}_sites.csv")
+    sites = read_table(medulla / f"{name}_sites.csv")
     sites = sites[sites["class"].isin(["tbar", "membrane"])]
     positions = positions_inside(sites, volume.shape)
-    crops = StreamedCrops(volume, positions, (16, 16, 16)).read(range(len(sites)))
+    crops = crops_of(volume, positions, (16, 16, 16)).read(range(len(sites)))
     features, labels = histogram_features(crops), sites["class"]
     accuracy = balanced_accuracy(
         features, labels, positions.voxels, probe=probe, crop_size=(crop,) * 3

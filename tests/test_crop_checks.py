@@ -10,7 +10,7 @@ from napari_synapse_cl.data.crop_checks import (
     share_clipped,
     share_outside,
 )
-from napari_synapse_cl.data.crops import cut_crop
+from napari_synapse_cl.data.cutting import cut_crop
 from napari_synapse_cl.data.volumes import Volume
 
 
@@ -53,12 +53,15 @@ def test_constant_means_one_value() -> None:
 def test_warnings_say_how_much_is_wrong_and_nothing_where_all_is_well() -> None:
     rng = np.random.default_rng(0)
     crop = rng.uniform(0.2, 0.8, (10, 10, 10))
-    well = {"volume_shape": (50, 50, 50), "context": (14, 14, 14), "crop": crop}
+    reach = {"reach": crop.shape, "context": (14, 14, 14)}
+    well = {"volume_shape": (50, 50, 50), "crop": crop, **reach}
     assert crop_warnings((25, 25, 25), views=(crop, crop), **well) == ()
     (outside,) = crop_warnings((25, 25, 4), views=(crop, crop), **well)
     assert outside.startswith("10 % of the crop lies outside the volume and is reflected")
     (margin,) = crop_warnings((25, 25, 6), views=(crop, crop), **well)
     assert margin.startswith("7 % of what rotated views can reach lies outside")
+    (grey,) = crop_warnings((25, 25, 4), views=(crop, crop), borders="constant", **well)
+    assert grey.startswith("10 % of the crop lies outside the volume and is grey")
     clipped = crop.copy()
     clipped[:3] = 1
     (told,) = crop_warnings((25, 25, 25), views=(crop, clipped), **well)

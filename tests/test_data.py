@@ -5,18 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import tifffile
-import zarr
 
-from napari_synapse_cl.data.crops import (
-    CachedCrops,
-    StreamedCrops,
-    cache_folder,
-    cut_crop,
-    fill_cache,
-)
+from conftest import crops_of
+from napari_synapse_cl.data.crop_cache import CachedCrops, cache_folder, fill_cache
+from napari_synapse_cl.data.cutting import cut_crop
 from napari_synapse_cl.data.intensities import intensity_range
-from napari_synapse_cl.data.synapses import Positions, positions_inside, read_synapses
+from napari_synapse_cl.data.synapses import Positions, positions_inside
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError
 
@@ -28,75 +22,6 @@ def grey() -> np.ndarray:
 
 def all_positions(*voxels: tuple[int, int, int]) -> Positions:
     return Positions(np.array(voxels), np.arange(len(voxels)), 0)
-
-
-class TestOpeningVolumes:
-    def test_an_uncompressed_tiff_is_memory_mapped(self, grey: np.ndarray, tmp_path: Path) -> None:
-        tifffile.imwrite(tmp_path / "v.tif", grey)
-        volume = open_volume(tmp_path / "v.tif")
-        assert isinstance(volume.array, np.memmap)
-        np.testing.assert_array_equal(volume.array, grey)
-
-    def test_a_compressed_tiff_is_read_page_by_page(self, grey: np.ndarray, tmp_path: Path) -> None:
-        tifffile.imwrite(tmp_path / "v.tiff", grey, compression="zlib")
-        volume = open_volume(tmp_path / "v.tiff")
-        assert isinstance(volume.array, zarr.Array)
-        np.testing.assert_array_equal(volume.array[3:5, 2:4], grey[3:5, 2:4])
-
-    def test_npy_is_memory_mapped(self, grey: np.ndarray, tmp_path: Path) -> None:
-        np.save(tmp_path / "v.npy", grey)
-        volume = open_volume(tmp_path / "v.npy")
-        assert isinstance(volume.array, np.memmap)
-        assert volume.shape == grey.shape
-
-    @pytest.mark.parametrize("zarr_format", [2, 3])
-    def test_a_zarr_array_or_a_group_with_one_array_opens(
-        self, grey: np.ndarray, tmp_path: Path, zarr_format: int
-    ) -> None:
-        group = zarr.open_group(tmp_path / "g.zarr", mode="w", zarr_format=zarr_format)
-        group.create_array("raw", data=grey, chunks=(8, 8, 8))
-        for path in (tmp_path / "g.zarr", tmp_path / "g.zarr" / "raw"):
-            volume = open_volume(path)
-            assert isinstance(volume.array, zarr.Array)
-            np.testing.assert_array_equal(volume.array[:], grey)
-
-    def test_a_group_of_several_arrays_asks_for_one(self, tmp_path: Path) -> None:
-        group = zarr.open_group(tmp_path / "g.zarr", mode="w")
-        for name in ("raw", "labels"):
-            group.create_array(name, shape=(4, 4, 4), dtype="u1")
-        with pytest.raises(InputError, match="labels, raw"):
-            open_volume(tmp_path / "g.zarr")
-
-    @pytest.mark.parametrize(
-        ("shape", "message"),
-        [
-            ((40, 50), "3D volume"),
-            ((40, 50, 3), "colour image"),
-            ((4, 40, 50, 3), "3D volume"),
-            ((1, 40, 50), "3D volume"),
-        ],
-    )
-    def test_images_that_are_no_volume_are_refused(
-        self, shape: tuple, message: str, tmp_path: Path
-    ) -> None:
-        np.save(tmp_path / "v.npy", np.zeros(shape, np.uint8))
-        with pytest.raises(InputError, match=message):
-            open_volume(tmp_path / "v.npy")
-
-    def test_complex_numbers_are_no_grey_values(self, tmp_path: Path) -> None:
-        np.save(tmp_path / "v.npy", np.zeros((8, 8, 8), complex))
-        with pytest.raises(InputError, match="complex"):
-            open_volume(tmp_path / "v.npy")
-
-    @pytest.mark.parametrize("name", ["none.tif", "text.txt", "broken.tif", "broken.npy", "empty"])
-    def test_files_that_are_missing_strange_or_damaged_are_refused(
-        self, name: str, tmp_path: Path
-    ) -> None:
-        for broken in ("text.txt", "broken.tif", "broken.npy"):
-            (tmp_path / broken).write_text("no voxels")
-        (tmp_path / "empty").mkdir()
-        with pytest.raises(InputError, match=name):
-            open_volume(tmp_path / name)
 
 
 class TestIntensities:
@@ -117,42 +42,7 @@ class TestIntensities:
             intensity_range(Volume(np.full((4, 4, 4), 7.0)))
 
 
-class TestTables:
-    def read(self, text: str, folder: Path) -> pd.DataFrame:
-        (folder / "t.csv").write_text(text)
-        return read_synapses(folder / "t.csv")
-
-    def test_rows_order_and_other_columns_are_kept(self, tmp_path: Path) -> None:
-        table = self.read("id,z,y,x,class\n9,1,2,3,a\n4,5.5,6,7,b\n", tmp_path)
-        assert list(table.columns) == ["id", "z", "y", "x", "class"]
-        assert table["id"].tolist() == [9, 4]
-        assert table["z"].tolist() == [1, 5.5]
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("a,b\n1,2\n", "no column z, y, x.*found a, b"),
-            ("z,y\n1,2\n", "no column x"),
-            ("z,y,x\n", "no synapses"),
-            ("", "empty"),
-            ("z,y,x\n1,2,3\n1,,3\n", "y in data row 2 is not a number"),
-            ("z,y,x\n1,2,3\nfoo,2,3\nbar,2,3\n", r"z in data row 2 \(and 1 more\).*foo"),
-            ("z,y,x\ninf,2,3\n", "not a number"),
-        ],
-    )
-    def test_tables_that_cannot_be_used_are_refused(
-        self, text: str, message: str, tmp_path: Path
-    ) -> None:
-        with pytest.raises(InputError, match=message):
-            self.read(text, tmp_path)
-
-    def test_a_missing_or_binary_file_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"no synapse table .*none\.csv"):
-            read_synapses(tmp_path / "none.csv")
-        (tmp_path / "b.csv").write_bytes(bytes(range(256)))
-        with pytest.raises(InputError, match=r"b\.csv"):
-            read_synapses(tmp_path / "b.csv")
-
+class TestPositions:
     def test_positions_outside_are_left_out_and_counted(self) -> None:
         table = pd.DataFrame({"z": [0, -1, 9.6, 9], "y": [0, 5, 5, 9], "x": [0, 5, 5, 9]})
         positions = positions_inside(table, (10, 10, 10))
@@ -182,17 +72,23 @@ class TestCrops:
         z, y, x = (slice(a, a + s) for a, s in zip(starts, shape, strict=True))
         np.testing.assert_array_equal(cut_crop(Volume(grey), centre, shape), padded[z, y, x])
 
-    def test_values_that_are_not_finite_are_refused_with_their_place(self) -> None:
+    def test_a_crop_that_cannot_be_used_is_told_with_its_place(self, tmp_path: Path) -> None:
         array = np.random.default_rng(0).random((9, 9, 9))
         array[4, 4, 4] = np.nan
-        with pytest.raises(InputError, match=r"NaN.*z, y, x = 5, 5, 5"):
-            cut_crop(Volume(array), (5, 5, 5), (4, 4, 4))
+        streamed = crops_of(Volume(array), all_positions((5, 5, 5), (7, 7, 7)), (4, 4, 4))
+        list(fill_cache(streamed, tmp_path, 2))
+        for crops in (streamed, CachedCrops(tmp_path)):
+            with pytest.raises(InputError, match=r"z, y, x = 5, 5, 5.*NaN"):
+                crops.read([0, 1])
+            read, usable = crops.read_usable([0, 1])
+            assert usable.tolist() == [1]
+            np.testing.assert_array_equal(read, crops.read([1]))
 
     def test_cached_and_streamed_crops_are_the_same(self, grey: np.ndarray, tmp_path: Path) -> None:
         positions = all_positions((3, 3, 3), (10, 11, 12), (19, 0, 5))
-        streamed = StreamedCrops(Volume(grey), positions, (6, 8, 10))
+        streamed = crops_of(Volume(grey), positions, (6, 8, 10))
         folder = cache_folder(streamed, tmp_path)
-        assert list(fill_cache(streamed, folder)) == [1, 2, 3]
+        assert list(fill_cache(streamed, folder, 3)) == [1, 2, 3]
         cached = CachedCrops(folder)
         assert cached.shape == streamed.shape == (6, 8, 10)
         np.testing.assert_array_equal(cached.read([2, 0]), streamed.read([2, 0]))
@@ -203,15 +99,13 @@ class TestCrops:
     def test_cutting_that_was_broken_off_goes_on_with_what_is_missing(
         self, grey: np.ndarray, tmp_path: Path
     ) -> None:
-        streamed = StreamedCrops(
-            Volume(grey), all_positions((3, 3, 3), (9, 9, 9), (5, 6, 7)), (4, 4, 4)
-        )
-        cutting = fill_cache(streamed, tmp_path)
+        streamed = crops_of(Volume(grey), all_positions((3, 3, 3), (9, 9, 9), (5, 6, 7)), (4, 4, 4))
+        cutting = fill_cache(streamed, tmp_path, 3)
         assert next(cutting) == 1
         cutting.close()
         with pytest.raises(InputError, match="2 of 3 crops"):
             CachedCrops(tmp_path)
-        assert list(fill_cache(streamed, tmp_path)) == [2, 3]
+        assert list(fill_cache(streamed, tmp_path, 3)) == [2, 3]
         np.testing.assert_array_equal(CachedCrops(tmp_path).read(range(3)), streamed.read(range(3)))
 
     def test_another_volume_size_or_position_has_another_cache(
@@ -219,10 +113,10 @@ class TestCrops:
     ) -> None:
         here, there = all_positions((5, 5, 5)), all_positions((5, 5, 6))
         sources = [
-            StreamedCrops(Volume(grey), here, (4, 4, 4)),
-            StreamedCrops(Volume(255 - grey), here, (4, 4, 4)),
-            StreamedCrops(Volume(grey), here, (4, 4, 6)),
-            StreamedCrops(Volume(grey), there, (4, 4, 4)),
+            crops_of(Volume(grey), here, (4, 4, 4)),
+            crops_of(Volume(255 - grey), here, (4, 4, 4)),
+            crops_of(Volume(grey), here, (4, 4, 6)),
+            crops_of(Volume(grey), there, (4, 4, 4)),
         ]
         assert len({cache_folder(source, tmp_path) for source in sources}) == 4
 
@@ -231,7 +125,7 @@ class TestCrops:
         folders = set()
         for array in (grey, np.concatenate([grey, grey])[:20]):
             np.save(file, array)
-            streamed = StreamedCrops(open_volume(file), all_positions((5, 5, 5)), (4, 4, 4))
+            streamed = crops_of(open_volume(file), all_positions((5, 5, 5)), (4, 4, 4))
             folders.add(cache_folder(streamed, tmp_path))
         assert len(folders) == 2
 

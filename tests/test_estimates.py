@@ -12,9 +12,14 @@ import pytest
 
 from conftest import SMALL
 from napari_synapse_cl.config import Config
+from napari_synapse_cl.data.dataset import Dataset, assemble
+from napari_synapse_cl.data.parts import Part, VoxelSize
+from napari_synapse_cl.data.placing import place
 from napari_synapse_cl.data.sample import Sample
+from napari_synapse_cl.data.tables import Mapping, interpret
+from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.estimates import Machine, Plan, in_words, plan
+from napari_synapse_cl.estimates import Machine, Plan, in_words, plan_of
 from napari_synapse_cl.events import Started
 from napari_synapse_cl.pipeline import run
 
@@ -38,9 +43,19 @@ def table(n: int, shape: tuple[int, int, int] = SHAPE) -> pd.DataFrame:
     return pd.DataFrame(inner, columns=["z", "y", "x"])
 
 
+def dataset(
+    table: pd.DataFrame, shape: tuple[int, int, int], config: Config, size: VoxelSize | None
+) -> Dataset:
+    """The synapses in a volume that is never read."""
+    volume = Volume(np.broadcast_to(np.uint8(0), shape))
+    part = Part(volume, size)
+    found = interpret(table, "t.csv", Mapping(unit="voxels"))
+    return assemble([part], [place(found, "t.csv", volume, size)], config)
+
+
 def planned(n: int = 103, machine: Machine | None = MACHINE, **settings: Any) -> Plan:
     config = Config.from_values({"crop_size": 32, "batch_size": 8, **settings})
-    return plan(table(n), SHAPE, config, VOXEL_SIZE, machine)
+    return plan_of(dataset(table(n), SHAPE, config, VOXEL_SIZE), config, machine)
 
 
 class TestCounts:
@@ -55,19 +70,20 @@ class TestCounts:
         values = {**SMALL, **settings, "image": image, "synapses": synapses}
         config = Config.from_values({**values, "output": tmp_path / "run", "train_only": True})
         started = next(event for event in run(config) if isinstance(event, Started))
-        before = plan(sample.synapses, (96, 128, 128), config, None, None)
+        before = plan_of(dataset(sample.synapses, (96, 128, 128), config, None), config, None)
         for name in ("n_training", "n_validation", "batch_size", "steps_per_epoch", "total_steps"):
             assert getattr(before, name) == getattr(started, name)
         assert before.n_used == len(sample.synapses)
 
     def test_positions_outside_are_counted_apart(self) -> None:
         some = pd.concat([table(10), pd.DataFrame({"z": [999], "y": [5], "x": [5]})])
-        made = plan(some, SHAPE, Config(crop_size=(32, 32, 32)), VOXEL_SIZE, None)
+        config = Config(crop_size=(32, 32, 32))
+        made = plan_of(dataset(some, SHAPE, config, VOXEL_SIZE), config, None)
         assert (made.n_used, made.n_outside) == (10, 1)
 
     def test_a_table_all_outside_is_refused(self) -> None:
         with pytest.raises(InputError, match="lie outside"):
-            plan(table(10) + 1000, SHAPE, Config(), VOXEL_SIZE, None)
+            dataset(table(10) + 1000, SHAPE, Config(), VOXEL_SIZE)
 
     def test_nothing_heavy_is_imported_for_it(self) -> None:
         code = (
@@ -122,7 +138,8 @@ class TestWarnings:
 
     def test_one_crop_that_reaches_outside_is_said_in_the_singular(self) -> None:
         one = pd.concat([table(9), pd.DataFrame({"z": [0], "y": [50], "x": [50]})])
-        made = plan(one, SHAPE, Config(crop_size=(32,) * 3, batch_size=8), VOXEL_SIZE, None)
+        config = Config(crop_size=(32,) * 3, batch_size=8)
+        made = plan_of(dataset(one, SHAPE, config, VOXEL_SIZE), config, None)
         assert [w for w in made.warnings if "1 of 10 crops reaches outside" in w]
 
     def test_too_much_memory_is_told_of_with_a_batch_that_fits(self) -> None:
@@ -148,7 +165,8 @@ class TestWarnings:
 
     def test_positions_and_the_voxel_size_are_looked_at(self) -> None:
         swapped = table(50)[["x", "y", "z"]].set_axis(["z", "y", "x"], axis=1)
-        said = plan(swapped, SHAPE, Config(crop_size=(32,) * 3), None, None).warnings
+        config = Config(crop_size=(32,) * 3)
+        said = plan_of(dataset(swapped, SHAPE, config, None), config, None).warnings
         assert any("in the order x, y, z" in warning for warning in said)
         assert any("voxel size is not known" in warning for warning in said)
 

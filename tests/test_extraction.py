@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from napari_synapse_cl.data.crops import StreamedCrops, cut_crop
+from conftest import crops_of
+from napari_synapse_cl.data.crops import StreamedCrops
+from napari_synapse_cl.data.cutting import cut_crop
 from napari_synapse_cl.data.sample import Sample
 from napari_synapse_cl.data.synapses import positions_inside
 from napari_synapse_cl.data.volumes import Volume
@@ -34,10 +36,10 @@ def network() -> Vgg3D:
     return network.eval()
 
 
-def crops_of(sample: Sample) -> StreamedCrops:
+def larger_crops(sample: Sample) -> StreamedCrops:
     """Crops larger than the network sees, as those of a training are."""
     volume = Volume(sample.image)
-    return StreamedCrops(volume, positions_inside(sample.synapses, volume.shape), (22, 20, 24))
+    return crops_of(volume, positions_inside(sample.synapses, volume.shape), (22, 20, 24))
 
 
 def read_out(network: Vgg3D, layers: tuple[int, ...] = (20,), **settings: Any) -> Readout:
@@ -48,8 +50,8 @@ def read_out(network: Vgg3D, layers: tuple[int, ...] = (20,), **settings: Any) -
 def extract(
     network: Vgg3D, sample: Sample, layers: tuple[int, ...] = (20,), **settings: Any
 ) -> dict[int, np.ndarray]:
-    parts = list(extract_features(read_out(network, layers, **settings), crops_of(sample)))
-    return {layer: np.concatenate([part[layer] for part in parts]) for layer in layers}
+    parts = list(extract_features(read_out(network, layers, **settings), larger_crops(sample)))
+    return {layer: np.concatenate([part.result[layer] for part in parts]) for layer in layers}
 
 
 def plain_maps(network: Vgg3D, sample: Sample, row: int, layer: int) -> np.ndarray:
@@ -174,18 +176,18 @@ class TestShortage:
     def test_extraction_goes_on_with_smaller_batches(
         self, network: Vgg3D, sample: Sample, short: dict[str, int]
     ) -> None:
-        parts = list(extract_features(read_out(network), crops_of(sample)))
-        assert [len(part[20]) for part in parts] == [3, 3, 3, 3]
+        parts = list(extract_features(read_out(network), larger_crops(sample)))
+        assert [len(part.result[20]) for part in parts] == [3, 3, 3, 3]
         short["crops"] = 100
         whole = extract(network, sample)[20]
-        np.testing.assert_allclose(np.concatenate([p[20] for p in parts]), whole, rtol=1e-5)
+        np.testing.assert_allclose(np.concatenate([p.result[20] for p in parts]), whole, rtol=1e-5)
 
     def test_too_little_for_one_crop_is_said(
         self, network: Vgg3D, sample: Sample, short: dict[str, int]
     ) -> None:
         short["crops"] = 0
         with pytest.raises(JobError, match="memory ran out while features of a single crop"):
-            list(extract_features(read_out(network), crops_of(sample)))
+            list(extract_features(read_out(network), larger_crops(sample)))
 
     def test_other_errors_are_not_taken_for_it(
         self, network: Vgg3D, sample: Sample, monkeypatch: pytest.MonkeyPatch
@@ -195,4 +197,4 @@ class TestShortage:
 
         monkeypatch.setattr(Vgg3D, "iterate_layers", fail)
         with pytest.raises(RuntimeError, match="something else"):
-            list(extract_features(read_out(network), crops_of(sample)))
+            list(extract_features(read_out(network), larger_crops(sample)))

@@ -250,7 +250,9 @@ class TestWarnings:
         assert "trained on crops of 16 × 16 × 16 voxels and sees crops of 32 × 32 × 32" in text
 
     def test_voxels_of_another_size_than_in_training(self, settings: dict[str, Any]) -> None:
-        [text] = warnings(list(events({**settings, "voxel_size": (40, 4, 4)})))
+        # Else crops are resampled to what the network was trained on.
+        own = {"voxel_size": (40, 4, 4), "network_voxel_size": (40, 4, 4)}
+        [text] = warnings(list(events({**settings, **own})))
         assert "trained on voxels of 10 × 10 × 10 nm and sees voxels of 40 × 4 × 4 nm" in text
 
     def test_none_where_all_is_as_in_training(self, settings: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ FLOORS = {
     "control": 0,
     "words": 0,
     "free_memory": 0,
+    "downloads": 0,
     "config": 1,
     "devices": 2,
     "data": 2,

@@ -46,6 +46,7 @@ def test_the_installed_manifest_is_valid_and_offers_what_the_menus_show() -> Non
     manifest.validate_imports()
     contributions = manifest.contributions
     assert [widget.display_name for widget in contributions.widgets or []] == [
+        "Open data",
         "Train contrastive",
         "Augmentation preview",
         "Extract features",

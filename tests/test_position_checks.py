@@ -1,18 +1,29 @@
 """Positions that were not written in voxels along z, y, x are noticed, and others are let be."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from napari_synapse_cl.data.crops import cut_crop
+from napari_synapse_cl.data.cutting import cut_crop
 from napari_synapse_cl.data.position_checks import (
     NO_VOXEL_SIZE,
     crops_reaching_outside,
     position_warnings,
 )
-from napari_synapse_cl.data.synapses import Positions, positions_inside, read_synapses
+from napari_synapse_cl.data.synapses import Positions, positions_inside
+from napari_synapse_cl.data.tables import (
+    Mapping,
+    Reading,
+    check_reading,
+    in_voxels,
+    interpret,
+    open_table,
+    read_table,
+)
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError
 
@@ -95,12 +106,140 @@ class TestOtherReadings:
             positions_inside(table(values), SHAPE, voxel_size=VOXEL_SIZE)
 
 
+AS_NAMED = Reading(("z", "y", "x"), "named", "voxels", None, is_explicit=False)
+IN_NM = replace(AS_NAMED, unit="nm")
+
+
+def doubt(
+    written: np.ndarray,
+    reading: Reading = AS_NAMED,
+    voxel_size: tuple[float, float, float] | None = VOXEL_SIZE,
+    shape: tuple[int, int, int] = SHAPE,
+) -> str | None:
+    """What is said of positions as they are in a table."""
+    voxels = in_voxels(written, reading, voxel_size, "t.csv")
+    inside = ((np.rint(voxels) >= 0) & (np.rint(voxels) < shape)).all(axis=1).sum()
+    return check_reading(voxels, shape, reading, voxel_size, int(inside), "t.csv")
+
+
+class TestFlagsForAnotherReading:
+    def test_nothing_is_said_of_positions_that_fit(self) -> None:
+        assert doubt(positions()) is None
+        assert doubt(positions(1)) is None
+        assert doubt(positions() * VOXEL_SIZE, IN_NM) is None
+
+    @pytest.mark.parametrize("times", [(5, 5, 5), (2, 2, 2), (4, 4, 4), (1, 3, 3), (3, 2, 2)])
+    def test_nothing_is_said_of_a_table_of_a_larger_volume(self, times: tuple) -> None:
+        larger = tuple(n * t for n, t in zip(SHAPE, times, strict=True))
+        assert doubt(positions(2000, larger)) is None
+        assert doubt(positions(2000, larger), voxel_size=None) is None
+
+    def test_nothing_is_said_of_a_few_beside_a_volume_that_is_nearly_a_cube(self) -> None:
+        few = np.array([[252.0, 100, 100], [100, 100, 100]])
+        assert doubt(few, shape=(250, 256, 256)) is None
+
+    def test_rows_without_a_position_are_passed_over(self) -> None:
+        some = positions()
+        some[3] = np.nan
+        assert doubt(some) is None
+        said = doubt(some[:, ::-1])
+        assert said is not None
+        assert said.startswith("all 99 in t.csv")
+
+    @pytest.mark.parametrize(
+        ("reading", "flags"),
+        [
+            (AS_NAMED, "in the order x, y, z: --position_columns x y z (the columns that hold"),
+            (
+                Reading(("c_1", "c_2", "c_3"), "x, y, z", "voxels", None, is_explicit=False),
+                "in the order z, y, x: --position_columns c_1 c_2 c_3 (",
+            ),
+            (
+                Reading(("z [nm]", "y [nm]", "x [nm]"), "named", "nm", None, is_explicit=False),
+                "--position_columns 'x [nm]' 'y [nm]' 'z [nm]' (",
+            ),
+            (
+                Reading(("pt",), "x, y, z", "voxels", None, is_explicit=False),
+                "in the order z, y, x: exchange x and z in pt;",
+            ),
+        ],
+    )
+    def test_swapped_axes(self, reading: Reading, flags: str) -> None:
+        # In nm it has another length along z than along x, too.
+        shape = (60, 200, 500)
+        right = positions(shape=shape) * (VOXEL_SIZE if reading.unit == "nm" else 1)
+        said = doubt(right[:, ::-1], reading, shape=shape)
+        assert said is not None
+        assert said.startswith("all 100 in t.csv would lie inside when read in the order ")
+        assert flags in said
+
+    def test_the_flags_for_swapped_axes_do_read_them_so(self) -> None:
+        swapped = table(positions()[:, ::-1])
+        said = doubt(interpret(swapped, "t.csv").positions)
+        assert said is not None
+        given = said.partition("--position_columns ")[2].split()[:3]
+        read = interpret(swapped, "t.csv", Mapping(columns=tuple(given)))
+        np.testing.assert_array_equal(read.positions, positions())
+
+    @pytest.mark.parametrize(
+        ("values", "voxel_size", "flags"),
+        [
+            (positions() * VOXEL_SIZE, VOXEL_SIZE, ": --position_unit nm;"),
+            (positions() * 8, None, ": --position_unit nm --voxel_size 8 8 8;"),
+            (
+                (positions() * VOXEL_SIZE)[:, ::-1],
+                VOXEL_SIZE,
+                ": --position_unit nm --position_columns x y z (",
+            ),
+        ],
+    )
+    def test_nanometres(self, values: np.ndarray, voxel_size: Any, flags: str) -> None:
+        said = doubt(values, voxel_size=voxel_size)
+        assert said is not None
+        assert flags in said
+        assert "in nm, with voxels of" in said
+
+    @pytest.mark.parametrize("n", [2, 4, 8])
+    def test_voxels_of_a_finer_resolution(self, n: int) -> None:
+        finer = np.random.default_rng(0).integers(0, (60, 200 * n, 300 * n), (500, 3)).astype(float)
+        said = doubt(finer)
+        assert said is not None
+        assert f"in voxels of 40 × {8 / n:g} × {8 / n:g} nm: " in said
+        assert f"--position_voxel_size 40 {8 / n:g} {8 / n:g};" in said
+        # Without a voxel size there are no flags that say so.
+        assert doubt(finer, voxel_size=None) is None
+
+    def test_how_to_keep_the_present_reading_is_said_unless_it_was_given(self) -> None:
+        swapped = positions()[:, ::-1]
+        kept = "; if they are right as they are, say so with --position_unit voxels"
+        assert str(doubt(swapped)).endswith(kept)
+        sized = replace(AS_NAMED, voxel_size=VOXEL_SIZE)
+        assert str(doubt(swapped, sized)).endswith("with --position_voxel_size 40 8 8")
+        assert "right as they are" not in str(doubt(swapped, replace(AS_NAMED, is_explicit=True)))
+
+    def test_a_level_and_an_offset_of_the_volume_are_taken_into_account(self) -> None:
+        offset, factor = np.array([10, 500, 900]), np.array([1, 2, 2])
+        here = np.random.default_rng(0).integers(0, SHAPE, (100, 3)).astype(float)
+        finest = (here + offset + 0.5) * factor - 0.5
+        fine_size = tuple(np.array(VOXEL_SIZE) / factor)
+        wrong = {
+            "--position_columns x y z": finest[:, ::-1],
+            "--position_unit nm": finest * fine_size,
+        }
+        for flags, written in wrong.items():
+            placed = (written + 0.5) / factor - 0.5 - offset
+            said = check_reading(
+                placed, SHAPE, AS_NAMED, fine_size, 0, "t.csv", offset=offset, factor=factor
+            )
+            assert flags in str(said)
+
+
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", MEDULLA)
 class TestMedulla:
     @pytest.fixture
     def sites(self, medulla: Path, name: str) -> pd.DataFrame:
-        return read_synapses(medulla / f"{name}_sites.csv")
+        return read_table(medulla / f"{name}_sites.csv")
 
     @pytest.fixture
     def shape(self, medulla: Path, name: str) -> tuple[int, int, int]:
@@ -116,6 +255,16 @@ class TestMedulla:
         scaled = sites.assign(**{axis: sites[axis] * 10 for axis in "zyx"})
         assert "in nm with the voxel size" in position_warnings(scaled, shape, (10.0,) * 3)[0]
         assert "in nm with a voxel size" in position_warnings(scaled, shape, None)[0]
+
+    def test_the_table_is_read_as_it_is_and_its_nanometres_by_the_flags_for_them(
+        self, medulla: Path, name: str, sites: pd.DataFrame, shape: tuple[int, int, int]
+    ) -> None:
+        read = open_table(medulla / f"{name}_sites.csv")
+        np.testing.assert_array_equal(read.positions, sites[["z", "y", "x"]])
+        ten = (10.0, 10.0, 10.0)
+        assert doubt(read.positions, read.reading, ten, shape) is None
+        said = doubt(read.positions * 10, read.reading, ten, shape)
+        assert "--position_unit nm;" in str(said)
 
     def test_swapped_columns_are_noticed_where_the_volume_is_no_cube(
         self, sites: pd.DataFrame, shape: tuple[int, int, int]

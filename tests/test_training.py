@@ -16,6 +16,7 @@ from conftest import SMALL
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.data.crops import StreamedCrops
+from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.sample import Sample
 from napari_synapse_cl.data.split import split_by_space
 from napari_synapse_cl.data.synapses import Positions, positions_inside
@@ -45,8 +46,10 @@ def make_trainer(sample: Sample, tmp_path: Path) -> MakeTrainer:
         run.create(config)
         return Trainer(
             ContrastiveModel.from_seed(Architecture.from_config(config), config, config.seed),
-            StreamedCrops(volume, positions, context_shape(config.crop_size, config)),
-            split_by_space(positions, config.validation_fraction, CUBES),
+            StreamedCrops(
+                [Part(volume)], positions, config, context_shape(config.crop_size, config)
+            ),
+            split_by_space(positions, config.validation_fraction, [CUBES]),
             config,
             device=torch.device("cpu"),
             precision="float32",
@@ -320,7 +323,7 @@ class TestSplitting:
 
     def test_one_end_of_the_longest_axis_is_held_out(self) -> None:
         positions = self.positions(50)
-        split = split_by_space(positions, 0.2, CUBES)
+        split = split_by_space(positions, 0.2, [CUBES])
         assert len(split.validation) == 10
         y = positions.voxels[:, 1]
         assert y[split.training].max() <= y[split.validation].min()
@@ -328,13 +331,13 @@ class TestSplitting:
 
     def test_the_longest_axis_is_that_in_physical_space(self) -> None:
         positions = self.positions(50)
-        split = split_by_space(positions, 0.2, (100, 1, 1))
+        split = split_by_space(positions, 0.2, [(100, 1, 1)])
         z = positions.voxels[:, 0]
         assert z[split.training].max() <= z[split.validation].min()
 
     @pytest.mark.parametrize(("n", "expected"), [(2, 0), (5, 0), (6, 2), (10, 2), (30, 3)])
     def test_at_least_two_validate_or_none(self, n: int, expected: int) -> None:
-        assert len(split_by_space(self.positions(n), 0.1, CUBES).validation) == expected
+        assert len(split_by_space(self.positions(n), 0.1, [CUBES]).validation) == expected
 
 
 class TestRunFolders:

@@ -5,19 +5,17 @@ The counts are those that training itself makes. Memory and time are estimated f
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Self
 
-import pandas as pd
-
 from napari_synapse_cl.config import Config
+from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.position_checks import (
     NO_VOXEL_SIZE,
-    crops_reaching_outside,
-    position_warnings,
 )
 from napari_synapse_cl.data.split import TOO_FEW, split_by_space
-from napari_synapse_cl.data.synapses import Positions, positions_inside
+from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.models.downsampling import (
     Triple,
     crop_size_problem,
@@ -151,62 +149,28 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
 
 
-def plan(
-    table: pd.DataFrame,
-    volume_shape: tuple[int, int, int],
-    config: Config,
-    voxel_size: tuple[float, float, float] | None,
-    machine: Machine | None,
-) -> Plan:
+def plan_of(dataset: Dataset, config: Config, machine: Machine | None) -> Plan:
     """Return what a training on these synapses will use and take; it takes milliseconds.
 
     Parameters
     ----------
-    table
-        With numeric columns z, y, x in voxels.
-    volume_shape
-        Size of the volume along z, y, x.
+    dataset
+        The synapses, and the volumes or crops they are in.
     config
         The settings.
-    voxel_size
-        Voxel size along z, y, x in nm, or None if it is not known.
     machine
         What was measured with these settings, or None if that is not known yet.
-
-    Raises
-    ------
-    InputError
-        If no position lies inside the volume.
     """
-    positions = positions_inside(table, volume_shape, voxel_size=voxel_size)
-    warnings = position_warnings(table, volume_shape, voxel_size)
-    n_reaching = crops_reaching_outside(positions, config.crop_size, volume_shape)
+    warnings = [text for text, level in dataset.messages if level == "warning"]
+    if dataset.known_voxel_size is None:
+        warnings.append(NO_VOXEL_SIZE)
+    n = len(dataset.positions.voxels)
+    n_reaching = dataset.n_reaching_outside(config.crop_size)
     if n_reaching:
-        n = len(positions.voxels)
-        warnings.append(
-            f"{n_reaching} of {counted(n, 'crop')} {_verb(n_reaching, 'reaches', 'reach')} outside "
-            "the volume, whose tissue is reflected there"
-        )
-    return _plan(positions, config, voxel_size, machine, warnings)
-
-
-def plan_of_crops(
-    positions: Positions,
-    config: Config,
-    voxel_size: tuple[float, float, float] | None,
-    machine: Machine | None,
-) -> Plan:
-    """Return what :func:`plan` does, for crops that were cut earlier and whose volume is not there.
-
-    Parameters
-    ----------
-    positions
-        Where the crops were cut.
-    config, voxel_size, machine
-        As :func:`plan` takes them.
-    """
-    warnings = [NO_VOXEL_SIZE] if voxel_size is None else []
-    return _plan(positions, config, voxel_size, machine, warnings)
+        warnings.append(_reaching(n_reaching, n, config))
+    return _plan(
+        dataset.positions, config, dataset.known_voxel_size, dataset.image_sizes, machine, warnings
+    )
 
 
 def in_words(plan: Plan) -> list[tuple[str, str]]:
@@ -236,10 +200,11 @@ def _plan(
     positions: Positions,
     config: Config,
     voxel_size: tuple[float, float, float] | None,
+    image_sizes: Sequence[tuple[float, float, float]],
     machine: Machine | None,
     warnings: list[str],
 ) -> Plan:
-    split = split_by_space(positions, config.validation_fraction, voxel_size or CUBES)
+    split = split_by_space(positions, config.validation_fraction, image_sizes)
     n_training, n_validation = len(split.training), len(split.validation)
     schedule = Schedule.plan(config, n_training)
     made = Plan(
@@ -272,6 +237,15 @@ def _plan(
         device=f"{machine.device_name} ({machine.device})",
         precision=machine.precision,
     )
+
+
+def _reaching(n_reaching: int, n: int, config: Config) -> str:
+    """Say how many crops reach outside, and what they hold there."""
+    there = "whose tissue is reflected there"
+    if config.borders == "constant":
+        there = "where they are grey"
+    verb = _verb(n_reaching, "reaches", "reach")
+    return f"{n_reaching} of {counted(n, 'crop')} {verb} outside the volume, {there}"
 
 
 def _set_warnings(n_training: int, n_validation: int, config: Config) -> list[str]:

@@ -3,8 +3,8 @@
 Each function raises :class:`InputError` for what cannot be used.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,27 +12,31 @@ import torch
 from napari_synapse_cl.config import (
     AugmentationConfig,
     Config,
+    CropConfig,
     DataConfig,
     ModelConfig,
     TrainingConfig,
     read_settings,
 )
 from napari_synapse_cl.context import context_shape
-from napari_synapse_cl.data.crops import CachedCrops, StreamedCrops
-from napari_synapse_cl.data.dataset import Dataset, open_dataset
+from napari_synapse_cl.data.crop_cache import CachedCrops
+from napari_synapse_cl.data.crops import StreamedCrops
+from napari_synapse_cl.data.dataset import Dataset
+from napari_synapse_cl.data.opening import open_dataset
 from napari_synapse_cl.data.split import TOO_FEW, Split, split_by_space
 from napari_synapse_cl.devices import choose_device, choose_precision
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.downloads import local_file
+from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.tables import check_format
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint
+from napari_synapse_cl.models.checkpoints import Backbone, load_backbone, load_checkpoint
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.training.runs import RunFolder, default_folder
 from napari_synapse_cl.training.schedule import Schedule
 
 _FIXED_BY_TRAINING = {
     name
-    for section in (DataConfig, AugmentationConfig, ModelConfig, TrainingConfig)
+    for section in (DataConfig, CropConfig, AugmentationConfig, ModelConfig, TrainingConfig)
     for name in section.model_fields
 } - {"num_epochs", "batch_size", "cache_dir", "cache_limit"}
 
@@ -56,6 +60,23 @@ class TrainingJob:
     warnings: list[str]
     """What to tell before it begins."""
 
+    def without(self, left_out: np.ndarray) -> Self:
+        """Return the training without some synapses.
+
+        Raises
+        ------
+        JobError
+            If too few are left.
+        """
+        split = self.split.without(left_out)
+        if len(split.training) < 2:
+            raise JobError(
+                f"of {len(self.split.training)} crops to train on {len(split.training)} can be "
+                "used, and at least 2 are needed"
+            )
+        schedule = Schedule.plan(self.config, len(split.training))
+        return replace(self, split=split, schedule=schedule)
+
 
 def prepare_training(config: Config) -> TrainingJob:
     """Check the settings of a training and open what it needs."""
@@ -71,14 +92,18 @@ def prepare_training(config: Config) -> TrainingJob:
             "output folder"
         )
     config = config.model_copy(update={"output": folder.path, "resume": False})
-    dataset = open_dataset(config)
-    split = split_by_space(dataset.positions, config.validation_fraction, dataset.voxel_size)
+    pretrained = None if checkpoint else open_pretrained(config)
+    if pretrained and pretrained.crop_size and "crop_size" not in config.model_fields_set:
+        config = config.model_copy(update={"crop_size": pretrained.crop_size})
+    dataset = open_dataset(config, pretrained.voxel_size if pretrained else None)
+    config = with_what_was_found(config, dataset)
+    split = split_by_space(dataset.positions, config.validation_fraction, dataset.image_sizes)
     if len(split.training) < 2:
         raise InputError(TOO_FEW)
-    model = make_model(config, checkpoint)
+    model = make_model(config, checkpoint, pretrained)
     check_extraction(model.architecture, dataset, config)
     context = context_shape(config.crop_size, config, dataset.voxel_size)
-    source = crop_source(dataset, context)
+    source = dataset.crop_source(config, context)
     device = choose_device(config.device)
     schedule = Schedule.plan(config, len(split.training))
     warnings += _schedule_warnings(schedule, checkpoint)
@@ -102,14 +127,38 @@ def prepare_training(config: Config) -> TrainingJob:
     )
 
 
-def make_model(config: Config, checkpoint: dict[str, Any] | None = None) -> ContrastiveModel:
-    """Return the network that the settings describe, or that of a checkpoint to go on from."""
+def with_what_was_found(config: Config, dataset: Dataset) -> Config:
+    """Return settings that also say what the data were found to be."""
+    found: dict[str, Any] = dict(dataset.crops.settings) if dataset.crops is not None else {}
+    found["network_voxel_size"] = dataset.known_voxel_size
+    return Config.from_values({**config.model_dump(exclude_unset=True), **found})
+
+
+def open_pretrained(config: Config) -> Backbone | None:
+    """Open the network that a training starts from, None for one with random weights."""
+    return None if config.pretrained is None else load_backbone(local_file(config.pretrained))
+
+
+def make_model(
+    config: Config, checkpoint: dict[str, Any] | None = None, pretrained: Backbone | None = None
+) -> ContrastiveModel:
+    """Return the network that the settings describe, or that of a checkpoint to go on from.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    checkpoint
+        What to go on from.
+    pretrained
+        The network that the settings name, where it was opened already.
+    """
     if checkpoint is not None:
         architecture = Architecture.from_dict(checkpoint["architecture"])
         return ContrastiveModel.from_seed(architecture, config, config.seed)
-    if config.pretrained is None:
+    backbone = pretrained or open_pretrained(config)
+    if backbone is None:
         return ContrastiveModel.from_seed(Architecture.from_config(config), config, config.seed)
-    backbone = load_backbone(config.pretrained)
     model = ContrastiveModel.from_seed(backbone.architecture, config, config.seed)
     model.backbone.load_state_dict(backbone.network.state_dict())
     return model
@@ -187,18 +236,3 @@ def check_extraction(architecture: Architecture, dataset: Dataset, config: Confi
             f"the synapse table has no column {config.label_column}; it has "
             f"{', '.join(str(column) for column in columns)}"
         )
-
-
-def crop_source(dataset: Dataset, shape: tuple[int, int, int]) -> CachedCrops | StreamedCrops:
-    """Return where crops of this size come from; those that were cut already may be larger."""
-    source = dataset.source
-    if not isinstance(source, CachedCrops):
-        return StreamedCrops(source, dataset.positions, shape)
-    have, want = np.array(source.shape), np.array(shape)
-    if (have < want).any() or ((have - want) % 2).any():
-        raise InputError(
-            f"the crops in {dataset.name} are {' × '.join(map(str, have))} voxels large, and these "
-            f"settings need {' × '.join(map(str, want))}; cut them anew from the image, or choose "
-            "a smaller crop_size or rotation_range"
-        )
-    return source

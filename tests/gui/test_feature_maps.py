@@ -32,7 +32,7 @@ from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_backbone, save_checkpoint
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline import run
-from napari_synapse_cl.widgets.layers import take_region
+from napari_synapse_cl.widgets.regions import take_region
 from napari_synapse_cl.widgets.map_arrays import MapArray
 from napari_synapse_cl.widgets.map_layers import MapLayers
 from napari_synapse_cl.widgets.metadata import METADATA_KEY

@@ -17,6 +17,7 @@ from napari_synapse_cl import augmentations
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.data.crops import StreamedCrops
+from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.sample import Sample
 from napari_synapse_cl.data.synapses import positions_inside
 from napari_synapse_cl.data.volumes import Volume
@@ -31,10 +32,11 @@ def views_of_training(
     sample: Sample, config: Config, epoch: int, row: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """The crop and both views, by the functions that the trainer calls."""
-    volume = Volume(sample.image)
-    positions = positions_inside(sample.synapses, volume.shape)
+    part = Part(Volume(sample.image), sample.voxel_size)
+    positions = positions_inside(sample.synapses, part.volume.shape)
     shape = context_shape(config.crop_size, config, sample.voxel_size)
-    crop = torch.from_numpy(StreamedCrops(volume, positions, shape).read([row]))
+    crops = StreamedCrops([part], positions, config, shape, sample.voxel_size)
+    crop = torch.from_numpy(crops.read([row]))
     pair = augmentations.draw_pair(config, config.seed, epoch, [row])
     views = [augmentations.apply(crop, p, config.crop_size, sample.voxel_size) for p in pair]
     centre = augmentations.centre_crop(crop, config.crop_size)

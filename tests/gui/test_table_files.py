@@ -19,7 +19,7 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.tables import FORMATS, read_table, write_table
 from napari_synapse_cl.widgets.table_files import get_reader, read_points, write_points
 
-from .conftest import PLUGIN
+from .conftest import PLUGIN, messages
 
 RECORD = {"checkpoint": "last.pt", "pooling": "mean", "voxel_size": [10.0, 8.0, 8.0]}
 ROTATION = [[1.0, 0.0, 0.0], [0.0, 0.6, -0.8], [0.0, 0.8, 0.6]]
@@ -82,6 +82,17 @@ def open_alone(viewer: napari.Viewer, path: Path) -> Points:
     return layer
 
 
+def write_plain(table: pd.DataFrame, path: Path) -> Path:
+    """Write a table as other programs do, without a record."""
+    if path.suffix == ".xlsx":
+        table.to_excel(path, index=False)
+    elif path.suffix == ".parquet":
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+    return path
+
+
 class TestReading:
     def test_a_table_opens_as_points_in_nanometres_with_features_and_record(
         self, viewer: napari.Viewer, table: pd.DataFrame, path: Path
@@ -137,15 +148,55 @@ class TestReading:
             assert get_reader([str(ours), str(other)]) is None
         assert get_reader([]) is None
 
-    def test_a_position_that_is_missing_and_a_table_without_rows_are_said(
-        self, table: pd.DataFrame, path: Path
+    def test_a_row_without_a_position_is_left_out_and_counted(
+        self, table: pd.DataFrame, path: Path, notifications: list[Notification]
     ) -> None:
         write_table(table.assign(y=[1, np.nan, 3]), path, RECORD)
-        with pytest.raises(InputError, match="y in data row 2 is not a number"):
-            read_points(str(path))
-        write_table(table[:0], path, RECORD)
-        with pytest.raises(InputError, match="holds no synapses"):
-            read_points(str(path))
+        [(points, keywords, _)] = read_points(str(path))
+        assert points.tolist() == [[1, 1, 7.5], [3, 3, 9.5]]
+        assert list(keywords["features"]["class"]) == ["a", "b"]
+        told = f"1 row of {path.name} has no position and has been left out."
+        assert messages(notifications, "info") == [told]
+
+    def test_no_position_at_all_no_number_and_no_rows_are_said(
+        self, table: pd.DataFrame, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "t.csv"
+        for wrong, words in [
+            (table.assign(y=np.nan), "none of its 3 rows has a position"),
+            (table.assign(y=["1", "two", "3"]), "two"),
+            (table[:0], "holds no synapses"),
+        ]:
+            write_table(wrong, path, RECORD)
+            with pytest.raises(InputError, match=words):
+                read_points(str(path))
+
+    def test_results_of_the_command_line_open_with_what_they_were_read_from(
+        self, viewer: napari.Viewer, table: pd.DataFrame, path: Path
+    ) -> None:
+        results = table.assign(z_as_read=[10, 20, 30], volume=["a", "a", "b"])
+        write_table(results, path, RECORD)
+        layer = open_alone(viewer, path)
+        np.testing.assert_array_equal(layer.data, table[["z", "y", "x"]])
+        assert list(layer.features["z_as_read"]) == [10, 20, 30]
+        assert list(layer.features["volume"]) == ["a", "a", "b"]
+
+    @pytest.mark.parametrize("suffix", ["csv", "tsv", "xlsx", "parquet"])
+    def test_positions_of_other_laboratories_open_by_the_names_of_their_columns(
+        self, viewer: napari.Viewer, tmp_path: Path, suffix: str
+    ) -> None:
+        sites = pd.DataFrame({"id": [1, 2], "x_nm": [40, 80], "y_nm": [10, 20], "z_nm": [0, 5]})
+        path = write_plain(sites, tmp_path / f"t.{suffix}")
+        assert get_reader(str(path))
+        layer = open_alone(viewer, path)
+        assert layer.data.tolist() == [[0, 10, 40], [5, 20, 80]]
+        assert [str(unit) for unit in layer.units] == ["nanometer"] * 3
+        assert list(layer.features["id"]) == [1, 2]
+
+    @pytest.mark.parametrize("suffix", ["csv", "tsv", "xlsx", "parquet"])
+    def test_tables_of_anything_else_are_left_alone(self, tmp_path: Path, suffix: str) -> None:
+        prices = pd.DataFrame({"item": ["a"], "price": [1.0]})
+        assert get_reader(str(write_plain(prices, tmp_path / f"t.{suffix}"))) is None
 
     @pytest.mark.parametrize(
         "wrong",

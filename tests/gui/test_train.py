@@ -174,7 +174,7 @@ def test_volume_from_a_file_is_not_copied(
     train(qtbot, widget, tmp_path / "run")
     wait_for_end(qtbot, widget)
     config = Config.from_file(tmp_path / "run" / "config.json")
-    assert config.image == path
+    assert config.image == str(path)
     assert config.crops is None
 
 

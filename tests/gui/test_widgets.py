@@ -20,10 +20,10 @@ from napari_synapse_cl.widgets.form import Form
 from .conftest import EXTRACT, PLUGIN, PREVIEW, TRAIN, open_widget
 
 
-def test_manifest_names_the_three_widgets_and_the_sample() -> None:
+def test_manifest_names_the_widgets_and_what_they_are() -> None:
     manifest = PluginManifest.from_distribution(PLUGIN)
     names = [widget.display_name for widget in manifest.contributions.widgets or []]
-    assert names == [TRAIN, PREVIEW, EXTRACT]
+    assert names == ["Open data", TRAIN, PREVIEW, EXTRACT]
     for command in manifest.contributions.commands or []:
         assert command.python_name
         module, name = command.python_name.split(":")

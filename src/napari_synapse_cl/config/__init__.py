@@ -4,22 +4,24 @@ The command line's flags, the forms in the widgets, the ``config.json`` of a run
 settings in the documentation are all made from the fields of the sections.
 """
 
-from napari_synapse_cl.config.fields import Section, unit_of
+from napari_synapse_cl.config.data_sections import CropConfig, DataConfig, VolumeConfig
+from napari_synapse_cl.config.fields import Section, absolute, unit_of, values_by_role
 from napari_synapse_cl.config.flat import SECTIONS, Config, possible_value, read_settings
 from napari_synapse_cl.config.sections import (
     AugmentationConfig,
-    DataConfig,
     DeviceConfig,
     ExtractionConfig,
     ModelConfig,
     RunConfig,
     TrainingConfig,
 )
+from napari_synapse_cl.downloads import is_url
 
 __all__ = [
     "SECTIONS",
     "AugmentationConfig",
     "Config",
+    "CropConfig",
     "DataConfig",
     "DeviceConfig",
     "ExtractionConfig",
@@ -27,7 +29,11 @@ __all__ = [
     "RunConfig",
     "Section",
     "TrainingConfig",
+    "VolumeConfig",
+    "absolute",
+    "is_url",
     "possible_value",
     "read_settings",
     "unit_of",
+    "values_by_role",
 ]

@@ -1,9 +1,18 @@
 """What settings are made of: sections of fields that know their unit and bounds."""
 
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
+
+from napari_synapse_cl.downloads import is_url
+
+
+FORMAT_PREFIXES = ("precomputed", "zarr", "zarr2", "zarr3", "n5")
+"""Names of formats that may stand before a path or a URL, with ``://`` between."""
 
 
 def _three_of_one(value: object) -> object:
@@ -19,12 +28,74 @@ def _several(value: object) -> object:
     return tuple(dict.fromkeys(values))
 
 
+def _words(value: object) -> object:
+    """Let one text stand for the words in it."""
+    return tuple(value.split()) if isinstance(value, str) else value
+
+
+def _location(value: object) -> object:
+    """Let a path stand for its text."""
+    return str(value) if isinstance(value, Path) else value
+
+
+def absolute(location: str) -> str:
+    """Return a location that means the same in every folder."""
+    prefix, _, rest = location.rpartition("://")
+    if prefix and prefix not in FORMAT_PREFIXES:
+        return location
+    return f"{prefix}://{Path(rest).absolute()}" if prefix else str(Path(rest).absolute())
+
+
+def values_by_role(roles: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return the label values of each role.
+
+    Parameters
+    ----------
+    roles
+        As in ``("cleft=7", "vesicles=6,8")``.
+
+    Raises
+    ------
+    ValueError
+        If one of them is not written so.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for role in roles:
+        match = re.fullmatch(r"(\w+)=(\d+(?:,\d+)*)", role)
+        if match is None:
+            raise ValueError(
+                f"{role} is not written as a name and label values, as in vesicles=6,8"
+            )
+        found[match[1]] = tuple(int(value) for value in match[2].split(","))
+    return found
+
+
+def _checked_roles(roles: tuple[str, ...]) -> tuple[str, ...]:
+    values_by_role(roles)
+    return roles
+
+
+def _as_roles(value: object) -> object:
+    """Let a mapping of names to label values stand for their text."""
+    if not isinstance(value, Mapping):
+        return _words(value)
+    texts = {
+        name: ",".join(map(str, labels if isinstance(labels, list | tuple) else [labels]))
+        for name, labels in value.items()
+    }
+    return tuple(f"{name}={labels}" for name, labels in texts.items())
+
+
 Voxels = Annotated[int, Field(ge=8, le=512)]
 Nanometres = Annotated[float, Field(gt=0, le=10_000)]
 Shape = Annotated[tuple[Voxels, Voxels, Voxels], BeforeValidator(_three_of_one)]
 VoxelSize = Annotated[tuple[Nanometres, Nanometres, Nanometres], BeforeValidator(_three_of_one)]
 LayerIndex = Annotated[int, Field(ge=0)]
 LayerIndices = Annotated[tuple[LayerIndex, ...], BeforeValidator(_several)]
+Location = Annotated[str, BeforeValidator(_location), Field(min_length=1)]
+"""A path or a URL."""
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Roles = Annotated[tuple[str, ...], BeforeValidator(_as_roles), AfterValidator(_checked_roles)]
 Voxel = Annotated[int, Field(ge=0)]
 Region = tuple[Voxel, Voxel, Voxel, Voxel, Voxel, Voxel]
 

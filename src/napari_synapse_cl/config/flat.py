@@ -6,10 +6,10 @@ from typing import Any, Self
 
 from pydantic import ValidationError, field_serializer, model_validator
 
-from napari_synapse_cl.config.fields import Section
+from napari_synapse_cl.config.data_sections import CropConfig, DataConfig
+from napari_synapse_cl.config.fields import Section, absolute
 from napari_synapse_cl.config.sections import (
     AugmentationConfig,
-    DataConfig,
     DeviceConfig,
     ExtractionConfig,
     ModelConfig,
@@ -21,6 +21,7 @@ from napari_synapse_cl.errors import InputError
 
 class Config(
     DataConfig,
+    CropConfig,
     AugmentationConfig,
     ModelConfig,
     TrainingConfig,
@@ -52,6 +53,14 @@ class Config(
     def _check_data(self) -> None:
         if self.image is not None and self.crops is not None:
             raise ValueError("image and crops exclude each other")
+        if self.position_columns is not None and len(self.position_columns) == 2:
+            raise ValueError("position_columns are three, for z, y and x, or one for all")
+        low, high = self.percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError("percentiles must rise and lie between 0 and 100")
+        if self.dataset is not None:
+            self._check_dataset()
+            return
         if self.dense:
             if self.crops is not None or self.synapses is not None:
                 raise ValueError("dense works on the image alone: leave crops and synapses out")
@@ -60,6 +69,13 @@ class Config(
         if (getattr(self, source) is None) != (self.synapses is None):
             missing = "synapses" if self.synapses is None else source
             raise ValueError(f"{source} and synapses belong together: {missing} is missing")
+
+    def _check_dataset(self) -> None:
+        for name in ("image", "synapses", "crops", "labels", "segmentation"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"dataset names the volumes: leave {name} out")
+        if self.dense:
+            raise ValueError("dense works on one image: name it in place of a dataset")
 
     def _check_extraction(self) -> None:
         if self.extract_only and self.checkpoint is None:
@@ -78,16 +94,23 @@ class Config(
             raise ValueError("dense and compare_layers exclude each other")
         if self.dense and (self.averaging != "none" or self.pooling != "mean"):
             raise ValueError("averaging and pooling are for synapses: leave them out with dense")
+        if self.dense and self.intensity in ("crop", "z-score"):
+            raise ValueError(
+                f"intensity {self.intensity} is for synapses: with dense choose range or "
+                "percentiles"
+            )
         if self.region is not None and not self.dense:
             raise ValueError("region is for dense: it says where the map is extracted")
         if self.compare_layers and self.pooling == "none":
             raise ValueError("compare_layers compares vectors: choose another pooling than none")
 
-    @field_serializer(
-        "image", "synapses", "crops", "cache_dir", "pretrained", "output", "checkpoint"
-    )
-    def _absolute(self, path: Path | None) -> str | None:
+    @field_serializer("synapses", "dataset", "crops", "cache_dir", "output")
+    def _absolute_path(self, path: Path | None) -> str | None:
         return None if path is None else str(path.absolute())
+
+    @field_serializer("image", "labels", "segmentation", "pretrained", "checkpoint")
+    def _absolute_location(self, location: str | None) -> str | None:
+        return None if location is None else absolute(location)
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Self:

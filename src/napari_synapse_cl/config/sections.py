@@ -1,51 +1,9 @@
-"""The sections of settings: each setting's name, default, bounds, unit and meaning."""
+"""The other sections: each setting's name, default, bounds, unit and meaning."""
 
 from pathlib import Path
 from typing import Literal
 
-from napari_synapse_cl.config.fields import LayerIndices, Region, Section, Shape, VoxelSize, setting
-
-
-class DataConfig(Section):
-    """Data."""
-
-    image: Path | None = setting(
-        None,
-        "EM volume: a TIFF stack, a .npy file or a Zarr array. With neither image nor synapses, "
-        "the synthetic sample volume is used.",
-    )
-    synapses: Path | None = setting(
-        None, "Synapse positions: a CSV file with columns z, y, x in voxels and any others."
-    )
-    crops: Path | None = setting(
-        None,
-        "Folder of crops that were cut earlier, in place of an image: a folder crops-… that a run "
-        "or the window left behind.",
-    )
-    voxel_size: VoxelSize | None = setting(
-        None,
-        "Voxel size along z, y, x. Rotations are made in physical space, so it matters where "
-        "voxels are not cubes. Without it they are taken as cubes.",
-        unit="nm",
-    )
-    crop_size: Shape = setting(
-        (80, 80, 80),
-        "Size of the crop around each synapse along z, y, x (one number for a cube). Each must "
-        "be a multiple of the network's total downsampling, 16 by default.",
-        unit="voxels",
-    )
-    cache_dir: Path | None = setting(
-        None,
-        "Folder for the crops that were cut, shared between runs. Without it they are kept in "
-        "the run folder.",
-    )
-    cache_limit: float = setting(
-        16.0,
-        "Largest crop cache to write. Above it crops are read from the volume at every step.",
-        unit="GiB",
-        ge=0,
-        le=100_000,
-    )
+from napari_synapse_cl.config.fields import LayerIndices, Location, Region, Section, setting
 
 
 class AugmentationConfig(Section):
@@ -82,10 +40,11 @@ class AugmentationConfig(Section):
 class ModelConfig(Section):
     """Model."""
 
-    pretrained: Path | None = setting(
+    pretrained: Location | None = setting(
         None,
-        "VGG3D checkpoint to start from. Its architecture is read from the file and replaces "
-        "fmaps, n_convolutions and downsampling. Without it training starts from random weights.",
+        "VGG3D checkpoint to start from, a path or a URL (with #sha256=… behind it, it is "
+        "checked). Its architecture is read from the file and replaces fmaps, n_convolutions and "
+        "downsampling. Without it training starts from random weights.",
     )
     fmaps: int = setting(
         24,
@@ -236,10 +195,10 @@ class RunConfig(Section):
     )
     train_only: bool = setting(False, "Train, and extract no features.")
     extract_only: bool = setting(False, "Extract features with --checkpoint, without training.")
-    checkpoint: Path | None = setting(
+    checkpoint: Location | None = setting(
         None,
-        "Checkpoint whose network extracts the features (with extract_only), or the folder of a "
-        "run.",
+        "Checkpoint whose network extracts the features (with extract_only), a path or a URL, or "
+        "the folder of a run.",
     )
     network: Literal["trained", "best", "start"] = setting(
         "trained",

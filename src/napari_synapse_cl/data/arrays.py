@@ -1,19 +1,27 @@
 """Arrays that are read region by region, and memory-mapped ones of which little is in memory."""
 
+import math
 import mmap
+import operator
+import re
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
+from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.free_memory import main_memory
 
 MAPPED_BYTES = 2**30
 """How much of a memory-mapped file may count as memory of this process, beside what is read."""
 MAPPED_AROUND = 2**16
 """Bytes around a place that the system maps with it."""
+CAUSE_LENGTH = 200
+"""Letters of what a library says about a failure that are shown."""
+
+Region = tuple[slice, slice, slice]
 
 
 class Array3D(Protocol):
@@ -49,6 +57,7 @@ class LargeMappedArray:
     def __init__(self, mapped: np.memmap) -> None:
         assert mapped.filename is not None
         self.shape, self.dtype = mapped.shape, mapped.dtype
+        self.ndim, self.size = mapped.ndim, mapped.size
         self._mapped = mapped
         self._n_touched = 0
         self._is_announced = hasattr(mmap, "MADV_WILLNEED") and mapped.nbytes > main_memory().total
@@ -103,3 +112,105 @@ def _announce(mapped: np.memmap, starts: Iterable[int], length: int) -> None:
 def bounded(mapped: np.memmap) -> Array3D:
     """Return a memory-mapped array of which little counts as memory of this process."""
     return mapped if mapped.nbytes <= MAPPED_BYTES else LargeMappedArray(mapped)
+
+
+class ReadArray:
+    """Voxels that a library reads region by region, safely from several threads.
+
+    Parameters
+    ----------
+    shape
+        Size along z, y, x.
+    dtype
+        Type of the voxels.
+    read
+        Returns the region between three slices that lie inside, in any memory order.
+    name
+        How to call the volume in messages.
+    is_remote
+        Whether it is read from a server.
+    """
+
+    ndim = 3
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        read: Callable[[Region], np.ndarray],
+        name: str,
+        is_remote: bool = False,
+    ) -> None:
+        self.shape, self.dtype = shape, dtype
+        self.size = math.prod(shape)
+        self._read = read
+        self._name = name
+        self._cause = (
+            "the server may be down" if is_remote else "the file may be damaged or cut off"
+        )
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """Return a region, which integers and slices without a step name.
+
+        Raises
+        ------
+        JobError
+            If it cannot be read.
+        """
+        region, picked = _region(key, self.shape)
+        shape = tuple(along.stop - along.start for along in region)
+        if 0 in shape:
+            return np.empty(shape, self.dtype)[picked]
+        try:
+            voxels = np.asarray(self._read(region))
+            if voxels.shape != shape:
+                raise ValueError(f"{voxels.shape} voxels were read and not {shape}")
+        except (JobError, MemoryError):
+            raise
+        # Libraries raise a wide range of types, and the cause is the same.
+        except Exception as error:
+            place = ", ".join(f"{along.start}:{along.stop}" for along in region)
+            raise JobError(
+                f"{self._name} could not be read at z, y, x = {place}: {first_line(error)}; "
+                f"{self._cause}"
+            ) from error
+        return voxels[picked]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
+
+def _region(key: Any, shape: tuple[int, ...]) -> tuple[Region, tuple[Any, ...]]:
+    """Return the slices that a key stands for, and the key that leaves out axes of integers."""
+    keys = key if isinstance(key, tuple) else (key,)
+    place = next((i for i, k in enumerate(keys) if k is Ellipsis), None)
+    if place is not None:
+        filling = (slice(None),) * (len(shape) - len(keys) + 1)
+        keys = keys[:place] + filling + keys[place + 1 :]
+    if len(keys) > len(shape):
+        raise IndexError(f"{len(keys)} indices for an array of {len(shape)} axes")
+    region: list[slice] = []
+    picked: list[Any] = []
+    for k, n in zip((*keys, *(slice(None),) * (len(shape) - len(keys))), shape, strict=True):
+        if isinstance(k, slice):
+            start, stop, step = k.indices(n)
+            if step != 1:
+                raise IndexError("only whole regions of a volume can be read, without a step")
+            region.append(slice(start, max(start, stop)))
+            picked.append(slice(None))
+            continue
+        index = operator.index(k)
+        if not -n <= index < n:
+            raise IndexError(f"index {index} is out of bounds for an axis of {n} voxels")
+        region.append(slice(index % n, index % n + 1))
+        picked.append(0)
+    z, y, x = region
+    return (z, y, x), tuple(picked)
+
+
+def first_line(error: BaseException) -> str:
+    """Return what a library says about a failure, in one short line."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    # What tensorstore adds for its developers.
+    text = re.split(r" \[(?:tensorstore_spec|source locations|kvstore|http_response)", text)[0]
+    return text if len(text) <= CAUSE_LENGTH else f"{text[:CAUSE_LENGTH]} …"

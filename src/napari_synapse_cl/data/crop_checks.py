@@ -55,9 +55,12 @@ def is_constant(crop: np.ndarray) -> bool:
 def crop_warnings(
     centre: Sequence[int],
     volume_shape: Sequence[int],
-    context: Sequence[int],
     crop: np.ndarray,
     views: Sequence[np.ndarray],
+    *,
+    reach: Sequence[int],
+    context: Sequence[int],
+    borders: str = "reflect",
 ) -> tuple[str, ...]:
     """Say what may be wrong with a crop and its views, one sentence each.
 
@@ -67,20 +70,24 @@ def crop_warnings(
         z, y, x of the synapse in voxels of the volume.
     volume_shape
         Size of the volume along z, y, x.
-    context
-        Size of what was cut, which rotated views reach into, along z, y, x.
     crop, views
         ``(D, H, W)`` intensities in [0, 1].
+    reach, context
+        How far the crop reaches, and what was cut for it, which rotated views reach into: along
+        z, y, x in voxels of the volume.
+    borders
+        What crops hold outside, as the setting of this name.
     """
     warnings = []
-    outside = share_outside(centre, crop.shape, volume_shape)
+    there = "is grey" if borders == "constant" else "is reflected"
+    outside = share_outside(centre, reach, volume_shape)
     beyond = share_outside(centre, context, volume_shape)
     if outside > 0:
-        warnings.append(f"{percent(outside)} of the crop lies outside the volume and is reflected.")
+        warnings.append(f"{percent(outside)} of the crop lies outside the volume and {there}.")
     elif beyond > 0:
         warnings.append(
-            f"{percent(beyond)} of what rotated views can reach lies outside the volume and is "
-            "reflected."
+            f"{percent(beyond)} of what rotated views can reach lies outside the volume and "
+            f"{there}."
         )
     if is_constant(crop):
         warnings.append(

@@ -1,21 +1,20 @@
-"""Cut crops around positions: once, into a memory-mapped cache, or from the volume as they come."""
+"""Where crops come from: cut as they are read, or from a cache of crops that were cut."""
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 
-from napari_synapse_cl.data.arrays import bounded
-from napari_synapse_cl.data.intensities import intensity_range, sample_blocks
+from napari_synapse_cl.config import CropConfig, is_url
+from napari_synapse_cl.data.cutting import REASONS, Crop, CropState, Cutter, recipe_of
+from napari_synapse_cl.data.parts import Part, VoxelSize
 from napari_synapse_cl.data.synapses import Positions
-from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.data.windows import to_unit_range
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.files import create_array, write_json
 
-GIB = 2**30
+THREADS = 8
+"""Crops that are read at a time of volumes on servers, which answer late."""
 
 
 class CropSource(Protocol):
@@ -33,181 +32,140 @@ class CropSource(Protocol):
         """Return the number of synapses."""
 
     def read(self, synapses: Sequence[int]) -> np.ndarray:
-        """Return the crops of some synapses, ``(B, 1, D, H, W)`` float32 in [0, 1]."""
+        """Return the crops of some synapses, ``(B, 1, D, H, W)`` float32 in [0, 1].
+
+        Raises
+        ------
+        InputError
+            If one of them cannot be used.
+        """
+
+    def read_usable(self, synapses: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the crops of those synapses that can be used.
+
+        Returns
+        -------
+        crops
+            ``(B, 1, D, H, W)`` float32 in [0, 1].
+        synapses
+            ``(B,)``, which of the synapses they are.
+        """
+
+    def states(self) -> np.ndarray | None:
+        """Return the :class:`CropState` of each crop, ``(N,)`` uint8; None if it is not known."""
 
 
-def cut_crop(volume: Volume, centre: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-    """Cut a crop around a voxel, reflected where it reaches beyond the volume.
+class StreamedCrops:
+    """Crops that are cut from their volumes each time they are read.
 
     Parameters
     ----------
-    volume
-        The volume to cut from.
-    centre
-        z, y, x of the voxel at index ``shape // 2`` of the crop.
+    parts
+        The volumes.
+    positions
+        Where to cut.
+    config
+        What crops are made of what is cut.
     shape
-        Size of the crop along z, y, x.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(D, H, W)``, in the type of the volume.
+        Size of a crop along z, y, x.
+    voxel_size
+        Voxel size of the crops along z, y, x in nm; None for that of the images.
 
     Raises
     ------
     InputError
-        If the crop holds a value that is not finite.
+        If a volume has no contrast, or what is to be kept cannot be told from its labels.
     """
-    slices, picks = [], []
-    for c, want, n in zip(centre, shape, volume.shape, strict=True):
-        # Reflection at the outer faces of the border voxels, repeated as often as needed.
-        index = (np.arange(want) + c - want // 2) % (2 * n)
-        index = np.where(index < n, index, 2 * n - 1 - index)
-        slices.append(slice(int(index.min()), int(index.max()) + 1))
-        picks.append(index - index.min())
-    crop = np.asarray(volume.array[tuple(slices)])
-    if crop.dtype.kind == "f" and not np.isfinite(crop).all():
-        raise InputError(
-            f"{volume.name} holds values that are not finite (NaN or infinite) around "
-            f"z, y, x = {', '.join(str(c) for c in centre)}; replace them or leave the synapse out"
-        )
-    return crop if crop.shape == tuple(shape) else crop[np.ix_(*picks)]
 
-
-class StreamedCrops:
-    """Crops that are cut from the volume each time they are read."""
-
-    def __init__(self, volume: Volume, positions: Positions, shape: tuple[int, int, int]) -> None:
-        self.volume = volume
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        positions: Positions,
+        config: CropConfig,
+        shape: tuple[int, int, int],
+        voxel_size: VoxelSize | None = None,
+    ) -> None:
+        self.parts = tuple(parts)
         self.positions = positions
+        self.config = config
         self.shape = shape
-        self.intensities = intensity_range(volume)
+        self.voxel_size = voxel_size
+        for part in parts:
+            recipe_of(part, config).check_partners(positions.partners, part.labels is not None)
+        self._cutters = [Cutter(part, config, shape, voxel_size) for part in parts]
+        remote = any(part.volume.location and is_url(part.volume.location) for part in parts)
+        self._n_threads = THREADS if remote else 1
 
     def __len__(self) -> int:
         return len(self.positions.voxels)
 
-    def cut(self, synapse: int) -> np.ndarray:
-        """Return the crop of one synapse, ``(D, H, W)`` in the type of the volume."""
-        return cut_crop(self.volume, self.positions.voxels[synapse].tolist(), self.shape)
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the voxels of all crops."""
+        return np.result_type(*(cutter.dtype for cutter in self._cutters))
+
+    def cut(self, synapses: Sequence[int]) -> Iterator[Crop]:
+        """Yield the crops of some synapses, in their order."""
+        if self._n_threads == 1 or len(synapses) == 1:
+            yield from map(self._cut, synapses)
+            return
+        with ThreadPoolExecutor(self._n_threads) as pool:
+            yield from pool.map(self._cut, synapses)
 
     def read(self, synapses: Sequence[int]) -> np.ndarray:
-        """Return the crops of some synapses, ``(B, 1, D, H, W)`` float32 in [0, 1]."""
-        crops = np.empty((len(synapses), *self.shape), self.volume.array.dtype)
-        for crop, synapse in zip(crops, synapses, strict=True):
-            crop[:] = self.cut(synapse)
-        return to_unit_range(crops, self.intensities)[:, None]
+        """Return the crops of some synapses, ``(B, 1, D, H, W)`` float32 in [0, 1].
 
+        Raises
+        ------
+        InputError
+            If one of them cannot be used.
+        """
+        crops, usable = self.read_usable(synapses)
+        if len(usable) < len(synapses):
+            lost = int(np.setdiff1d(synapses, usable)[0])
+            raise InputError(self.problem(lost, next(self.cut([lost])).state))
+        return crops
 
-class CachedCrops:
-    """Crops read from the folder that :func:`fill_cache` filled.
+    def read_usable(self, synapses: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the crops of those synapses that can be used, and which these are."""
+        cut = list(self.cut(synapses))
+        good = [i for i, crop in enumerate(cut) if crop.state == CropState.GOOD]
+        crops = np.empty((len(good), *self.shape), self.dtype)
+        for target, i in zip(crops, good, strict=True):
+            target[:] = cut[i].voxels
+        windows = np.array([cut[i].window for i in good], dtype=float).reshape(-1, 2)
+        return to_unit_range(crops, windows)[:, None], np.asarray(synapses)[good]
 
-    Raises
-    ------
-    InputError
-        If the folder is no such cache, or it is not filled.
-    """
+    def states(self) -> np.ndarray | None:
+        """Return None: a crop has to be cut for its state to be known."""
+        return None
 
-    def __init__(self, folder: Path) -> None:
-        try:
-            index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-            self._crops = bounded(np.load(folder / "crops.npy", mmap_mode="r"))
-            n_missing = int((~np.load(folder / "done.npy")).sum())
-            voxels, rows = np.load(folder / "positions.npy"), np.load(folder / "rows.npy")
-            self.positions = Positions(voxels, rows, int(index["n_outside"]))
-            self.intensities: tuple[float, float] = tuple(index["intensities"])
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{folder} is no folder of crops: {error}") from None
-        if n_missing:
-            raise InputError(f"{n_missing} of {len(rows)} crops in {folder} have not been cut")
-        _, z, y, x = self._crops.shape
-        self.shape: tuple[int, int, int] = (z, y, x)
+    def stride(self, volume: int) -> tuple[float, float, float]:
+        """Return how many voxels of a volume make one of its crops, along z, y, x."""
+        have = self.parts[volume].voxel_size
+        if have is None or self.voxel_size is None:
+            return (1.0, 1.0, 1.0)
+        z, y, x = (want / length for want, length in zip(self.voxel_size, have, strict=True))
+        return (z, y, x)
 
-    def __len__(self) -> int:
-        return int(self._crops.shape[0])
+    def problem(self, synapse: int, state: CropState) -> str:
+        """Say in a sentence why a crop cannot be used."""
+        part, voxel = self._place(synapse)
+        return (
+            f"the crop around z, y, x = {', '.join(map(str, voxel))} in {part.volume.name} "
+            f"{REASONS[state]}"
+        )
 
-    def read(self, synapses: Sequence[int]) -> np.ndarray:
-        """Return the crops of some synapses, ``(B, 1, D, H, W)`` float32 in [0, 1]."""
-        crops = self._crops[np.asarray(synapses, dtype=np.int64)]
-        return to_unit_range(crops, self.intensities)[:, None]
+    def _place(self, synapse: int) -> tuple[Part, list[int]]:
+        return self.parts[self._volume_of(synapse)], self.positions.voxels[synapse].tolist()
 
+    def _volume_of(self, synapse: int) -> int:
+        volumes = self.positions.volumes
+        return 0 if volumes is None else int(volumes[synapse])
 
-def cache_folder(source: StreamedCrops, parent: Path) -> Path:
-    """Return the folder in `parent` for the cache of these crops, named by what they are."""
-    identity = json.dumps(_identity(source), sort_keys=True)
-    return parent / f"crops-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-
-
-def fill_cache(source: StreamedCrops, folder: Path) -> Iterator[int]:
-    """Cut the crops that are missing in a cache; yield after each how many there are.
-
-    It can be broken off at any instant, and goes on with the crops that are missing.
-
-    Raises
-    ------
-    InputError
-        If the cache cannot be written, or a crop cannot be cut.
-    """
-    shape = (len(source), *source.shape)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        crops = _open_or_create(folder / "crops.npy", shape, source.volume.array.dtype)
-        done = _open_or_create(folder / "done.npy", shape[:1], np.dtype(bool))
-        np.save(folder / "positions.npy", source.positions.voxels)
-        np.save(folder / "rows.npy", source.positions.rows)
-        index = {"n_outside": source.positions.n_outside, "intensities": source.intensities}
-        write_json(folder / "index.json", index)
-    except OSError as error:
-        raise InputError(f"cannot write the crops to {folder}: {error.strerror}") from None
-    missing = np.flatnonzero(~done)
-    for n_done, synapse in enumerate(missing, start=len(source) - len(missing) + 1):
-        crops[synapse] = source.cut(int(synapse))
-        # Marked after it is written, so that a mark never stands for a crop that is not there.
-        done[synapse] = True
-        yield n_done
-    crops.flush()
-    done.flush()
-
-
-def cache_size(source: StreamedCrops) -> float:
-    """Return the size in GiB of a cache of these crops."""
-    return len(source) * float(np.prod(source.shape)) * source.volume.array.dtype.itemsize / GIB
-
-
-def to_unit_range(crops: np.ndarray, intensities: tuple[float, float]) -> np.ndarray:
-    """Map the range `intensities` to [0, 1] in float32; values beyond it are clipped."""
-    low, high = intensities
-    unit = crops.astype(np.float32)
-    unit -= np.float32(low)
-    unit /= np.float32(high - low)
-    return np.clip(unit, 0, 1, out=unit)
-
-
-def _identity(source: StreamedCrops) -> dict[str, Any]:
-    """Say which crops these are: files by name, size and time of change, others by a sample."""
-    volume, voxels = source.volume, source.positions.voxels
-    identity: dict[str, Any] = {
-        "shape": source.shape,
-        "volume": [*volume.shape, str(volume.array.dtype)],
-        "positions": hashlib.sha256(np.ascontiguousarray(voxels).tobytes()).hexdigest(),
-    }
-    file = None if volume.location is None else Path(volume.location)
-    if file is not None and file.is_file():
-        stat = file.stat()
-        identity["file"] = [str(file.absolute()), stat.st_size, stat.st_mtime_ns]
-    else:
-        sample = hashlib.sha256()
-        for block in sample_blocks(volume):
-            sample.update(np.ascontiguousarray(block).tobytes())
-        identity["sample"] = sample.hexdigest()
-    return identity
-
-
-def _open_or_create(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.memmap:
-    """Open a ``.npy`` file for reading and writing; start it anew where it does not fit."""
-    try:
-        found = np.load(path, mmap_mode="r+", allow_pickle=False)
-        if found.shape == shape and found.dtype == dtype:
-            return found
-    except (OSError, ValueError):
-        pass
-    return create_array(path, shape, dtype)
+    def _cut(self, synapse: int) -> Crop:
+        partners: Mapping[str, np.ndarray] = {
+            name: places[synapse] for name, places in self.positions.partners.items()
+        }
+        voxel = self.positions.voxels[synapse].tolist()
+        return self._cutters[self._volume_of(synapse)].cut(voxel, partners)

@@ -1,14 +1,20 @@
-"""What a run works on: a table of synapses, and the volume or the crops they are in."""
+"""What a run works on: tables of synapses, and the volumes or the crops they are in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from napari_synapse_cl.config import DataConfig
-from napari_synapse_cl.data.crops import CachedCrops
-from napari_synapse_cl.data.synapses import Positions, positions_inside, read_synapses
-from napari_synapse_cl.data.volumes import Volume, open_volume
+from napari_synapse_cl.config import Config, CropConfig
+from napari_synapse_cl.data.crop_cache import CachedCrops
+from napari_synapse_cl.data.crops import StreamedCrops
+from napari_synapse_cl.data.joining import join
+from napari_synapse_cl.data.parts import Part, VoxelSize
+from napari_synapse_cl.data.placing import Level, Placed
+from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.words import size
 
 
 @dataclass(frozen=True)
@@ -18,85 +24,143 @@ class Dataset:
     Attributes
     ----------
     table
-        M synapses with columns z, y, x in voxels and any others.
+        M synapses with columns z, y, x in voxels and any others; of several volumes those of one
+        after the other, with a column that names the volume.
     positions
-        Those that lie inside the volume.
-    source
-        The volume to cut crops from, or crops that were cut already.
+        Those that lie inside.
+    parts
+        The volumes to cut crops from; none where the crops were cut already.
+    crops
+        Crops that were cut already.
     known_voxel_size
-        Voxel size along z, y, x in nm, or None where it is not known.
+        Voxel size of the crops along z, y, x in nm, or None where it is not known.
     name
         How to call it in messages.
+    messages
+        What to tell of how the data were read.
     """
 
     table: pd.DataFrame
     positions: Positions
-    source: Volume | CachedCrops
-    known_voxel_size: tuple[float, float, float] | None
+    parts: tuple[Part, ...]
+    crops: CachedCrops | None
+    known_voxel_size: VoxelSize | None
     name: str
+    messages: tuple[tuple[str, Level], ...] = ()
 
     @property
-    def voxel_size(self) -> tuple[float, float, float]:
-        """Voxel size along z, y, x in nm; cubes of 1 where it is not known."""
+    def image_sizes(self) -> list[VoxelSize]:
+        """Voxel size of each volume along z, y, x in nm, in which positions count."""
+        if self.parts:
+            return [part.voxel_size or (1.0, 1.0, 1.0) for part in self.parts]
+        volumes = self.positions.volumes
+        return [self.voxel_size] * (1 if volumes is None else int(volumes.max()) + 1)
+
+    @property
+    def voxel_size(self) -> VoxelSize:
+        """Voxel size of the crops along z, y, x in nm; cubes of 1 where it is not known."""
         return self.known_voxel_size or (1.0, 1.0, 1.0)
 
+    def streamed(self, config: CropConfig, shape: tuple[int, int, int]) -> StreamedCrops:
+        """Return what cuts crops of this size from the volumes.
 
-def open_dataset(config: DataConfig) -> Dataset:
-    """Open the volume and the table that the settings name, or else the sample volume.
+        Raises
+        ------
+        InputError
+            If they cannot be cut as the settings say.
+        """
+        return StreamedCrops(self.parts, self.positions, config, shape, self.known_voxel_size)
 
-    Raises
-    ------
-    InputError
-        If one of them cannot be read, or no position lies inside the volume.
-    """
-    if config.synapses is None:
-        return _open_sample()
-    table = read_synapses(config.synapses)
-    voxel_size = config.voxel_size
-    if config.crops is not None:
-        crops = CachedCrops(config.crops)
-        if len(table) != len(crops) + crops.positions.n_outside:
+    def n_reaching_outside(self, crop_size: tuple[int, int, int]) -> int:
+        """Return how many synapses have a crop of this size that reaches outside its volume.
+
+        Of crops that were cut already that is not known any more, and none are counted.
+        """
+        positions, n = self.positions, 0
+        for number, part in enumerate(self.parts):
+            voxels = positions.voxels
+            if positions.volumes is not None:
+                voxels = voxels[positions.volumes == number]
+            n += int((~part.holds_crops(voxels, crop_size, self.known_voxel_size)).sum())
+        return n
+
+    def crop_source(
+        self, config: Config, shape: tuple[int, int, int]
+    ) -> CachedCrops | StreamedCrops:
+        """Return where crops of this size come from; those that were cut already may be larger.
+
+        Raises
+        ------
+        InputError
+            If crops were cut smaller or otherwise, or cannot be cut as the settings say.
+        """
+        if self.crops is None:
+            return self.streamed(config, shape)
+        have, want = np.array(self.crops.shape), np.array(shape)
+        if (have < want).any() or ((have - want) % 2).any():
             raise InputError(
-                f"{config.crops} holds crops of a table of "
-                f"{len(crops) + crops.positions.n_outside} synapses, and {config.synapses} has "
-                f"{len(table)}"
+                f"the crops in {self.name} are {size(self.crops.shape)} voxels large, and these "
+                f"settings need {size(shape)}; cut them anew from the image, or choose a smaller "
+                "crop_size or rotation_range"
             )
-        return Dataset(table, crops.positions, crops, voxel_size, config.crops.name)
-    assert config.image is not None
-    volume = open_volume(config.image)
-    positions = positions_inside(
-        table, volume.shape, name=str(config.synapses), voxel_size=config.voxel_size
-    )
-    return Dataset(table, positions, volume, voxel_size, volume.name)
+        return self.crops
 
 
-def open_image(config: DataConfig) -> tuple[Volume, tuple[float, float, float] | None]:
-    """Open the volume that the settings name, or else the sample volume, without synapses.
+def assemble(
+    parts: Sequence[Part],
+    placed: Sequence[Placed],
+    config: Config,
+    network_size: VoxelSize | None = None,
+) -> Dataset:
+    """Make a dataset of volumes and the synapses that were placed in each.
 
-    Returns
-    -------
-    volume
-        The volume.
-    voxel_size
-        Along z, y, x in nm, or None where it is not known.
+    Parameters
+    ----------
+    parts, placed
+        The volumes and their synapses.
+    config
+        The settings.
+    network_size
+        As :func:`open_dataset` takes it.
 
     Raises
     ------
     InputError
-        If it cannot be read.
+        If crops are to be resampled and a voxel size is not known, or no synapse is left.
     """
-    if config.image is None:
-        sample = _open_sample()
-        assert isinstance(sample.source, Volume)
-        return sample.source, sample.known_voxel_size
-    return open_volume(config.image), config.voxel_size
+    voxel_size, messages = _crop_voxel_size(parts, config, network_size)
+    joined = join(parts, placed, config, voxel_size)
+    names = [part.volume.name for part in parts]
+    return Dataset(
+        table=joined.table,
+        positions=joined.positions,
+        parts=tuple(parts),
+        crops=None,
+        known_voxel_size=voxel_size,
+        name=names[0] if len(names) == 1 else f"the dataset of {len(names)} volumes",
+        messages=(*joined.messages, *messages),
+    )
 
 
-def _open_sample() -> Dataset:
-    # Making shapes takes SciPy's slower parts, which other datasets have no use for.
-    from napari_synapse_cl.data.sample import make_sample
-
-    sample = make_sample()
-    volume = Volume(sample.image, name="the sample volume")
-    positions = positions_inside(sample.synapses, volume.shape)
-    return Dataset(sample.synapses, positions, volume, sample.voxel_size, volume.name)
+def _crop_voxel_size(
+    parts: Sequence[Part], config: Config, network_size: VoxelSize | None
+) -> tuple[VoxelSize | None, list[tuple[str, Level]]]:
+    """Return the voxel size that all crops get, None where that of the images is not known."""
+    unknown = [part.volume.name for part in parts if part.voxel_size is None]
+    sizes = [part.voxel_size for part in parts if part.voxel_size is not None]
+    if unknown:
+        if config.network_voxel_size is not None or sizes:
+            raise InputError(
+                f"the voxel size of {unknown[0]} is not known, so its crops cannot be brought to "
+                "the size of the others; give it as voxel_size"
+                if sizes
+                else f"the voxel size of {unknown[0]} is not known, so crops of it cannot be "
+                "resampled to network_voxel_size; give it with --voxel_size"
+            )
+        return None, []
+    wanted = config.network_voxel_size or network_size or sizes[0]
+    resampled = [s for s in sizes if not np.allclose(s, wanted, rtol=1e-3)]
+    if not resampled:
+        return wanted, []
+    found = ", ".join(dict.fromkeys(size(s) for s in resampled))
+    return wanted, [(f"crops are resampled from voxels of {found} nm to {size(wanted)} nm", "info")]

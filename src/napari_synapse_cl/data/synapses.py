@@ -1,6 +1,6 @@
 """Tables of synapse positions."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,30 +10,8 @@ from napari_synapse_cl.data.readings import likely_reading
 from napari_synapse_cl.errors import InputError
 
 AXES = ("z", "y", "x")
-
-
-def read_synapses(path: Path) -> pd.DataFrame:
-    """Read a CSV table of synapses; rows and other columns are kept as they are.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a synapse, with numeric columns z, y, x in voxels.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, is empty, lacks a column, or a position is not a number.
-    """
-    try:
-        table = pd.read_csv(path)
-    except FileNotFoundError:
-        raise InputError(f"there is no synapse table {path}") from None
-    except pd.errors.EmptyDataError:
-        raise InputError(f"the synapse table {path} is empty") from None
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise InputError(f"{path} cannot be read as a CSV table: {error}") from None
-    return check_synapses(table, str(path))
+FAR_APART = 10_000
+"""In voxels, more than any crop is large."""
 
 
 def check_synapses(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -74,14 +52,37 @@ def check_synapses(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 class Positions(NamedTuple):
-    """The synapses of a table that lie inside a volume."""
+    """The synapses of a table that lie inside its volumes."""
 
     voxels: np.ndarray
     """``(N, 3)`` int64, z, y, x of the nearest voxel."""
     rows: np.ndarray
     """``(N,)`` int64, row of each in the table."""
     n_outside: int
-    """How many of the table's rows lie outside the volume."""
+    """How many of the table's rows lie outside the volumes."""
+    volumes: np.ndarray | None = None
+    """``(N,)`` int64, the number of the volume each lies in; None where there is but one."""
+    partners: Mapping[str, np.ndarray] = {}
+    """``(N, 3)`` voxels of what each synapse connects, by name; NaN where that is not known."""
+
+    @property
+    def apart(self) -> np.ndarray:
+        """``(N, 3)`` int64, voxels that are near each other in the same volume alone.
+
+        Those of each volume are moved along z, behind those of the volumes before.
+        """
+        if self.volumes is None or not len(self.voxels):
+            return self.voxels
+        moved = self.voxels.copy()
+        moved[:, 0] += self.volumes * (int(np.ptp(self.voxels)) + FAR_APART)
+        return moved
+
+    @property
+    def is_first(self) -> np.ndarray:
+        """``(N,)`` bool, whether no synapse before lies in the same voxel."""
+        first = np.zeros(len(self.voxels), dtype=bool)
+        first[np.unique(self.apart, axis=0, return_index=True)[1]] = True
+        return first
 
 
 def positions_inside(

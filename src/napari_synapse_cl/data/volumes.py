@@ -1,17 +1,25 @@
 """Open EM volumes as lazy 3D arrays."""
 
-import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tifffile
-import zarr
 
-from napari_synapse_cl.data.arrays import Array3D, bounded
+from napari_synapse_cl.data.arrays import Array3D, bounded, first_line
+from napari_synapse_cl.data.formats import hdf5, mrc, tiff
+from napari_synapse_cl.data.formats.chunked import open_chunked
+from napari_synapse_cl.data.formats.found import Found
+from napari_synapse_cl.data.formats.locations import Location, parse, split_file
+from napari_synapse_cl.data.formats.slices import open_slices, slice_files
 from napari_synapse_cl.errors import InputError
 
-TIFF_SUFFIXES = (".tif", ".tiff")
+FILE_SUFFIXES = (*tiff.SUFFIXES, *mrc.SUFFIXES, *hdf5.SUFFIXES, ".npy")
+REMOTE_FORMATS = "Zarr, OME-Zarr, N5 and neuroglancer precomputed"
+ALL_FORMATS = (
+    "TIFF stacks (.tif), folders of numbered slices (.tif, .png, .jpg), .npy, MRC (.mrc, .rec), "
+    f"HDF5 (.h5), {REMOTE_FORMATS}"
+)
 
 
 @dataclass(frozen=True)
@@ -63,68 +71,82 @@ class Volume:
         return (z, y, x)
 
 
-def open_volume(path: Path) -> Volume:
-    """Open a TIFF stack, a ``.npy`` file or a Zarr array without reading its voxels.
-
-    Uncompressed TIFF and ``.npy`` files are memory-mapped; compressed TIFF is read page by page.
+def open_volume(location: str | Path, *, voxel_size: Sequence[float] | None = None) -> Volume:
+    """Open a volume of any of the formats without reading its voxels.
 
     Parameters
     ----------
-    path
-        The file, or the folder of a Zarr array.
+    location
+        A TIFF stack, a folder of slices, a ``.npy``, MRC or HDF5 file on this machine, or Zarr,
+        OME-Zarr, N5 or neuroglancer precomputed on this machine or a server (http, https, gs, s3).
+        What is inside a file or a group is named behind it: ``volume.h5/volumes/raw``. A format may
+        be named in front: ``precomputed://gs://bucket/volume``.
+    voxel_size
+        Along z, y, x in nm that it is wanted for: of a multiscale volume the coarsest level is
+        opened that is not coarser along any axis. Without it, or if none is so fine, the finest.
 
     Raises
     ------
     InputError
-        If there is no such file, its format is not one of these, or it holds no 3D grey values.
+        If there is none, its format is not one of these, it is damaged, or it holds no 3D grey
+        values or several volumes.
     """
-    if not path.exists():
-        raise InputError(f"there is no volume {path}")
-    suffix = path.suffix.lower()
-    if suffix in TIFF_SUFFIXES:
-        opener = _open_tiff
-    elif suffix == ".npy":
-        opener = _open_npy
-    elif path.is_dir():
-        opener = _open_zarr
-    else:
-        raise InputError(
-            f"{path} is no volume that can be opened: TIFF stacks (.tif), .npy and Zarr can"
-        )
+    place = parse(location)
     try:
-        array = opener(path)
+        found = _find(place, voxel_size)
     except InputError:
         raise
-    # The three libraries raise a wide range of types on a damaged file, and the cause is the same.
+    # The libraries raise a wide range of types on a damaged file, and the cause is the same.
     except Exception as error:
-        raise InputError(f"{path} cannot be read as a volume: {error}") from error
-    return Volume(array, name=path.name, location=str(path))
+        raise InputError(f"{place.text} cannot be read as a volume: {first_line(error)}") from error
+    return Volume(
+        found.array,
+        place.name,
+        found.location or place.text,
+        found.voxel_size,
+        found.offset,
+        found.factor,
+    )
 
 
-def _open_tiff(path: Path) -> Array3D:
-    try:
-        return bounded(tifffile.memmap(path, mode="r"))
-    except ValueError:
-        store = tifffile.imread(path, aszarr=True)
-        array = zarr.open_array(store, mode="r")
-        # Neither closes the file by itself.
-        weakref.finalize(array, store.close)
-        return array
+def _find(place: Location, voxel_size: Sequence[float] | None) -> Found:
+    path = Path(place.base)
+    file = None if place.is_remote else split_file(path)
+    if file is not None and place.format is None:
+        return _open_file(*file, place)
+    if file is None and (place.is_remote or path.is_dir()):
+        found = open_chunked(place, voxel_size)
+        if found is not None:
+            return found
+        if not place.is_remote and place.format is None and slice_files(path):
+            return open_slices(path)
+    elif file is None:
+        raise InputError(f"there is no volume {place.text}")
+    if place.is_remote and path.suffix.lower() in FILE_SUFFIXES:
+        raise InputError(
+            f"{place.text} is a file on a server, of which no part can be read; download it, or "
+            f"use {REMOTE_FORMATS}"
+        )
+    if place.is_remote:
+        raise InputError(f"there is no volume {place.text}; from servers {REMOTE_FORMATS} are read")
+    if place.format is not None:
+        raise InputError(f"there is no {place.format} volume in {place.base}")
+    raise InputError(f"{place.text} is no volume that can be opened: {ALL_FORMATS} can")
 
 
-def _open_npy(path: Path) -> Array3D:
-    return bounded(np.load(path, mmap_mode="r", allow_pickle=False))
-
-
-def _open_zarr(path: Path) -> Array3D:
-    node = zarr.open(path, mode="r")
-    if isinstance(node, zarr.Array):
-        return node
-    names = sorted(name for name, _ in node.arrays())
-    if len(names) != 1:
-        found = ", ".join(names) if names else "no array"
-        raise InputError(f"{path} holds {found}; name one array inside it, as in {path}/NAME")
-    return node[names[0]]
+def _open_file(file: Path, inner: str, place: Location) -> Found:
+    suffix = file.suffix.lower()
+    if suffix in hdf5.SUFFIXES:
+        return hdf5.open_hdf5(file, inner, place.name)
+    if inner:
+        raise InputError(f"there is no volume {place.text}: {file} is a file")
+    if suffix in tiff.SUFFIXES:
+        return tiff.open_tiff(file)
+    if suffix in mrc.SUFFIXES:
+        return mrc.open_mrc(file)
+    if suffix == ".npy":
+        return Found(bounded(np.load(file, mmap_mode="r", allow_pickle=False)))
+    raise InputError(f"{file} is no volume that can be opened: {ALL_FORMATS} can")
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_synapse_cl.data.crops import to_unit_range
 from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.data.windows import to_unit_range
 from napari_synapse_cl.devices import autocast, memory_of, to_device
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.map_grid import (
@@ -59,7 +59,7 @@ def extract_maps(
         The volume.
     intensities
         The values that become 0 and 1, as by
-        :func:`~napari_synapse_cl.data.intensities.intensity_range` of the whole volume.
+        :func:`~napari_synapse_cl.data.windows.volume_window` of the whole volume.
     region
         The region; what of it lies outside the volume is left out.
     layers

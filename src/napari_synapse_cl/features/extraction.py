@@ -1,8 +1,9 @@
 """Features of synapses: what layers of a network put out for the crop around each."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from math import prod
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +21,26 @@ BATCH_VOXELS = 16 * 80**3
 Result = TypeVar("Result")
 
 
-def extract_features(readout: Readout, crops: CropSource) -> Iterator[dict[int, np.ndarray]]:
+@dataclass(frozen=True)
+class Batch(Generic[Result]):
+    """What was made of some crops.
+
+    Attributes
+    ----------
+    n_done
+        How many crops were looked at so far.
+    synapses
+        ``(B,)``, which of them in this batch could be used.
+    result
+        What was made of these, None if there are none.
+    """
+
+    n_done: int
+    synapses: np.ndarray
+    result: Result | None
+
+
+def extract_features(readout: Readout, crops: CropSource) -> Iterator[Batch[dict[int, np.ndarray]]]:
     """Yield what a readout reads of all crops, batch by batch, in their order.
 
     Parameters
@@ -32,8 +52,8 @@ def extract_features(readout: Readout, crops: CropSource) -> Iterator[dict[int, 
 
     Yields
     ------
-    dict
-        By the layer's index, ``(B, …)`` float32 as :meth:`~Readout.read` returns it.
+    Batch
+        Its result by the layer's index, ``(B, …)`` float32 as :meth:`~Readout.read` returns it.
 
     Raises
     ------
@@ -41,16 +61,18 @@ def extract_features(readout: Readout, crops: CropSource) -> Iterator[dict[int, 
         If memory does not suffice for a single crop.
     """
 
-    def read(synapses: range, batch: Tensor) -> dict[int, np.ndarray]:
+    def read(synapses: np.ndarray, batch: Tensor) -> dict[int, np.ndarray]:
         return readout.read(centre_crop(batch, readout.crop_size))
 
     return in_batches(crops, readout.crop_size, read)
 
 
 def in_batches(
-    crops: CropSource, crop_size: tuple[int, int, int], work: Callable[[range, Tensor], Result]
-) -> Iterator[Result]:
-    """Yield what some work makes of all crops, batch by batch, in their order.
+    crops: CropSource,
+    crop_size: tuple[int, int, int],
+    work: Callable[[np.ndarray, Tensor], Result],
+) -> Iterator[Batch[Result]]:
+    """Yield what some work makes of all crops that can be used, batch by batch, in their order.
 
     When memory runs out, it goes on with smaller batches.
 
@@ -72,7 +94,9 @@ def in_batches(
     while first < len(crops):
         synapses = range(first, min(first + size, len(crops)))
         try:
-            yield work(synapses, torch.from_numpy(crops.read(synapses)))
+            read, usable = crops.read_usable(synapses)
+            result = work(usable, torch.from_numpy(read)) if len(usable) else None
+            yield Batch(synapses.stop, usable, result)
         except (RuntimeError, MemoryError) as error:
             if not is_shortage(error):
                 raise

@@ -8,6 +8,7 @@ from napari_synapse_cl.events import Event
 from napari_synapse_cl.pipeline.comparison import compare_layers
 from napari_synapse_cl.pipeline.dense import extract_dense
 from napari_synapse_cl.pipeline.extraction import extract_alone
+from napari_synapse_cl.pipeline.fetching import fetch_checkpoints
 from napari_synapse_cl.pipeline.training import train_and_extract
 
 
@@ -36,6 +37,9 @@ def run(config: Config, control: Control | None = None) -> Generator[Event, None
         If the job cannot go on; what was reached is kept.
     """
     control = control or Control()
+    yield from fetch_checkpoints(config, control)
+    if control.stopping:
+        return
     if config.dense:
         yield from extract_dense(config, control)
     elif config.compare_layers:

@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -12,10 +14,11 @@ from napari_synapse_cl.config import (
     Config,
     DeviceConfig,
     ExtractionConfig,
+    is_url,
     read_settings,
 )
 from napari_synapse_cl.control import Control
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import Event, Message, Progress, Wrote
 from napari_synapse_cl.features.extraction import in_batches
 from napari_synapse_cl.features.layer_report import BASELINE_NAME, Report, to_json, to_table
@@ -30,8 +33,8 @@ from napari_synapse_cl.pipeline.networks import run_of
 from napari_synapse_cl.pipeline.records import make_record
 from napari_synapse_cl.pipeline.steps import (
     check_absent,
+    how_data_were_read,
     make_folder,
-    positions_left_out,
     wait_while_paused,
 )
 
@@ -45,17 +48,26 @@ Views = tuple[Features, Features, Features]
 """Of the first view, the second view and the crop as it is."""
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What was read of the crops that can be used."""
+
+    views: Views
+    synapses: np.ndarray
+    """Which they are."""
+
+
 def compare_layers(config: Config, control: Control) -> Iterator[Event]:
     """Report how well each layer tells synapses apart, in a table, a picture and for programs."""
     job = _prepare(config)
-    yield from positions_left_out(job.dataset)
+    yield from how_data_were_read(job.dataset)
     for text in job.warnings:
         yield Message(text, "warning")
-    views = yield from _read_views(job, control)
-    if views is None:
+    read = yield from _read_views(job, control)
+    if read is None:
         yield Message("the comparison was ended before it was complete, so nothing is kept")
         return
-    report = yield from _score(job, views, control)
+    report = yield from _score(job, read, control)
     if report is not None:
         yield from _write(job, report)
 
@@ -77,7 +89,7 @@ def _convolutions(architecture: Architecture) -> tuple[int, ...]:
     return tuple(layer.index for layer in architecture.layers if " conv " in layer.name)
 
 
-def _read_views(job: ExtractionJob, control: Control) -> Generator[Event, None, Views | None]:
+def _read_views(job: ExtractionJob, control: Control) -> Generator[Event, None, _Read | None]:
     """Read all layers for two views of each synapse and for its crop as it is."""
     # scikit-learn takes longer to import than a job should wait to begin.
     from napari_synapse_cl.features.analysis import histogram_features
@@ -85,8 +97,8 @@ def _read_views(job: ExtractionJob, control: Control) -> Generator[Event, None, 
     config, readout = job.config, job.readout
     rows, voxel_size = job.dataset.positions.rows, job.dataset.voxel_size
 
-    def read(synapses: range, crops: Tensor) -> Views:
-        drawn = augmentations.draw_pair(config, config.seed, EPOCH, rows[list(synapses)].tolist())
+    def read(synapses: np.ndarray, crops: Tensor) -> Views:
+        drawn = augmentations.draw_pair(config, config.seed, EPOCH, rows[synapses].tolist())
         pictures = [augmentations.apply(crops, one, config.crop_size, voxel_size) for one in drawn]
         pictures.append(augmentations.centre_crop(crops, config.crop_size))
         first, second, plain = (
@@ -98,25 +110,32 @@ def _read_views(job: ExtractionJob, control: Control) -> Generator[Event, None, 
     parts: tuple[defaultdict[int | None, list[np.ndarray]], ...] = tuple(
         defaultdict(list) for _ in range(3)
     )
-    task, n_done = "comparing layers", 0
+    task, usable = "comparing layers", []
     yield Progress(task, 0, len(job.crops))
-    for views in in_batches(job.crops, config.crop_size, read):
-        for part, features in zip(parts, views, strict=True):
-            for layer, vectors in features.items():
-                part[layer].append(vectors)
-        n_done += len(views[0][None])
-        yield Progress(task, n_done, len(job.crops))
+    for batch in in_batches(job.crops, config.crop_size, read):
+        if batch.result is not None:
+            usable.append(batch.synapses)
+            for part, features in zip(parts, batch.result, strict=True):
+                for layer, vectors in features.items():
+                    part[layer].append(vectors)
+        yield Progress(task, batch.n_done, len(job.crops))
         yield from wait_while_paused(control)
         if control.stopping:
             return None
+    synapses = np.concatenate([np.empty(0, dtype=np.int64), *usable])
+    n_lost = len(job.crops) - len(synapses)
+    if n_lost:
+        yield Message(f"{n_lost:,} crops cannot be used and are left out", "warning")
+    if len(synapses) < 2:
+        raise JobError(f"{len(synapses)} crops can be used, and comparing needs at least 2")
     first, second, plain = (
         {layer: np.concatenate(vectors) for layer, vectors in part.items()} for part in parts
     )
-    return first, second, plain
+    return _Read((first, second, plain), synapses)
 
 
 def _score(
-    job: ExtractionJob, views: Views, control: Control
+    job: ExtractionJob, read: _Read, control: Control
 ) -> Generator[Event, None, Report | None]:
     from napari_synapse_cl.features.scores import make_report, score
 
@@ -124,20 +143,21 @@ def _score(
         layer.index: f"{layer.index} · {layer.name}" for layer in job.layers
     }
     names[None] = BASELINE_NAME
-    positions, crop_size = job.dataset.positions.voxels, job.config.crop_size
+    positions, crop_size = job.dataset.positions.apart[read.synapses], job.config.crop_size
+    labels = None if job.labels is None else job.labels[read.synapses]
     scores = []
     for n_done, (layer, name) in enumerate(names.items()):
         yield Progress("scoring layers", n_done, len(names), "layer")
         if control.stopping:
             return None
-        first, second, plain = (view[layer] for view in views)
-        scores.append(score(name, layer, first, second, plain, job.labels, positions, crop_size))
+        first, second, plain = (view[layer] for view in read.views)
+        scores.append(score(name, layer, first, second, plain, labels, positions, crop_size))
     yield Progress("scoring layers", len(names), len(names), "layer")
     return make_report(
         scores,
         positions,
         crop_size,
-        labels=job.labels,
+        labels=labels,
         label_column=job.label_column,
         trained_on=_was_trained_on(job),
     )
@@ -147,12 +167,15 @@ def _was_trained_on(job: ExtractionJob) -> bool | None:
     """Whether the network has seen these synapses in a training; None if that is not known."""
     if job.origin.seed is not None:
         return False
-    run = run_of(job.config.checkpoint) if job.config.checkpoint else None
+    run = None
+    if job.config.checkpoint and not is_url(job.config.checkpoint):
+        run = run_of(Path(job.config.checkpoint))
     if run is None or job.origin.network == "start":
         return None
     trained = read_settings(run.config_file)
     same = [
-        trained.get(name) == job.config.as_json()[name] for name in ("image", "synapses", "crops")
+        trained.get(name) == job.config.as_json()[name]
+        for name in ("image", "synapses", "dataset", "crops")
     ]
     return True if all(same) else None
 

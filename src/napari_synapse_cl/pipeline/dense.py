@@ -9,10 +9,11 @@ import torch
 
 from napari_synapse_cl.config import Config, DeviceConfig, ExtractionConfig
 from napari_synapse_cl.control import Control
-from napari_synapse_cl.data.dataset import open_image
-from napari_synapse_cl.data.intensities import intensity_range
+from napari_synapse_cl.data.opening import open_image
 from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.data.windows import inverted, volume_window
 from napari_synapse_cl.devices import choose_device, choose_precision
+from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import Event, Growing, Message, Progress, Wrote
 from napari_synapse_cl.features.dense import extract_maps
 from napari_synapse_cl.features.map_grid import Box, MapGrid, check_region
@@ -20,6 +21,7 @@ from napari_synapse_cl.features.map_store import MapStore
 from napari_synapse_cl.models.architecture import Layer
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline.extraction_job import open_chosen_network, voxel_size_warnings
+from napari_synapse_cl.pipeline.networks import OpenedNetwork
 from napari_synapse_cl.pipeline.records import make_record
 from napari_synapse_cl.pipeline.steps import make_folder, wait_while_paused
 from napari_synapse_cl.training.runs import RunFolder, default_folder
@@ -75,12 +77,17 @@ def _prepare(config: Config) -> DenseJob:
     """Check everything that can be checked before anything is written."""
     opened = open_chosen_network(config)
     layers = [opened.architecture.check_layer(index) for index in config.layer_num]
-    volume, voxel_size = open_image(config)
+    config = _seen_as_in_training(config, opened)
+    part = open_image(config, opened.voxel_size)
+    volume, voxel_size = part.volume, part.voxel_size
     region = Box((0, 0, 0), volume.shape)
     if config.region is not None:
         region = check_region(Box(config.region[:3], config.region[3:]), volume.shape)
     grids = {layer.index: MapGrid.of(layer, region, volume.shape) for layer in layers}
-    intensities = intensity_range(volume)
+    intensities = volume_window(volume, config.intensity, config.percentiles)
+    assert intensities is not None
+    if config.invert:
+        intensities = inverted(intensities)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     folder = RunFolder(config.output or default_folder())
@@ -107,6 +114,30 @@ def _prepare(config: Config) -> DenseJob:
             "precision": precision,
         },
         warnings=voxel_size_warnings(opened, voxel_size),
+    )
+
+
+def _seen_as_in_training(config: Config, opened: OpenedNetwork) -> Config:
+    """Return settings with the intensities of the network's training, where none are set.
+
+    Raises
+    ------
+    InputError
+        If its training saw crops that are no part of a volume as it is.
+    """
+    trained = opened.crop_settings
+    is_own = "intensity" in config.model_fields_set
+    if not is_own and trained.get("intensity") in ("crop", "z-score"):
+        raise InputError(
+            f"the network was trained with intensity {trained['intensity']}, which a map of a "
+            "region has not: choose range or percentiles, and mind that features may differ"
+        )
+    names = ("intensity", "percentiles", "invert")
+    return Config.from_values(
+        {
+            **{name: trained[name] for name in names if name in trained},
+            **config.model_dump(exclude_unset=True),
+        }
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
+from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.events import Event, Growing, Message, Progress, Wrote
 from napari_synapse_cl.features.extraction import extract_features
 from napari_synapse_cl.features.growing import GrowingArray
@@ -23,12 +25,12 @@ from napari_synapse_cl.models.architecture import Layer
 from napari_synapse_cl.pipeline.extraction_job import ExtractionJob, prepare_extraction
 from napari_synapse_cl.pipeline.steps import (
     check_absent,
+    how_data_were_read,
     make_folder,
-    positions_left_out,
     wait_while_paused,
 )
 
-Batch = Mapping[int, np.ndarray]
+Features = Mapping[int, np.ndarray]
 ENDED = "the extraction was ended before it was complete, so nothing is kept"
 
 
@@ -38,7 +40,7 @@ def extract_alone(config: Config, control: Control) -> Iterator[Event]:
     for target in _targets(job):
         check_absent(target, config)
     make_folder(job.folder)
-    yield from positions_left_out(job.dataset)
+    yield from how_data_were_read(job.dataset)
     yield from extract(job, control)
 
 
@@ -71,23 +73,23 @@ def _extract_vectors(job: ExtractionJob, control: Control) -> Iterator[Event]:
     with GrowingArray(path, shape, blank=True) as growing:
         yield Growing("features", str(path), names)
 
-        def keep(first: int, batch: Batch) -> None:
+        def keep(synapses: np.ndarray, batch: Features) -> None:
             vectors = np.concatenate([batch[index] for index in columns], axis=1)
-            growing.values[rows[first : first + len(vectors)]] = vectors
+            growing.values[rows[synapses]] = vectors
 
-        n_done = yield from _read(job, control, keep)
-        if not _is_wanted(job, n_done):
+        read = yield from _read(job, control, keep)
+        if not _is_wanted(job, read):
             yield Message(ENDED)
             return
-        features = growing.values[rows[:n_done]]
+        features = growing.values[rows[read.synapses]]
     with job.folder.being_written():
-        write_table(_table(job, columns, features), target, _record(job, n_done))
+        write_table(_table(job, columns, features, read), target, _record(job, read))
     yield Wrote("features", str(target))
     start = 0
     for layer in job.layers if job.config.figures else ():
         part = features[:, start : start + len(columns[layer.index])]
         start += part.shape[1]
-        yield _draw_map(job, layer, part)
+        yield _draw_map(job, layer, part, read)
 
 
 def _extract_maps(job: ExtractionJob, control: Control) -> Iterator[Event]:
@@ -107,48 +109,79 @@ def _extract_maps(job: ExtractionJob, control: Control) -> Iterator[Event]:
             for layer in job.layers
         }
 
-        def keep(first: int, batch: Batch) -> None:
+        def keep(synapses: np.ndarray, batch: Features) -> None:
             for index, maps in batch.items():
-                arrays[index].values[rows[first : first + len(maps)]] = maps
+                arrays[index].values[rows[synapses]] = maps
 
-        n_done = yield from _read(job, control, keep)
-        if not _is_wanted(job, n_done):
+        read = yield from _read(job, control, keep)
+        if not _is_wanted(job, read):
             yield Message(ENDED)
             return
-        missing = np.setdiff1d(np.arange(n_rows), rows[:n_done])
+        missing = np.setdiff1d(np.arange(n_rows), rows[read.synapses])
         for index, array in arrays.items():
             for row in missing:
                 array.values[row] = np.nan
             with job.folder.being_written():
                 array.keep_as(targets[index])
-                write_json(targets[index].with_suffix(".json"), _record(job, n_done))
+                write_json(targets[index].with_suffix(".json"), _record(job, read))
             yield Wrote("features", str(targets[index]))
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What was read.
+
+    Attributes
+    ----------
+    n_done
+        How many crops were looked at.
+    synapses
+        Those of them that could be used, in their order.
+    """
+
+    n_done: int
+    synapses: np.ndarray
+
+
 def _read(
-    job: ExtractionJob, control: Control, keep: Callable[[int, Batch], None]
-) -> Generator[Event, None, int]:
-    """Read all crops, until the job is ended; return how many were read."""
+    job: ExtractionJob, control: Control, keep: Callable[[np.ndarray, Features], None]
+) -> Generator[Event, None, _Read]:
+    """Read all crops, until the job is ended."""
     layers = ", ".join(str(layer.index) for layer in job.layers)
     task = f"extracting layer{'s' if len(job.layers) > 1 else ''} {layers}"
-    n_done = 0
+    n_done, usable = 0, [np.empty(0, dtype=np.int64)]
     yield Progress(task, 0, len(job.crops))
     for batch in extract_features(job.readout, job.crops):
-        keep(n_done, batch)
-        n_done += len(next(iter(batch.values())))
+        if batch.result is not None:
+            keep(batch.synapses, batch.result)
+            usable.append(batch.synapses)
+        n_done = batch.n_done
         yield Progress(task, n_done, len(job.crops))
         yield from wait_while_paused(control)
         if control.stopping:
             break
-    return n_done
+    read = _Read(n_done, np.concatenate(usable))
+    n_lost = n_done - len(read.synapses)
+    if n_lost:
+        yield Message(
+            f"{n_lost:,} of {n_done:,} crops cannot be used and get no features: they are "
+            "constant, hold values that are not finite, or nothing of what is to be kept",
+            "warning",
+        )
+    if n_done == len(job.crops) and not len(read.synapses):
+        raise JobError("none of the crops can be used, so there are no features")
+    return read
 
 
-def _is_wanted(job: ExtractionJob, n_done: int) -> bool:
-    return n_done == len(job.crops) or (job.config.keep_partial and n_done > 0)
+def _is_wanted(job: ExtractionJob, read: _Read) -> bool:
+    if read.n_done == len(job.crops):
+        return True
+    return job.config.keep_partial and len(read.synapses) > 0
 
 
-def _record(job: ExtractionJob, n_done: int) -> dict[str, Any]:
-    return {**job.record, "complete": n_done == len(job.crops), "synapses": n_done}
+def _record(job: ExtractionJob, read: _Read) -> dict[str, Any]:
+    complete = read.n_done == len(job.crops)
+    return {**job.record, "complete": complete, "synapses": len(read.synapses)}
 
 
 def _channel_columns(layer: Layer, job: ExtractionJob) -> list[str]:
@@ -156,13 +189,15 @@ def _channel_columns(layer: Layer, job: ExtractionJob) -> list[str]:
     return [name for p in parts for name in feature_columns(layer.index, p, layer.channels)]
 
 
-def _table(job: ExtractionJob, columns: Mapping[int, list[str]], features: np.ndarray) -> Any:
+def _table(
+    job: ExtractionJob, columns: Mapping[int, list[str]], features: np.ndarray, read: _Read
+) -> Any:
     """Join the features of each layer, and their principal components, to the synapses."""
     # scikit-learn takes longer to import than a job should wait to begin.
     from napari_synapse_cl.features.analysis import principal_components
 
     table, start = job.dataset.table, 0
-    rows = job.dataset.positions.rows[: len(features)]
+    rows = job.dataset.positions.rows[read.synapses]
     for index, names in columns.items():
         part = features[:, start : start + len(names)]
         start += len(names)
@@ -175,17 +210,17 @@ def _table(job: ExtractionJob, columns: Mapping[int, list[str]], features: np.nd
     return table
 
 
-def _draw_map(job: ExtractionJob, layer: Layer, features: np.ndarray) -> Wrote:
+def _draw_map(job: ExtractionJob, layer: Layer, features: np.ndarray, read: _Read) -> Wrote:
     from napari_synapse_cl.features.analysis import balanced_accuracy, principal_components
     from napari_synapse_cl.figures import draw_feature_map
 
     path = job.folder.path / f"features_L{layer.index}_{job.config.pooling}.png"
     title = f"Features of layer {layer}"
-    labels = None if job.labels is None else job.labels[: len(features)]
+    labels = None if job.labels is None else job.labels[read.synapses]
     if labels is not None and len(np.unique(labels)) > 1:
         # With too few synapses there is no spatial split.
         with suppress(ValueError):
-            voxels = job.dataset.positions.voxels[: len(features)]
+            voxels = job.dataset.positions.apart[read.synapses]
             accuracy = balanced_accuracy(features, labels, voxels, crop_size=job.config.crop_size)
             title += f"\nbalanced accuracy of nearest neighbours, spatial split: {accuracy:.2f}"
     with job.folder.being_written():

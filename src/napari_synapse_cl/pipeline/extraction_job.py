@@ -9,7 +9,8 @@ import torch
 from napari_synapse_cl.config import Config, DeviceConfig, ExtractionConfig
 from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.data.crops import CropSource
-from napari_synapse_cl.data.dataset import Dataset, open_dataset
+from napari_synapse_cl.data.dataset import Dataset
+from napari_synapse_cl.data.opening import open_dataset
 from napari_synapse_cl.devices import choose_device, choose_precision
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.features.readout import Readout
@@ -17,7 +18,7 @@ from napari_synapse_cl.models.architecture import Architecture, Layer
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline.networks import NetworkOrigin, OpenedNetwork, open_network
 from napari_synapse_cl.pipeline.records import make_record
-from napari_synapse_cl.preparation import check_extraction, crop_source
+from napari_synapse_cl.preparation import check_extraction, with_what_was_found
 from napari_synapse_cl.training.runs import RunFolder, default_folder
 from napari_synapse_cl.words import size
 
@@ -121,7 +122,9 @@ def prepare_extraction(config: Config, *, with_context: bool = False) -> Extract
             f"the network was trained on crops of {size(opened.crop_size)} voxels and sees crops "
             f"of {size(config.crop_size)}: its features need not mean the same"
         )
-    dataset = open_dataset(config)
+    config = seen_as_in_training(config, opened)
+    dataset = open_dataset(config, opened.voxel_size)
+    config = with_what_was_found(config, dataset)
     check_extraction(opened.architecture, dataset, config)
     device = choose_device(config.device)
     shape = config.crop_size
@@ -131,7 +134,7 @@ def prepare_extraction(config: Config, *, with_context: bool = False) -> Extract
         config=config,
         folder=RunFolder(config.output or default_folder()),
         dataset=dataset,
-        crops=crop_source(dataset, shape),
+        crops=dataset.crop_source(config, shape),
         network=opened.network,
         architecture=opened.architecture,
         device=device,
@@ -139,6 +142,17 @@ def prepare_extraction(config: Config, *, with_context: bool = False) -> Extract
         origin=opened.origin,
         warnings=(*warnings, *voxel_size_warnings(opened, dataset.known_voxel_size)),
     )
+
+
+def seen_as_in_training(config: Config, opened: OpenedNetwork) -> Config:
+    """Return settings with which crops are made as in the network's training, where none are set.
+
+    Crops that were cut already are what they are.
+    """
+    if config.crops is not None:
+        return config
+    settings = config.model_dump(exclude_unset=True)
+    return Config.from_values({**opened.crop_settings, **settings})
 
 
 def open_chosen_network(config: Config) -> OpenedNetwork:

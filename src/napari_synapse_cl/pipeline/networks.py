@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from napari_synapse_cl.config import Config, read_settings
+from napari_synapse_cl.config import Config, absolute, read_settings
+from napari_synapse_cl.data.crop_cache import crop_settings
+from napari_synapse_cl.downloads import local_file
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_backbone
@@ -39,10 +41,11 @@ class NetworkOrigin:
     seed: int | None = None
 
     @classmethod
-    def of_file(cls, path: Path, network: Which) -> Self:
-        """Return the origin of the network in a file."""
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        return cls(network, str(path.absolute()), sha256)
+    def of_file(cls, location: str | Path, network: Which) -> Self:
+        """Return the origin of the network in a file, which a path or a URL names."""
+        with local_file(location).open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(network, absolute(str(location)), sha256)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what there is of it in plain types."""
@@ -61,6 +64,8 @@ class OpenedNetwork:
         Of its training in voxels along z, y, x, where that is known.
     voxel_size
         Of its training in nm along z, y, x, where that is known.
+    crop_settings
+        What crops were in its training, by the names of the settings, where that is known.
     origin
         Where it comes from.
     """
@@ -69,16 +74,17 @@ class OpenedNetwork:
     architecture: Architecture
     crop_size: Triple | None
     voxel_size: tuple[float, float, float] | None
+    crop_settings: dict[str, Any]
     origin: NetworkOrigin
 
 
-def open_network(checkpoint: Path, which: Which) -> OpenedNetwork:
+def open_network(checkpoint: str | Path, which: Which) -> OpenedNetwork:
     """Open a network of a run, or that of a checkpoint file.
 
     Parameters
     ----------
     checkpoint
-        A run folder, or a file.
+        A run folder, or a file, or a URL of one.
     which
         "trained" for that of the file, or of the last step of the run; "best" for that of the
         run's lowest validation loss; "start" for the one that the run started from. For these two
@@ -89,9 +95,10 @@ def open_network(checkpoint: Path, which: Which) -> OpenedNetwork:
     InputError
         If there is no such network, or it cannot be read.
     """
+    location, checkpoint = str(checkpoint), local_file(checkpoint)
     run = run_of(checkpoint)
     if which == "trained" and not checkpoint.is_dir():
-        return _of_file(checkpoint, which)
+        return _of_file(location, which)
     if run is None:
         if checkpoint.is_dir():
             raise InputError(f"{checkpoint} is no run folder; name one, or a checkpoint file")
@@ -105,7 +112,7 @@ def open_network(checkpoint: Path, which: Which) -> OpenedNetwork:
     if not file.exists():
         why = "it has no validation" if which == "best" else "it was ended before its first step"
         raise InputError(f"the run in {run.path} has kept no {which} network; perhaps {why}")
-    return _of_file(file, which)
+    return _of_file(str(file), which)
 
 
 def run_of(checkpoint: Path) -> RunFolder | None:
@@ -117,14 +124,15 @@ def run_of(checkpoint: Path) -> RunFolder | None:
     return None
 
 
-def _of_file(path: Path, which: Which) -> OpenedNetwork:
-    backbone = load_backbone(path)
+def _of_file(location: str, which: Which) -> OpenedNetwork:
+    backbone = load_backbone(local_file(location))
     return OpenedNetwork(
         backbone.network,
         backbone.architecture,
         backbone.crop_size,
         backbone.voxel_size,
-        NetworkOrigin(which, str(path.absolute()), backbone.sha256),
+        backbone.crop_settings,
+        NetworkOrigin(which, absolute(location), backbone.sha256),
     )
 
 
@@ -136,5 +144,10 @@ def _start_of(run: RunFolder) -> OpenedNetwork:
     else:
         origin = NetworkOrigin.of_file(config.pretrained, "start")
     return OpenedNetwork(
-        model.backbone, model.architecture, config.crop_size, config.voxel_size, origin
+        model.backbone,
+        model.architecture,
+        config.crop_size,
+        config.network_voxel_size or config.voxel_size,
+        crop_settings(config),
+        origin,
     )

@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
+from napari_synapse_cl.data.cutting import REASONS, unusable_counts
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import Event, Message, Paused, Resumed
@@ -41,13 +44,26 @@ def check_absent(target: Path, config: Config) -> None:
         )
 
 
-def positions_left_out(dataset: Dataset) -> Iterator[Event]:
-    """Warn of synapses outside the volume."""
-    n_outside = dataset.positions.n_outside
-    if n_outside:
+def how_data_were_read(dataset: Dataset) -> Iterator[Event]:
+    """Tell how tables were read, and what of them is left out."""
+    for text, level in dataset.messages:
+        yield Message(text, level)
+
+
+def crops_left_out(states: np.ndarray, consequence: str) -> Iterator[Event]:
+    """Warn of crops that cannot be used.
+
+    Parameters
+    ----------
+    states
+        The :class:`CropState` of each.
+    consequence
+        What that means, as in "they get no features".
+    """
+    for state, n in unusable_counts(states).items():
         yield Message(
-            f"{n_outside} of {len(dataset.table)} positions lie outside {dataset.name} and are "
-            "left out; they get no features",
+            f"{n:,} of {len(states):,} crops are left out, each of which {REASONS[state]}: "
+            f"{consequence}",
             "warning",
         )
 

@@ -2,22 +2,19 @@
 
 from collections.abc import Generator, Iterator
 
+import numpy as np
+
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
-from napari_synapse_cl.data.crops import (
-    CachedCrops,
-    CropSource,
-    cache_folder,
-    cache_size,
-    fill_cache,
-)
-from napari_synapse_cl.data.dataset import Dataset
-from napari_synapse_cl.estimates import plan, plan_of_crops
+from napari_synapse_cl.data.crop_cache import CachedCrops, cache_folder, cache_size, fill_cache
+from napari_synapse_cl.data.crops import CropSource, StreamedCrops
+from napari_synapse_cl.data.cutting import CropState
+from napari_synapse_cl.estimates import plan_of
 from napari_synapse_cl.events import Discarded, Event, Message, Progress, Started, Wrote
 from napari_synapse_cl.pipeline.extraction import extract
 from napari_synapse_cl.pipeline.extraction_job import ExtractionJob
 from napari_synapse_cl.pipeline.networks import NetworkOrigin
-from napari_synapse_cl.pipeline.steps import positions_left_out, wait_while_paused
+from napari_synapse_cl.pipeline.steps import crops_left_out, wait_while_paused
 from napari_synapse_cl.preparation import TrainingJob, prepare_training
 from napari_synapse_cl.training.commands import following_commands
 from napari_synapse_cl.training.health import HealthCheck
@@ -26,6 +23,8 @@ from napari_synapse_cl.training.recording import Recorder
 from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.training.status import RunStatus
 from napari_synapse_cl.training.trainer import Trainer
+
+CHECKED_AT_ONCE = 16
 
 
 def train_and_extract(config: Config, control: Control) -> Iterator[Event]:
@@ -61,10 +60,18 @@ def _status(job: TrainingJob) -> RunStatus:
 def _told(job: TrainingJob, control: Control) -> Iterator[Event]:
     config, folder = job.config, job.folder
     yield Wrote("settings", str(folder.config_file))
-    yield from _warnings(job.dataset, config)
+    for text, level in job.dataset.messages:
+        if level == "info":
+            yield Message(text)
+    for text in plan_of(job.dataset, config, machine=None).warnings:
+        yield Message(text, "warning")
     for text in job.warnings:
         yield Message(text, "warning")
     crops = yield from _cut_crops(job, control)
+    if control.stopping:
+        yield from _remove_if_void(folder, control)
+        return
+    job = yield from _without_unusable(job, crops, control)
     if control.stopping:
         yield from _remove_if_void(folder, control)
         return
@@ -118,12 +125,40 @@ def _cut_crops(job: TrainingJob, control: Control) -> Generator[Event, None, Cro
         )
         return source
     cache = cache_folder(source, job.config.cache_dir or job.folder.path)
-    for n_done in fill_cache(source, cache):
+    for n_done in fill_cache(source, cache, len(job.dataset.table)):
         yield Progress("cutting crops", n_done, len(source))
         yield from wait_while_paused(control)
         if control.stopping:
             return source
     return CachedCrops(cache)
+
+
+def _without_unusable(
+    job: TrainingJob, crops: CropSource, control: Control
+) -> Generator[Event, None, TrainingJob]:
+    """Return the training without the crops that nothing can be learnt from."""
+    states = crops.states()
+    if states is None:
+        assert isinstance(crops, StreamedCrops)
+        states = yield from _states_of(crops, control)
+        if control.stopping:
+            return job
+    yield from crops_left_out(states, "they are not trained on and get no features")
+    unusable = np.flatnonzero(states != CropState.GOOD)
+    return job.without(unusable) if len(unusable) else job
+
+
+def _states_of(crops: StreamedCrops, control: Control) -> Generator[Event, None, np.ndarray]:
+    """Cut all crops once, to know which of them can be used."""
+    states = np.zeros(len(crops), dtype=np.uint8)
+    for first in range(0, len(crops), CHECKED_AT_ONCE):
+        some = range(first, min(first + CHECKED_AT_ONCE, len(crops)))
+        states[first : some.stop] = [crop.state for crop in crops.cut(some)]
+        yield Progress("checking crops", some.stop, len(crops))
+        yield from wait_while_paused(control)
+        if control.stopping:
+            break
+    return states
 
 
 def _draw_loss(folder: RunFolder) -> Wrote:
@@ -134,18 +169,6 @@ def _draw_loss(folder: RunFolder) -> Wrote:
     with folder.being_written():
         draw_loss(steps, epochs, folder.loss_figure)
     return Wrote("figure", str(folder.loss_figure))
-
-
-def _warnings(dataset: Dataset, config: Config) -> Iterator[Event]:
-    """Say what the window says too before a training starts, but for what has to be measured."""
-    yield from positions_left_out(dataset)
-    voxel_size = dataset.known_voxel_size
-    if isinstance(dataset.source, CachedCrops):
-        expected = plan_of_crops(dataset.positions, config, voxel_size, machine=None)
-    else:
-        expected = plan(dataset.table, dataset.source.shape, config, voxel_size, machine=None)
-    for warning in expected.warnings:
-        yield Message(warning, "warning")
 
 
 def _remove_if_void(folder: RunFolder, control: Control) -> Generator[Event, None, bool]:

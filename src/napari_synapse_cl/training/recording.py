@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import Discarded, Event, Finished, Paused, Resumed
+from napari_synapse_cl.events import Discarded, Event, Finished, Paused, Resumed, Started
 from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.training.status import RunStatus, State
 
@@ -58,6 +58,9 @@ class Recorder:
             If it cannot be written.
         """
         match event:
+            case Started():
+                self._take(event)
+                self._folder.record(event)
             case Paused():
                 self._become("paused")
             case Resumed():
@@ -68,6 +71,12 @@ class Recorder:
                 self._removed = True
             case _:
                 self._folder.record(event)
+
+    def _take(self, started: Started) -> None:
+        """Note of how many synapses the training came to be, once all crops were seen."""
+        counts = ("n_training", "n_validation", "batch_size", "steps_per_epoch", "total_steps")
+        self._status = replace(self._status, **{name: getattr(started, name) for name in counts})
+        self._folder.write_status(self._status)
 
     def _become(self, state: State, message: str = "") -> None:
         """Change the status, unless the training has ended or was removed."""

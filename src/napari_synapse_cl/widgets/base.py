@@ -62,6 +62,7 @@ class LayersWidget(QWidget):
         self.image_box.setToolTip("Image layer with the EM volume")
         self.body = QVBoxLayout(self)
         self.rows = QFormLayout()
+        self.rows.setVerticalSpacing(3)
         self.body.addLayout(self.rows)
         self.add_row("Volume", self.image_box)
         if self.chooses_points:

@@ -11,14 +11,28 @@ from qtpy.QtCore import QLocale
 from qtpy.QtGui import QDoubleValidator
 
 from napari_synapse_cl.config import AugmentationConfig, unit_of
+from napari_synapse_cl.widgets.choice import ChoiceEditor
+from napari_synapse_cl.widgets.crop_settings import WHAT_TO_KEEP
 from napari_synapse_cl.widgets.slider import REACH, SliderEditor
 
 FOLDERS = {"output", "cache_dir"}
 """Settings whose path is that of a folder."""
-LENGTHS = {"crop_size", "voxel_size"}
+LOCATIONS = {"pretrained", "checkpoint"}
+"""Settings that are a path or a URL."""
+LENGTHS = {"crop_size", "voxel_size", "network_voxel_size"}
 """Settings with a length along z, y, x, of which one number stands for a cube."""
 SUGGESTIONS = {"device": ("auto", "cpu", "cuda", "mps")}
 """Values to choose from, where the type does not say."""
+CHOICES = {"keep": WHAT_TO_KEEP}
+"""Values to choose from, beside which others are typed."""
+SLIDERS = {
+    *AugmentationConfig.model_fields,
+    "presynaptic_shift",
+    "keep_margin",
+    "background",
+    "background_alpha",
+}
+"""Numbers whose effect is looked at while they are dragged."""
 SMALLEST_STEP = 1e-3
 """Numbers that are set more finely than this are typed, as in 1e-4."""
 BROWSE_WIDTH = 32
@@ -46,17 +60,19 @@ def make_editor(name: str, field: FieldInfo, placeholder: str | None = None) -> 
         return CheckBox(value=default)
     if get_origin(annotation) is Literal:
         return ComboBox(choices=get_args(annotation), value=default)
-    if Path in get_args(annotation):
+    if Path in get_args(annotation) or name in LOCATIONS:
         return _make_path_editor(name, placeholder)
     if annotation is int:
         low, high = max(lowest, -LARGEST_INT), min(highest, LARGEST_INT)
         return _with_unit(SpinBox(value=default, min=int(low), max=int(high)), field)
-    if name in AugmentationConfig.model_fields:
+    if name in SLIDERS:
         return SliderEditor(default, lowest, highest, unit_of(field), REACH.get(name))
     if annotation is float:
         return _make_float_editor(field, default, lowest, highest)
     if name in SUGGESTIONS:
         return ComboBox(choices=SUGGESTIONS[name], value=default)
+    if name in CHOICES:
+        return ChoiceEditor(default, CHOICES[name])
     editor = LineEdit(value="" if placeholder else as_text(name, default))
     editor.native.setPlaceholderText(placeholder or "")
     return editor
@@ -78,7 +94,8 @@ def as_text(name: str, value: Any) -> str:
         return ""
     if isinstance(value, tuple):
         is_cube = name in LENGTHS and len(set(value)) == 1
-        return " ".join(f"{part:g}" for part in (value[:1] if is_cube else value))
+        parts = value[:1] if is_cube else value
+        return " ".join(part if isinstance(part, str) else f"{part:g}" for part in parts)
     return str(value)
 
 

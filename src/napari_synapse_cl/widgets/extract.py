@@ -25,7 +25,7 @@ from napari_synapse_cl.widgets.extraction_requests import OF_POINTS, ExtractionR
 from napari_synapse_cl.widgets.feature_columns import next_version, prefixes, versioned_prefix
 from napari_synapse_cl.widgets.form import Form
 from napari_synapse_cl.widgets.job import Job
-from napari_synapse_cl.widgets.layers import voxel_size_of
+from napari_synapse_cl.widgets.layer_voxels import voxel_size_of
 from napari_synapse_cl.widgets.map_layers import MapLayers
 from napari_synapse_cl.widgets.messages import sentence, tell
 from napari_synapse_cl.widgets.network_panel import NetworkPanel

@@ -8,15 +8,15 @@ from typing import Any
 from napari.layers import Image, Points, Shapes
 
 from napari_synapse_cl.config import AugmentationConfig, Config
-from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.models.architecture import Layer
 from napari_synapse_cl.widgets.base import run_folder
 from napari_synapse_cl.widgets.extraction_jobs import RegionJob, SynapsesJob
 from napari_synapse_cl.widgets.form import Form
-from napari_synapse_cl.widgets.inputs import RunInputs, Shape
-from napari_synapse_cl.widgets.layers import LayerData, take, take_region
+from napari_synapse_cl.widgets.inputs import HowToCut, RunInputs
+from napari_synapse_cl.widgets.layers import LayerData, take
 from napari_synapse_cl.widgets.network_panel import NetworkPanel
 from napari_synapse_cl.widgets.region_inputs import RegionInputs
+from napari_synapse_cl.widgets.regions import take_region
 
 OF_POINTS = ("pooling", "averaging", "n_components", "crop_size", "feature_format")
 """Settings that mean nothing for the map of a region."""
@@ -81,18 +81,18 @@ class ExtractionRequests:
         if config.output is None:
             # Nobody sees what is in a folder that is removed.
             config = _with(config, figures=False)
-        shape = partial(self._crop_shape_in_worker, data, config, with_context)
-        inputs = RunInputs(data, config, folder, shape)
+        how_to_cut = partial(self._how_to_cut, config, with_context)
+        inputs = RunInputs([data], config, folder, how_to_cut)
         return SynapsesJob(inputs, folder, compares=config.compare_layers)
 
-    def _crop_shape_in_worker(self, data: LayerData, config: Config, with_context: bool) -> Shape:
-        """Return the size of the crops to cut, as the command line will choose it."""
-        shape = config.crop_size
-        if "crop_size" not in config.model_fields_set:
-            shape = self._panel.read_info(config).crop_size or shape
-        if not with_context:
-            return shape
-        return context_shape(shape, config, data.voxel_size or (1.0, 1.0, 1.0))
+    def _how_to_cut(self, config: Config, with_context: bool) -> HowToCut:
+        """Return how to cut crops, as the command line will choose it; for a worker."""
+        info = self._panel.read_info(config)
+        trained = {**info.crop_settings}
+        if info.crop_size is not None:
+            trained["crop_size"] = info.crop_size
+        seen = Config.from_values({**trained, **config.model_dump(exclude_unset=True)})
+        return HowToCut(seen, info.voxel_size, with_context)
 
     def _layers_in_worker(self, config: Config) -> list[Layer]:
         architecture = self._panel.read_info(config).architecture

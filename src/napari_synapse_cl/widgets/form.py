@@ -1,6 +1,7 @@
 """A form made from the fields of the settings."""
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, get_origin
@@ -11,14 +12,13 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
-from napari_synapse_cl.config import AugmentationConfig, Config, possible_value, unit_of
+from napari_synapse_cl.config import Config, is_url, possible_value, unit_of
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.widgets.crop_settings import RELATED, odds
 from napari_synapse_cl.widgets.editors import ValueWidget, as_editor_value, make_editor
 from napari_synapse_cl.widgets.session import Session
 from napari_synapse_cl.widgets.theme import MARK, MARK_COLOR
 
-SHARED = ("crop_size", "seed", *AugmentationConfig.model_fields)
-"""What decides how a pair looks: the preview shows what the training will see."""
 LABEL_WIDTH = 118
 """One width for all labels, so that the fields of several forms stand in line."""
 
@@ -59,6 +59,7 @@ class Form(QWidget):
         self._labels: dict[str, QLabel] = {}
         self._groups: dict[QCollapsible, tuple[str, Sequence[str]]] = {}
         self._problems: dict[str, str] = {}
+        self._odds: dict[str, str] = {}
         self._session: Session | None = None
         self._shared: set[str] = set()
         layout = QVBoxLayout(self)
@@ -68,6 +69,7 @@ class Form(QWidget):
         for title, names in (groups or {}).items():
             group = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
             group.setDuration(0)
+            group.setToolTip(f"<qt>{', '.join(map(label_of, names))}</qt>")
             group.layout().setContentsMargins(0, 0, 0, 0)
             group.addWidget(self._rows(names))
             self._groups[group] = (title, names)
@@ -82,7 +84,7 @@ class Form(QWidget):
     @property
     def problems(self) -> dict[str, str]:
         """What is wrong with the settings that cannot be used, by their names."""
-        return dict(self._problems)
+        return {**self._odds, **self._problems}
 
     def editor(self, name: str) -> ValueWidget:
         """Return the widget of a setting: ``value``, ``changed``, and ``native`` for Qt's part."""
@@ -151,8 +153,11 @@ class Form(QWidget):
         """Return what is filled in, None for an empty field."""
         editor = self._editors[name]
         if isinstance(editor, FileEdit):
-            # An empty field is the current folder to it.
-            return editor.value if editor.line_edit.value.strip() else None
+            text = editor.line_edit.value.strip()
+            # An empty field is the current folder to it, and a URL a folder in that.
+            return (text if is_url(text) else editor.value) if text else None
+        if name == "roles":
+            return typed_roles(editor.value) or None
         if isinstance(editor, LineEdit):
             parts = editor.value.replace(",", " ").split()
             several = len(parts) > 1 or get_origin(Config.model_fields[name].annotation) is tuple
@@ -160,28 +165,42 @@ class Form(QWidget):
         return editor.value
 
     def _on_edit(self, name: str, value: Any = None) -> None:
-        value = self._filled_in(name)
         try:
-            if not (value is None and name in self._placeholders):
-                value = possible_value(name, value)
+            value = self._possible(name)
         except InputError as error:
             self._problems[name] = str(error)
         else:
             self._problems.pop(name, None)
             if name in self._shared and self._session is not None:
                 self._session.settings.set(name, value)
-        self._mark(name)
+        before = self._odds
+        self._odds = odds(
+            {n: self._possible(n) for n in self._related() if n not in self._problems}
+        )
+        for changed in {name, *before, *self._odds}:
+            self._mark(changed)
         self.changed.emit()
 
+    def _related(self) -> list[str]:
+        """Return the settings in the form that can be at odds with each other."""
+        return [name for name in RELATED if name in self._editors]
+
+    def _possible(self, name: str) -> Any:
+        """Return what a field means; an empty one that may be left empty means the default."""
+        value = self._filled_in(name)
+        if value is None and name in self._placeholders:
+            return Config.model_fields[name].default
+        return possible_value(name, value)
+
     def _mark(self, name: str) -> None:
-        problem = self._problems.get(name)
+        problem = self.problems.get(name)
         field = Config.model_fields[name]
         self._labels[name].setText((MARK if problem else "") + label_of(name))
         self._labels[name].setStyleSheet(f"color: {MARK_COLOR}" if problem else "")
         for widget in (self._labels[name], self._editors[name].native):
             widget.setToolTip(tooltip_of(field, problem))
         for group, (title, names) in self._groups.items():
-            group.setText((MARK if any(n in self._problems for n in names) else "") + title)
+            group.setText((MARK if any(n in self.problems for n in names) else "") + title)
 
     def _take_setting(self, name: str, value: Any) -> None:
         if name not in self._shared:
@@ -191,8 +210,19 @@ class Form(QWidget):
         except InputError as error:
             shown = error
         # What is being typed is not put into other words.
-        if shown != value:
+        if shown != value and isinstance(value, str) and is_url(value):
+            self._editors[name].line_edit.value = value
+        elif shown != value:
             self._editors[name].value = as_editor_value(name, self._editors[name], value)
+
+
+def typed_roles(text: str) -> list[str]:
+    """Return roles as the setting takes them, however they were spaced: "cleft=7, vesicles=6, 8".
+
+    What is no role is left as it is, for the setting to complain of.
+    """
+    parts = re.split(r"[\s,;]+(?=\w+=)", re.sub(r"\s*=\s*", "=", text.strip()))
+    return [re.sub(r"[\s,;]+", ",", part.strip(" ,;")) for part in parts if part.strip(" ,;")]
 
 
 def label_of(name: str) -> str:

@@ -2,20 +2,25 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
 
 from napari_synapse_cl.config import Config
+from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.control import Control
-from napari_synapse_cl.data.crops import StreamedCrops, cache_folder, cache_size, fill_cache
-from napari_synapse_cl.data.synapses import positions_inside
+from napari_synapse_cl.data.crop_cache import cache_folder, cache_size, fill_cache
+from napari_synapse_cl.data.synapses import AXES
+from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import Event, Progress
 from napari_synapse_cl.files import write_json
-from napari_synapse_cl.widgets.layers import LayerData, reopened_file
-
-Shape = tuple[int, int, int]
+from napari_synapse_cl.widgets.layer_voxels import reopened
+from napari_synapse_cl.widgets.layers import LayerData, dataset_of
 
 
 class Inputs(Protocol):
@@ -34,20 +39,39 @@ class Inputs(Protocol):
         """Remove all that was written, since the run was discarded."""
 
 
+@dataclass(frozen=True)
+class HowToCut:
+    """How crops are to be cut, as the command line would cut them.
+
+    Attributes
+    ----------
+    config
+        What crops are, with what the network's training says of them.
+    network_size
+        Voxel size along z, y, x in nm of the network's training, where that is known.
+    with_context
+        Whether crops hold the context that augmented views need.
+    """
+
+    config: Config
+    network_size: tuple[float, float, float] | None = None
+    with_context: bool = True
+
+
 class RunInputs:
-    """Table, settings and, where no file holds the volume, crops of one job.
+    """Tables, settings and, where no file holds a volume, crops of one job.
 
     Parameters
     ----------
-    data
-        The layers.
+    several
+        Volumes and their synapses.
     config
-        The settings, but for image, synapses and crops.
+        The settings, but for what names these.
     folder
         Where the inputs go, and the results too unless `config` names another output. It is made
         when the inputs are written.
-    crop_shape
-        Returns the size to cut crops at; asked in the worker, and only if crops are cut.
+    how_to_cut
+        Returns how to cut crops; asked in the worker, and only if crops are cut.
 
     Raises
     ------
@@ -56,17 +80,21 @@ class RunInputs:
     """
 
     def __init__(
-        self, data: LayerData, config: Config, folder: Path, crop_shape: Callable[[], Shape]
+        self,
+        several: Sequence[LayerData],
+        config: Config,
+        folder: Path,
+        how_to_cut: Callable[[], HowToCut],
     ) -> None:
-        self._data = data
+        self._several = several
         self._config = config
-        self._crop_shape = crop_shape
+        self._how_to_cut = how_to_cut
         self.folder = folder.absolute()
         self.config_file = self.folder / "config.json"
-        self._synapses_file = self.folder / "synapses.csv"
         self._run_file = self.folder / "run.json"
+        self._written: list[Path] = []
         self._cache: Path | None = None
-        if any(f.exists() for f in (self._run_file, self._synapses_file, self.config_file)):
+        if any(f.exists() for f in (self._run_file, self._table_file(0), self.config_file)):
             raise InputError(f"{folder} holds a run already; choose another output folder")
 
     def write(self, control: Control) -> Iterator[Event]:
@@ -79,28 +107,22 @@ class RunInputs:
         """
         values = self._config.model_dump(exclude_unset=True)
         values.setdefault("output", self.folder)
-        values["synapses"] = self._synapses_file
-        if self._data.voxel_size is not None:
-            values.setdefault("voxel_size", self._data.voxel_size)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._data.table.to_csv(self._synapses_file, index=False)
-        except OSError as error:
-            raise InputError(f"cannot write to {self.folder}: {error.strerror}") from None
-        image = reopened_file(self._data)
-        if image is not None:
-            values["image"] = image
-        else:
-            crops = self._streamed_crops()
-            cache = cache_folder(crops, self._config.cache_dir or self.folder)
-            values["crops"] = cache
-            if self._config.cache_dir is None:
-                self._cache = cache
-            for n_done in fill_cache(crops, cache):
-                yield Progress("cutting crops", n_done, len(crops))
-                control.wait()
+            entries = self._entries()
+            if entries is None:
+                yield from self._cut_crops(values, control)
                 if control.stopping:
                     return
+            elif len(entries) == 1:
+                values = {**entries[0], **values}
+            else:
+                file = self.folder / "dataset.json"
+                write_json(file, {"volumes": entries})
+                self._written.append(file)
+                values["dataset"] = file
+        except OSError as error:
+            raise InputError(f"cannot write to {self.folder}: {error.strerror}") from None
         # Only what was set: the crop size of an extraction is else that of the training.
         settings = Config.from_values(values).model_dump(mode="json", exclude_unset=True)
         write_json(self.config_file, settings)
@@ -112,30 +134,89 @@ class RunInputs:
 
     def remove(self) -> None:
         """Remove what was written, and the folder if nothing else is in it."""
-        self.config_file.unlink(missing_ok=True)
-        self._synapses_file.unlink(missing_ok=True)
+        for file in (self.config_file, *self._written):
+            file.unlink(missing_ok=True)
         if self._cache is not None:
             shutil.rmtree(self._cache, ignore_errors=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
-    def _streamed_crops(self) -> StreamedCrops:
-        data = self._data
-        positions = positions_inside(
-            data.table,
-            data.volume.shape,
-            name="the points layer",
-            voxel_size=data.voxel_size,
-        )
-        crops = StreamedCrops(data.volume, positions, self._crop_shape())
+    def _table_file(self, number: int) -> Path:
+        return self.folder / (f"synapses_{number + 1}.csv" if number else "synapses.csv")
+
+    def _write_table(self, table: pd.DataFrame, number: int = 0) -> Path:
+        file = self._table_file(number)
+        self._written.append(file)
+        table.to_csv(file, index=False)
+        return file
+
+    def _entries(self) -> list[dict[str, Any]] | None:
+        """Write the tables and return the volumes as settings; None if one is in no file."""
+        found = [_reopened(data) for data in self._several]
+        names: dict[str, int] = {}
+        entries = []
+        for number, (data, volume) in enumerate(zip(self._several, found, strict=True)):
+            if volume is None:
+                return None
+            entry = {
+                "image": data.location,
+                "synapses": str(self._write_table(_in_finest(data.table, volume), number)),
+                "position_columns": list(AXES),
+                "position_unit": "voxels",
+                **data.label_locations,
+            }
+            if data.voxel_size is not None:
+                entry["voxel_size"] = (np.array(data.voxel_size) / volume.factor).tolist()
+            if len(self._several) > 1:
+                name = data.part(self._config).name
+                names[name] = names.get(name, 0) + 1
+                entry["name"] = name if names[name] == 1 else f"{name} [{names[name]}]"
+            entries.append(entry)
+        return entries
+
+    def _cut_crops(self, values: dict[str, Any], control: Control) -> Iterator[Event]:
+        how = self._how_to_cut()
+        config, shape = how.config, how.config.crop_size
+        dataset = dataset_of(self._several, config, how.network_size)
+        if how.with_context:
+            shape = context_shape(shape, config, dataset.voxel_size)
+        crops = dataset.streamed(config, shape)
         size = cache_size(crops)
-        if size > self._config.cache_limit:
+        if size > config.cache_limit:
             raise InputError(
                 f"the crops take {size:.1f} GiB on the disk, and cache_limit is "
-                f"{self._config.cache_limit:g} GiB; raise it, choose a smaller crop_size, or open "
-                "the volume from a TIFF or Zarr file"
+                f"{config.cache_limit:g} GiB; raise it, choose a smaller crop_size, or open "
+                "the volume from a file"
             )
-        return crops
+        cache = cache_folder(crops, config.cache_dir or self.folder)
+        values["crops"] = cache
+        values["synapses"] = self._write_table(dataset.table)
+        values["position_columns"], values["position_unit"] = AXES, "voxels"
+        if config.cache_dir is None:
+            self._cache = cache
+        for n_done in fill_cache(crops, cache, len(dataset.table)):
+            yield Progress("cutting crops", n_done, len(crops))
+            control.wait()
+            if control.stopping:
+                return
+
+
+def _reopened(data: LayerData) -> Volume | None:
+    """Return the volume as another process finds it, if it and its labels are in files."""
+    volume = reopened(data.location, data.volume)
+    for name, labels in (("labels", data.labels), ("segmentation", data.segmentation)):
+        if labels is not None and (
+            not labels.is_aligned or reopened(data.label_locations.get(name), labels.volume) is None
+        ):
+            return None
+    return volume
+
+
+def _in_finest(table: pd.DataFrame, volume: Volume) -> pd.DataFrame:
+    """Return a table whose positions count as those of the volume's file do."""
+    offset, factor = np.array(volume.offset), np.array(volume.factor)
+    voxels = (table[list(AXES)].to_numpy(float) + offset + 0.5) * factor - 0.5
+    return table.assign(**dict(zip(AXES, voxels.T, strict=True)))
 
 
 class ContinuedRun:

@@ -8,6 +8,8 @@ from qtpy.QtWidgets import QComboBox
 
 CONTENT_EVENTS = ("data", "scale", "translate", "rotate", "shear", "affine", "units")
 """Of a layer: what it holds and where."""
+OF_SOME = ("features", "paint", "labels_update")
+"""Of layers that have them: other columns of points, strokes of a brush."""
 
 
 class LayerBox(QComboBox):
@@ -21,6 +23,8 @@ class LayerBox(QComboBox):
         Class of the layers.
     empty
         What to call the choice of no layer. Without it there is no such choice.
+    chooses_first
+        Whether the first layer is chosen while nobody has chosen any.
 
     Attributes
     ----------
@@ -33,14 +37,17 @@ class LayerBox(QComboBox):
     layer_changed = Signal()
     content_changed = Signal()
 
-    def __init__(self, viewer: Any, kind: type[Layer], empty: str = "") -> None:
+    def __init__(
+        self, viewer: Any, kind: type[Layer], empty: str = "", *, chooses_first: bool = True
+    ) -> None:
         super().__init__()
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(12)
         self._list = viewer.layers
         self._kind = kind
         self._empty = empty
-        self._chose_none = False
+        self._chooses_first = chooses_first
+        self._chose_none = not chooses_first
         self._layers: list[Layer] = []
         self._followed: Layer | None = None
         self.layer_changed.connect(self._follow_content)
@@ -56,9 +63,11 @@ class LayerBox(QComboBox):
         return self._layers[index] if 0 <= index < len(self._layers) else None
 
     def choose(self, layer: Layer | None) -> None:
-        """Choose a layer, if it is in the list."""
+        """Choose a layer, if it is in the list, or none where that is a choice."""
         if layer in self._layers:
             self.setCurrentIndex(self._layers.index(layer))
+        elif layer is None and self._empty:
+            self.setCurrentIndex(len(self._layers))
 
     def release(self) -> None:
         """Follow the layer list and the layers no longer."""
@@ -76,13 +85,11 @@ class LayerBox(QComboBox):
         self._follow(self.layer)
 
     def _follow(self, layer: Layer | None) -> None:
-        if self._followed is not None:
-            for name in CONTENT_EVENTS:
-                getattr(self._followed.events, name).disconnect(self._tell_content)
+        for emitter in content_emitters(self._followed):
+            emitter.disconnect(self._tell_content)
         self._followed = layer
-        if layer is not None:
-            for name in CONTENT_EVENTS:
-                getattr(layer.events, name).connect(self._tell_content)
+        for emitter in content_emitters(layer):
+            emitter.connect(self._tell_content)
 
     def _tell_content(self, event: Any = None) -> None:
         self.content_changed.emit()
@@ -99,7 +106,7 @@ class LayerBox(QComboBox):
             self.addItem(self._empty)
         if before in self._layers:
             self.setCurrentIndex(self._layers.index(before))
-        elif self._chose_none:
+        elif self._chose_none or not self._chooses_first:
             self.setCurrentIndex(len(self._layers))
         self.blockSignals(False)
         if self.layer is not before:
@@ -109,3 +116,11 @@ class LayerBox(QComboBox):
         # Where there was nothing to choose from, the first layer that comes is chosen.
         self._chose_none = self.layer is None
         self.layer_changed.emit()
+
+
+def content_emitters(layer: Layer | None) -> list[Any]:
+    """Return what tells that a layer has other content, or lies elsewhere."""
+    if layer is None:
+        return []
+    names = [*CONTENT_EVENTS, *(name for name in OF_SOME if hasattr(layer.events, name))]
+    return [getattr(layer.events, name) for name in names]

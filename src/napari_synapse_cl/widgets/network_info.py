@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from napari_synapse_cl.config import absolute, is_url
+from napari_synapse_cl.downloads import local_file
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.widgets.ask import Question
@@ -27,6 +29,8 @@ class NetworkInfo:
         Size in voxels of the crops it was trained on, along z, y, x, where that is known.
     voxel_size
         Size in nm of the voxels it was trained on, along z, y, x, where that is known.
+    crop_settings
+        What crops were in its training, by the names of the settings, where that is known.
     networks
         Which networks there are to choose from.
     """
@@ -34,6 +38,7 @@ class NetworkInfo:
     architecture: Architecture
     crop_size: tuple[int, int, int] | None
     voxel_size: tuple[float, float, float] | None
+    crop_settings: dict[str, Any]
     networks: tuple[str, ...]
 
     @classmethod
@@ -44,6 +49,7 @@ class NetworkInfo:
             Architecture.from_dict(content["architecture"]),
             None if size is None else (size[0], size[1], size[2]),
             None if voxel_size is None else (voxel_size[0], voxel_size[1], voxel_size[2]),
+            content["crop_settings"],
             tuple(content["networks"]),
         )
 
@@ -53,6 +59,7 @@ class NetworkInfo:
             "architecture": self.architecture.as_dict(),
             "crop_size": self.crop_size,
             "voxel_size": self.voxel_size,
+            "crop_settings": self.crop_settings,
             "networks": self.networks,
         }
 
@@ -68,7 +75,7 @@ class NetworkReader:
     def __init__(self) -> None:
         self._question = Question(__name__)
 
-    def read(self, checkpoint: Path, which: str) -> NetworkInfo:
+    def read(self, checkpoint: str | Path, which: str) -> NetworkInfo:
         """Return what is in a checkpoint or run.
 
         Raises
@@ -81,7 +88,7 @@ class NetworkReader:
         key = _identity(checkpoint, which)
         info = self._known.get(key)
         if info is None:
-            answer = self._question.ask(str(checkpoint.absolute()), which)
+            answer = self._question.ask(absolute(str(checkpoint)), which)
             info = self._known[key] = NetworkInfo.from_dict(answer)
         return info
 
@@ -90,9 +97,11 @@ class NetworkReader:
         self._question.end()
 
 
-def _identity(checkpoint: Path, which: str) -> tuple[Any, ...]:
+def _identity(checkpoint: str | Path, which: str) -> tuple[Any, ...]:
     """Return what changes when there may be another network."""
-    stats = []
+    if is_url(str(checkpoint)):
+        return (str(checkpoint), which)
+    stats, checkpoint = [], Path(checkpoint)
     for path in (checkpoint, checkpoint / "checkpoints"):
         try:
             stat = path.stat()
@@ -102,25 +111,30 @@ def _identity(checkpoint: Path, which: str) -> tuple[Any, ...]:
     return (str(checkpoint.absolute()), which, *stats)
 
 
-def main(checkpoint: Path, which: Any) -> None:
+def main(location: str, which: Any) -> None:
     """Write what is in a checkpoint, or what is wrong with it, to standard output as JSON."""
     from napari_synapse_cl.pipeline.networks import open_network, run_of
 
-    run = run_of(checkpoint)
     networks = ["trained"]
-    if run is not None:
-        networks += ["best"] if run.best_checkpoint.exists() else []
-        networks += ["start"]
     try:
+        checkpoint = local_file(location)
+        run = run_of(checkpoint)
+        if run is not None:
+            networks += ["best"] if run.best_checkpoint.exists() else []
+            networks += ["start"]
         opened = open_network(checkpoint, which)
     except InputError as error:
         answer: dict[str, Any] = {"error": str(error)}
     else:
         answer = NetworkInfo(
-            opened.architecture, opened.crop_size, opened.voxel_size, tuple(networks)
+            opened.architecture,
+            opened.crop_size,
+            opened.voxel_size,
+            opened.crop_settings,
+            tuple(networks),
         ).as_dict()
     sys.stdout.write(json.dumps(answer))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(sys.argv[1], sys.argv[2])

@@ -6,7 +6,7 @@ from typing import Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_synapse_cl.config import Config
+from napari_synapse_cl.config import Config, is_url
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.widgets import base
@@ -72,10 +72,13 @@ class NetworkPanel(QWidget):
         form.editor("crop_size").changed.connect(self._show)
 
     @property
-    def checkpoint(self) -> Path | None:
-        """The file or run folder that is filled in."""
+    def checkpoint(self) -> str | Path | None:
+        """The file, its URL or the run folder that is filled in."""
         editor = self._form.editor("checkpoint")
-        return Path(editor.value) if editor.line_edit.value.strip() else None
+        text = editor.line_edit.value.strip()
+        if is_url(text):
+            return str(text)
+        return Path(editor.value) if text else None
 
     @property
     def chosen(self) -> tuple[int, ...]:
@@ -90,7 +93,7 @@ class NetworkPanel(QWidget):
             raise InputError("no layer is ticked: tick one or more in the list of layers")
         return self.table.chosen
 
-    def require_checkpoint(self) -> Path:
+    def require_checkpoint(self) -> str | Path:
         """Return the file or run folder that is filled in.
 
         Raises
@@ -137,7 +140,7 @@ class NetworkPanel(QWidget):
     def _on_network(self) -> None:
         self.info = None
         checkpoint = self.checkpoint
-        if checkpoint is not None and checkpoint.exists():
+        if checkpoint is not None and (is_url(str(checkpoint)) or Path(checkpoint).exists()):
             self.note.setText("Looking into the checkpoint …")
             self._reader.ask(checkpoint, self._form.editor("network").value)
             return

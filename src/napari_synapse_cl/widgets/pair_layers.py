@@ -6,7 +6,7 @@ import numpy as np
 from napari.layers import Image
 
 from napari_synapse_cl import __version__
-from napari_synapse_cl.widgets.form import SHARED
+from napari_synapse_cl.widgets.crop_settings import SHARED
 from napari_synapse_cl.widgets.geometry import geometry_within
 from napari_synapse_cl.widgets.metadata import METADATA_KEY
 from napari_synapse_cl.widgets.pairs import Pair
@@ -40,7 +40,8 @@ def view_layers(image: Image, pair: Pair) -> list[tuple[np.ndarray, dict[str, An
 
 def _geometry(image: Image, pair: Pair) -> dict[str, Any]:
     """Return the transforms of the image, moved to the first voxel of the crop."""
-    return geometry_within(image, np.array(pair.voxel) - np.array(pair.crop.shape) // 2)
+    before = np.array(pair.crop.shape) // 2 * np.array(pair.stride)
+    return geometry_within(image, np.array(pair.voxel) - before, pair.stride)
 
 
 def _provenance(image: Image, pair: Pair, number: int) -> dict[str, Any]:

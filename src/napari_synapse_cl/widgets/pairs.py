@@ -11,13 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from napari_synapse_cl.config import Config
+from napari_synapse_cl.config import Config, CropConfig
 from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.data.crop_checks import crop_warnings
 from napari_synapse_cl.data.crops import StreamedCrops
-from napari_synapse_cl.data.synapses import positions_inside
+from napari_synapse_cl.data.cutting import Crop, CropState
+from napari_synapse_cl.data.parts import VoxelSize
+from napari_synapse_cl.data.windows import to_unit_range
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.widgets.layers import LayerData
+from napari_synapse_cl.widgets.layers import LayerData, dataset_of
+
+NOTHING_KEPT = (
+    "Nothing of what is to be kept lies in this crop. It is shown as it is, and a training leaves "
+    "it out."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +41,16 @@ class PairRequest:
         Epoch of the training, counted from 1; 0 is the fixed pair of the validation.
     row
         Number of the synapse, counted from 0.
+    network_size
+        Voxel size along z, y, x in nm that crops are resampled to where the settings name none;
+        None for that of the volume.
     """
 
     data: LayerData
     config: Config
     epoch: int
     row: int
+    network_size: VoxelSize | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +63,10 @@ class Pair:
         What was asked for.
     voxel
         z, y, x of the synapse in the volume.
+    voxel_size
+        Voxel size of crop and views along z, y, x in nm; cubes of 1 where it is not known.
+    stride
+        Voxels of the volume from one voxel of the crop to the next, along z, y, x.
     crop
         ``(D, H, W)`` float32 in [0, 1].
     views
@@ -66,6 +81,8 @@ class Pair:
 
     request: PairRequest
     voxel: tuple[int, int, int]
+    voxel_size: tuple[float, float, float]
+    stride: tuple[float, float, float]
     crop: np.ndarray
     views: tuple[np.ndarray, np.ndarray]
     descriptions: tuple[str, str]
@@ -77,8 +94,7 @@ class PairMaker:
     """Makes pairs; what it has learnt of the layers it keeps for the next."""
 
     def __init__(self) -> None:
-        self._data: LayerData | None = None
-        self._crops: StreamedCrops | None = None
+        self._kept: _Kept | None = None
 
     def make(self, request: PairRequest) -> Pair:
         """Return the pair that a training with these settings sees.
@@ -91,20 +107,22 @@ class PairMaker:
             If the volume could not be read, or PyTorch could not make the views.
         """
         data, config, row = request.data, request.config, request.row
-        voxel_size = data.voxel_size or (1.0, 1.0, 1.0)
-        context = context_shape(config.crop_size, config, voxel_size)
-        cut, voxel = self._cut(data, context, row)
+        source, index, cut = self._cut(request)
+        voxel_size = source.voxel_size or (1.0, 1.0, 1.0)
+        z, y, x = source.positions.voxels[index].tolist()
+        voxel = (z, y, x)
 
         import torch
 
         from napari_synapse_cl import augmentations
 
         try:
-            crops = torch.from_numpy(cut)
+            crops = torch.from_numpy(to_unit_range(cut.voxels[None], cut.window)[:, None])
             pair = augmentations.draw_pair(config, config.seed, request.epoch, [row])
             views = make_views(crops, pair, config.crop_size, voxel_size)
         except RuntimeError as error:
             raise JobError(f"the views could not be made: {error}") from error
+        part = source.parts[0]
         crop = augmentations.centre_crop(crops, config.crop_size)[0, 0].numpy()
         first, second = (
             {field.name: getattr(view, field.name)[0].tolist() for field in fields(view)}
@@ -117,39 +135,84 @@ class PairMaker:
             views=views,
             descriptions=(augmentations.describe(pair[0], 0), augmentations.describe(pair[1], 0)),
             drawn=(first, second),
-            warnings=crop_warnings(voxel, data.volume.shape, context, crop, views),
+            voxel_size=voxel_size,
+            stride=source.stride(0),
+            warnings=(
+                *((NOTHING_KEPT,) if cut.state == CropState.EMPTY else ()),
+                *crop_warnings(
+                    voxel,
+                    data.volume.shape,
+                    crop,
+                    views,
+                    reach=part.reach(config.crop_size, source.voxel_size),
+                    context=part.reach(source.shape, source.voxel_size),
+                    borders=config.borders,
+                ),
+            ),
         )
 
     def forget(self) -> None:
         """Keep nothing of the layers, which may have been removed."""
-        self._data = self._crops = None
+        self._kept = None
 
-    def _cut(
-        self, data: LayerData, shape: tuple[int, int, int], row: int
-    ) -> tuple[np.ndarray, tuple[int, int, int]]:
-        """Return the crop of one synapse as a batch, and its voxel."""
+    def _cut(self, request: PairRequest) -> tuple[StreamedCrops, int, Crop]:
+        """Return what has cut the crop of the synapse, the synapse's index there, and the crop.
+
+        A crop that holds nothing to learn from is shown too.
+        """
         try:
-            crops = self._streamed(data, shape)
-            index = np.flatnonzero(crops.positions.rows == row)
+            crops = self._streamed(request)
+            index = np.flatnonzero(crops.positions.rows == request.row)
             if not index.size:
-                raise InputError(f"synapse {row} lies outside the volume")
-            z, y, x = crops.positions.voxels[index[0]].tolist()
-            return crops.read([int(index[0])]), (z, y, x)
-        except InputError:
+                raise InputError(_left_out(request))
+            synapse = int(index[0])
+            crop = next(crops.cut([synapse]))
+            if crop.state == CropState.NOT_FINITE:
+                raise InputError(crops.problem(synapse, crop.state))
+            return crops, synapse, crop
+        except (InputError, JobError):
             raise
         # Lazy volumes raise whatever their files and servers do, and the cause is the same.
         except Exception as error:
-            raise JobError(f"{data.volume.name} could not be read: {error}") from error
+            raise JobError(f"{request.data.volume.name} could not be read: {error}") from error
 
-    def _streamed(self, data: LayerData, shape: tuple[int, int, int]) -> StreamedCrops:
-        # The window's thread may forget what it holds at any time.
-        crops = self._crops
-        if crops is None or self._data is not data:
-            positions = positions_inside(data.table, data.volume.shape, name="the points layer")
-            crops = StreamedCrops(data.volume, positions, shape)
-            self._crops, self._data = crops, data
-        crops.shape = shape
-        return crops
+    def _streamed(self, request: PairRequest) -> StreamedCrops:
+        settings = (_of_crops(request.config), request.network_size)
+        # The window's thread may forget what is kept at any time.
+        kept = self._kept
+        if kept is None or kept.data is not request.data or kept.settings != settings:
+            config = request.config
+            dataset = dataset_of([request.data], config, request.network_size)
+            shape = context_shape(config.crop_size, config, dataset.voxel_size)
+            kept = _Kept(request.data, settings, dataset.streamed(config, shape))
+            self._kept = kept
+        return kept.crops
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """What cuts crops of some layers with some settings."""
+
+    data: LayerData
+    settings: tuple[str, VoxelSize | None]
+    crops: StreamedCrops
+
+
+def _left_out(request: PairRequest) -> str:
+    """Say why a synapse has no crop."""
+    synapses = request.data.placed
+    if request.config.borders == "exclude" and synapses.inside(request.data.volume)[request.row]:
+        return (
+            f"the crop of synapse {request.row} reaches outside the volume, so it is left out; "
+            "choose other borders than exclude to see it"
+        )
+    return f"synapse {request.row} lies outside the volume"
+
+
+def _of_crops(config: Config) -> str:
+    """Return what of the settings decides how crops are cut."""
+    names = {*CropConfig.model_fields, "rotation_range", "voxel_size", "roles"}
+    return config.model_dump_json(include=names)
 
 
 def make_views(

@@ -9,7 +9,7 @@ from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSpinBox, QStackedLayout, QWidget
 
 from napari_synapse_cl.widgets.clicks import Click, Clicks
-from napari_synapse_cl.widgets.layers import in_units_of
+from napari_synapse_cl.widgets.layer_voxels import in_units_of
 
 NO_POSITION = "Click in the viewer"
 

@@ -13,7 +13,7 @@ COLUMNS = ("Original", "View 1", "View 2")
 AXES = ("z", "y", "x")
 GAP = 3
 """Pixels between pictures."""
-SMALLEST_PICTURE = 72
+SMALLEST_PICTURE = 64
 CROSSHAIR_OPACITY = 190
 """Of 255."""
 WHEEL_STEP = 120

@@ -8,10 +8,13 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QSpinB
 from napari_synapse_cl.config import AugmentationConfig
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.widgets.base import LayersWidget, scrolling
+from napari_synapse_cl.widgets.crop_settings import GROUPS, PLACEHOLDERS, SHARED
 from napari_synapse_cl.widgets.docks import TRAIN, open_dock
 from napari_synapse_cl.widgets.editors import LARGEST_INT
-from napari_synapse_cl.widgets.form import SHARED, Form
+from napari_synapse_cl.widgets.form import Form
+from napari_synapse_cl.widgets.label_boxes import LabelBoxes
 from napari_synapse_cl.widgets.latest import Latest
+from napari_synapse_cl.widgets.layer_voxels import voxel_size_of
 from napari_synapse_cl.widgets.layers import LayerData, take, take_position
 from napari_synapse_cl.widgets.messages import sentence
 from napari_synapse_cl.widgets.pair_layers import view_layers
@@ -19,7 +22,7 @@ from napari_synapse_cl.widgets.pairs import Pair, PairMaker, PairRequest
 from napari_synapse_cl.widgets.picker import SynapsePicker
 from napari_synapse_cl.widgets.pictures import PairPictures
 
-SETTINGS = (*AugmentationConfig.model_fields, "crop_size", "seed")
+ESSENTIAL = (*AugmentationConfig.model_fields, "crop_size", "seed")
 PATIENCE = 400
 """Milliseconds without a picture after which the person is told to wait."""
 
@@ -57,8 +60,9 @@ class PreviewWidget(LayersWidget):
         self.add_button = QPushButton("Add pair as layers")
         self.add_button.setEnabled(False)
         self.train_button = QPushButton("Train with these settings")
-        self.form = Form(SETTINGS)
+        self.form = Form(ESSENTIAL, GROUPS, PLACEHOLDERS)
         self.form.share(SHARED, self.session)
+        self.label_boxes = LabelBoxes(self, self.form)
         self.pictures = PairPictures(viewer)
         self.origin, self.warnings, self.status = QLabel(), QLabel(), QLabel()
         self.pair: Pair | None = None
@@ -87,7 +91,9 @@ class PreviewWidget(LayersWidget):
             self._requests.forget()
             self._show_error(error)
             return
-        self._asked = PairRequest(self._data, config, self.epoch_box.value(), self.picker.row)
+        self._asked = PairRequest(
+            self._data, config, self.epoch_box.value(), self.picker.row, self._network_size()
+        )
         self._requests.ask(self._asked)
         self._slow.start()
 
@@ -95,8 +101,8 @@ class PreviewWidget(LayersWidget):
         """Return what a pair needs of the chosen layers, or of a position in the image layer."""
         image, points = self.image_box.layer, self.points_box.layer
         if points is None:
-            return take_position(image, self.picker.position)
-        return take(image, points)
+            return take_position(image, self.picker.position, **self.label_boxes.of(image))
+        return take(image, points, **self.label_boxes.of(image))
 
     def add_layers(self) -> None:
         """Add the views to the viewer as layers where the synapse is, and show that place."""
@@ -126,6 +132,8 @@ class PreviewWidget(LayersWidget):
         self._requests.forget()
         self._maker.forget()
         self._data = self._asked = self.pair = None
+        self.label_boxes.release()
+        self.session.volumes.changed.disconnect(self.redraw)
         self.picker.release()
 
     def _set_tooltips(self) -> None:
@@ -178,6 +186,8 @@ class PreviewWidget(LayersWidget):
         for box in (self.image_box, self.points_box):
             box.layer_changed.connect(self._on_layers)
             box.content_changed.connect(self._on_content)
+        self.label_boxes.changed.connect(self._take_anew)
+        self.session.volumes.changed.connect(self.redraw)
         self.picker.changed.connect(self._on_synapse)
         self.epoch_box.valueChanged.connect(self.redraw)
         self.form.changed.connect(self.redraw)
@@ -207,12 +217,15 @@ class PreviewWidget(LayersWidget):
         self._maker.forget()
         self.redraw()
 
+    def _network_size(self) -> tuple[float, float, float] | None:
+        """Return the voxel size of the first volume of a training on several, if it is one."""
+        listed = self.session.volumes.listed
+        return voxel_size_of(listed[0].image) if listed else None
+
     def _show(self, pair: Pair) -> None:
         self._slow.stop()
         self.pair = pair
-        self.pictures.show_pair(
-            pair.crop, pair.views, pair.request.data.voxel_size or (1.0, 1.0, 1.0)
-        )
+        self.pictures.show_pair(pair.crop, pair.views, pair.voxel_size)
         request = pair.request
         self.origin.setText(
             f"Seed {request.config.seed} · epoch {request.epoch} · synapse {request.row} at "

@@ -7,14 +7,14 @@ import numpy as np
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
-from napari_synapse_cl.data.crops import to_unit_range
-from napari_synapse_cl.data.intensities import intensity_range
+from napari_synapse_cl.data.windows import to_unit_range, volume_window
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import Event, Progress
 from napari_synapse_cl.features.map_grid import Box, with_halo
 from napari_synapse_cl.files import create_array, write_json
 from napari_synapse_cl.models.architecture import Layer
-from napari_synapse_cl.widgets.layers import RegionData, reopened_file
+from napari_synapse_cl.widgets.layer_voxels import reopened
+from napari_synapse_cl.widgets.regions import RegionData
 
 GIB = 2**30
 SLAB = 32
@@ -82,7 +82,8 @@ class RegionInputs:
         if self._data.voxel_size is not None:
             values.setdefault("voxel_size", self._data.voxel_size)
         box = self._data.box
-        values["image"] = reopened_file(self._data)
+        found = reopened(self._data.location, self._data.volume)
+        values["image"] = None if found is None else self._data.location
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if values["image"] is None:
@@ -125,7 +126,8 @@ class RegionInputs:
                 f"{self._config.cache_limit:g} GiB; raise it, choose a smaller region, or open "
                 "the volume from a TIFF or Zarr file"
             )
-        self.intensities = intensity_range(volume)
+        config = self._config
+        self.intensities = volume_window(volume, config.intensity, config.percentiles)
         intensities = self.intensities if is_float else None
         copy = create_array(self._copy, box.shape, dtype)
         z, y, x = box.slices

@@ -7,11 +7,17 @@ from weakref import WeakKeyDictionary
 from qtpy.QtCore import QObject, Signal
 
 from napari_synapse_cl.widgets import settings_store
+from napari_synapse_cl.widgets.chosen_volumes import ChosenVolumes
 from napari_synapse_cl.widgets.settings_store import SharedSettings
 
 
 class Session(QObject):
     """Jobs and results of one viewer; it outlives the widgets, which may be closed and reopened.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
 
     Attributes
     ----------
@@ -21,17 +27,20 @@ class Session(QObject):
         What the last training left.
     settings
         The settings that several forms show.
+    volumes
+        Which layers belong together.
     running
         Kinds of job that run at present.
     """
 
     checkpoint_changed = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, viewer: Any) -> None:
         super().__init__()
         self.last_checkpoint: Path | None = None
         self.running: set[str] = set()
         self.settings = SharedSettings(settings_store.FILE)
+        self.volumes = ChosenVolumes(viewer.layers)
 
     def begin(self, kind: str, finished: Any) -> None:
         """Note that a job runs, until its worker's signal `finished`."""
@@ -63,5 +72,5 @@ def session_of(viewer: Any) -> Session:
     """
     viewer = getattr(viewer, "__wrapped__", viewer)
     if viewer not in _SESSIONS:
-        _SESSIONS[viewer] = Session()
+        _SESSIONS[viewer] = Session(viewer)
     return _SESSIONS[viewer]

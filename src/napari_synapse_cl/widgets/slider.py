@@ -12,6 +12,7 @@ REACH = {
     "contrast_range": 0.9,
     "brightness_range": 0.5,
     "gaussian_blur_sigma": 3.0,
+    "keep_margin": 200.0,
 }
 """How far the sliders of some settings go; the box takes what the setting allows."""
 SUFFIXES = {"degrees": " °"}

@@ -3,6 +3,8 @@
 import html
 import json
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,13 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QLabel
 
 from napari_synapse_cl.config import Config
+from napari_synapse_cl.data.mask_recipes import Recipe
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.estimates import MEASURED_FOR, Machine, in_words, plan
+from napari_synapse_cl.estimates import MEASURED_FOR, Machine, Plan, in_words, plan_of
 from napari_synapse_cl.files import write_json
 from napari_synapse_cl.widgets.ask import Question
 from napari_synapse_cl.widgets.latest import Latest
-from napari_synapse_cl.widgets.layers import LayerData
+from napari_synapse_cl.widgets.layers import LayerData, dataset_of
 from napari_synapse_cl.widgets.messages import sentence
 from napari_synapse_cl.widgets.theme import MARK, MARK_COLOR
 
@@ -39,8 +42,11 @@ class Summary(QLabel):
             "<qt>What a training with these layers and settings will be. Memory and time are "
             "estimates from a short measurement on this machine.</qt>"
         )
-        self._shown: tuple[LayerData, Config] | None = None
+        self._asked: _Asked | None = None
         self._machines: dict[str, Machine | str] = {}
+        self._plans = Latest(_plan)
+        self._plans.done.connect(self._on_plan)
+        self._plans.failed.connect(self._on_no_plan)
         self._question = Question("napari_synapse_cl.machine")
         self._probes = Latest(self._probe)
         self._probes.done.connect(self._on_machine)
@@ -49,55 +55,59 @@ class Summary(QLabel):
         self._timer.setInterval(PROBE_DELAY_MS)
         self._timer.timeout.connect(self._measure)
 
-    def show_plan(self, data: LayerData, config: Config, *, measure: bool = True) -> None:
+    def show_plan(
+        self, several: Sequence[LayerData], config: Config, *, measure: bool = True
+    ) -> None:
         """Say what a training with these layers and settings will be.
 
         Parameters
         ----------
-        data
-            The layers.
+        several
+            Volumes and their synapses.
         config
             The settings.
         measure
             Whether the machine may be measured: not while it is at work.
         """
-        self._shown = (data, config)
         machine = self._machines.get(_key(config))
+        self._asked = _Asked(several, config, machine, measure)
         if machine is None and measure:
             self._timer.start()
-        try:
-            planned = plan(
-                data.table,
-                data.volume.shape,
-                config,
-                config.voxel_size or data.voxel_size,
-                machine if isinstance(machine, Machine) else None,
-            )
-        except InputError as error:
-            self.show_problem(error)
-            return
-        lines = [f"<b>{name}</b>&nbsp; {html.escape(text)}" for name, text in in_words(planned)]
-        if machine is None and measure:
-            lines.append("<i>Measuring speed and memory on this machine …</i>")
-        elif isinstance(machine, str):
-            lines.append(_marked(machine))
-        self.setText("<br>".join([*lines, *map(_marked, planned.warnings)]))
+        # What is shown stays until there is something new to say.
+        self._plans.ask(self._asked)
 
     def show_problem(self, error: Exception) -> None:
         """Say why there can be no training."""
         self._timer.stop()
+        self._plans.forget()
         self.setText(_marked(str(error)))
 
     def release(self) -> None:
         """End a measurement that is under way."""
         self._timer.stop()
-        self._shown = None
+        self._asked = None
+        self._plans.forget()
         self._probes.forget()
         self._question.end()
 
+    def _on_plan(self, told: tuple["_Asked", Plan, list[str]]) -> None:
+        asked, plan, notes = told
+        lines = [f"<b>{name}</b>&nbsp; {html.escape(text)}" for name, text in _rows(asked, plan)]
+        lines += [html.escape(sentence(note)) for note in notes]
+        if asked.machine is None and asked.measure:
+            lines.append("<i>Measuring speed and memory on this machine …</i>")
+        elif isinstance(asked.machine, str):
+            lines.append(_marked(asked.machine))
+        self.setText("<br>".join([*lines, *map(_marked, plan.warnings)]))
+
+    def _on_no_plan(self, error: Exception) -> None:
+        if not isinstance(error, InputError | JobError):
+            raise error
+        self.show_problem(error)
+
     def _measure(self) -> None:
-        if self._shown is not None:
-            self._probes.ask(self._shown[1])
+        if self._asked is not None:
+            self._probes.ask(self._asked.config)
 
     def _probe(self, config: Config) -> tuple[str, Machine | str]:
         with tempfile.TemporaryDirectory(prefix="synapse_cl_") as folder:
@@ -111,8 +121,38 @@ class Summary(QLabel):
     def _on_machine(self, measured: tuple[str, Machine | str]) -> None:
         key, machine = measured
         self._machines[key] = machine
-        if self._shown is not None:
-            self.show_plan(*self._shown)
+        if self._asked is not None:
+            self.show_plan(self._asked.several, self._asked.config)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What decides what is said."""
+
+    several: Sequence[LayerData]
+    config: Config
+    machine: Machine | str | None
+    """What was measured, or why it could not be."""
+    measure: bool
+
+
+def _plan(asked: _Asked) -> tuple[_Asked, Plan, list[str]]:
+    """Return the plan and what else to tell of the data; of many synapses it takes a while."""
+    config, machine = asked.config, asked.machine
+    dataset = dataset_of(asked.several, config)
+    for part in dataset.parts:
+        recipe = Recipe.parse(config.keep, part.roles, config.keep_nearest, config.keep_margin)
+        recipe.check_volumes(
+            part.volume.name, part.labels is not None, part.segmentation is not None
+        )
+        recipe.check_partners(dataset.positions.partners, part.labels is not None)
+    planned = plan_of(dataset, config, machine if isinstance(machine, Machine) else None)
+    return asked, planned, [text for text, level in dataset.messages if level == "info"]
+
+
+def _rows(asked: _Asked, plan: Plan) -> list[tuple[str, str]]:
+    names = [data.part(asked.config).name for data in asked.several]
+    return [*([("Volumes", ", ".join(names))] if len(names) > 1 else []), *in_words(plan)]
 
 
 def _key(config: Config) -> str:

@@ -1,4 +1,4 @@
-"""Feature tables as files that napari opens and saves: a points layer with its features.
+"""Tables as files that napari opens and saves: a points layer with its features.
 
 napari loads this module when a file of these suffixes is opened; napari itself is imported late.
 """
@@ -12,7 +12,10 @@ import numpy as np
 import pandas as pd
 
 from napari_synapse_cl import __version__
-from napari_synapse_cl.data.synapses import AXES, check_synapses
+from napari_synapse_cl.data.synapses import AXES
+from napari_synapse_cl.data.tables import PositionTable, interpret
+from napari_synapse_cl.data.tables import read_table as read_positions
+from napari_synapse_cl.data.tables.conventions import by_name, find_positions
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.tables import (
     FEATURE_COLUMN,
@@ -24,7 +27,10 @@ from napari_synapse_cl.features.tables import (
 )
 from napari_synapse_cl.widgets.metadata import METADATA_KEY
 from napari_synapse_cl.widgets.units import in_nanometres
+from napari_synapse_cl.words import counted
 
+PLAIN = (".csv", ".tsv", ".xlsx", ".parquet")
+"""Suffixes of tables that may hold positions under other names than z, y, x."""
 IDENTITY = {
     "translate": np.zeros(3),
     "rotate": np.eye(3),
@@ -37,10 +43,10 @@ LayerTuple = tuple[np.ndarray, dict[str, Any], str]
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | list[str]], list[LayerTuple]] | None:
-    """Return what reads feature tables, if each of the paths is one.
+    """Return what reads tables of positions, with features or without, if each path is one.
 
-    Files that cannot be looked into are taken too: what reads them says why, where napari would
-    say no more than that they were refused.
+    Files of features that cannot be looked into are taken too: what reads them says why, where
+    napari would say no more than that they were refused.
 
     Parameters
     ----------
@@ -52,12 +58,12 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str | list[str]], list[La
 
 
 def read_points(path: str | list[str]) -> list[LayerTuple]:
-    """Read feature tables as points layers.
+    """Read tables of positions as points layers; rows without a position are left out.
 
-    A layer lies where it lay when it was saved; the points of another table are voxels of the
-    voxel size in its record, or of size 1. ``metadata["napari_synapse_cl"]`` of the layer is what
-    it was when the layer was saved, else the record of an extraction under the name of each of
-    its sets of columns, as in ``L20_mean``.
+    A layer lies where it lay when it was saved; the points of another table are in nm if its
+    columns say so, else voxels of the voxel size in its record, or of size 1.
+    ``metadata["napari_synapse_cl"]`` of the layer is what it was when the layer was saved, else
+    the record of an extraction under the name of each of its sets of columns, as in ``L20_mean``.
 
     Parameters
     ----------
@@ -67,7 +73,7 @@ def read_points(path: str | list[str]) -> list[LayerTuple]:
     Raises
     ------
     InputError
-        If a file cannot be read, holds no rows, or a position is not a number.
+        If a file cannot be read, no row has a position, or one is not a number.
     """
     return [_read(Path(p)) for p in ([path] if isinstance(path, str) else path)]
 
@@ -111,31 +117,65 @@ def write_points(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
 
 
 def _is_ours(path: Path) -> bool:
-    if path.suffix.lower().removeprefix(".") not in FORMATS:
+    suffix = path.suffix.lower()
+    if suffix.removeprefix(".") in FORMATS:
+        try:
+            columns = table_columns(path)
+        except InputError:
+            return True
+    elif suffix in PLAIN:
+        try:
+            columns = list(map(str, read_positions(path).columns))
+        except InputError:
+            return False
+    else:
         return False
-    try:
-        columns = table_columns(path)
-    except InputError:
-        return True
     # napari's own tables of points have axis-0; a feature of such a layer may well be named z.
-    return set(AXES) <= set(columns) and "axis-0" not in columns
+    return "axis-0" not in columns and (
+        set(AXES) <= set(columns) or (suffix in PLAIN and bool(find_positions(by_name(columns))))
+    )
+
+
+def _read_any(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return a table, and its record if it was written with one."""
+    suffix = path.suffix.lower()
+    has_record = suffix.removeprefix(".") in FORMATS
+    if suffix in PLAIN and not (has_record and set(AXES) <= set(table_columns(path))):
+        return read_positions(path), {}
+    return read_table(path)
 
 
 def _read(path: Path) -> LayerTuple:
     try:
-        table, record = read_table(path)
-        table = check_synapses(table, str(path))
-        geometry = _geometry(record, path)
+        table, record = _read_any(path)
+        found = interpret(table, str(path))
+        geometry = _geometry_of(found) or _geometry(record, path)
     except InputError as error:
         raise InputError(_sentence(error)) from error
-    features = table.drop(columns=list(AXES))
+    if found.n_missing:
+        from napari.utils.notifications import show_info
+
+        verb = "has" if found.n_missing == 1 else "have"
+        rows = counted(found.n_missing, "row")
+        show_info(f"{rows} of {path.name} {verb} no position and {verb} been left out.")
+    has_position = np.isfinite(found.positions).all(axis=1)
+    features = table[has_position].drop(columns=list(AXES), errors="ignore").reset_index(drop=True)
     keywords = {
         "name": path.stem,
-        "features": features,
+        "features": features.rename(columns=str),
         "metadata": {METADATA_KEY: _provenance(record, features)},
         **geometry,
     }
-    return table[list(AXES)].to_numpy(float), keywords, "points"
+    return found.positions[has_position], keywords, "points"
+
+
+def _geometry_of(found: PositionTable) -> dict[str, Any]:
+    """Return where points lie whose table says the unit or the voxels they count in."""
+    in_nm, size = found.reading.unit == "nm", found.reading.voxel_size
+    if not in_nm and size is None:
+        return {}
+    scale = np.ones(3) if in_nm else np.array(size)
+    return {"scale": scale, "units": ("nm",) * 3, "axis_labels": AXES}
 
 
 def _table(data: np.ndarray, meta: dict[str, Any]) -> pd.DataFrame:

@@ -10,47 +10,34 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QDialog,
     QFileDialog,
-    QGridLayout,
-    QPushButton,
     QTabWidget,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_synapse_cl.config import AugmentationConfig, Config, ModelConfig
-from napari_synapse_cl.context import context_shape
+from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import CheckpointSaved, Discarded, Finished, Paused, Resumed
 from napari_synapse_cl.widgets import base, docks
 from napari_synapse_cl.widgets.attached import AttachedJob
 from napari_synapse_cl.widgets.base import JobWidget, run_folder, scrolling
+from napari_synapse_cl.widgets.chosen_volumes import VolumePair
 from napari_synapse_cl.widgets.closing import ClosingGuard
 from napari_synapse_cl.widgets.continuing import ContinueDialog, confirm_discard, open_run
 from napari_synapse_cl.widgets.form import Form
-from napari_synapse_cl.widgets.inputs import ContinuedRun, RunInputs
+from napari_synapse_cl.widgets.inputs import ContinuedRun, HowToCut, RunInputs
 from napari_synapse_cl.widgets.job import ChildJob, Job
-from napari_synapse_cl.widgets.layers import LayerData
+from napari_synapse_cl.widgets.label_boxes import LabelBoxes
+from napari_synapse_cl.widgets.layers import LayerData, take
 from napari_synapse_cl.widgets.messages import tell
+from napari_synapse_cl.widgets.network_info import NetworkReader
 from napari_synapse_cl.widgets.run_view import RunView
 from napari_synapse_cl.widgets.settings_menu import SettingsMenu
 from napari_synapse_cl.widgets.summary import Summary
+from napari_synapse_cl.widgets.train_buttons import TrainButtons
+from napari_synapse_cl.widgets.train_settings import ESSENTIAL, GROUPS, OF_ONE_RUN, PLACEHOLDERS
+from napari_synapse_cl.widgets.volume_list import VolumeList
 
-ESSENTIAL = ("crop_size", "batch_size", "num_epochs", "learning_rate", "pretrained")
-GROUPS = {
-    "Data": ("voxel_size", "validation_fraction"),
-    "Model": tuple(name for name in ModelConfig.model_fields if name != "pretrained"),
-    "Training": ("temperature", "weight_decay", "warmup_fraction", "seed", "device", "precision"),
-    "Augmentation": tuple(AugmentationConfig.model_fields),
-    "Output": ("output", "cache_dir", "cache_limit"),
-}
-PLACEHOLDERS = {
-    "voxel_size": "that of the layer",
-    "output": "a new folder in ~/synapse_cl_runs",
-    "pretrained": "none: random weights",
-    "cache_dir": "the run folder",
-}
-OF_ONE_RUN = {"output", "voxel_size"}
-"""Settings that the next run should not have, nor another volume."""
 PLAN_MS = 150
 """How long the settings must rest before the plan is made anew."""
 READY = "Ready. The sample under File ▸ Open Sample is a place to begin."
@@ -73,24 +60,28 @@ class TrainWidget(JobWidget):
         self.form = Form(ESSENTIAL, GROUPS, PLACEHOLDERS)
         shared = [name for name in self.form.names if name not in OF_ONE_RUN]
         self.form.share(shared, self.session)
+        self.label_boxes = LabelBoxes(self, self.form)
+        self.volume_list = VolumeList(self.session.volumes, self._chosen_pair)
+        self.add_row("", self.volume_list)
         self.settings_menu = SettingsMenu(self.session.settings, shared, self.form.config)
         self.summary = Summary()
         self.view = RunView(viewer)
-        self.pause_button = QPushButton("Pause")
-        self.stop_button = QPushButton("Stop and keep")
-        self.discard_button = QPushButton("Discard")
-        self.continue_button = QPushButton("Continue run …")
-        self.attach_button = QPushButton("Attach to run …")
-        self.extract_button = QPushButton("Extract features")
+        buttons = TrainButtons(self.start_button)
+        self.pause_button = buttons.pause
+        self.stop_button = buttons.stop
+        self.discard_button = buttons.discard
+        self.continue_button = buttons.go_on
+        self.attach_button = buttons.attach
+        self.extract_button = buttons.extract
         self.tabs = QTabWidget()
         self._paused = self._ending = self._discarding = False
+        self._taken: list[LayerData] | None = None
         self._guard = ClosingGuard(self, self._is_own, self._leave)
         self._plan_timer = QTimer(self)
         self._plan_timer.setSingleShot(True)
         self._plan_timer.setInterval(PLAN_MS)
         self._plan_timer.timeout.connect(self._show_plan)
-        self._set_tooltips()
-        self._lay_out()
+        self._lay_out(buttons)
         self._connect()
         self.status.setText(READY)
         self.update_buttons()
@@ -98,10 +89,24 @@ class TrainWidget(JobWidget):
 
     def make_job(self) -> Job:
         """Return the training that the form describes."""
-        data = self.take_layers()
+        several = self.take_several()
         config = self.form.config(train_only=True)
         folder = run_folder(config.output)
-        return ChildJob(RunInputs(data, config, folder, partial(_crop_shape, data, config)))
+        return ChildJob(RunInputs(several, config, folder, partial(_how_to_cut, config)))
+
+    def take_several(self) -> list[LayerData]:
+        """Return what a training needs of the volumes that are listed and the chosen one.
+
+        Raises
+        ------
+        InputError
+            If they cannot be used.
+        """
+        if self._chosen_pair() is None:
+            # This says which layer is missing.
+            self.take_layers()
+        pairs = self.volume_list.pairs()
+        return [take(*pair, **self.label_boxes.of(pair.image)) for pair in pairs]
 
     def run(self, make_job: Any) -> None:
         """Run a training and show it, or say why that cannot be."""
@@ -178,24 +183,13 @@ class TrainWidget(JobWidget):
         """Let go of the viewer, and end the job cleanly."""
         super().release()
         self._plan_timer.stop()
+        self._taken = None
+        self.label_boxes.release()
+        self.volume_list.release()
         self.summary.release()
         self._guard.release()
 
-    def _set_tooltips(self) -> None:
-        self.start_button.setToolTip("Train on the chosen layers with these settings")
-        self.pause_button.setToolTip("Wait after the present step, or go on")
-        self.stop_button.setToolTip("End after the present step and keep the network as it is then")
-        self.discard_button.setToolTip("End and remove everything this training has written")
-        self.continue_button.setToolTip(
-            "<qt>Go on with a run that has ended, from its last checkpoint: choose its folder</qt>"
-        )
-        self.attach_button.setToolTip(
-            "<qt>Show a training that was started from a terminal, on a cluster or before napari "
-            "was closed: choose its folder. Detaching leaves it as it is.</qt>"
-        )
-        self.extract_button.setToolTip("Put features of the trained network onto the points")
-
-    def _lay_out(self) -> None:
+    def _lay_out(self, buttons: TrainButtons) -> None:
         page = QWidget()
         settings = QVBoxLayout(page)
         settings.setContentsMargins(0, 4, 0, 0)
@@ -204,22 +198,8 @@ class TrainWidget(JobWidget):
         self.tabs.addTab(page, "Settings")
         self.tabs.addTab(self.view, "Progress")
         self.tabs.setCornerWidget(self.settings_menu)
-        buttons = QGridLayout()
-        buttons.setSpacing(4)
-        for button, row, column, width in (
-            (self.start_button, 0, 0, 2),
-            (self.pause_button, 0, 2, 3),
-            (self.stop_button, 0, 5, 4),
-            (self.discard_button, 0, 9, 3),
-            (self.continue_button, 1, 0, 4),
-            (self.attach_button, 1, 4, 4),
-            (self.extract_button, 1, 8, 4),
-        ):
-            buttons.addWidget(button, row, column, 1, width)
-        for column in range(12):
-            buttons.setColumnStretch(column, 1)
         self.body.addWidget(self.tabs, stretch=1)
-        self.body.addLayout(buttons)
+        self.body.addWidget(buttons)
         self.body.addWidget(self.status)
 
     def _connect(self) -> None:
@@ -231,13 +211,27 @@ class TrainWidget(JobWidget):
         self.extract_button.clicked.connect(self._open_extraction)
         self.form.changed.connect(self._plan_timer.start)
         for box in (self.image_box, self.points_box):
-            box.layer_changed.connect(self._plan_timer.start)
-            box.content_changed.connect(self._plan_timer.start)
+            box.layer_changed.connect(self.volume_list.refresh)
+            box.layer_changed.connect(self._take_anew)
+            box.content_changed.connect(self._take_anew)
+        self.label_boxes.changed.connect(self._take_anew)
+        self.volume_list.changed.connect(self._take_anew)
         self.session.checkpoint_changed.connect(self.update_buttons)
+
+    def _chosen_pair(self) -> VolumePair | None:
+        image, points = self.image_box.layer, self.points_box.layer
+        return None if image is None or points is None else VolumePair(image, points)
+
+    def _take_anew(self) -> None:
+        self._taken = None
+        self._plan_timer.start()
 
     def _show_plan(self) -> None:
         try:
-            self.summary.show_plan(self.take_layers(), self.form.config(), measure=self.job is None)
+            # It takes a while of many points, and is the same whatever the form says.
+            if self._taken is None:
+                self._taken = self.take_several()
+            self.summary.show_plan(self._taken, self.form.config(), measure=self.job is None)
         except InputError as error:
             self.summary.show_problem(error)
 
@@ -304,6 +298,8 @@ class TrainWidget(JobWidget):
         widget.form.editor("checkpoint").value = self.session.last_checkpoint
 
 
-def _crop_shape(data: LayerData, config: Config) -> tuple[int, int, int]:
-    voxel_size = config.voxel_size or data.voxel_size or (1.0, 1.0, 1.0)
-    return context_shape(config.crop_size, config, voxel_size)
+def _how_to_cut(config: Config) -> HowToCut:
+    """Return how crops are cut for a training, as the command line would; for a worker."""
+    if config.pretrained is None:
+        return HowToCut(config)
+    return HowToCut(config, NetworkReader().read(config.pretrained, "trained").voxel_size)

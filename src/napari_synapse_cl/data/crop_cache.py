@@ -1,0 +1,229 @@
+"""Crops are cut once, into a memory-mapped cache."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_synapse_cl.config import CropConfig
+from napari_synapse_cl.data.arrays import bounded
+from napari_synapse_cl.data.crops import StreamedCrops
+from napari_synapse_cl.data.cutting import REASONS, CropState
+from napari_synapse_cl.data.formats.locations import fingerprint
+from napari_synapse_cl.data.intensities import sample_blocks
+from napari_synapse_cl.data.labels import AlignedLabels
+from napari_synapse_cl.data.synapses import Positions
+from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.data.windows import to_unit_range
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.files import create_array, write_json
+
+GIB = 2**30
+VERSION = 2
+"""Of the files in a cache; others are not read."""
+CUT_AT_ONCE = 16
+
+
+class CachedCrops:
+    """Crops read from the folder that :func:`fill_cache` filled.
+
+    Attributes
+    ----------
+    settings
+        Those of the crops' section that they were cut with.
+    voxel_size
+        Their voxel size along z, y, x in nm, or None where it is not known.
+    n_rows
+        Rows of the table of synapses.
+
+    Raises
+    ------
+    InputError
+        If the folder is no such cache, or it is not filled.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            if index.get("version") != VERSION:
+                raise ValueError("it was written by another version")
+            self._crops = bounded(np.load(folder / "crops.npy", mmap_mode="r"))
+            self._states: np.ndarray = np.load(folder / "states.npy")
+            self._windows: np.ndarray = np.load(folder / "windows.npy")
+            placed = np.load(folder / "positions.npz")
+            self.settings = dict(index["settings"])
+            self.n_rows = int(index["n_rows"])
+            size = index["voxel_size"]
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{folder} is no folder of crops: {error}") from None
+        n_missing = int((self._states == CropState.MISSING).sum())
+        if n_missing:
+            raise InputError(f"{n_missing} of {len(self._states)} crops in {folder} were not cut")
+        self.voxel_size = (size[0], size[1], size[2]) if size else None
+        volumes = placed.get("volumes")
+        self.positions = Positions(
+            placed["voxels"], placed["rows"], int(index["n_outside"]), volumes
+        )
+        _, z, y, x = self._crops.shape
+        self.shape: tuple[int, int, int] = (z, y, x)
+
+    def __len__(self) -> int:
+        return int(self._crops.shape[0])
+
+    def read(self, synapses: Sequence[int]) -> np.ndarray:
+        """Return the crops of some synapses, ``(B, 1, D, H, W)`` float32 in [0, 1].
+
+        Raises
+        ------
+        InputError
+            If one of them cannot be used.
+        """
+        crops, usable = self.read_usable(synapses)
+        if len(usable) < len(synapses):
+            lost = int(np.setdiff1d(synapses, usable)[0])
+            z, y, x = self.positions.voxels[lost].tolist()
+            reason = REASONS[CropState(self._states[lost])]
+            raise InputError(f"the crop around z, y, x = {z}, {y}, {x} {reason}")
+        return crops
+
+    def read_usable(self, synapses: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the crops of those synapses that can be used, and which these are."""
+        usable = np.asarray(synapses, dtype=np.int64)
+        usable = usable[self._states[usable] == CropState.GOOD]
+        return to_unit_range(self._crops[usable], self._windows[usable])[:, None], usable
+
+    def states(self) -> np.ndarray | None:
+        """Return the :class:`CropState` of each crop, ``(N,)`` uint8."""
+        return self._states
+
+
+def cache_folder(source: StreamedCrops, parent: Path) -> Path:
+    """Return the folder in `parent` for the cache of these crops, named by what they are."""
+    identity = json.dumps(_identity(source), sort_keys=True)
+    return parent / f"crops-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+
+
+def fill_cache(source: StreamedCrops, folder: Path, n_rows: int) -> Iterator[int]:
+    """Cut the crops that are missing in a cache; yield, as they come, how many there are.
+
+    It can be broken off at any instant, and goes on with the crops that are missing.
+
+    Parameters
+    ----------
+    source
+        Cuts the crops.
+    folder
+        Of the cache.
+    n_rows
+        Rows of the table of synapses.
+
+    Raises
+    ------
+    InputError
+        If the cache cannot be written.
+    JobError
+        If a volume cannot be read.
+    """
+    n = len(source)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        crops = _open_or_create(folder / "crops.npy", (n, *source.shape), source.dtype)
+        windows = _open_or_create(folder / "windows.npy", (n, 2), np.dtype(float))
+        states = _open_or_create(folder / "states.npy", (n,), np.dtype(np.uint8))
+        positions = source.positions
+        placed: dict[str, Any] = {"voxels": positions.voxels, "rows": positions.rows}
+        if positions.volumes is not None:
+            placed["volumes"] = positions.volumes
+        np.savez(folder / "positions.npz", **placed)
+        index = {
+            "version": VERSION,
+            "n_rows": n_rows,
+            "n_outside": positions.n_outside,
+            "settings": crop_settings(source.config),
+            "voxel_size": source.voxel_size,
+        }
+        write_json(folder / "index.json", index)
+    except OSError as error:
+        raise InputError(f"cannot write the crops to {folder}: {error.strerror}") from None
+    missing = np.flatnonzero(states == CropState.MISSING).tolist()
+    n_done = n - len(missing)
+    for first in range(0, len(missing), CUT_AT_ONCE):
+        some = missing[first : first + CUT_AT_ONCE]
+        for synapse, crop in zip(some, source.cut(some), strict=True):
+            crops[synapse] = crop.voxels
+            windows[synapse] = crop.window
+            # Marked after it is written, so that a mark never stands for a crop that is not there.
+            states[synapse] = crop.state
+            n_done += 1
+            yield n_done
+    for array in (crops, windows, states):
+        array.flush()
+
+
+def cache_size(source: StreamedCrops) -> float:
+    """Return the size in GiB of a cache of these crops."""
+    return len(source) * float(np.prod(source.shape)) * source.dtype.itemsize / GIB
+
+
+def crop_settings(config: CropConfig) -> dict[str, Any]:
+    """Return the settings, in plain types, that crops cannot be changed in once they are cut."""
+    names = set(CropConfig.model_fields) - {"crop_size", "network_voxel_size"}
+    return config.model_dump(mode="json", include=names)
+
+
+def _identity(source: StreamedCrops) -> dict[str, Any]:
+    """Say which crops these are."""
+    places = hashlib.sha256()
+    positions = source.positions
+    arrays = (positions.voxels, positions.volumes, *positions.partners.values())
+    for array in arrays:
+        places.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    return {
+        "version": VERSION,
+        "shape": source.shape,
+        "crop_size": source.config.crop_size,
+        "settings": crop_settings(source.config),
+        "voxel_size": source.voxel_size,
+        "positions": places.hexdigest(),
+        "parts": [
+            {
+                "image": _voxels_of(part.volume),
+                "voxel_size": part.voxel_size,
+                "labels": _labels_of(part.labels),
+                "segmentation": _labels_of(part.segmentation),
+                "roles": dict(part.roles),
+            }
+            for part in source.parts
+        ],
+    }
+
+
+def _labels_of(labels: AlignedLabels | None) -> Any:
+    if labels is None:
+        return None
+    return [*_voxels_of(labels.volume), labels.scale.tolist(), labels.start.tolist()]
+
+
+def _voxels_of(volume: Volume) -> list[Any]:
+    """Say which voxels these are: those of a file by it, others by a sample."""
+    described: list[Any] = [*volume.shape, str(volume.array.dtype)]
+    if volume.location is not None:
+        return [*described, *fingerprint(volume.location)]
+    sample = hashlib.sha256()
+    for block in sample_blocks(volume):
+        sample.update(np.ascontiguousarray(block).tobytes())
+    return [*described, sample.hexdigest()]
+
+
+def _open_or_create(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.memmap:
+    """Open a ``.npy`` file for reading and writing; start it anew where it does not fit."""
+    try:
+        found = np.load(path, mmap_mode="r+", allow_pickle=False)
+        if found.shape == shape and found.dtype == dtype:
+            return found
+    except (OSError, ValueError):
+        pass
+    return create_array(path, shape, dtype)

@@ -1,0 +1,128 @@
+"""Volumes that are folders of chunks: Zarr, OME-Zarr, N5 and neuroglancer precomputed."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from napari_synapse_cl.data.formats.found import UNIT_FACTOR, Found, listed
+from napari_synapse_cl.data.formats.locations import METADATA, Location
+from napari_synapse_cl.data.formats.multiscale import Level, chosen, factor_of, offset_of
+from napari_synapse_cl.data.formats.n5 import N5Node
+from napari_synapse_cl.data.formats.precomputed import PrecomputedNode
+from napari_synapse_cl.data.formats.stores import Documents, Store
+from napari_synapse_cl.data.formats.zarrs import ZarrNode
+from napari_synapse_cl.errors import InputError
+
+ZARR_2 = (".zarray", ".zgroup", ".zattrs")
+LISTED = 11
+"""Arrays that are looked for in a group: those that are shown, and one that stands for more."""
+
+Node = ZarrNode | N5Node | PrecomputedNode
+
+
+def open_chunked(location: Location, wanted: Sequence[float] | None) -> Found | None:
+    """Open an array, the level that fits of a multiscale volume, or the one array of a group.
+
+    Parameters
+    ----------
+    location
+        The folder.
+    wanted
+        Voxel size along z, y, x in nm that a level is wanted for.
+
+    Returns
+    -------
+    Found or None
+        None if it is of none of these formats.
+
+    Raises
+    ------
+    InputError
+        If it cannot be opened, or a group holds several arrays.
+    """
+    store = Store(location)
+    node = _node(store)
+    if node is None:
+        around = _around(location, PrecomputedNode)
+        return None if around is None else _open_level(*around, location.name)
+    if not isinstance(node, PrecomputedNode) and node.is_array:
+        around = _around(location, type(node))
+        if around is not None:
+            return _open_level(*around, location.name)
+        level = node.own_level()
+        array = node.open_own(location.name)
+        return Found(
+            array, location.text, level.voxel_size, offset_of(level, UNIT_FACTOR), UNIT_FACTOR
+        )
+    levels = node.levels
+    if levels:
+        return _open_level(node, chosen(levels, wanted), location.name)
+    names = node.names_inside() if isinstance(node, ZarrNode) else []
+    names = names or list(islice(_volumes_in(node, ""), LISTED))
+    if len(names) == 1:
+        return open_chunked(location.inside(names[0]), wanted)
+    example = location.inside(names[0] if names else "NAME").text
+    if names:
+        raise InputError(f"{location.text} holds {listed(names)}; name one, as in {example}")
+    if location.is_remote:
+        raise InputError(f"{location.text} is a group; name the array in it, as in {example}")
+    raise InputError(f"{location.text} holds no array with three axes")
+
+
+def _node(store: Store) -> Node | None:
+    """Return what is in a folder, or None if it is of none of these formats."""
+    documents, expected = store.read(METADATA), store.location.format
+    if expected in (None, "zarr", "zarr3") and "zarr.json" in documents:
+        return ZarrNode(store, {"zarr.json": documents["zarr.json"]})
+    if expected in (None, "zarr", "zarr2") and any(name in documents for name in ZARR_2):
+        return ZarrNode(store, _only(documents, ZARR_2))
+    folders = store.location.base.lower().replace("\\", "/").split("/")
+    is_named_n5 = expected == "n5" or any(name.endswith(".n5") for name in folders)
+    if expected in (None, "n5") and ("attributes.json" in documents or is_named_n5):
+        node = N5Node(store, documents)
+        # On a server a name alone may be that of nothing.
+        is_there = "attributes.json" in documents or node.levels or not store.location.is_remote
+        return node if is_there else None
+    if expected in (None, "precomputed") and "info" in documents:
+        return PrecomputedNode(store, documents)
+    return None
+
+
+def _only(documents: Documents, names: Sequence[str]) -> Documents:
+    return {name: documents[name] for name in names if name in documents}
+
+
+def _around(location: Location, kind: type[Node]) -> tuple[Node, Level] | None:
+    """Return the multiscale volume around an array, and the level that the array is of it."""
+    for folder, path in location.enclosing():
+        try:
+            node = _node(Store(folder))
+        except InputError:
+            # What lies around a volume may be anything.
+            continue
+        if isinstance(node, kind):
+            for level in node.levels:
+                if level.path == path:
+                    return node, level
+    return None
+
+
+def _open_level(node: Node, level: Level, name: str) -> Found:
+    factor = factor_of(level, node.levels)
+    location = node.store.location.inside(level.path).text
+    array = node.open_level(level, name)
+    return Found(array, location, level.voxel_size, offset_of(level, factor), factor)
+
+
+def _volumes_in(group: Node, path: str) -> Iterator[str]:
+    """Yield the paths of arrays with three axes or more in a group, multiscale ones as one."""
+    for name, folder in group.store.folders():
+        inner = f"{path}/{name}" if path else name
+        # Groups of N5, and of some versions of Zarr, need no metadata.
+        node = _node(folder) or type(group)(folder, {})
+        if not isinstance(node, PrecomputedNode) and node.is_array:
+            if node.n_axes >= 3:
+                yield inner
+        elif node.levels:
+            yield inner
+        else:
+            yield from _volumes_in(node, inner)

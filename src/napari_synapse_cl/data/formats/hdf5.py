@@ -1,0 +1,132 @@
+"""Datasets of HDF5 files."""
+
+import json
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_synapse_cl.data.arrays import ReadArray, Region
+from napari_synapse_cl.data.formats.axes import spatial_axes
+from napari_synapse_cl.data.formats.found import Found, Triple, Voxel, listed
+from napari_synapse_cl.data.formats.lengths import offset_in_voxels, size_in_nm
+from napari_synapse_cl.errors import InputError
+
+SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
+CHUNK_BYTES = 2**26
+"""How much of the chunks that were decoded is kept."""
+CHUNK_SLOTS = 10_007
+"""Places for them, a prime number as HDF5 advises."""
+
+
+def open_hdf5(path: Path, inner: str, name: str) -> Found:
+    """Open a dataset of an HDF5 file; without a name, the only one with three axes or more.
+
+    Parameters
+    ----------
+    path
+        The file.
+    inner
+        Path of the dataset in it, may be empty.
+    name
+        How to call it in messages.
+
+    Raises
+    ------
+    InputError
+        If there is no such dataset, or several where none is named.
+    """
+    import h5py
+
+    # Nobody's lock matters to one who only reads, and not every file system has locks.
+    file = h5py.File(path, "r", locking=False, rdcc_nbytes=CHUNK_BYTES, rdcc_nslots=CHUNK_SLOTS)
+    try:
+        dataset = _dataset(file, path, inner)
+        _check_filters(dataset, path)
+        names = _axis_names(dataset)
+        axes = spatial_axes(dataset.shape, names, f"{path}{dataset.name}")
+        array = _array(dataset, axes, name)
+        size, offset = _placement(dataset.attrs)
+    except BaseException:
+        file.close()
+        raise
+    weakref.finalize(array, file.close)
+    return Found(array, f"{path}{dataset.name}", size, offset)
+
+
+def _dataset(file: Any, path: Path, inner: str) -> Any:
+    import h5py
+
+    if inner and inner not in file:
+        raise InputError(f"there is no {inner} in {path}, which holds {listed(_names(file))}")
+    node = file[inner] if inner else file
+    if isinstance(node, h5py.Dataset):
+        return node
+    names = _names(node)
+    if len(names) == 1:
+        return node[names[0]]
+    if not names:
+        raise InputError(f"{path} holds no dataset with three axes")
+    raise InputError(
+        f"{path} holds {listed(names)}; name one, as in {path.name}/{inner + '/' if inner else ''}"
+        f"{names[0]}"
+    )
+
+
+def _names(group: Any) -> list[str]:
+    """Return the names of all datasets in a group that may be volumes."""
+    import h5py
+
+    names: list[str] = []
+
+    def visit(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset) and node.ndim >= 3 and node.dtype.kind in "uif":
+            names.append(name)
+
+    group.visititems(visit)
+    return names
+
+
+def _check_filters(dataset: Any, path: Path) -> None:
+    from h5py import h5z
+
+    made = dataset.id.get_create_plist()
+    for i in range(made.get_nfilters()):
+        code, _, _, title = made.get_filter(i)
+        if not h5z.filter_avail(code):
+            title = title.decode(errors="replace") or f"filter {code}"
+            raise InputError(
+                f"{path}{dataset.name} is compressed in a way that HDF5 cannot read here "
+                f"({title}); save it with gzip, or without compression"
+            )
+
+
+def _array(dataset: Any, axes: tuple[int, int, int], name: str) -> ReadArray:
+    kept = sorted(axes)
+
+    def read(region: Region) -> np.ndarray:
+        key: list[Any] = [0] * dataset.ndim
+        for axis, along in zip(axes, region, strict=True):
+            key[axis] = along
+        return np.transpose(dataset[tuple(key)], [kept.index(axis) for axis in axes])
+
+    return ReadArray(tuple(dataset.shape[axis] for axis in axes), dataset.dtype, read, name)
+
+
+def _axis_names(dataset: Any) -> list[str]:
+    """Return the names of axes, as ilastik or HDF5 itself keep them."""
+    try:
+        tags = json.loads(dataset.attrs["axistags"])["axes"]
+        return [str(tag["key"]) for tag in tags]
+    except (KeyError, TypeError, ValueError):
+        return [dimension.label for dimension in dataset.dims]
+
+
+def _placement(attributes: Any) -> tuple[Triple | None, Voxel]:
+    """Return voxel size and offset: nm as of CREMI and funlib, or µm as of ilastik."""
+    resolution = attributes.get("resolution", attributes.get("voxel_size"))
+    if resolution is not None:
+        offset = offset_in_voxels(attributes.get("offset"), resolution)
+        return size_in_nm(resolution, "nm"), offset
+    return size_in_nm(attributes.get("element_size_um"), "um"), (0, 0, 0)

@@ -1,0 +1,78 @@
+"""Lengths in nm, from the units that files tell."""
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from napari_synapse_cl.data.formats.found import NO_OFFSET, Triple, Voxel
+
+_NANOMETRES = {
+    1e-3: ("pm", "picometer", "picometre"),
+    0.1: ("å", "angstrom", "ångström", "ångstrom"),
+    1.0: ("nm", "nanometer", "nanometre"),
+    1e3: ("um", "µm", "micron", "micrometer", "micrometre"),
+    1e6: ("mm", "millimeter", "millimetre"),
+    1e7: ("cm", "centimeter", "centimetre"),
+    1e9: ("m", "meter", "metre"),
+    25.4e6: ("inch",),
+}
+
+
+def _as_one(text: str) -> str:
+    """Return a text in which there is one letter each for micro and ångström, of Unicode's two."""
+    return unicodedata.normalize("NFKC", text)
+
+
+_BY_UNIT = {_as_one(unit): length for length, units in _NANOMETRES.items() for unit in units}
+
+
+def nanometres(unit: Any) -> float | None:
+    """Return the length of a unit in nm, or None where it is unknown or none of length."""
+    # ImageJ escapes the letter.
+    text = _as_one(str(unit or "").replace("\\u00B5", "u").strip().lower())
+    return _BY_UNIT.get(text, _BY_UNIT.get(text.removesuffix("s")))
+
+
+def size_in_nm(lengths: Any, units: Any) -> Triple | None:
+    """Return a voxel size in nm, or None where a length or a unit is not known.
+
+    Parameters
+    ----------
+    lengths
+        Along z, y, x; anything that a file may hold in place of three numbers.
+    units
+        One for all axes, or one for each.
+    """
+    numbers = three_numbers(lengths)
+    names = [units] * 3 if units is None or isinstance(units, str) else list(units)
+    in_nm = [nanometres(unit) for unit in names]
+    if numbers is None or len(in_nm) != 3 or min(numbers) <= 0:
+        return None
+    if any(length is None for length in in_nm):
+        return None
+    z, y, x = (n * (length or 0) for n, length in zip(numbers, in_nm, strict=True))
+    return (z, y, x)
+
+
+def three_numbers(value: Any) -> Triple | None:
+    """Return three finite numbers, or None if it is anything else."""
+    try:
+        z, y, x = (float(number) for number in value)
+    except (TypeError, ValueError):
+        return None
+    return (z, y, x) if all(map(math.isfinite, (z, y, x))) else None
+
+
+def offset_in_voxels(offset: Any, lengths: Any) -> Voxel:
+    """Return an offset in the unit of a voxel size in voxels; zeros where one is not known."""
+    places, sizes = three_numbers(offset), three_numbers(lengths)
+    if places is None or sizes is None or min(sizes) <= 0:
+        return NO_OFFSET
+    return rounded([place / size for place, size in zip(places, sizes, strict=True)])
+
+
+def rounded(numbers: Sequence[float]) -> Voxel:
+    """Return the integers nearest to three numbers."""
+    z, y, x = (round(number) for number in numbers)
+    return (z, y, x)

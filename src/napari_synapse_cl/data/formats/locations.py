@@ -1,0 +1,192 @@
+"""Where a volume is: paths and URLs, with or without the name of their format."""
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from napari_synapse_cl.config import is_url
+from napari_synapse_cl.errors import InputError
+
+FORMATS = {
+    "precomputed": "precomputed",
+    "neuroglancer-precomputed": "precomputed",
+    "zarr": "zarr",
+    "zarr2": "zarr2",
+    "zarr3": "zarr3",
+    "n5": "n5",
+}
+"""Names of formats before ``://`` or behind ``|``."""
+REMOTE = ("http", "https", "gs", "s3")
+SUFFIXES = (
+    *(".tif", ".tiff", ".btf", ".npy", ".mrc", ".rec", ".st", ".map", ".mrcs"),
+    *(".h5", ".hdf5", ".hdf", ".he5", ".zarr", ".n5"),
+)
+METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", "attributes.json", "info")
+"""Names of the documents that tell what a folder of chunks is."""
+ENCLOSING = 4
+"""How many folders around an array are searched for metadata about it."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """A path or a URL, and the format that is expected there.
+
+    Attributes
+    ----------
+    base
+        A path of this machine or a URL of a server, without a slash at its end.
+    format
+        A value of :data:`FORMATS`, or None where it is to be found out.
+    """
+
+    base: str
+    format: str | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is on a server."""
+        return is_url(self.base)
+
+    @property
+    def text(self) -> str:
+        """The location as it is written."""
+        return self.base if self.format is None else f"{self.format}://{self.base}"
+
+    @property
+    def name(self) -> str:
+        """Name from the file or folder that a format's suffix marks, else the last part."""
+        path = urlsplit(self.base).path if self.is_remote else self.base
+        parts = PurePosixPath(Path(path).as_posix()).parts or (self.base,)
+        marked = [i for i, part in enumerate(parts) if part.lower().endswith(SUFFIXES)]
+        return "/".join(parts[marked[-1] :] if marked else parts[-1:])
+
+    def inside(self, path: str) -> "Location":
+        """Return the location of something inside it."""
+        if not path.strip("/"):
+            return self
+        before, mark, query = self.base.partition("?") if self.is_remote else (self.base, "", "")
+        return replace(self, base=f"{before.rstrip('/')}/{path.strip('/')}{mark}{query}")
+
+    def enclosing(self) -> list[tuple["Location", str]]:
+        """Return the folders around it, nearest first, and its path in each."""
+        before, mark, query = self.base.partition("?") if self.is_remote else (self.base, "", "")
+        root, path = "", Path(before).as_posix()
+        if self.is_remote:
+            scheme, _, rest = before.partition("://")
+            server, _, path = rest.partition("/")
+            root = f"{scheme}://{server}/"
+        parts = path.split("/")
+        return [
+            (
+                replace(self, base=f"{root}{'/'.join(parts[:-n])}{mark}{query}"),
+                "/".join(parts[-n:]),
+            )
+            for n in range(1, min(ENCLOSING, len(parts) - (0 if root else 1)) + 1)
+        ]
+
+
+def parse(location: str | Path) -> Location:
+    """Return a location, read from its text.
+
+    Parameters
+    ----------
+    location
+        A path, a URL of http, https, gs, s3 or file, ``FORMAT://`` before either, or ``|FORMAT:``
+        behind.
+
+    Raises
+    ------
+    InputError
+        If it is another kind of URL.
+    """
+    text = str(location)
+    format_name: str | None = None
+    inner = ""
+    if re.search(r"\|[a-z0-9-]+:", text):
+        text, *stages = text.split("|")
+        stage, _, inner = stages[0].partition(":")
+        if stage not in FORMATS or len(stages) > 1:
+            raise InputError(f"{location} names no format that can be opened: {_known()} can")
+        format_name = FORMATS[stage]
+    scheme, mark, rest = text.partition("://")
+    if mark and scheme in FORMATS:
+        format_name, text = FORMATS[scheme], rest
+    scheme, mark, _ = text.partition("://")
+    if is_url(text) and scheme == "file":
+        text = url2pathname(unquote(urlsplit(text).path))
+    elif is_url(text) and scheme not in REMOTE:
+        raise InputError(
+            f"{location} is no URL that can be opened: those of http, https, gs, s3 and file can"
+        )
+    base = text.rstrip("/") or "/"
+    return Location(base, format_name).inside(inner)
+
+
+def split_file(path: Path) -> tuple[Path, str] | None:
+    """Return the file on a path and what is named inside it, or None if there is no file."""
+    for file in (path, *path.parents):
+        if file.is_file():
+            return file, "/".join(path.parts[len(file.parts) :])
+    return None
+
+
+def fingerprint(location: str) -> list[Any]:
+    """Return values, for JSON, that change when the volume at a location does.
+
+    Of a file its path, size and time of change. Of a folder the same of its metadata, or the number
+    of slices and the same of the first and last; voxels that are changed in place are not seen.
+    Of a URL its metadata.
+
+    Raises
+    ------
+    InputError
+        If there is nothing at this location, or a server cannot be reached.
+    """
+    place = parse(location)
+    if place.is_remote:
+        return _remote_fingerprint(place)
+    path = Path(place.base).absolute()
+    found = split_file(path)
+    if found is not None:
+        file, inner = found
+        return [str(file), inner, *_stat(file)]
+    if not path.is_dir():
+        raise InputError(f"there is no volume {location}")
+    documents = [path / name for name in METADATA if (path / name).is_file()]
+    if documents:
+        return [str(path), *((file.name, *_stat(file)) for file in documents)]
+    from napari_synapse_cl.data.formats.slices import slice_files
+
+    slices = slice_files(path)
+    if slices:
+        return [str(path), len(slices), *_stat(slices[0]), *_stat(slices[-1])]
+    for folder, _ in place.enclosing():
+        # A level of a precomputed volume is described in the folder around it.
+        info = Path(folder.base).absolute() / "info"
+        if info.is_file():
+            return [str(path), "info", *_stat(info)]
+    return [str(path), *_stat(path)]
+
+
+def _remote_fingerprint(place: Location) -> list[Any]:
+    from napari_synapse_cl.data.formats.stores import Store
+
+    for around in (place, *(folder for folder, _ in place.enclosing())):
+        documents = Store(around).read_bytes(METADATA)
+        if documents:
+            content = b"\n".join(documents[name] for name in sorted(documents))
+            return [place.text, hashlib.sha256(content).hexdigest()]
+    raise InputError(f"there is no volume {place.text}")
+
+
+def _stat(file: Path) -> tuple[int, int]:
+    stat = file.stat()
+    return (stat.st_size, stat.st_mtime_ns)
+
+
+def _known() -> str:
+    return ", ".join(FORMATS)

@@ -1,0 +1,166 @@
+"""Which level of a multiscale volume to open, and how its voxels lie in the finest one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from napari_synapse_cl.data.formats.found import UNIT_FACTOR, Triple, Voxel
+from napari_synapse_cl.data.formats.lengths import rounded, size_in_nm, three_numbers
+
+TOLERANCE = 1.01
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level of a multiscale volume.
+
+    Attributes
+    ----------
+    path
+        Of its array in the group.
+    scale
+        Voxel size along z, y, x in the unit of the file, or None where it is not known.
+    voxel_size
+        The same in nm, or None where the unit is not known.
+    corner
+        Coordinates of its first voxel in its voxels, or None.
+    centre
+        The same of the first voxel's centre, where that is told in the place of the corner: the
+        centre of a coarse voxel lies between those of the fine ones that it is made of.
+    """
+
+    path: str
+    scale: Triple | None = None
+    voxel_size: Triple | None = None
+    corner: Sequence[float] | None = None
+    centre: Sequence[float] | None = None
+
+
+def chosen(levels: Sequence[Level], wanted: Sequence[float] | None) -> Level:
+    """Return the coarsest level that is not coarser than what is wanted, else the finest.
+
+    Parameters
+    ----------
+    levels
+        At least one.
+    wanted
+        Voxel size along z, y, x in nm.
+    """
+    finest = _finest(levels)
+    if wanted is None:
+        return finest
+    fine = [level for level in levels if _is_fine(level, wanted)]
+    return max(fine, key=_volume) if fine else finest
+
+
+def factor_of(level: Level, levels: Sequence[Level]) -> Triple:
+    """Return how many voxels of the finest level make one of a level along z, y, x."""
+    finest = _finest(levels).scale
+    if level.scale is None or finest is None:
+        return UNIT_FACTOR
+    z, y, x = (have / fine for have, fine in zip(level.scale, finest, strict=True))
+    return (z, y, x)
+
+
+def offset_of(level: Level, factor: Triple) -> Voxel:
+    """Return the coordinates of the first voxel of a level in its voxels."""
+    if level.corner is not None:
+        return rounded(level.corner)
+    if level.centre is None:
+        return (0, 0, 0)
+    shift = [(f - 1) / (2 * f) for f in factor]
+    return rounded([place - half for place, half in zip(level.centre, shift, strict=True)])
+
+
+def ome_multiscales(attributes: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the first multiscale image in the attributes of a group, or None (OME-NGFF)."""
+    # 0.5 keeps them in a part of its own.
+    within = attributes.get("ome")
+    found = (within if isinstance(within, dict) else attributes).get("multiscales")
+    if isinstance(found, list) and found and isinstance(found[0], dict):
+        datasets = found[0].get("datasets")
+        if isinstance(datasets, list) and datasets and all("path" in d for d in datasets):
+            return found[0]
+    return None
+
+
+def axis_names(multiscales: dict[str, Any]) -> list[str | None]:
+    """Return the names of axes; those of the spatial ones, in order, become z, y, x."""
+    axes = _axes(multiscales)
+    names: list[str | None] = [str(axis.get("name")).lower() for axis in axes]
+    space = [i for i, axis in enumerate(axes) if axis.get("type") == "space"]
+    if len(space) == 3 and {names[i] for i in space} != set("zyx"):
+        for i, name in zip(space, "zyx", strict=True):
+            names[i] = name
+    return names
+
+
+def _axes(multiscales: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the axes; version 0.3 has their names alone."""
+    axes = multiscales.get("axes") or []
+    return [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]
+
+
+def ome_levels(multiscales: dict[str, Any]) -> list[Level]:
+    """Return the levels of an OME-Zarr image of version 0.1 to 0.5."""
+    names = axis_names(multiscales)
+    along = [names.index(name) for name in "zyx"] if set("zyx") <= set(names) else []
+    units = [axis.get("unit") for axis in _axes(multiscales)]
+    outer = multiscales.get("coordinateTransformations")
+    levels = []
+    for dataset in multiscales["datasets"]:
+        path = str(dataset["path"]).strip("/")
+        scale, shift = _composed(dataset.get("coordinateTransformations"), outer, len(names))
+        if scale is None or not along:
+            levels.append(Level(path))
+            continue
+        sizes = three_numbers([scale[axis] for axis in along])
+        if sizes is None or min(sizes) <= 0:
+            levels.append(Level(path))
+            continue
+        centre = [shift[axis] / scale[axis] for axis in along]
+        levels.append(
+            Level(path, sizes, size_in_nm(sizes, [units[axis] for axis in along]), centre=centre)
+        )
+    return levels
+
+
+def _composed(inner: Any, outer: Any, n_axes: int) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return scale and translation of both lists of transformations, one after the other."""
+    scale, shift, has_scale = np.ones(n_axes), np.zeros(n_axes), False
+    for step in [*_steps(inner), *_steps(outer)]:
+        kind = step.get("type")
+        values = np.asarray(step.get(kind, ()), dtype=float) if kind in STEPS else None
+        if kind == "identity":
+            continue
+        if values is None or values.shape != (n_axes,):
+            return None, shift
+        if kind == "scale":
+            scale, shift, has_scale = scale * values, shift * values, True
+        else:
+            shift = shift + values
+    return (scale if has_scale else None), shift
+
+
+STEPS = ("scale", "translation")
+
+
+def _steps(transformations: Any) -> list[dict[str, Any]]:
+    steps = transformations if isinstance(transformations, list) else []
+    return [step for step in steps if isinstance(step, dict)]
+
+
+def _finest(levels: Sequence[Level]) -> Level:
+    known = [level for level in levels if level.scale is not None]
+    return min(known, key=_volume) if known else levels[0]
+
+
+def _is_fine(level: Level, wanted: Sequence[float]) -> bool:
+    sizes = level.voxel_size
+    return sizes is not None and bool((np.array(sizes) <= TOLERANCE * np.asarray(wanted)).all())
+
+
+def _volume(level: Level) -> float:
+    return float(np.prod(level.scale)) if level.scale is not None else 0.0

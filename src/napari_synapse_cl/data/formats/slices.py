@@ -1,0 +1,208 @@
+"""A folder of numbered slices, as TIFF, PNG or JPEG."""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from napari_synapse_cl.data.arrays import MAPPED_AROUND, ReadArray, Region
+from napari_synapse_cl.data.formats.found import Found, listed
+from napari_synapse_cl.data.formats.pages import DECODED, image_header, read_image
+from napari_synapse_cl.data.formats.tiff import check_not_cut_off
+from napari_synapse_cl.errors import InputError
+
+KINDS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+LUMINOSITY = (299, 587, 114)
+"""What red, green and blue add to grey, in thousandths (ITU-R BT.601)."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Where the grey values of a slice are.
+
+    Attributes
+    ----------
+    shape, dtype
+        Size along y, x, and type as it is in the file.
+    offset
+        Of its first voxel in the file, or None where it has to be decoded.
+    """
+
+    shape: tuple[int, int]
+    dtype: np.dtype
+    offset: int | None = None
+
+
+def slice_files(folder: Path) -> list[Path]:
+    """Return the images of a folder, in natural order: slice 2 before slice 10."""
+    files = [
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in KINDS and not file.name.startswith(".") and file.is_file()
+    ]
+    return sorted(files, key=lambda file: _natural(file.name))
+
+
+def open_slices(folder: Path) -> Found:
+    """Open a folder of slices; of those without compression only the rows of a crop are read.
+
+    Raises
+    ------
+    InputError
+        If a number is missing or there twice, or the slices are not alike.
+    """
+    files = slice_files(folder)
+    kinds = {KINDS[file.suffix.lower()] for file in files}
+    if len(kinds) > 1:
+        raise InputError(f"{folder} holds slices as {listed(sorted(kinds))}; leave one kind in it")
+    _check_numbers(folder, files)
+    slices = [_slice(file) for file in files]
+    first = slices[0]
+    for file, found in zip(files, slices, strict=True):
+        if found.shape != first.shape:
+            raise InputError(
+                f"the slices in {folder} differ in size: {files[0].name} has {_size(first.shape)} "
+                f"pixels, {file.name} {_size(found.shape)}"
+            )
+        if found.dtype.newbyteorder("=") != first.dtype.newbyteorder("="):
+            raise InputError(
+                f"the slices in {folder} differ in type: {files[0].name} holds {first.dtype}, "
+                f"{file.name} {found.dtype}"
+            )
+    shape, dtype = (len(files), *first.shape), first.dtype.newbyteorder("=")
+    volume = object()
+
+    def read(region: Region) -> np.ndarray:
+        z, y, x = region
+        crop = np.empty(tuple(along.stop - along.start for along in region), dtype)
+        for slot, index in zip(crop, range(z.start, z.stop), strict=True):
+            file, found = files[index], slices[index]
+            if found.offset is None:
+                key = (volume, index)
+                slot[:] = DECODED.get(key, partial(_decoded, file))[y, x]
+            else:
+                slot[:] = _rows(file, found, y)[:, x]
+        return crop
+
+    return Found(ReadArray(shape, dtype, read, folder.name))
+
+
+def _rows(file: Path, found: Slice, rows: slice) -> np.ndarray:
+    """Return some rows of a slice without compression."""
+    assert found.offset is not None
+    width = found.shape[1]
+    row_bytes = width * found.dtype.itemsize
+    if row_bytes > MAPPED_AROUND:
+        return np.memmap(file, found.dtype, "r", found.offset, found.shape)[rows]
+    # Short rows are read sooner than a file is mapped.
+    with file.open("rb", buffering=0) as stream:
+        stream.seek(found.offset + rows.start * row_bytes)
+        content = stream.read((rows.stop - rows.start) * row_bytes)
+    return np.frombuffer(content, found.dtype).reshape(-1, width)
+
+
+def _natural(name: str) -> list[tuple[str, int]]:
+    """Return what sorts names by the numbers in them."""
+    texts = re.split(r"(\d+)", name)
+    numbers = [int(number) for number in texts[1::2]]
+    return list(zip(texts[::2], [*numbers, 0], strict=True))
+
+
+def _check_numbers(folder: Path, files: list[Path]) -> None:
+    """Refuse slices whose one number has gaps; other names are taken in natural order."""
+    names = [_natural(file.stem) for file in files]
+    if len({tuple(text for text, _ in name) for name in names}) > 1:
+        raise InputError(
+            f"{folder} holds images that are not named alike, such as {files[0].name} and "
+            f"{files[-1].name}; leave the slices of one volume in it"
+        )
+    columns = list(zip(*([n for _, n in name] for name in names), strict=True))
+    varying = [column for column in columns if len(set(column)) > 1]
+    if len(varying) != 1 and len(files) > 1:
+        twice = "" if varying else f": {files[0].name} and {files[1].name} have the same number"
+        if twice:
+            raise InputError(f"the slices in {folder} are not numbered{twice}")
+        return
+    if len(files) < 2:
+        return
+    numbers = varying[0]
+    by_number = defaultdict(list)
+    for number, file in zip(numbers, files, strict=True):
+        by_number[number].append(file.name)
+    double = next((names for names in by_number.values() if len(names) > 1), None)
+    if double is not None:
+        raise InputError(f"{folder} holds a slice twice: {listed(double)}")
+    steps = np.diff(sorted(by_number))
+    step = int(np.gcd.reduce(steps))
+    missing = sorted(set(range(min(numbers), max(numbers), step)) - set(by_number))
+    if missing:
+        which = listed([str(number) for number in missing], 5)
+        noun, verb = ("slice", "is") if len(missing) == 1 else ("slices", "are")
+        raise InputError(
+            f"{noun} {which} {verb} missing in {folder}, which holds {min(numbers)} to "
+            f"{max(numbers)}"
+        )
+
+
+def _slice(file: Path) -> Slice:
+    """Return where the voxels of a slice are, from what is before them in its file."""
+    try:
+        if KINDS[file.suffix.lower()] == "TIFF":
+            return _tiff_slice(file)
+        return Slice(*image_header(file))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"the slice {file} cannot be read: {error}") from error
+
+
+def _tiff_slice(file: Path) -> Slice:
+    with tifffile.TiffFile(file) as opened:
+        check_not_cut_off(opened, file)
+        page: Any = opened.pages[0]
+        if len(opened.pages) > 1:
+            raise InputError(f"{file} holds {len(opened.pages)} images; a slice is one")
+        if page.samplesperpixel != 1 or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+            return Slice((page.imagelength, page.imagewidth), page.dtype)
+        offset = page.dataoffsets[0] if page.is_memmappable else None
+        dtype = page.dtype if offset is None else page.dtype.newbyteorder(opened.byteorder)
+        return Slice((page.imagelength, page.imagewidth), dtype, offset)
+
+
+def _decoded(file: Path) -> np.ndarray:
+    """Return a whole slice in grey."""
+    if KINDS[file.suffix.lower()] != "TIFF":
+        return _grey(read_image(file))
+    with tifffile.TiffFile(file) as opened:
+        page: Any = opened.pages[0]
+        try:
+            values = page.asarray()
+            is_palette = page.photometric == tifffile.PHOTOMETRIC.PALETTE
+        except ValueError:
+            # Compressed in a way that Pillow may know.
+            values, is_palette = read_image(file), False
+        if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+            values = np.moveaxis(values, 0, -1)
+    return _grey(read_image(file) if is_palette else values)
+
+
+def _grey(values: np.ndarray) -> np.ndarray:
+    """Return ``(Y, X)`` of an image that may have colours, and may tell what is transparent."""
+    if values.ndim == 2:
+        return values
+    if values.shape[-1] < 3:
+        return values[..., 0]
+    is_integer = values.dtype.kind in "ui"
+    wide = values[..., :3].astype(np.int64 if is_integer else np.float64)
+    thousands = sum(part * wide[..., i] for i, part in enumerate(LUMINOSITY))
+    grey = (thousands + 500) // 1000 if is_integer else thousands / 1000
+    return np.asarray(grey).astype(values.dtype)
+
+
+def _size(shape: tuple[int, int]) -> str:
+    return f"{shape[1]} × {shape[0]}"

@@ -1,0 +1,198 @@
+"""Folders of chunks and their metadata, on this machine or on a server, through tensorstore."""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+
+from napari_synapse_cl.data.arrays import ReadArray, Region, first_line
+from napari_synapse_cl.data.formats.axes import spatial_axes
+from napari_synapse_cl.data.formats.locations import Location
+from napari_synapse_cl.errors import InputError
+
+CACHE_BYTES = 2**28
+"""How much of the chunks that were read is kept, for all volumes together."""
+RETRIES = {"max_retries": 3, "initial_delay": "200ms", "max_delay": "1s"}
+"""A server that is down is given up after a few seconds."""
+OPEN_SECONDS = 30
+READ_SECONDS = 300
+"""How long a server that accepts a request and does not answer is waited for."""
+
+Documents = dict[str, dict[str, Any]]
+"""JSON documents by their names."""
+
+
+@cache
+def context() -> Any:
+    """Return what all volumes share: the memory for chunks, and how servers are asked."""
+    import tensorstore
+
+    retries = {f"{kind}_request_retries": RETRIES for kind in ("http", "gcs", "s3")}
+    return tensorstore.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}, **retries})
+
+
+class Store:
+    """A folder at a location.
+
+    Parameters
+    ----------
+    location
+        The folder.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+
+    def inside(self, path: str) -> "Store":
+        """Return a folder in it."""
+        return Store(self.location.inside(path))
+
+    def spec(self) -> dict[str, Any]:
+        """Return how tensorstore names it."""
+        base = self.location.base
+        if not self.location.is_remote:
+            # As text: a path of pathlib has no slash at its end.
+            return {"driver": "file", "path": f"{Path(base).absolute().as_posix()}/"}
+        parts = urlsplit(base)
+        path = unquote(parts.path).strip("/")
+        path = f"{path}/" if path else ""
+        if parts.scheme == "gs":
+            return {"driver": "gcs", "bucket": parts.netloc, "path": path}
+        if parts.scheme == "s3":
+            return {"driver": "s3", "bucket": parts.netloc, "path": path, **_s3_credentials()}
+        query = f"?{parts.query}" if parts.query else ""
+        return {
+            "driver": "http",
+            "base_url": f"{parts.scheme}://{parts.netloc}{query}",
+            "path": f"/{path}",
+        }
+
+    def read_bytes(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Return those of some documents that exist, read at the same time.
+
+        Raises
+        ------
+        InputError
+            If a server cannot be reached or keeps something to itself.
+        """
+        import tensorstore
+
+        found, refused = {}, ""
+        try:
+            folder = tensorstore.KvStore.open(self.spec(), context=context()).result(OPEN_SECONDS)
+            answers = {name: folder.read(name) for name in names}
+        except Exception as error:
+            raise self._unreachable(error) from error
+        for name, answer in answers.items():
+            try:
+                read = answer.result(OPEN_SECONDS)
+            except Exception as error:
+                # Servers that list no folders deny what does not exist.
+                if not _is_denied(error):
+                    raise self._unreachable(error) from error
+                refused = first_line(error)
+                continue
+            if read.state == "value":
+                found[name] = read.value
+        if refused and not found:
+            raise InputError(f"{self.location.text} may not be read: {refused}")
+        return found
+
+    def read(self, names: Iterable[str]) -> Documents:
+        """Return those of some JSON documents that exist.
+
+        Raises
+        ------
+        InputError
+            If a server cannot be reached, or one of them is no JSON.
+        """
+        return {name: self._parsed(name, text) for name, text in self.read_bytes(names).items()}
+
+    def folders(self) -> list[tuple[str, "Store"]]:
+        """Return the folders in it by their names; none on a server, which may not list them."""
+        if self.location.is_remote:
+            return []
+        path = Path(self.location.base)
+        names = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+        return [(name, self.inside(name)) for name in names]
+
+    def open_array(
+        self,
+        driver: dict[str, Any],
+        names: Callable[[Any], list[str | None]],
+        name: str,
+    ) -> ReadArray:
+        """Open the array in this folder.
+
+        Parameters
+        ----------
+        driver
+            Which of tensorstore's drivers reads it, and what it needs to know.
+        names
+            Returns the names of the axes of the array that was opened.
+        name
+            How to call it in messages.
+
+        Raises
+        ------
+        InputError
+            If it cannot be opened, or is no volume.
+        """
+        import tensorstore
+
+        spec = {
+            **driver,
+            "kvstore": self.spec(),
+            "recheck_cached_data": "open",
+            "recheck_cached_metadata": "open",
+        }
+        try:
+            opening = tensorstore.open(spec, context=context(), open=True, read=True)
+            array = opening.result(OPEN_SECONDS)
+        except Exception as error:
+            raise InputError(
+                f"{self.location.text} cannot be read as a volume: {first_line(error)}"
+            ) from error
+        axes = spatial_axes(array.shape, names(array), self.location.text)
+        others = [axis for axis in range(array.ndim) if axis not in axes]
+        volume = array[tensorstore.d[:].translate_to[0]]
+        if others:
+            volume = volume[tensorstore.d[others][0]]
+        kept = sorted(axes)
+        volume = volume[tensorstore.d[[kept.index(axis) for axis in axes]].transpose[:]]
+
+        def read(region: Region) -> np.ndarray:
+            return np.asarray(volume[region].read(order="C").result(READ_SECONDS))
+
+        dtype = np.dtype(volume.dtype.numpy_dtype)
+        return ReadArray(tuple(volume.shape), dtype, read, name, self.location.is_remote)
+
+    def _parsed(self, name: str, text: bytes) -> dict[str, Any]:
+        try:
+            document = json.loads(text)
+        except ValueError as error:
+            raise InputError(
+                f"{self.location.inside(name).text} is damaged: {first_line(error)}"
+            ) from error
+        return document if isinstance(document, dict) else {}
+
+    def _unreachable(self, error: Exception) -> InputError:
+        cause = first_line(error) or "no answer"
+        verb = "reached" if self.location.is_remote else "read"
+        return InputError(f"{self.location.text} cannot be {verb}: {cause}")
+
+
+def _is_denied(error: Exception) -> bool:
+    return str(error).startswith(("PERMISSION_DENIED", "UNAUTHENTICATED"))
+
+
+def _s3_credentials() -> dict[str, Any]:
+    """Return none where the machine has none: else the search for them takes seconds."""
+    named = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE")
+    known = any(name in os.environ for name in named) or (Path.home() / ".aws").is_dir()
+    return {} if known else {"aws_credentials": {"type": "anonymous"}}

@@ -1,0 +1,73 @@
+"""One volume of a dataset, with what belongs to it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from napari_synapse_cl.data.labels import AlignedLabels
+from napari_synapse_cl.data.volumes import Volume
+
+VoxelSize = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One volume of a dataset.
+
+    Attributes
+    ----------
+    volume
+        The image.
+    voxel_size
+        Its voxel size along z, y, x in nm, or None where it is not known.
+    labels
+        Label volume of structures.
+    segmentation
+        Label volume of cells.
+    roles
+        Values in `labels` by the name of the structure.
+    name
+        How to call it in messages and in the table.
+    """
+
+    volume: Volume
+    voxel_size: VoxelSize | None = None
+    labels: AlignedLabels | None = None
+    segmentation: AlignedLabels | None = None
+    roles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    name: str = ""
+
+    def reach(
+        self, shape: tuple[int, int, int], voxel_size: VoxelSize | None
+    ) -> tuple[int, int, int]:
+        """Return how far a crop reaches along z, y, x, in voxels of the image.
+
+        Parameters
+        ----------
+        shape
+            Size of the crop in its own voxels.
+        voxel_size
+            Size of these in nm, or None where they are those of the image.
+        """
+        if self.voxel_size is None or voxel_size is None:
+            return shape
+        ratio = np.array(voxel_size) / np.array(self.voxel_size)
+        z, y, x = np.ceil(np.array(shape) * ratio - 1e-3).astype(int).tolist()
+        return (z, y, x)
+
+    def holds_crops(
+        self, voxels: np.ndarray, shape: tuple[int, int, int], voxel_size: VoxelSize | None
+    ) -> np.ndarray:
+        """Return ``(M,)`` bool, whether a crop around each position lies within the image.
+
+        Parameters
+        ----------
+        voxels
+            ``(M, 3)`` positions in voxels of the image.
+        shape, voxel_size
+            Size of a crop, as :meth:`reach` takes it.
+        """
+        reach = np.array(self.reach(shape, voxel_size))
+        start = np.rint(voxels) - reach // 2
+        return ((start >= 0) & (start + reach <= np.array(self.volume.shape))).all(axis=1)

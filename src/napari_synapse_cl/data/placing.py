@@ -1,0 +1,149 @@
+"""Find the synapses of a table in a volume, and say what was found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from napari_synapse_cl.data.parts import VoxelSize
+from napari_synapse_cl.data.synapses import AXES
+from napari_synapse_cl.data.tables import PositionTable, check_reading, in_voxels
+from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.words import counted
+
+Level = Literal["info", "warning"]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The synapses of one table in one volume.
+
+    Attributes
+    ----------
+    table
+        All rows, with columns z, y, x in voxels of the volume's finest level.
+    voxels
+        ``(M, 3)`` float64, positions in voxels of the volume; NaN where a row has none.
+    partners
+        Likewise, of what the synapses connect, by name.
+    messages
+        What to tell of it.
+    """
+
+    table: pd.DataFrame
+    voxels: np.ndarray
+    partners: Mapping[str, np.ndarray]
+    messages: tuple[tuple[str, Level], ...]
+
+    def inside(self, volume: Volume) -> np.ndarray:
+        """Return ``(M,)`` bool, which positions lie inside the volume."""
+        return are_inside(self.voxels, volume)
+
+
+def place(table: PositionTable, name: str, volume: Volume, finest: VoxelSize | None) -> Placed:
+    """Find the synapses of a table in a volume.
+
+    Parameters
+    ----------
+    table
+        The synapses.
+    name
+        How to call the table in messages.
+    volume
+        The volume.
+    finest
+        Voxel size of its finest level along z, y, x in nm, or None where it is not known.
+
+    Raises
+    ------
+    InputError
+        If none lies inside, or another reading of the table would fit far better.
+    """
+    in_finest = in_voxels(table.positions, table.reading, finest, name)
+    voxels = _in_level(in_finest, volume)
+    inside = are_inside(voxels, volume)
+    messages: list[tuple[str, Level]] = []
+    doubt = check_reading(
+        voxels,
+        volume.shape,
+        table.reading,
+        finest,
+        int(inside.sum()),
+        name,
+        offset=volume.offset,
+        factor=volume.factor,
+    )
+    n_given = len(voxels) - table.n_missing
+    told = f"{inside.sum():,} of {n_given:,} positions in {name} lie inside {volume.name}"
+    if doubt and not (table.reading.is_explicit and inside.any()):
+        raise InputError(f"{told}, read as {table.reading}; {doubt}")
+    if not inside.any():
+        raise InputError(
+            f"all {n_given:,} positions in {name} lie outside {volume.name} of "
+            f"{' × '.join(map(str, volume.shape))} voxels, read as {table.reading}: they span "
+            f"{_spans(voxels)} in its voxels; see --position_columns, --position_unit and "
+            "--position_voxel_size"
+        )
+    messages.append((f"{told}; read as {table.reading}", "info"))
+    if doubt:
+        messages.append((doubt, "warning"))
+    n_outside = n_given - int(inside.sum())
+    if n_outside:
+        messages.append(
+            (
+                f"{n_outside:,} of {n_given:,} positions lie outside {volume.name} and are left "
+                "out; they get no features",
+                "warning",
+            )
+        )
+    if table.n_missing:
+        verb = "has" if table.n_missing == 1 else "have"
+        messages.append(
+            (
+                f"{counted(table.n_missing, 'row')} of {name} {verb} no position, and are left out "
+                "with no features",
+                "warning",
+            )
+        )
+    partners = {
+        partner: _in_level(in_voxels(places, table.reading, finest, name), volume)
+        for partner, places in table.partners.items()
+    }
+    return Placed(with_positions(table, in_finest), voxels, partners, tuple(messages))
+
+
+def with_positions(table: PositionTable, voxels: np.ndarray) -> pd.DataFrame:
+    """Return a table with columns z, y, x in voxels; others of these names get another one."""
+    found = table.table
+    given = {axis: found[axis] for axis in AXES if axis in found.columns}
+    same = len(given) == len(AXES) and all(
+        np.array_equal(pd.to_numeric(values, errors="coerce"), voxels[:, i], equal_nan=True)
+        for i, values in enumerate(given.values())
+    )
+    if same:
+        numbers = {axis: pd.to_numeric(values, errors="coerce") for axis, values in given.items()}
+        return found.assign(**numbers)
+    renamed = found.rename(columns={axis: f"{axis}_as_read" for axis in given})
+    return pd.concat(
+        [pd.DataFrame(voxels, columns=list(AXES), index=renamed.index), renamed], axis=1
+    )
+
+
+def are_inside(voxels: np.ndarray, volume: Volume) -> np.ndarray:
+    """Return ``(M,)`` bool, which of ``(M, 3)`` positions in voxels lie inside a volume."""
+    nearest = np.rint(voxels)
+    # Comparisons with NaN are false.
+    return ((nearest >= 0) & (nearest < np.array(volume.shape))).all(axis=1)
+
+
+def _in_level(voxels: np.ndarray, volume: Volume) -> np.ndarray:
+    """Return positions in voxels of the finest level in those of the volume."""
+    return (voxels + 0.5) / np.array(volume.factor) - 0.5 - np.array(volume.offset)
+
+
+def _spans(voxels: np.ndarray) -> str:
+    low, high = np.nanmin(voxels, axis=0), np.nanmax(voxels, axis=0)
+    return ", ".join(f"{axis} {a:.0f}–{b:.0f}" for axis, a, b in zip(AXES, low, high, strict=True))

@@ -1,0 +1,134 @@
+"""The names that laboratories give to columns of positions."""
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+
+from napari_synapse_cl.data.tables.reading import Order
+
+Columns = dict[str, Hashable]
+"""The columns of a table by their name in small letters."""
+
+_WORDS = {
+    "nm": ("nm",),
+    "um": ("um", "µm", "μm"),  # the sign and the letter
+    "voxels": ("voxel", "voxels", "vox", "px", "pixel", "pixels"),
+}
+_UNITS: dict[str, str | None] = {"": None} | {
+    template.format(word): unit
+    for unit, words in _WORDS.items()
+    for word in words
+    for template in ("_{}", " [{}]", " ({})", "[{}]", "({})")
+}
+"""What may follow the name of an axis, and the unit it says."""
+
+_ROLES = {
+    "presynapse": ("pre", "presyn", "presynapse", "presynaptic"),
+    "postsynapse": ("post", "postsyn", "postsynapse", "postsynaptic"),
+}
+_ENDS = {"presynapse": "pointa", "postsynapse": "pointb"}
+"""The ends of a line in neuroglancer."""
+_SIDES = ("side_1", "side_2")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where positions are in a table.
+
+    Attributes
+    ----------
+    columns
+        Three columns, or one of arrays.
+    order
+        The axes they hold one after the other; columns that are named are listed as z, y, x.
+    unit
+        "voxels", "nm" or "um" where the names say it.
+    """
+
+    columns: tuple[Hashable, ...]
+    order: Order
+    unit: str | None = None
+
+
+def by_name(columns: Iterable[Hashable]) -> Columns:
+    """Return columns by their name in small letters; of names alike the exact one is found."""
+    names = {str(column).strip(): column for column in columns}
+    return {name.lower(): column for name, column in names.items()} | {
+        name: column for name, column in names.items() if name == name.lower()
+    }
+
+
+def unit_of(names: Iterable[str]) -> str | None:
+    """Return the unit that all of some names of columns end with, or None."""
+    units = {
+        next((unit for end, unit in _UNITS.items() if end and name.lower().endswith(end)), None)
+        for name in names
+    }
+    return units.pop() if len(units) == 1 else None
+
+
+def find_positions(columns: Columns) -> tuple[Source, ...]:
+    """Return where the positions are: one source, two to take the midpoint of, or none."""
+    # A feature of a points layer that napari saved may well be called z.
+    own = (
+        _napari(columns)
+        or _named(columns, "{}", "pos_{}", "{}_pos")
+        or _numbered(columns, "central_coord_{}", 1)
+        or _stem(columns, "ctr_pt_position")
+    )
+    if own:
+        return (own,)
+    partners = find_partners(columns)
+    if "presynapse" in partners:
+        roles: tuple[str, ...] = tuple(_ROLES)
+    else:
+        roles = _SIDES if partners.keys() >= set(_SIDES) else ()
+    found = tuple(partners[role] for role in roles if role in partners)
+    return found if len({source.unit for source in found}) < 2 else found[:1]
+
+
+def find_partners(columns: Columns) -> dict[str, Source]:
+    """Return where the two sides of synapses are, by name, as far as there are any."""
+    found = {
+        role: _stem(columns, f"{words[0]}_pt_position")
+        or _named(columns, *(f"{word}_{{}}" for word in words), *(f"{{}}_{w}" for w in words))
+        or _named(columns, f"{_ENDS[role]}_{{}}")
+        for role, words in _ROLES.items()
+    } | {side: _numbered(columns, f"{side}_coord_{{}}", 1) for side in _SIDES}
+    return {role: source for role, source in found.items() if source}
+
+
+def column_or_stem(columns: Columns, name: str) -> Source | None:
+    """Return a column of arrays, or the three columns that it was split into, or None."""
+    return _stem(columns, name.strip().lower())
+
+
+def _napari(columns: Columns) -> Source | None:
+    if "axis-3" in columns:
+        return None
+    return _numbered(columns, "axis-{}", 0, "z, y, x")
+
+
+def _stem(columns: Columns, stem: str) -> Source | None:
+    if stem in columns:
+        return Source((columns[stem],), "x, y, z")
+    return _named(columns, stem + "_{}") or _numbered(columns, stem + "_{}", 0)
+
+
+def _named(columns: Columns, *templates: str) -> Source | None:
+    for template in templates:
+        for end, unit in _UNITS.items():
+            if found := _all(columns, (template.format(axis) + end for axis in "zyx")):
+                return Source(found, "named", unit)
+    return None
+
+
+def _numbered(
+    columns: Columns, template: str, first: int, order: Order = "x, y, z"
+) -> Source | None:
+    found = _all(columns, (template.format(number) for number in range(first, first + 3)))
+    return Source(found, order) if found else None
+
+
+def _all(columns: Columns, names: Iterable[str]) -> tuple[Hashable, ...] | None:
+    found = tuple(columns.get(name) for name in names)
+    return None if None in found else found

@@ -1,0 +1,185 @@
+"""Read a table from a file of any format that laboratories keep positions in."""
+
+import csv
+import gzip
+import re
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from napari_synapse_cl.data.tables.conventions import by_name, find_positions
+from napari_synapse_cl.data.tables.neuroglancer import read_annotations
+from napari_synapse_cl.errors import InputError
+
+_DELIMITERS = ",;\t"
+_HEAD = 2**16
+_TAIL = 2**20
+_HEADER_ROWS = 10
+"""In an Excel sheet there may be a title above the header."""
+_PART = re.compile(r"(?P<file>.+\.(?:json|xlsx|xlsm))#(?P<part>.+)", re.IGNORECASE | re.DOTALL)
+"""A layer or a sheet is named behind its file: ``state.json#synapses``."""
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Which part of a file is wanted: a sheet or layer by name, or one with certain columns."""
+
+    part: str | None
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Format:
+    """What a format is called, and how to read it.
+
+    Readers raise whatever the library at hand does on a damaged file.
+    """
+
+    title: str
+    read: Callable[[Path, _Wanted], pd.DataFrame]
+
+
+def read_table(
+    path: Path, *, sheet: str | None = None, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Read a table as it is: all rows and columns, in their order.
+
+    Parameters
+    ----------
+    path
+        A file in the format of its suffix, one of `SUFFIXES`. A sheet of an Excel book or a layer
+        of a neuroglancer state may be named behind it: ``book.xlsx#sheet``.
+    sheet
+        The sheet or layer, where it is not named there. Without either it is the first sheet with
+        columns of positions, or the only layer with annotations.
+    columns
+        Names of the columns of positions, where they are known.
+
+    Raises
+    ------
+    InputError
+        If there is no such file or part of it, or it cannot be read.
+    """
+    if sheet is None and not path.exists() and (match := _PART.fullmatch(str(path))):
+        path, sheet = Path(match["file"]), match["part"]
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        suffix = Path(path.stem).suffix.lower() + suffix
+    if not path.exists():
+        raise InputError(f"there is no synapse table {path}")
+    if suffix not in _FORMATS:
+        old = " (an old Excel book can be saved as .xlsx)" if suffix in (".xls", ".xlsb") else ""
+        raise InputError(f"{path} is no table that can be read: {', '.join(SUFFIXES)} can{old}")
+    chosen = _FORMATS[suffix]
+    try:
+        return chosen.read(path, _Wanted(sheet, tuple(columns or ())))
+    except InputError:
+        raise
+    except pd.errors.EmptyDataError:
+        raise InputError(f"the synapse table {path} is empty") from None
+    # The libraries raise a wide range of types on a damaged file, and the cause is the same.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path} cannot be read as {chosen.title}: {reason}") from error
+
+
+def _read_text(path: Path, wanted: _Wanted) -> pd.DataFrame:
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
+    with opener(path, "rb") as file:
+        head = file.read(_HEAD)
+    if b"\0" in head:
+        raise ValueError("it is no text")
+    lines = head.decode("utf-8-sig", errors="replace").splitlines()
+    header = next((line for line in lines if line.strip()), "")
+    delimiter = max(_DELIMITERS, key=lambda mark: len(_fields(header, mark)))
+    if path.suffix.lower() != ".gz":
+        _check_last_row(path, delimiter, len(_fields(header, delimiter)))
+    try:
+        table = _parse(path, delimiter, "utf-8-sig")
+    except UnicodeDecodeError:
+        table = _parse(path, delimiter, "latin-1")
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ValueError("its rows have more values than its header has names")
+    return table
+
+
+def _parse(path: Path, delimiter: str, encoding: str) -> pd.DataFrame:
+    # In parts, the type of a column would be guessed anew for each.
+    return pd.read_csv(path, sep=delimiter, encoding=encoding, low_memory=False)
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    return next(csv.reader([line], delimiter=delimiter), [])
+
+
+def _check_last_row(path: Path, delimiter: str, n_columns: int) -> None:
+    """Raise an error if a file ends in the middle of a row, which pandas fills up."""
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, _TAIL), 2)
+        rest, _, last = file.read().rpartition(b"\n")
+    if rest and last.strip() and len(_fields(last.decode("latin-1"), delimiter)) < n_columns:
+        raise ValueError("it ends in the middle of a row")
+
+
+def _read_excel(path: Path, wanted: _Wanted) -> pd.DataFrame:
+    with pd.ExcelFile(path, engine="openpyxl") as book:
+        names = [str(name) for name in book.sheet_names]
+        if wanted.part is not None and wanted.part not in names:
+            raise InputError(f"{path} has no sheet {wanted.part}; it has {', '.join(names)}")
+        filled = None
+        for name in names if wanted.part is None else [wanted.part]:
+            head = pd.read_excel(book, sheet_name=name, header=None, nrows=_HEADER_ROWS)
+            for number, row in enumerate(head.to_numpy(object).tolist()):
+                if _has_positions(row, wanted):
+                    return pd.read_excel(book, sheet_name=name, header=number)
+            if filled is None and len(head):
+                filled = name
+        if filled is None:
+            raise pd.errors.EmptyDataError
+        return pd.read_excel(book, sheet_name=filled)
+
+
+def _has_positions(header: Sequence[Hashable], wanted: _Wanted) -> bool:
+    if wanted.columns:
+        return set(wanted.columns) <= set(map(str, header))
+    return bool(find_positions(by_name(header)))
+
+
+def _read_parquet(path: Path, wanted: _Wanted) -> pd.DataFrame:
+    return _rows_numbered(pd.read_parquet(path, engine="pyarrow"))
+
+
+def _read_feather(path: Path, wanted: _Wanted) -> pd.DataFrame:
+    return _rows_numbered(pd.read_feather(path))
+
+
+def _rows_numbered(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose index, if that has a name, is a column."""
+    names = [name for name in table.index.names if name is not None]
+    return table.reset_index(drop=not names or bool(set(names) & set(table.columns)))
+
+
+def _read_json(path: Path, wanted: _Wanted) -> pd.DataFrame:
+    return read_annotations(path, wanted.part)
+
+
+_CSV, _TSV = _Format("a CSV table", _read_text), _Format("a TSV table", _read_text)
+_EXCEL = _Format("an Excel table", _read_excel)
+_FEATHER = _Format("a Feather table", _read_feather)
+_FORMATS = {
+    ".csv": _CSV,
+    ".tsv": _TSV,
+    ".txt": _Format("a table of text", _read_text),
+    ".csv.gz": _CSV,
+    ".tsv.gz": _TSV,
+    ".xlsx": _EXCEL,
+    ".xlsm": _EXCEL,
+    ".parquet": _Format("a Parquet table", _read_parquet),
+    ".feather": _FEATHER,
+    ".arrow": _FEATHER,
+    ".json": _Format("neuroglancer annotations", _read_json),
+}
+SUFFIXES = tuple(_FORMATS)
+"""Suffixes of the files that can be read."""

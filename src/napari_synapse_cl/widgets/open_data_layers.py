@@ -1,0 +1,127 @@
+"""What was opened as layers of napari, and in words."""
+
+from typing import Any
+
+import numpy as np
+
+from napari_synapse_cl.config import absolute
+from napari_synapse_cl.data.labels import AlignedLabels
+from napari_synapse_cl.data.placing import Level, Placed
+from napari_synapse_cl.data.synapses import AXES
+from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.widgets.layer_voxels import LOCATION
+from napari_synapse_cl.widgets.level_arrays import LevelArray
+from napari_synapse_cl.widgets.metadata import METADATA_KEY
+from napari_synapse_cl.widgets.open_data_jobs import Opened
+from napari_synapse_cl.widgets.sample_data import POINT_SIZE
+from napari_synapse_cl.words import counted, size
+
+LABEL_OPACITY = 0.3
+"""The tissue shows through."""
+LAYER_NAMES = {"labels": "structures", "segmentation": "cells"}
+
+LayerTuple = tuple[Any, dict[str, Any], str]
+
+
+def layers_of(opened: Opened) -> dict[str, LayerTuple]:
+    """Return layer data by what they are: image, labels, segmentation, synapses, in this order.
+
+    Voxels lie where the coordinates of their file say: voxel 0 of the finest level has its centre
+    at 0, so that levels and volumes of one specimen lie over each other.
+    """
+    part = opened.part
+    geometry = _geometry(opened)
+    name = part.name
+    image = {
+        "name": name,
+        "contrast_limits": opened.window,
+        "rgb": False,
+        **_whence(part.volume),
+        **geometry,
+    }
+    layers: dict[str, LayerTuple] = {"image": (*_data(opened.levels, image), "image")}
+    for kind, aligned in (("labels", part.labels), ("segmentation", part.segmentation)):
+        if aligned is not None:
+            keywords = {
+                "name": f"{name} · {LAYER_NAMES[kind]}",
+                "opacity": LABEL_OPACITY,
+                **_whence(aligned.volume),
+                **_over(aligned, geometry),
+            }
+            layers[kind] = (*_data(opened.label_levels[kind], keywords), "labels")
+    if opened.placed is not None:
+        layers["synapses"] = _points(opened.placed, name, geometry)
+    return layers
+
+
+def in_words(opened: Opened) -> list[tuple[str, Level]]:
+    """Say what was read, and what of it needs attention."""
+    part, volume = opened.part, opened.part.volume
+    if part.voxel_size is None:
+        sized = "voxel size not known"
+    else:
+        whence = "as given" if opened.is_size_given else "as its file says"
+        sized = f"voxels of {size(part.voxel_size)} nm, {whence}"
+    text = f"{part.name}: {size(volume.shape)} voxels of {volume.array.dtype}; {sized}"
+    if any(volume.offset):
+        text += f"; first voxel at z, y, x = {', '.join(map(str, volume.offset))}"
+    if len(opened.levels) > 1:
+        text += f"; {counted(len(opened.levels), 'level')}"
+    said: list[tuple[str, Level]] = [(text, "info")]
+    for kind, levels in opened.label_levels.items():
+        labels = levels[0]
+        said.append(
+            (
+                f"{LAYER_NAMES[kind].capitalize()} in {labels.name}: {size(labels.shape)} voxels of "
+                f"{labels.array.dtype}",
+                "info",
+            )
+        )
+    return [*said, *(opened.placed.messages if opened.placed is not None else ())]
+
+
+def _geometry(opened: Opened) -> dict[str, Any]:
+    volume, voxel_size = opened.part.volume, opened.part.voxel_size
+    scale = np.array(volume.factor if voxel_size is None else voxel_size, dtype=float)
+    first = np.array(volume.offset) + 0.5 - 0.5 / np.array(volume.factor)
+    geometry: dict[str, Any] = {"scale": scale, "translate": first * scale, "axis_labels": AXES}
+    return geometry if voxel_size is None else {**geometry, "units": ("nm",) * 3}
+
+
+def _over(labels: AlignedLabels, geometry: dict[str, Any]) -> dict[str, Any]:
+    """Return where labels lie over an image, as its voxels and theirs share their faces."""
+    scale = geometry["scale"] / labels.scale
+    first = (0.5 - labels.start) / labels.scale - 0.5
+    return {
+        **geometry,
+        "scale": scale,
+        "translate": geometry["translate"] + first * geometry["scale"],
+    }
+
+
+def _whence(volume: Volume) -> dict[str, Any]:
+    assert volume.location is not None
+    return {"metadata": {METADATA_KEY: {LOCATION: absolute(volume.location)}}}
+
+
+def _data(levels: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    if len(levels) == 1:
+        return levels[0].array, {**keywords, "multiscale": False}
+    return [LevelArray(level.array) for level in levels], {**keywords, "multiscale": True}
+
+
+def _points(placed: Placed, name: str, geometry: dict[str, Any]) -> LayerTuple:
+    has_position = np.isfinite(placed.voxels).all(axis=1)
+    features = placed.table[has_position].drop(columns=list(AXES)).reset_index(drop=True)
+    keywords = {
+        "name": f"{name} · synapses",
+        "features": features.rename(columns=str),
+        "face_color": "#e69f00",
+        "border_color": "white",
+        "size": POINT_SIZE,
+        "opacity": 0.6,
+        # In a thick slice a synapse is as wide as it is there.
+        "projection_mode": "rescale_spherical",
+        **geometry,
+    }
+    return placed.voxels[has_position], keywords, "points"

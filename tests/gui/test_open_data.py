@@ -1,0 +1,466 @@
+"""Open data: volumes, positions and labels of any format become layers that lie right."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import napari
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from napari.layers import Image, Labels, Points
+from napari.utils.notifications import Notification
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import Qt, QTimer
+
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.control import Control
+from napari_synapse_cl.data.arrays import ReadArray
+from napari_synapse_cl.data.dataset import Dataset
+from napari_synapse_cl.data.opening import open_dataset
+from napari_synapse_cl.widgets.inputs import RunInputs
+from napari_synapse_cl.widgets.layers import take
+from napari_synapse_cl.widgets.level_arrays import LevelArray
+from napari_synapse_cl.widgets.open_data_jobs import is_dataset
+from test_remote_volumes import Server, ome, write_json, write_precomputed, write_zarr
+
+from .conftest import click, messages, open_widget
+
+OPEN = "Open data"
+SHAPE = (24, 40, 64)
+SIZE = (40.0, 8.0, 4.0)
+OFFSET = (3, 10, 100)
+
+
+def voxels(dtype: str = "u1", shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    return np.random.default_rng(0).integers(1, 200, shape).astype(dtype)
+
+
+def halved(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array[:, ::2, ::2])
+
+
+def write_table(path: Path, positions: np.ndarray, columns: str, **more: Any) -> Path:
+    """Write z, y, x under the names of three columns."""
+    table = pd.DataFrame(dict(zip(columns.split(), np.transpose(positions), strict=True)) | more)
+    table.to_excel(path, index=False) if path.suffix == ".xlsx" else table.to_csv(path, index=False)
+    return path
+
+
+def write_pyramid(path: Path) -> np.ndarray:
+    """Write an OME-Zarr of two levels whose first voxel is not at 0."""
+    finest = voxels("u2", (24, 600, 640))
+    corner = [float(o * s) for o, s in zip(OFFSET, SIZE, strict=True)]
+    scales = [list(SIZE), [SIZE[0], 2 * SIZE[1], 2 * SIZE[2]]]
+    # The centre of a voxel that is made of two lies between theirs.
+    shifted = [corner[0], corner[1] + SIZE[1] / 2, corner[2] + SIZE[2] / 2]
+    write_json(path / ".zgroup", {"zarr_format": 2})
+    write_json(path / ".zattrs", ome("0.4", [(scales[0], corner), (scales[1], shifted)]))
+    write_zarr(path / "s0", finest, zarr_format=2)
+    write_zarr(path / "s1", halved(finest), zarr_format=2)
+    return finest
+
+
+POSITIONS = np.array([[5, 12.5, 30], [11, 3, 60.5], [20, 39, 1]])
+
+
+@pytest.fixture
+def opener(make_napari_viewer: Callable[..., napari.Viewer], qtbot: QtBot) -> Any:
+    """The widget in a viewer."""
+    viewer = make_napari_viewer()
+    widget = open_widget(viewer, OPEN)
+
+    def fill(volume: Path | str, **fields: Any) -> None:
+        widget.volume.line.setText(str(volume))
+        for name in ("synapses", "labels", "segmentation"):
+            getattr(widget, name).line.setText(str(fields.pop(name, "")))
+        for name, value in fields.items():
+            widget.form.editor(name).value = value
+
+    def run(volume: Path | str, **fields: Any) -> list[Any]:
+        fill(volume, **fields)
+        click(qtbot, widget.open_button)
+        qtbot.waitUntil(lambda: not widget.is_busy, timeout=20_000)
+        return list(viewer.layers)
+
+    return SimpleNamespace(viewer=viewer, widget=widget, fill=fill, run=run)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return write_table(tmp_path / "t.csv", POSITIONS, "z y x", kind=["a", "b", "c"])
+
+
+@pytest.fixture
+def tiff(tmp_path: Path) -> Path:
+    tifffile.imwrite(tmp_path / "em.tif", voxels())
+    return tmp_path / "em.tif"
+
+
+class HeldServer(Server):
+    """A server that answers nothing until it is let go."""
+
+    def __init__(self, folder: Path) -> None:
+        self.go = threading.Event()
+        super().__init__(folder)
+        handle = self.server.finish_request
+
+        def finish(*arguments: Any) -> None:
+            self.go.wait(20)
+            handle(*arguments)
+
+        self.server.finish_request = finish  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[HeldServer]:
+    """A precomputed volume on a server that waits."""
+    write_precomputed(tmp_path / "em", [(voxels(), SIZE, OFFSET)])
+    server = HeldServer(tmp_path)
+    yield server
+    server.go.set()
+    server.stop()
+
+
+def as_a_job_reads(opener: Any, folder: Path) -> Dataset:
+    """Return what the process of a training makes of the first image and points."""
+    layers = opener.viewer.layers
+    image = next(layer for layer in layers if isinstance(layer, Image))
+    points = next(layer for layer in layers if isinstance(layer, Points))
+    chosen = opener.widget.session.volumes.labels_of(image)
+    taken = take(image, points, **chosen)
+
+    def not_asked() -> Any:
+        raise AssertionError("the volume is read from its file, so no crops are cut")
+
+    inputs = RunInputs([taken], Config.from_values({"crop_size": 8}), folder, not_asked)
+    list(inputs.write(Control()))
+    return open_dataset(Config.from_file(inputs.config_file))
+
+
+class TestOpening:
+    def test_a_tiff_and_a_sheet_become_image_and_points(
+        self, opener: Any, tiff: Path, tmp_path: Path
+    ) -> None:
+        columns = "central_coord_3 central_coord_2 central_coord_1"
+        table = write_table(tmp_path / "em.xlsx", POSITIONS, columns, kind=["a", "b", "c"])
+        image, points = opener.run(tiff, synapses=table, voxel_size="40 8 4")
+        assert isinstance(image, Image)
+        assert isinstance(points, Points)
+        np.testing.assert_array_equal(image.data, voxels())
+        np.testing.assert_array_equal(points.data, POSITIONS)
+        assert list(points.features["kind"]) == ["a", "b", "c"]
+        for layer in (image, points):
+            np.testing.assert_array_equal(layer.scale, SIZE)
+            assert [str(unit) for unit in layer.units] == ["nanometer"] * 3
+        assert image.metadata["napari_synapse_cl"] == {"location": str(tiff)}
+        assert image.contrast_limits == [0, 255]
+        said = opener.widget.status.text()
+        assert "24 × 40 × 64 voxels of uint8; voxels of 40 × 8 × 4 nm, as given." in said
+        assert "3 of 3 positions in em.xlsx lie inside em.tif" in said
+        # A synapse is in sight.
+        assert opener.viewer.dims.point[0] == 11 * 40
+
+    def test_without_a_voxel_size_lengths_are_in_voxels(self, opener: Any, tiff: Path) -> None:
+        [image] = opener.run(tiff)
+        assert [str(unit) for unit in image.units] == ["pixel"] * 3
+        assert "voxel size not known" in opener.widget.status.text()
+
+    def test_a_multiscale_zarr_opens_with_all_levels_where_it_lies(
+        self, opener: Any, tmp_path: Path
+    ) -> None:
+        finest = write_pyramid(tmp_path / "em.zarr")
+        positions = (POSITIONS + OFFSET) * SIZE
+        table = write_table(tmp_path / "t.csv", positions, "z_nm y_nm x_nm")
+        image, points = opener.run(tmp_path / "em.zarr", synapses=table)
+        assert image.multiscale
+        np.testing.assert_array_equal(image.data[0], finest)
+        np.testing.assert_array_equal(image.data[1], halved(finest))
+        np.testing.assert_allclose(image.translate, np.multiply(OFFSET, SIZE))
+        np.testing.assert_allclose(points.data, POSITIONS)
+        np.testing.assert_allclose(points.data_to_world(points.data[0]), positions[0])
+        location = image.metadata["napari_synapse_cl"]["location"]
+        assert location == str(tmp_path / "em.zarr/s0")
+        said = opener.widget.status.text()
+        assert "voxels of 40 × 8 × 4 nm, as its file says" in said
+        assert "2 levels" in said
+        assert "z_nm" in said
+
+    def test_the_window_lives_while_a_server_is_waited_for(
+        self, opener: Any, held: HeldServer, qtbot: QtBot, tmp_path: Path
+    ) -> None:
+        table = write_table(tmp_path / "t.csv", POSITIONS + OFFSET, "z y x")
+        opener.fill(held.url("em"), synapses=table)
+        ticks: list[bool] = []
+        timer = QTimer()
+        timer.timeout.connect(lambda: ticks.append(opener.widget.is_busy))
+        timer.start(20)
+        qtbot.keyClick(opener.widget.volume.line, Qt.Key.Key_Return)
+        qtbot.waitUntil(lambda: ticks.count(True) >= 10)
+        assert "Opening" in opener.widget.status.text()
+        assert not opener.widget.open_button.isEnabled()
+        held.go.set()
+        qtbot.waitUntil(lambda: not opener.widget.is_busy, timeout=20_000)
+        timer.stop()
+        image, points = opener.viewer.layers
+        np.testing.assert_array_equal(image.data, voxels())
+        np.testing.assert_array_equal(points.data, POSITIONS)
+        assert image.metadata["napari_synapse_cl"]["location"].startswith("http://127.0.0.1")
+
+    def test_values_that_are_no_bytes_are_stretched_to_what_a_sample_holds(
+        self, opener: Any, tmp_path: Path
+    ) -> None:
+        np.save(tmp_path / "em.npy", voxels().astype("f4") / 1000)
+        np.save(tmp_path / "flat.npy", np.full(SHAPE, 7, "u2"))
+        opener.run(tmp_path / "em.npy")
+        image, flat = opener.run(tmp_path / "flat.npy")
+        low, high = image.contrast_limits
+        assert 0 < low < 0.01 < 0.19 < high < 0.2
+        assert flat.contrast_limits == [0, 1]
+
+    def test_rows_without_a_position_are_left_out_and_points_outside_stay(
+        self, opener: Any, tiff: Path, tmp_path: Path
+    ) -> None:
+        positions = np.vstack([POSITIONS, [np.nan] * 3, [5, 5, 1000]])
+        table = write_table(tmp_path / "t.csv", positions, "z y x", id=range(5))
+        points = opener.run(tiff, synapses=table)[1]
+        np.testing.assert_array_equal(points.data, positions[[0, 1, 2, 4]])
+        assert list(points.features["id"]) == [0, 1, 2, 4]
+        said = opener.widget.status.text()
+        assert "⚠ 1 of 4 positions lie outside em.tif" in said
+        assert "⚠ 1 row of t.csv has no position" in said
+
+    def test_labels_lie_over_their_image_and_are_chosen_for_it(
+        self, opener: Any, tiff: Path, tmp_path: Path
+    ) -> None:
+        tifffile.imwrite(tmp_path / "cells.tif", voxels("u2"))
+        write_zarr(
+            tmp_path / "parts.zarr",
+            halved(voxels()),
+            {"resolution": [SIZE[0], 2 * SIZE[1], 2 * SIZE[2]]},
+        )
+        given = {"segmentation": tmp_path / "cells.tif", "labels": tmp_path / "parts.zarr"}
+        image, parts, cells = opener.run(tiff, voxel_size="40 8 4", **given)
+        assert isinstance(parts, Labels)
+        assert isinstance(cells, Labels)
+        chosen = opener.widget.session.volumes.labels_of(image)
+        assert chosen == {"labels": parts, "segmentation": cells}
+        np.testing.assert_array_equal(parts.scale, [40, 16, 8])
+        # The first voxel covers the first two of the image.
+        np.testing.assert_array_equal(image.world_to_data(parts.translate), [0, 0.5, 0.5])
+        assert cells.metadata["napari_synapse_cl"] == {"location": str(tmp_path / "cells.tif")}
+        assert not cells.editable
+
+    def test_a_dataset_opens_every_box_and_lists_them_for_a_training(
+        self, opener: Any, qtbot: QtBot, tmp_path: Path
+    ) -> None:
+        for i, name in enumerate(("bbox1", "bbox2")):
+            for folder in ("raw", "seg"):
+                (tmp_path / folder / name).mkdir(parents=True)
+                for z, plane in enumerate(voxels() + np.uint8(i)):
+                    tifffile.imwrite(tmp_path / folder / name / f"slice_{z}.tif", plane)
+            write_table(tmp_path / f"{name}.xlsx", POSITIONS[: 2 + i], "z y x")
+        opener.fill(tmp_path)
+        widget = opener.widget
+        qtbot.waitUntil(lambda: not widget.synapses.isEnabled())
+        assert widget.note.isVisibleTo(widget)
+        layers = opener.run(tmp_path)
+        assert [layer.name for layer in layers] == [
+            f"{name}{what}"
+            for name in ("bbox1", "bbox2")
+            for what in ("", " · cells", " · synapses")
+        ]
+        assert [layer.visible for layer in layers] == [True] * 3 + [False] * 3
+        np.testing.assert_array_equal(layers[3].data[:], voxels() + 1)
+        listed = widget.session.volumes.listed
+        assert [(pair.image.name, len(pair.points.data)) for pair in listed] == [
+            ("bbox1", 2),
+            ("bbox2", 3),
+        ]
+
+
+class TestWhatCannotBeOpened:
+    def test_is_told_in_a_sentence_and_nothing_is_added(
+        self, opener: Any, tiff: Path, tmp_path: Path, notifications: list[Notification]
+    ) -> None:
+        tiff.write_bytes(tiff.read_bytes()[:-100])
+        (tmp_path / "broken.yaml").write_text("volumes: none")
+        for volume, words in [
+            (tiff, f"{tiff} is cut off: its last voxels are missing."),
+            (tmp_path / "none.tif", f"There is no volume {tmp_path / 'none.tif'}."),
+            (tmp_path / "broken.yaml", "is no dataset: a list “volumes” is needed"),
+            ("", "No volume is named: type its path or URL, or choose a file."),
+        ]:
+            notifications.clear()
+            assert opener.run(volume) == []
+            [told] = messages(notifications, "error")
+            assert words in told
+            assert told in opener.widget.status.text()
+
+    def test_swapped_axes_are_told_with_the_fields_that_help(
+        self, opener: Any, tiff: Path, tmp_path: Path, notifications: list[Notification]
+    ) -> None:
+        positions = np.random.default_rng(0).uniform(0, SHAPE, (40, 3))
+        table = write_table(tmp_path / "t.csv", positions, "x y z")
+        assert opener.run(tiff, synapses=table) == []
+        [told] = messages(notifications, "error")
+        assert "in the order x, y, z: “Position columns” x y z" in told
+        image, points = opener.run(tiff, synapses=table, position_columns="x y z")
+        np.testing.assert_allclose(points.data, positions)
+
+    def test_a_server_that_is_gone_leaves_no_layer(
+        self, opener: Any, tmp_path: Path, notifications: list[Notification]
+    ) -> None:
+        server = Server(tmp_path)
+        server.stop()
+        assert opener.run(server.url("em")) == []
+        [told] = messages(notifications, "error")
+        assert "cannot be reached" in told
+
+
+class TestBreakingOff:
+    def test_cancel_adds_nothing_and_another_can_be_opened_at_once(
+        self, opener: Any, held: HeldServer, qtbot: QtBot, tiff: Path
+    ) -> None:
+        opener.fill(held.url("em"))
+        click(qtbot, opener.widget.open_button)
+        click(qtbot, opener.widget.cancel_button)
+        assert opener.widget.status.text() == "Cancelled: nothing was opened."
+        [image] = opener.run(tiff)
+        said = opener.widget.status.text()
+        held.go.set()
+        qtbot.wait(200)
+        assert list(opener.viewer.layers) == [image]
+        assert opener.widget.status.text() == said
+
+    def test_a_closed_widget_adds_nothing(
+        self, opener: Any, held: HeldServer, qtbot: QtBot
+    ) -> None:
+        opener.fill(held.url("em"))
+        click(qtbot, opener.widget.open_button)
+        opener.viewer.window.remove_dock_widget(opener.widget)
+        held.go.set()
+        qtbot.wait(200)
+        assert not opener.viewer.layers
+
+
+class TestJobs:
+    """The process of a training reads the very voxels that were opened, at the same places."""
+
+    @pytest.mark.parametrize("level", ["", "/s0", "/s1"])
+    def test_of_a_volume_with_an_offset_at_any_level(
+        self, opener: Any, tmp_path: Path, level: str
+    ) -> None:
+        write_pyramid(tmp_path / "em.zarr")
+        positions = (POSITIONS * [1, 4, 5] + OFFSET) * SIZE
+        table = write_table(tmp_path / "t.csv", positions, "z_nm y_nm x_nm")
+        location = f"{tmp_path / 'em.zarr'}{level}"
+        image, _ = opener.run(location, synapses=table)
+        named = Config.from_values({"image": location, "synapses": table, "crop_size": 8})
+        here, there = open_dataset(named), as_a_job_reads(opener, tmp_path / "run")
+        np.testing.assert_array_equal(there.positions.voxels, here.positions.voxels)
+        assert there.voxel_size == pytest.approx(here.voxel_size)
+        opened = image.data[0] if image.multiscale else image.data
+        np.testing.assert_array_equal(there.parts[0].volume.array[2:9, :, 5], opened[2:9, :, 5])
+
+    def test_of_labels(self, opener: Any, tiff: Path, table: Path, tmp_path: Path) -> None:
+        tifffile.imwrite(tmp_path / "cells.tif", voxels("u2"))
+        opener.run(tiff, synapses=table, segmentation=tmp_path / "cells.tif")
+        part = as_a_job_reads(opener, tmp_path / "run").parts[0]
+        assert part.segmentation is not None
+        assert part.segmentation.at((5, 6, 7)) == voxels("u2")[5, 6, 7]
+
+    @pytest.mark.real_data
+    def test_of_a_real_volume(self, opener: Any, medulla: Path, tmp_path: Path) -> None:
+        given = {
+            "synapses": medulla / "training_sample2_sites.csv",
+            "segmentation": medulla / "training_sample2_groundtruth_bodies.tif",
+        }
+        image, cells, points = opener.run(
+            medulla / "training_sample2.tif", voxel_size="10", **given
+        )
+        found = as_a_job_reads(opener, tmp_path / "run")
+        np.testing.assert_array_equal(found.positions.voxels, np.rint(points.data))
+        assert found.voxel_size == (10, 10, 10)
+        assert cells.data.shape == image.data.shape
+
+
+class TestLevels:
+    @pytest.fixture
+    def read(self) -> list[Any]:
+        return []
+
+    @pytest.fixture
+    def level(self, read: list[Any]) -> LevelArray:
+        array = voxels()
+
+        def read_region(region: tuple[slice, ...]) -> np.ndarray:
+            read.append(tuple(along.stop - along.start for along in region))
+            return array[region]
+
+        return LevelArray(ReadArray(SHAPE, array.dtype, read_region, "em"))
+
+    def test_a_box_is_read_when_a_slice_of_it_is_taken(
+        self, level: LevelArray, read: list[Any]
+    ) -> None:
+        box: Any = level[:, 5:100, 7:9]
+        assert read == []
+        assert (box.shape, box.size, box.dtype) == ((24, 35, 2), 24 * 35 * 2, np.uint8)
+        np.testing.assert_array_equal(box[3], voxels()[3, 5:, 7:9])
+        assert read == [(1, 35, 2)]
+
+    @pytest.mark.parametrize(
+        "key", [(), 2, -1, (slice(2, 5),), (..., 3), (1, ..., slice(2, 4)), (4, 5, 6), slice(9, 3)]
+    )
+    def test_regions_are_those_of_numpy(self, level: LevelArray, key: Any) -> None:
+        np.testing.assert_array_equal(np.asarray(level[key]), voxels()[key])
+
+    def test_in_the_viewer_no_more_is_read_than_is_seen(
+        self,
+        make_napari_viewer: Callable[..., napari.Viewer],
+        level: LevelArray,
+        read: list[Any],
+    ) -> None:
+        viewer = make_napari_viewer()
+        coarse = LevelArray(halved(voxels()))
+        viewer.add_image([level, coarse], multiscale=True, contrast_limits=(0, 255))
+        for z in (3, 9):
+            viewer.dims.set_point(0, z)
+        assert all(depth == 1 for depth, _, _ in read)
+
+
+class TestFields:
+    def test_a_file_and_a_folder_are_chosen_in_dialogs(
+        self, opener: Any, qtbot: QtBot, choose: Callable[[Path], None], tmp_path: Path
+    ) -> None:
+        for button in (opener.widget.volume.file_button, opener.widget.volume.folder_button):
+            choose(tmp_path / "em.zarr")
+            opener.widget.volume.line.clear()
+            click(qtbot, button)
+            assert opener.widget.volume.text == str(tmp_path / "em.zarr")
+
+    def test_datasets_are_told_from_volumes(self, tmp_path: Path) -> None:
+        for name in ("boxes/raw/a", "outer/boxes/raw/a", "em.zarr/raw", "em/raw", "slices"):
+            (tmp_path / name).mkdir(parents=True)
+        write_json(tmp_path / "em/attributes.json", {})
+        found = [name for name in ("boxes", "outer", "em.zarr", "em", "slices", "none", "d.yml")]
+        assert [name for name in found if is_dataset(str(tmp_path / name))] == [
+            "boxes",
+            "outer",
+            "d.yml",
+        ]
+        assert not is_dataset("https://example.org/volumes.json")
+        assert not is_dataset("")
+
+
+def test_libraries_of_formats_are_imported_when_they_are_needed() -> None:
+    code = (
+        "import sys, napari_synapse_cl.widgets.open_data;"
+        "assert not {'torch', 'tensorstore', 'h5py', 'openpyxl', 'zarr'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
