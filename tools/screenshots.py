@@ -1,8 +1,9 @@
-"""Take the pictures of the three widgets for the documentation.
+"""Take the pictures of the widgets for the documentation.
 
-    xvfb-run -s "-screen 0 1280x800x24" python tools/screenshots.py [preview] [train] [extract]
+    xvfb-run -s "-screen 0 1280x800x24" python tools/screenshots.py [open] [preview] …
 
-It opens napari on the sample volume and drives each widget for real: some ten minutes on two cores.
+open, preview, train and extract name the pictures; without any, all are taken. It opens napari on
+the sample volume and drives each widget for real: some ten minutes on two cores.
 """
 
 import json
@@ -10,16 +11,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
 import napari
+import tifffile
 from magicgui.widgets import LineEdit
 from qtpy.QtWidgets import QApplication
 
 from napari_synapse_cl.widgets import settings_store
 from napari_synapse_cl.widgets.docks import EXTRACT, PLUGIN, PREVIEW, TRAIN
+from napari_synapse_cl.widgets.sample_cache import cached_sample
 
+OPEN = "Open data"
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 WINDOW = (1280, 800)
 THICKNESS_NM = 140
@@ -87,6 +92,37 @@ def open_window() -> napari.Viewer:
     return viewer
 
 
+def show_opening(folder: Path) -> None:
+    """Take the picture of the sample, opened from files as laboratories have them."""
+    sample = cached_sample()
+    # Pixels per unit of length, as ImageJ keeps them; its first axis has a spacing.
+    z, y, x = (length / 1000 for length in sample.voxel_size)
+    tifffile.imwrite(
+        folder / "neuropil.tif",
+        sample.image,
+        imagej=True,
+        resolution=(1 / x, 1 / y),
+        metadata={"axes": "ZYX", "spacing": z, "unit": "um"},
+    )
+    table = sample.synapses.drop(columns=["z", "y", "x"])
+    for axis, length in zip("zyx", sample.voxel_size, strict=True):
+        table[f"{axis}_nm"] = sample.synapses[axis] * length
+    table.to_excel(folder / "synapses.xlsx", index=False)
+    viewer = napari.Viewer()
+    viewer.window.resize(*WINDOW)
+    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, OPEN)
+    # Without folders the names are to be read in the picture.
+    with chdir(folder):
+        widget.volume.line.setText("neuropil.tif")
+        widget.synapses.line.setText("synapses.xlsx")
+        widget.open_button.click()
+        wait(lambda: not widget.is_busy)
+    viewer.dims.thickness = (THICKNESS_NM, 0, 0)
+    viewer.layers[0].projection_mode = "none"
+    take(viewer, "open_data")
+    viewer.close()
+
+
 def show_preview(viewer: napari.Viewer) -> None:
     """Take the picture of the preview."""
     points = viewer.layers["Synapses"]
@@ -152,11 +188,15 @@ def show_extraction(viewer: napari.Viewer, folder: Path) -> None:
 
 def main() -> None:
     """Drive the widgets and take the pictures."""
-    wanted = sys.argv[1:] or ["preview", "train", "extract"]
+    wanted = sys.argv[1:] or ["open", "preview", "train", "extract"]
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         # The person's own settings stay as they are.
         settings_store.FILE = Path(name) / "settings.json"
+        if "open" in wanted:
+            show_opening(Path(name))
+        if wanted == ["open"]:
+            return
         viewer = open_window()
         if "preview" in wanted:
             show_preview(viewer)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +30,7 @@ from napari_synapse_cl.widgets.level_arrays import LevelArray
 from napari_synapse_cl.widgets.open_data_jobs import is_dataset
 from test_remote_volumes import Server, ome, write_json, write_precomputed, write_zarr
 
-from .conftest import click, messages, open_widget
+from .conftest import PLUGIN, click, messages, open_widget
 
 OPEN = "Open data"
 SHAPE = (24, 40, 64)
@@ -54,7 +55,7 @@ def write_table(path: Path, positions: np.ndarray, columns: str, **more: Any) ->
 
 def write_pyramid(path: Path) -> np.ndarray:
     """Write an OME-Zarr of two levels whose first voxel is not at 0."""
-    finest = voxels("u2", (24, 600, 640))
+    finest = voxels("u2")
     corner = [float(o * s) for o, s in zip(OFFSET, SIZE, strict=True)]
     scales = [list(SIZE), [SIZE[0], 2 * SIZE[1], 2 * SIZE[2]]]
     # The centre of a voxel that is made of two lies between theirs.
@@ -91,6 +92,12 @@ def opener(make_napari_viewer: Callable[..., napari.Viewer], qtbot: QtBot) -> An
     return SimpleNamespace(viewer=viewer, widget=widget, fill=fill, run=run)
 
 
+@pytest.fixture(autouse=True)
+def small_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look for coarser levels of the small volumes here, too."""
+    monkeypatch.setattr("napari_synapse_cl.widgets.open_data_jobs.LARGEST_IN_SIGHT", 16)
+
+
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     return write_table(tmp_path / "t.csv", POSITIONS, "z y x", kind=["a", "b", "c"])
@@ -114,7 +121,7 @@ class HeldServer(Server):
             self.go.wait(20)
             handle(*arguments)
 
-        self.server.finish_request = finish  # type: ignore[method-assign]
+        self.server.finish_request = finish  # type: ignore[method-assign, assignment]
 
 
 @pytest.fixture
@@ -235,6 +242,33 @@ class TestOpening:
         assert "⚠ 1 of 4 positions lie outside em.tif" in said
         assert "⚠ 1 row of t.csv has no position" in said
 
+    def test_positions_of_partners_are_in_voxels_too(
+        self, opener: Any, tiff: Path, tmp_path: Path
+    ) -> None:
+        sites = pd.DataFrame({"id": [7, 8, 9]})
+        for name, shift in (("pre", 0), ("post", 2), ("ctr", 1)):
+            sites[f"{name}_pt_position"] = list(((POSITIONS + shift) * SIZE)[:, ::-1])
+        sites.to_parquet(tmp_path / "t.parquet")
+        given = {"voxel_size": "40 8 4", "position_unit": "nm"}
+        points = opener.run(tiff, synapses=tmp_path / "t.parquet", **given)[1]
+        np.testing.assert_allclose(points.data, POSITIONS + 1)
+        found = points.features
+        np.testing.assert_allclose(found["presynapse_x"], POSITIONS[:, 2])
+        np.testing.assert_allclose(found["pre_pt_position_x_as_read"], POSITIONS[:, 2] * SIZE[2])
+        np.testing.assert_allclose(found["postsynapse_z"], POSITIONS[:, 0] + 2)
+        # napari cannot select points whose features are arrays.
+        points.selected_data = {1}
+        part = take(opener.viewer.layers[0], points).placed
+        np.testing.assert_allclose(part.partners["presynapse"], POSITIONS)
+
+    def test_columns_that_count_in_these_voxels_stay_as_they_are(
+        self, opener: Any, tiff: Path, tmp_path: Path
+    ) -> None:
+        sides = {f"side_1_coord_{i}": POSITIONS[:, -i] for i in (1, 2, 3)}
+        table = write_table(tmp_path / "t.csv", POSITIONS, "z y x", note="a", **sides)
+        points = opener.run(tiff, synapses=table)[1]
+        assert list(points.features.columns) == ["note", *sides]
+
     def test_labels_lie_over_their_image_and_are_chosen_for_it(
         self, opener: Any, tiff: Path, tmp_path: Path
     ) -> None:
@@ -291,7 +325,7 @@ class TestWhatCannotBeOpened:
         tiff.write_bytes(tiff.read_bytes()[:-100])
         (tmp_path / "broken.yaml").write_text("volumes: none")
         for volume, words in [
-            (tiff, f"{tiff} is cut off: its last voxels are missing."),
+            (tiff, f"{tiff} is cut off: page 24 is not in it."),
             (tmp_path / "none.tif", f"There is no volume {tmp_path / 'none.tif'}."),
             (tmp_path / "broken.yaml", "is no dataset: a list “volumes” is needed"),
             ("", "No volume is named: type its path or URL, or choose a file."),
@@ -305,13 +339,32 @@ class TestWhatCannotBeOpened:
     def test_swapped_axes_are_told_with_the_fields_that_help(
         self, opener: Any, tiff: Path, tmp_path: Path, notifications: list[Notification]
     ) -> None:
-        positions = np.random.default_rng(0).uniform(0, SHAPE, (40, 3))
+        positions = np.random.default_rng(0).uniform((0, 0, 26), np.subtract(SHAPE, 1), (40, 3))
         table = write_table(tmp_path / "t.csv", positions, "x y z")
         assert opener.run(tiff, synapses=table) == []
         [told] = messages(notifications, "error")
         assert "in the order x, y, z: “Position columns” x y z" in told
-        image, points = opener.run(tiff, synapses=table, position_columns="x y z")
+        points = opener.run(tiff, synapses=table, position_columns="x y z")[1]
         np.testing.assert_allclose(points.data, positions)
+
+    @pytest.mark.parametrize("is_noticed_late", [False, True])
+    def test_damaged_voxels_leave_no_layer(
+        self,
+        opener: Any,
+        tmp_path: Path,
+        notifications: list[Notification],
+        monkeypatch: pytest.MonkeyPatch,
+        is_noticed_late: bool,
+    ) -> None:
+        if is_noticed_late:
+            monkeypatch.setattr(
+                "napari_synapse_cl.widgets.open_data_jobs._read_first", lambda *_: None
+            )
+        write_zarr(tmp_path / "em.zarr", voxels(), zarr_format=2)
+        (tmp_path / "em.zarr/0.0.0").write_bytes(b"broken")
+        assert opener.run(tmp_path / "em.zarr") == []
+        [told] = messages(notifications, "error")
+        assert "could not be read at z, y, x = 0:1, 0:40, 0:64" in told
 
     def test_a_server_that_is_gone_leaves_no_layer(
         self, opener: Any, tmp_path: Path, notifications: list[Notification]
@@ -357,7 +410,7 @@ class TestJobs:
         self, opener: Any, tmp_path: Path, level: str
     ) -> None:
         write_pyramid(tmp_path / "em.zarr")
-        positions = (POSITIONS * [1, 4, 5] + OFFSET) * SIZE
+        positions = (POSITIONS + OFFSET) * SIZE
         table = write_table(tmp_path / "t.csv", positions, "z_nm y_nm x_nm")
         location = f"{tmp_path / 'em.zarr'}{level}"
         image, _ = opener.run(location, synapses=table)
@@ -435,6 +488,18 @@ class TestLevels:
 
 
 class TestFields:
+    def test_the_widget_opens_and_closes_without_warnings(
+        self, make_napari_viewer: Callable[..., napari.Viewer], qtbot: QtBot
+    ) -> None:
+        viewer = make_napari_viewer(show=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, OPEN)
+            qtbot.waitUntil(widget.isVisible)
+            assert widget.width() >= widget.minimumWidth()
+            viewer.theme = "light"
+            viewer.window.remove_dock_widget(dock)
+
     def test_a_file_and_a_folder_are_chosen_in_dialogs(
         self, opener: Any, qtbot: QtBot, choose: Callable[[Path], None], tmp_path: Path
     ) -> None:
@@ -448,8 +513,8 @@ class TestFields:
         for name in ("boxes/raw/a", "outer/boxes/raw/a", "em.zarr/raw", "em/raw", "slices"):
             (tmp_path / name).mkdir(parents=True)
         write_json(tmp_path / "em/attributes.json", {})
-        found = [name for name in ("boxes", "outer", "em.zarr", "em", "slices", "none", "d.yml")]
-        assert [name for name in found if is_dataset(str(tmp_path / name))] == [
+        names = ("boxes", "outer", "em.zarr", "em", "slices", "none", "d.yml")
+        assert [name for name in names if is_dataset(str(tmp_path / name))] == [
             "boxes",
             "outer",
             "d.yml",

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 import torch
+import zarr
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
@@ -458,6 +460,46 @@ def test_views_added_as_layers_line_up_with_the_volume(
     assert viewer.layers.extent.units is not None
 
 
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {},
+        {"rotate": (20, -35, 50), "translate": (100, 2, 3)},
+        {"shear": SHEAR, "rotate": (0, 10, 0), "translate": (9, 8, 7)},
+        {"affine": AFFINE, "shear": SHEAR},
+    ],
+    ids=["straight", "rotated", "sheared", "affine"],
+)
+def test_resampled_views_lie_where_the_volume_does_and_have_its_proportions(
+    make_napari_viewer: Any, qtbot: QtBot, geometry: dict[str, Any]
+) -> None:
+    viewer = make_napari_viewer()
+    # Along each axis grey values rise evenly, so that they tell where a voxel comes from.
+    z, y, x = np.meshgrid(np.arange(24), np.arange(120), np.arange(120), indexing="ij")
+    ramp = (z * 400 + y * 10 + x).astype(np.float32)
+    image = viewer.add_image(ramp, scale=(40, 4, 4), units=("nm",) * 3, **geometry)
+    voxel = np.array([11, 61, 58])
+    viewer.add_points([image.data_to_world(voxel)], ndim=3, units=image.units)
+    widget = open_widget(viewer, PREVIEW)
+    still = dict.fromkeys(("rotation_range", "flip_prob", "noise_level", "gaussian_blur_sigma"), 0)
+    still |= {"contrast_range": 0, "brightness_range": 0}
+    fill_in(widget, {"crop_size": "16 16 24", "network_voxel_size": "8", **still})
+    wait_for_pictures(qtbot, widget)
+    assert widget.pair.voxel == tuple(voxel)
+    assert widget.pair.voxel_size == (8, 8, 8)
+    across_z = widget.pictures.rectangle("View 1", "z")
+    assert across_z.width() / across_z.height() == pytest.approx(24 / 16, rel=0.05)
+    click(qtbot, widget.add_button)
+    layer = viewer.layers[-1]
+    low, high = ramp.min(), ramp.max()
+    centre = np.array(layer.data.shape) // 2
+    np.testing.assert_allclose(layer.data_to_world(centre), image.data_to_world(voxel), atol=1e-4)
+    for element in (centre, np.array([2, 3, 4]), np.array([13, 12, 20])):
+        there = image.world_to_data(layer.data_to_world(element))
+        grey = there[0] * 400 + there[1] * 10 + there[2]
+        assert layer.data[tuple(element)] * (high - low) + low == pytest.approx(grey, abs=1)
+
+
 def test_added_layers_show_where_the_volume_does_in_2d_3d_and_grid(
     clickable: Any, qtbot: QtBot, sample: Sample
 ) -> None:
@@ -508,6 +550,66 @@ def test_added_layers_say_where_they_came_from_and_are_added_anew_each_time(
     assert record["drawn"]["angles"] == pytest.approx(second.angles[0].tolist())
     assert json.loads(json.dumps(record)) == record
     assert tuple(views[3].contrast_limits) == (0, 1)
+
+
+def ramp(dtype: Any) -> np.ndarray:
+    return np.arange(40**3).reshape(40, 40, 40).astype(dtype)
+
+
+def with_nan() -> np.ndarray:
+    volume = ramp(np.float32)
+    # As around a volume that was rotated into place.
+    volume[:6], volume[:, :, 35:] = np.nan, np.nan
+    return volume
+
+
+KINDS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
+    "16 bit": (lambda: ramp(np.uint16), {}),
+    "dask": (lambda: da.from_array(ramp(np.uint16), chunks=16), {}),
+    "zarr": (lambda: zarr.array(ramp(np.uint16), chunks=(16, 16, 16)), {}),
+    "multiscale": (lambda: [ramp(np.uint16), ramp(np.uint16)[::2, ::2, ::2]], {"multiscale": True}),
+    "float with NaN around": (with_nan, {}),
+    "contrast limits the other way": (
+        lambda: ramp(np.uint16),
+        {"contrast_limits": (0, 9), "colormap": "gray_r"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "keywords"), KINDS.values(), ids=list(KINDS))
+def test_layers_of_all_kinds_are_cut_alike(
+    make_napari_viewer: Any, qtbot: QtBot, make: Callable[[], Any], keywords: dict[str, Any]
+) -> None:
+    viewer = make_napari_viewer()
+    data = make()
+    viewer.add_image(data, **{"contrast_limits": (0, 64_000), **keywords})
+    viewer.add_points([[20, 18, 22]])
+    widget = open_widget(viewer, PREVIEW)
+    fill_in(widget, {"crop_size": "8", "rotation_range": 0})
+    wait_for_pictures(qtbot, widget)
+    volume = np.asarray(data[0] if isinstance(data, list) else data)
+    block = volume[16:24, 14:22, 18:26].astype(float)
+    low, high = np.nanmin(volume), np.nanmax(volume)
+    if volume.dtype == np.uint16:
+        low, high = 0, 65_535
+    np.testing.assert_allclose(widget.pair.crop, (block - low) / (high - low), atol=1e-3)
+    fill_in(widget, {"invert": True})
+    wait_for_pictures(qtbot, widget)
+    np.testing.assert_allclose(widget.pair.crop, (high - block) / (high - low), atol=1e-3)
+
+
+def test_settings_of_crops_are_seen_at_once(preview: Any, window: Any, qtbot: QtBot) -> None:
+    window.points.data = [[2, 64, 64], [48, 64, 64]]
+    fill_in(preview, {"borders": "constant", "background": 1.0})
+    wait_for_pictures(qtbot, preview)
+    assert (preview.pair.crop[:6] == 1).all()
+    assert "lies outside the volume and is grey" in preview.warnings.text()
+    fill_in(preview, {"borders": "exclude"})
+    qtbot.waitUntil(lambda: "is left out" in preview.status.text(), timeout=LONG)
+    preview.picker.number_box.setValue(1)
+    fill_in(preview, {"intensity": "crop"})
+    wait_for_pictures(qtbot, preview)
+    assert (preview.pair.crop.min(), preview.pair.crop.max()) == (0, 1)
 
 
 def test_what_cannot_be_shown_is_said(preview: Any, window: Any, qtbot: QtBot) -> None:

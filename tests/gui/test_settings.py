@@ -128,6 +128,55 @@ def test_what_cannot_be_used_is_marked_where_it_is(window: Any) -> None:
     assert not widget.form.problems
 
 
+def test_crop_settings_at_odds_are_marked(window: Any) -> None:
+    for name in (TRAIN, PREVIEW):
+        widget = open_widget(window.viewer, name)
+        fill_in(widget, {"keep": "vesicles+cleft", "roles": "cleft=7", "percentiles": "99 1"})
+        for setting, words in (("keep", "to keep vesicles"), ("percentiles", "must rise")):
+            assert label(widget, setting).text().startswith(MARK)
+            assert words in widget.form.editor(setting).native.toolTip()
+        # What cannot be used is not passed on, until it can be.
+        assert widget.session.settings["keep"] == "everything"
+        fill_in(widget, {"roles": "cleft=7 vesicles=6", "percentiles": "1 99"})
+        assert not widget.form.problems
+        assert widget.session.settings["keep"] == "vesicles+cleft"
+        fill_in(widget, {"roles": "cleft", "keep_nearest": False})
+        assert list(widget.form.problems) == ["roles"]
+        fill_in(widget, {"roles": "", "keep": "everything"})
+        assert not widget.form.problems
+        assert widget.form.config().roles == ()
+
+
+@pytest.mark.parametrize(
+    ("typed", "taken"),
+    [
+        ("cleft=7 vesicles=6,8", ("cleft=7", "vesicles=6,8")),
+        ("cleft = 7, vesicles = 6, 8", ("cleft=7", "vesicles=6,8")),
+        ("vesicles=6 8; cleft=7;", ("vesicles=6,8", "cleft=7")),
+        ("", ()),
+    ],
+)
+def test_roles_are_typed_as_it_comes(window: Any, typed: str, taken: tuple[str, ...]) -> None:
+    trainer, preview = (open_widget(window.viewer, name) for name in (TRAIN, PREVIEW))
+    fill_in(trainer, {"roles": typed})
+    assert trainer.form.config().roles == preview.form.config().roles == taken
+
+
+def test_what_to_keep_is_chosen_or_typed(window: Any, qtbot: QtBot) -> None:
+    trainer, preview = (open_widget(window.viewer, name) for name in (TRAIN, PREVIEW))
+    box = trainer.form.editor("keep").native
+    assert {"everything", "presynapse", "vesicles+cleft", "object"} <= {
+        box.itemText(i) for i in range(box.count())
+    }
+    box.lineEdit().selectAll()
+    qtbot.keyClicks(box.lineEdit(), "12+15")
+    assert trainer.form.config().keep == preview.form.config().keep == "12+15"
+    fill_in(preview, {"keep": "object", "keep_margin": 40, "network_voxel_size": "8"})
+    assert trainer.form.config().keep == "object"
+    assert trainer.form.config().keep_margin == 40
+    assert trainer.form.config().network_voxel_size == (8, 8, 8)
+
+
 def test_every_setting_says_what_it_means(window: Any) -> None:
     for name in (TRAIN, PREVIEW, EXTRACT):
         widget = open_widget(window.viewer, name)

@@ -1,11 +1,14 @@
 """What a training will be is said before it is started, and follows the form and the layers."""
 
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 from napari.layers import Points
 from pytestqt.qtbot import QtBot
+
+from napari_synapse_cl.estimates import plan_of
 
 from .conftest import LONG, SMALL, TRAIN, click, fill_in, job_processes, open_widget
 
@@ -61,6 +64,34 @@ def test_what_prevents_a_training_is_said(window: Any, qtbot: QtBot) -> None:
     wait_for(qtbot, widget, "outside the volume")
     window.viewer.layers.clear()
     wait_for(qtbot, widget, "no image layer")
+
+
+def test_window_lives_while_a_plan_is_made(
+    window: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    fill_in(widget, SMALL)
+    wait_for(qtbot, widget, "4 in all")
+    before = text(widget)
+    go_on, plans = threading.Event(), []
+
+    def slow_plan(*arguments: Any) -> Any:
+        plans.append(threading.current_thread())
+        assert go_on.wait(LONG / 1000)
+        return plan_of(*arguments)
+
+    monkeypatch.setattr("napari_synapse_cl.widgets.summary.plan_of", slow_plan)
+    fill_in(widget, {"num_epochs": 3})
+    qtbot.waitUntil(lambda: bool(plans), timeout=LONG)
+    # Only the last of what is filled in meanwhile is planned.
+    for n_epochs in (4, 5, 6):
+        fill_in(widget, {"num_epochs": n_epochs})
+        widget._show_plan()
+    assert text(widget) == before
+    go_on.set()
+    wait_for(qtbot, widget, "12 in all")
+    assert len(plans) == 2
+    assert threading.main_thread() not in plans
 
 
 def test_machine_is_measured_in_a_process_of_its_own(

@@ -60,7 +60,7 @@ def test_training_runs_to_its_end(
     assert widget.view.bar.value() == widget.view.bar.maximum() == 4
     config = Config.from_file(tmp_path / "run" / "config.json")
     assert config.train_only
-    assert config.voxel_size == (10.0, 10.0, 10.0)
+    assert config.network_voxel_size == (10.0, 10.0, 10.0)
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["architecture"]
     assert not widget.pause_button.isEnabled()
 

@@ -8,9 +8,6 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
-from napari_synapse_cl.downloads import is_url
-
-
 FORMAT_PREFIXES = ("precomputed", "zarr", "zarr2", "zarr3", "n5")
 """Names of formats that may stand before a path or a URL, with ``://`` between."""
 

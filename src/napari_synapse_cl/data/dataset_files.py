@@ -117,8 +117,9 @@ def _of_folders(folder: Path) -> dict[str, VolumeConfig]:
             synapses=tables[name],
             segmentation=str(segmentation) if segmentation.is_dir() else None,
             labels=None if labels is None else str(labels),
-            roles=PUBLISHED_ROLES.get(name, ()) if labels is not None else (),
         )
+        if labels is not None and name in PUBLISHED_ROLES:
+            entries[name] = entries[name].model_copy(update={"roles": PUBLISHED_ROLES[name]})
     return entries
 
 

@@ -129,9 +129,15 @@ def _entries(config: Config) -> dict[str, VolumeConfig]:
         for name in VolumeConfig.model_fields
         if name in config.model_fields_set
     }
-    return {
-        name: VolumeConfig.model_validate({**shared, **entry.model_dump(exclude_unset=True)})
+    entries = {
+        name: entry.model_dump(exclude_unset=True)
         for name, entry in read_entries(config.dataset).items()
+    }
+    # What was told of one volume in a file is meant; what folders are taken to be is a guess.
+    guessed = config.dataset.is_dir()
+    return {
+        name: VolumeConfig.model_validate({**entry, **shared} if guessed else {**shared, **entry})
+        for name, entry in entries.items()
     }
 
 

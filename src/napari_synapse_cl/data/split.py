@@ -12,6 +12,8 @@ TOO_FEW = (
     "there is only one synapse inside the volume; contrastive training compares synapses and needs "
     "at least two"
 )
+MINIMUM_VALIDATION = 2
+"""One synapse alone has nothing to contrast with."""
 MINIMUM_TRAINING = 4
 """None are held out where fewer than these would be left to train on."""
 
@@ -24,10 +26,11 @@ class Split:
     validation: np.ndarray
 
     def without(self, left_out: np.ndarray) -> Self:
-        """Return the split without some synapses."""
-        return type(self)(
-            np.setdiff1d(self.training, left_out), np.setdiff1d(self.validation, left_out)
-        )
+        """Return the split without some synapses, and without a validation of only one."""
+        validation = np.setdiff1d(self.validation, left_out)
+        if len(validation) < MINIMUM_VALIDATION:
+            validation = validation[:0]
+        return type(self)(np.setdiff1d(self.training, left_out), validation)
 
 
 def split_by_space(
@@ -51,7 +54,7 @@ def split_by_space(
     taking_part = np.flatnonzero(positions.is_first)
     ranks = _ranks(positions, voxel_sizes)[taking_part]
     order = taking_part[np.argsort(ranks, kind="stable")]
-    n_validation = max(2, round(fraction * len(order))) if fraction > 0 else 0
+    n_validation = max(MINIMUM_VALIDATION, round(fraction * len(order))) if fraction > 0 else 0
     if len(order) - n_validation < MINIMUM_TRAINING:
         n_validation = 0
     n_training = len(order) - n_validation

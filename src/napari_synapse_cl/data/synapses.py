@@ -14,43 +14,6 @@ FAR_APART = 10_000
 """In voxels, more than any crop is large."""
 
 
-def check_synapses(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the table with its positions as numbers.
-
-    Parameters
-    ----------
-    table
-        One row a synapse, columns z, y, x and any others.
-    name
-        How to call the table in messages.
-
-    Raises
-    ------
-    InputError
-        If a column is missing, the table has no rows, or a position is not a finite number.
-    """
-    missing = [axis for axis in AXES if axis not in table.columns]
-    if missing:
-        found = ", ".join(str(column) for column in table.columns)
-        raise InputError(
-            f"{name} has no column {', '.join(missing)}: columns z, y, x are needed, found {found}"
-        )
-    if table.empty:
-        raise InputError(f"{name} holds no synapses: it has a header and no rows")
-    table = table.copy()
-    for axis in AXES:
-        values = pd.to_numeric(table[axis], errors="coerce")
-        bad = np.flatnonzero(~np.isfinite(values.to_numpy(float)))
-        if bad.size:
-            more = f" (and {bad.size - 1} more)" if bad.size > 1 else ""
-            raise InputError(
-                f"{name}: {axis} in data row {bad[0] + 1}{more} is not a number: "
-                f"{table[axis].iloc[bad[0]]}"
-            )
-        table[axis] = values
-    return table
-
-
 class Positions(NamedTuple):
     """The synapses of a table that lie inside its volumes."""
 

@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, get_origin
 
@@ -165,25 +165,25 @@ class Form(QWidget):
         return editor.value
 
     def _on_edit(self, name: str, value: Any = None) -> None:
+        self._problems.pop(name, None)
         try:
-            value = self._possible(name)
+            self._possible(name)
         except InputError as error:
             self._problems[name] = str(error)
-        else:
-            self._problems.pop(name, None)
-            if name in self._shared and self._session is not None:
-                self._session.settings.set(name, value)
         before = self._odds
-        self._odds = odds(
-            {n: self._possible(n) for n in self._related() if n not in self._problems}
-        )
+        related = [n for n in RELATED if n in self._editors and n not in self._problems]
+        self._odds = odds({n: self._possible(n) for n in related})
         for changed in {name, *before, *self._odds}:
             self._mark(changed)
+        # What was at odds with others may be so no longer.
+        self._pass_on({name, *before} - self.problems.keys())
         self.changed.emit()
 
-    def _related(self) -> list[str]:
-        """Return the settings in the form that can be at odds with each other."""
-        return [name for name in RELATED if name in self._editors]
+    def _pass_on(self, names: Collection[str]) -> None:
+        """Tell the other forms of what is shared with them."""
+        if self._session is not None:
+            for name in self._shared.intersection(names):
+                self._session.settings.set(name, self._possible(name))
 
     def _possible(self, name: str) -> Any:
         """Return what a field means; an empty one that may be left empty means the default."""

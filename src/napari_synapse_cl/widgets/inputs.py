@@ -15,12 +15,14 @@ from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.control import Control
 from napari_synapse_cl.data.crop_cache import cache_folder, cache_size, fill_cache
 from napari_synapse_cl.data.synapses import AXES
+from napari_synapse_cl.data.tables import interpret
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import Event, Progress
 from napari_synapse_cl.files import write_json
 from napari_synapse_cl.widgets.layer_voxels import reopened
-from napari_synapse_cl.widgets.layers import LayerData, dataset_of
+from napari_synapse_cl.widgets.layers import IN_VOXELS, LayerData, dataset_of
+from napari_synapse_cl.widgets.point_features import with_partners
 
 
 class Inputs(Protocol):
@@ -215,8 +217,14 @@ def _reopened(data: LayerData) -> Volume | None:
 def _in_finest(table: pd.DataFrame, volume: Volume) -> pd.DataFrame:
     """Return a table whose positions count as those of the volume's file do."""
     offset, factor = np.array(volume.offset), np.array(volume.factor)
-    voxels = (table[list(AXES)].to_numpy(float) + offset + 0.5) * factor - 0.5
-    return table.assign(**dict(zip(AXES, voxels.T, strict=True)))
+
+    def in_finest(voxels: np.ndarray) -> np.ndarray:
+        return (voxels + offset + 0.5) * factor - 0.5
+
+    found = interpret(table, "the points layer", IN_VOXELS)
+    moved = {name: in_finest(voxels) for name, voxels in found.partners.items()}
+    positions = dict(zip(AXES, in_finest(found.positions).T, strict=True))
+    return with_partners(table.assign(**positions), moved)
 
 
 class ContinuedRun:

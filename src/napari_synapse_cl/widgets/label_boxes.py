@@ -37,11 +37,14 @@ class LabelBoxes(QObject):
     Attributes
     ----------
     changed
-        Emitted when other layers are chosen, they come into use or go out of it, or their content
-        changes.
+        Emitted when other layers are chosen, they come into use or go out of it, or have other data
+        or another place.
+    painted
+        Emitted when labels in use may have been painted.
     """
 
     changed = Signal()
+    painted = Signal()
 
     def __init__(self, widget: Any, form: Form) -> None:
         super().__init__(widget)
@@ -61,6 +64,7 @@ class LabelBoxes(QObject):
             self._row_labels[name] = label
             box.layer_changed.connect(self._remember)
             box.content_changed.connect(self._tell_change)
+            box.painted.connect(self._tell_paint)
         self._in_use: set[str] = set()
         self._is_recalling = False
         form.changed.connect(self._show_rows)
@@ -113,3 +117,7 @@ class LabelBoxes(QObject):
     def _tell_change(self) -> None:
         if self._in_use:
             self.changed.emit()
+
+    def _tell_paint(self) -> None:
+        if self._in_use:
+            self.painted.emit()

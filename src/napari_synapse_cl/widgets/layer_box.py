@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from napari.layers import Layer
+from napari.layers import Labels, Layer, Points
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox
 
 CONTENT_EVENTS = ("data", "scale", "translate", "rotate", "shear", "affine", "units")
 """Of a layer: what it holds and where."""
-OF_SOME = ("features", "paint", "labels_update")
-"""Of layers that have them: other columns of points, strokes of a brush."""
+PAINT_EVENTS = ("paint", "labels_update", "set_data")
+"""Of labels: strokes of a brush and, with other slices that are shown, their being undone."""
 
 
 class LayerBox(QComboBox):
@@ -32,10 +32,13 @@ class LayerBox(QComboBox):
         Emitted when another layer is chosen.
     content_changed
         Emitted when data, transform or units of the chosen layer change.
+    painted
+        Emitted when labels may have been painted into the array of the chosen layer.
     """
 
     layer_changed = Signal()
     content_changed = Signal()
+    painted = Signal()
 
     def __init__(
         self, viewer: Any, kind: type[Layer], empty: str = "", *, chooses_first: bool = True
@@ -87,12 +90,19 @@ class LayerBox(QComboBox):
     def _follow(self, layer: Layer | None) -> None:
         for emitter in content_emitters(self._followed):
             emitter.disconnect(self._tell_content)
+        for emitter in _paint_emitters(self._followed):
+            emitter.disconnect(self._tell_paint)
         self._followed = layer
         for emitter in content_emitters(layer):
             emitter.connect(self._tell_content)
+        for emitter in _paint_emitters(layer):
+            emitter.connect(self._tell_paint)
 
     def _tell_content(self, event: Any = None) -> None:
         self.content_changed.emit()
+
+    def _tell_paint(self, event: Any = None) -> None:
+        self.painted.emit()
 
     def _refresh(self, event: Any = None) -> None:
         before = self.layer
@@ -122,5 +132,11 @@ def content_emitters(layer: Layer | None) -> list[Any]:
     """Return what tells that a layer has other content, or lies elsewhere."""
     if layer is None:
         return []
-    names = [*CONTENT_EVENTS, *(name for name in OF_SOME if hasattr(layer.events, name))]
+    names = (*CONTENT_EVENTS, *(["features"] if isinstance(layer, Points) else []))
     return [getattr(layer.events, name) for name in names]
+
+
+def _paint_emitters(layer: Layer | None) -> list[Any]:
+    if not isinstance(layer, Labels):
+        return []
+    return [getattr(layer.events, name) for name in PAINT_EVENTS]

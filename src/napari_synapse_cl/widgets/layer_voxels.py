@@ -16,6 +16,8 @@ from napari_synapse_cl.widgets.metadata import METADATA_KEY
 from napari_synapse_cl.widgets.units import in_nanometres
 
 THE_LAYER = "the layer "
+DECIMALS = 4
+"""Of positions in voxels that come by way of the world, where large offsets cost accuracy."""
 LOCATION = "location"
 """Where the metadata of a layer that we opened say from what."""
 
@@ -116,7 +118,9 @@ def labels_over(image: Image, labels: Labels) -> AlignedLabels:
 def voxels_in(image: Image, layer: Layer, positions: ArrayLike) -> np.ndarray:
     """Return positions in a layer in voxels of an image, by way of the world."""
     world = _affine(layer.data_to_world, np.asarray(positions, dtype=float))
-    return _affine(image.world_to_data, world * _unit_ratios(layer.units, image.units))
+    voxels = _affine(image.world_to_data, world * _unit_ratios(layer.units, image.units))
+    # Half voxels are rounded as on the command line, which does not come by way of the world.
+    return np.round(voxels, DECIMALS)
 
 
 def _affine(transform: Callable[[Sequence[float]], Any], coordinates: np.ndarray) -> np.ndarray:

@@ -202,18 +202,18 @@ class OpenWidget(QWidget):
             self.status.setText(event)
             return
         added: list[dict[str, Any]] = []
-        was_empty = not self.viewer.layers
+        before = list(self.viewer.layers)
         try:
             for opened in event:
                 added.append({})
                 self._add(opened, added[-1], visible=len(added) == 1)
         except (InputError, JobError) as error:
-            for layers in added:
-                for layer in layers.values():
-                    self.viewer.layers.remove(layer)
+            # One that cannot be drawn is in the list too.
+            for layer in [layer for layer in self.viewer.layers if layer not in before]:
+                self.viewer.layers.remove(layer)
             self._on_error(error)
             return
-        if was_empty:
+        if not before:
             first = added[0]["image"]
             self.viewer.dims.set_point(0, first.data_to_world((event[0].depth, 0, 0))[0])
         said = [told for opened in event for told in in_words(opened)]

@@ -13,6 +13,7 @@ from napari_synapse_cl.widgets.layer_voxels import LOCATION
 from napari_synapse_cl.widgets.level_arrays import LevelArray
 from napari_synapse_cl.widgets.metadata import METADATA_KEY
 from napari_synapse_cl.widgets.open_data_jobs import Opened
+from napari_synapse_cl.widgets.point_features import plain, with_partners
 from napari_synapse_cl.widgets.sample_data import POINT_SIZE
 from napari_synapse_cl.words import counted, size
 
@@ -70,13 +71,8 @@ def in_words(opened: Opened) -> list[tuple[str, Level]]:
     said: list[tuple[str, Level]] = [(text, "info")]
     for kind, levels in opened.label_levels.items():
         labels = levels[0]
-        said.append(
-            (
-                f"{LAYER_NAMES[kind].capitalize()} in {labels.name}: {size(labels.shape)} voxels of "
-                f"{labels.array.dtype}",
-                "info",
-            )
-        )
+        held = f"{size(labels.shape)} voxels of {labels.array.dtype}"
+        said.append((f"{LAYER_NAMES[kind].capitalize()} in {labels.name}: {held}", "info"))
     return [*said, *(opened.placed.messages if opened.placed is not None else ())]
 
 
@@ -112,10 +108,10 @@ def _data(levels: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
 
 def _points(placed: Placed, name: str, geometry: dict[str, Any]) -> LayerTuple:
     has_position = np.isfinite(placed.voxels).all(axis=1)
-    features = placed.table[has_position].drop(columns=list(AXES)).reset_index(drop=True)
+    features = with_partners(plain(placed.table.drop(columns=list(AXES))), placed.partners)
     keywords = {
         "name": f"{name} · synapses",
-        "features": features.rename(columns=str),
+        "features": features[has_position].reset_index(drop=True),
         "face_color": "#e69f00",
         "border_color": "white",
         "size": POINT_SIZE,

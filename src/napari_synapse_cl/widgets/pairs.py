@@ -20,10 +20,11 @@ from napari_synapse_cl.data.parts import VoxelSize
 from napari_synapse_cl.data.windows import to_unit_range
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.widgets.layers import LayerData, dataset_of
+from napari_synapse_cl.widgets.network_sizes import NetworkSizes
 
 NOTHING_KEPT = (
-    "Nothing of what is to be kept lies in this crop. It is shown as it is, and a training leaves "
-    "it out."
+    "Nothing of what is to be kept lies in this crop: it is shown as it is, and training leaves it "
+    "out."
 )
 
 
@@ -41,16 +42,20 @@ class PairRequest:
         Epoch of the training, counted from 1; 0 is the fixed pair of the validation.
     row
         Number of the synapse, counted from 0.
-    network_size
-        Voxel size along z, y, x in nm that crops are resampled to where the settings name none;
-        None for that of the volume.
+    pretrained
+        Network that the training starts from; crops have its voxel size where the settings name
+        none and it is known.
+    first_size
+        Else the voxel size along z, y, x in nm of the first volume of the training; None for that
+        of this volume.
     """
 
     data: LayerData
     config: Config
     epoch: int
     row: int
-    network_size: VoxelSize | None = None
+    pretrained: str | None = None
+    first_size: VoxelSize | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +100,7 @@ class PairMaker:
 
     def __init__(self) -> None:
         self._kept: _Kept | None = None
+        self._sizes = NetworkSizes()
 
     def make(self, request: PairRequest) -> Pair:
         """Return the pair that a training with these settings sees.
@@ -137,23 +143,27 @@ class PairMaker:
             drawn=(first, second),
             voxel_size=voxel_size,
             stride=source.stride(0),
-            warnings=(
-                *((NOTHING_KEPT,) if cut.state == CropState.EMPTY else ()),
-                *crop_warnings(
-                    voxel,
-                    data.volume.shape,
-                    crop,
-                    views,
-                    reach=part.reach(config.crop_size, source.voxel_size),
-                    context=part.reach(source.shape, source.voxel_size),
-                    borders=config.borders,
-                ),
+            warnings=(NOTHING_KEPT,)
+            if cut.state == CropState.EMPTY
+            else crop_warnings(
+                voxel,
+                data.volume.shape,
+                crop,
+                views,
+                reach=part.reach(config.crop_size, source.voxel_size),
+                context=part.reach(source.shape, source.voxel_size),
+                borders=config.borders,
             ),
         )
 
     def forget(self) -> None:
         """Keep nothing of the layers, which may have been removed."""
         self._kept = None
+
+    def end(self) -> None:
+        """Let go of everything."""
+        self.forget()
+        self._sizes.end()
 
     def _cut(self, request: PairRequest) -> tuple[StreamedCrops, int, Crop]:
         """Return what has cut the crop of the synapse, the synapse's index there, and the crop.
@@ -177,12 +187,13 @@ class PairMaker:
             raise JobError(f"{request.data.volume.name} could not be read: {error}") from error
 
     def _streamed(self, request: PairRequest) -> StreamedCrops:
-        settings = (_of_crops(request.config), request.network_size)
+        network_size = self._sizes.of(request.pretrained) or request.first_size
+        settings = (_of_crops(request.config), network_size)
         # The window's thread may forget what is kept at any time.
         kept = self._kept
         if kept is None or kept.data is not request.data or kept.settings != settings:
             config = request.config
-            dataset = dataset_of([request.data], config, request.network_size)
+            dataset = dataset_of([request.data], config, network_size)
             shape = context_shape(config.crop_size, config, dataset.voxel_size)
             kept = _Kept(request.data, settings, dataset.streamed(config, shape))
             self._kept = kept

@@ -91,8 +91,14 @@ class PreviewWidget(LayersWidget):
             self._requests.forget()
             self._show_error(error)
             return
+        listed = self.session.volumes.listed
         self._asked = PairRequest(
-            self._data, config, self.epoch_box.value(), self.picker.row, self._network_size()
+            self._data,
+            config,
+            self.epoch_box.value(),
+            self.picker.row,
+            self.session.settings["pretrained"],
+            voxel_size_of(listed[0].image) if listed else None,
         )
         self._requests.ask(self._asked)
         self._slow.start()
@@ -130,10 +136,11 @@ class PreviewWidget(LayersWidget):
         super().release()
         self._slow.stop()
         self._requests.forget()
-        self._maker.forget()
+        self._maker.end()
         self._data = self._asked = self.pair = None
         self.label_boxes.release()
         self.session.volumes.changed.disconnect(self.redraw)
+        self.session.settings.changed.disconnect(self._on_setting)
         self.picker.release()
 
     def _set_tooltips(self) -> None:
@@ -187,7 +194,9 @@ class PreviewWidget(LayersWidget):
             box.layer_changed.connect(self._on_layers)
             box.content_changed.connect(self._on_content)
         self.label_boxes.changed.connect(self._take_anew)
+        self.label_boxes.painted.connect(self.redraw)
         self.session.volumes.changed.connect(self.redraw)
+        self.session.settings.changed.connect(self._on_setting)
         self.picker.changed.connect(self._on_synapse)
         self.epoch_box.valueChanged.connect(self.redraw)
         self.form.changed.connect(self.redraw)
@@ -212,15 +221,15 @@ class PreviewWidget(LayersWidget):
             self._data = None
         self.redraw()
 
+    def _on_setting(self, name: str) -> None:
+        # The others are in the form.
+        if name == "pretrained":
+            self.redraw()
+
     def _take_anew(self) -> None:
         self._data = None
         self._maker.forget()
         self.redraw()
-
-    def _network_size(self) -> tuple[float, float, float] | None:
-        """Return the voxel size of the first volume of a training on several, if it is one."""
-        listed = self.session.volumes.listed
-        return voxel_size_of(listed[0].image) if listed else None
 
     def _show(self, pair: Pair) -> None:
         self._slow.stop()

@@ -20,6 +20,7 @@ from napari_synapse_cl.widgets.ask import Question
 from napari_synapse_cl.widgets.latest import Latest
 from napari_synapse_cl.widgets.layers import LayerData, dataset_of
 from napari_synapse_cl.widgets.messages import sentence
+from napari_synapse_cl.widgets.network_sizes import NetworkSizes
 from napari_synapse_cl.widgets.theme import MARK, MARK_COLOR
 
 PROBE_DELAY_MS = 800
@@ -44,7 +45,8 @@ class Summary(QLabel):
         )
         self._asked: _Asked | None = None
         self._machines: dict[str, Machine | str] = {}
-        self._plans = Latest(_plan)
+        self._sizes = NetworkSizes()
+        self._plans = Latest(self._plan)
         self._plans.done.connect(self._on_plan)
         self._plans.failed.connect(self._on_no_plan)
         self._question = Question("napari_synapse_cl.machine")
@@ -89,6 +91,20 @@ class Summary(QLabel):
         self._plans.forget()
         self._probes.forget()
         self._question.end()
+        self._sizes.end()
+
+    def _plan(self, asked: "_Asked") -> tuple["_Asked", Plan, list[str]]:
+        """Return the plan and what else to tell of the data; of many synapses it takes a while."""
+        config, machine = asked.config, asked.machine
+        dataset = dataset_of(asked.several, config, self._sizes.of(config.pretrained))
+        for part in dataset.parts:
+            recipe = Recipe.parse(config.keep, part.roles, config.keep_nearest, config.keep_margin)
+            recipe.check_volumes(
+                part.volume.name, part.labels is not None, part.segmentation is not None
+            )
+            recipe.check_partners(dataset.positions.partners, part.labels is not None)
+        planned = plan_of(dataset, config, machine if isinstance(machine, Machine) else None)
+        return asked, planned, [text for text, level in dataset.messages if level == "info"]
 
     def _on_plan(self, told: tuple["_Asked", Plan, list[str]]) -> None:
         asked, plan, notes = told
@@ -134,20 +150,6 @@ class _Asked:
     machine: Machine | str | None
     """What was measured, or why it could not be."""
     measure: bool
-
-
-def _plan(asked: _Asked) -> tuple[_Asked, Plan, list[str]]:
-    """Return the plan and what else to tell of the data; of many synapses it takes a while."""
-    config, machine = asked.config, asked.machine
-    dataset = dataset_of(asked.several, config)
-    for part in dataset.parts:
-        recipe = Recipe.parse(config.keep, part.roles, config.keep_nearest, config.keep_margin)
-        recipe.check_volumes(
-            part.volume.name, part.labels is not None, part.segmentation is not None
-        )
-        recipe.check_partners(dataset.positions.partners, part.labels is not None)
-    planned = plan_of(dataset, config, machine if isinstance(machine, Machine) else None)
-    return asked, planned, [text for text, level in dataset.messages if level == "info"]
 
 
 def _rows(asked: _Asked, plan: Plan) -> list[tuple[str, str]]:

@@ -26,6 +26,7 @@ from napari_synapse_cl.features.tables import (
     write_table,
 )
 from napari_synapse_cl.widgets.metadata import METADATA_KEY
+from napari_synapse_cl.widgets.point_features import plain
 from napari_synapse_cl.widgets.units import in_nanometres
 from napari_synapse_cl.words import counted
 
@@ -159,10 +160,10 @@ def _read(path: Path) -> LayerTuple:
         rows = counted(found.n_missing, "row")
         show_info(f"{rows} of {path.name} {verb} no position and {verb} been left out.")
     has_position = np.isfinite(found.positions).all(axis=1)
-    features = table[has_position].drop(columns=list(AXES), errors="ignore").reset_index(drop=True)
+    features = plain(table[has_position].drop(columns=list(AXES), errors="ignore"))
     keywords = {
         "name": path.stem,
-        "features": features.rename(columns=str),
+        "features": features.reset_index(drop=True),
         "metadata": {METADATA_KEY: _provenance(record, features)},
         **geometry,
     }

@@ -15,7 +15,6 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import CheckpointSaved, Discarded, Finished, Paused, Resumed
 from napari_synapse_cl.widgets import base, docks
@@ -25,12 +24,12 @@ from napari_synapse_cl.widgets.chosen_volumes import VolumePair
 from napari_synapse_cl.widgets.closing import ClosingGuard
 from napari_synapse_cl.widgets.continuing import ContinueDialog, confirm_discard, open_run
 from napari_synapse_cl.widgets.form import Form
-from napari_synapse_cl.widgets.inputs import ContinuedRun, HowToCut, RunInputs
+from napari_synapse_cl.widgets.inputs import ContinuedRun, RunInputs
 from napari_synapse_cl.widgets.job import ChildJob, Job
 from napari_synapse_cl.widgets.label_boxes import LabelBoxes
 from napari_synapse_cl.widgets.layers import LayerData, take
 from napari_synapse_cl.widgets.messages import tell
-from napari_synapse_cl.widgets.network_info import NetworkReader
+from napari_synapse_cl.widgets.network_sizes import how_to_cut
 from napari_synapse_cl.widgets.run_view import RunView
 from napari_synapse_cl.widgets.settings_menu import SettingsMenu
 from napari_synapse_cl.widgets.summary import Summary
@@ -67,12 +66,9 @@ class TrainWidget(JobWidget):
         self.summary = Summary()
         self.view = RunView(viewer)
         buttons = TrainButtons(self.start_button)
-        self.pause_button = buttons.pause
-        self.stop_button = buttons.stop
-        self.discard_button = buttons.discard
-        self.continue_button = buttons.go_on
-        self.attach_button = buttons.attach
-        self.extract_button = buttons.extract
+        self.pause_button, self.stop_button = buttons.pause, buttons.stop
+        self.discard_button, self.extract_button = buttons.discard, buttons.extract
+        self.continue_button, self.attach_button = buttons.go_on, buttons.attach
         self.tabs = QTabWidget()
         self._paused = self._ending = self._discarding = False
         self._taken: list[LayerData] | None = None
@@ -92,7 +88,7 @@ class TrainWidget(JobWidget):
         several = self.take_several()
         config = self.form.config(train_only=True)
         folder = run_folder(config.output)
-        return ChildJob(RunInputs(several, config, folder, partial(_how_to_cut, config)))
+        return ChildJob(RunInputs(several, config, folder, partial(how_to_cut, config)))
 
     def take_several(self) -> list[LayerData]:
         """Return what a training needs of the volumes that are listed and the chosen one.
@@ -155,7 +151,8 @@ class TrainWidget(JobWidget):
             return
         if not self._ending:
             self.status.setText(text)
-        self.show_progress(self.view.bar.value(), self.view.bar.maximum(), self._task())
+        task = "Training" if self.view.started is not None else "Cutting crops"
+        self.show_progress(self.view.bar.value(), self.view.bar.maximum(), task)
 
     def on_end(self) -> None:
         """Be ready for the next training."""
@@ -235,9 +232,6 @@ class TrainWidget(JobWidget):
         except InputError as error:
             self.summary.show_problem(error)
 
-    def _task(self) -> str:
-        return "Training" if self.view.started is not None else "Cutting crops"
-
     def _pause_or_resume(self) -> None:
         self.request("resume" if self._paused else "pause")
 
@@ -296,10 +290,3 @@ class TrainWidget(JobWidget):
         if self.points_box.layer is not None:
             self.viewer.layers.selection.active = self.points_box.layer
         widget.form.editor("checkpoint").value = self.session.last_checkpoint
-
-
-def _how_to_cut(config: Config) -> HowToCut:
-    """Return how crops are cut for a training, as the command line would; for a worker."""
-    if config.pretrained is None:
-        return HowToCut(config)
-    return HowToCut(config, NetworkReader().read(config.pretrained, "trained").voxel_size)

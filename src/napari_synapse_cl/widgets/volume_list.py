@@ -6,7 +6,7 @@ from typing import Any
 
 from napari.layers import Layer
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 from superqt import QElidingLabel
 
 from napari_synapse_cl.widgets.chosen_volumes import ChosenVolumes, VolumePair
@@ -39,8 +39,7 @@ class VolumeList(QWidget):
         self._chosen = chosen
         self._followed: list[Layer] = []
         self._rows: list[tuple[VolumePair, QWidget, QElidingLabel]] = []
-        self.add_button = QToolButton()
-        self.add_button.setText("Add volume")
+        self.add_button = QPushButton("Add volume")
         self.add_button.setToolTip(
             "<qt>Train on several volumes at once: this notes the chosen volume and its synapses; "
             "then choose the next above. The training uses the chosen one and those noted.</qt>"
@@ -49,7 +48,7 @@ class VolumeList(QWidget):
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setSpacing(0)
-        self._layout.addWidget(self.add_button)
+        self._layout.addWidget(self.add_button, alignment=Qt.AlignmentFlag.AlignLeft)
         volumes.changed.connect(self._on_change)
         self._show_rows()
 
@@ -91,6 +90,7 @@ class VolumeList(QWidget):
     def _show_rows(self) -> None:
         for _, row, _ in self._rows:
             self._layout.removeWidget(row)
+            row.hide()
             # Its own button may have been clicked just now.
             row.deleteLater()
         self._rows = [self._make_row(pair) for pair in self._volumes.listed]
