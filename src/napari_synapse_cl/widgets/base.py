@@ -192,13 +192,14 @@ class JobWidget(LayersWidget):
         self.job = job
         self._told_end = False
         worker = JobWorker(job)
+        # It hears of the end before the button says that another job may begin.
+        self.session.begin(self.kind, worker.finished)
         worker.yielded.connect(self._on_event)
         worker.errored.connect(self._on_error)
         worker.finished.connect(self._on_finished)
         self._progress = progress(total=0, desc=self.kind.capitalize())
         # Unlike the widget, they hear of the end even if the widget is closed by then.
         worker.finished.connect(self._progress.close)
-        self.session.begin(self.kind, worker.finished)
         self.destroyed.connect(job.end_soon)
         set_spinner_speed(self, CALM)
         self.status.setText("Starting …")
