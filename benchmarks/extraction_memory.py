@@ -6,8 +6,8 @@
 
 The command line extracts features of N positions, as a child process, from a ``.npy`` file and from
 a Zarr array, and maps of regions, which are cubes of these sides. Nearly all of the volumes is
-holes or the fill value, so that they take no disk; a tenth of the positions lie in blocks of
-texture.
+holes or the fill value, so that they take little disk: a tenth of the positions lie in blocks of
+texture, and of the others one voxel is white, since constant crops would be left out.
 
 For each: what was done a second, without the start and the end of the process, and the most memory
 that it held. "RSS" is what ``top`` shows; "anonymous" is its part without mapped files, which the
@@ -123,7 +123,6 @@ def write_volumes(folder: Path, shape: tuple[int, ...]) -> dict[str, Path]:
         chunks=(BLOCK,) * 3,
         dtype="uint8",
         fill_value=128,
-        compressors=None,
     )
     texture = make_sample().image[:BLOCK, :BLOCK, :BLOCK]
     for corner in texture_corners(shape):
@@ -133,13 +132,16 @@ def write_volumes(folder: Path, shape: tuple[int, ...]) -> dict[str, Path]:
     return paths
 
 
-def write_points(path: Path, shape: tuple[int, ...], n: int) -> None:
+def write_points(path: Path, shape: tuple[int, ...], n: int, volumes: dict[str, Path]) -> None:
     random = np.random.default_rng(1)
     points = random.integers(0, shape, (n, 3))
     inside = random.random(n) < SHARE_IN_BLOCKS
     corners = texture_corners(shape)[random.integers(0, N_BLOCKS, inside.sum())]
     points[inside] = corners + random.integers(0, BLOCK, corners.shape)
     pd.DataFrame(points, columns=["z", "y", "x"]).to_csv(path, index=False)
+    others = tuple(points[~inside].T)
+    np.load(volumes[".npy"], mmap_mode="r+")[others] = 255
+    zarr.open_array(volumes["Zarr"], mode="r+").set_coordinate_selection(others, 255)
 
 
 def write_network(path: Path, fmaps: int) -> None:
@@ -171,7 +173,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     for kind, volume in volumes.items():
         for n in options.points:
             table = folder / "points.csv"
-            write_points(table, shape, n)
+            write_points(table, shape, n, volumes)
             flags = ["--image", str(volume), "--synapses", str(table)]
             flags += ["--crop_size", str(options.crop_size), "--layer_num", str(options.layer_num)]
             peaks, seconds = extract("--checkpoint", str(network), *flags)

@@ -18,9 +18,7 @@ import numpy as np
 import torch
 
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.data.crops import StreamedCrops
-from napari_synapse_cl.data.dataset import open_dataset
-from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.data.opening import open_dataset
 from napari_synapse_cl.features.readout import Readout
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_backbone
@@ -50,10 +48,9 @@ def main() -> None:
     parser.add_argument("--synapses", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    dataset = open_dataset(Config())
-    assert isinstance(dataset.source, Volume)
     shape = (options.crop_size,) * 3
-    source = StreamedCrops(dataset.source, dataset.positions, shape)
+    config = Config(crop_size=shape)
+    source = open_dataset(config).streamed(config, shape)
     crops = torch.from_numpy(source.read(range(min(options.synapses, len(source)))))
     if options.checkpoint:
         backbone = load_backbone(options.checkpoint)

@@ -31,6 +31,7 @@ from qtpy.QtWidgets import QApplication
 from napari_synapse_cl import augmentations
 from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.data.crops import StreamedCrops
+from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.sample import make_sample
 from napari_synapse_cl.data.synapses import positions_inside
 from napari_synapse_cl.data.volumes import Volume
@@ -91,7 +92,7 @@ def measure_stages(volume: Volume, table: Any, widget: Any, pairs: int, size: in
             times.clear()
         row = i % len(positions.rows)
         shape = timed(times, "context", lambda: context_shape(config.crop_size, config))
-        crops = StreamedCrops(volume, positions, shape)
+        crops = StreamedCrops([Part(volume)], positions, config, shape)
         cut = timed(times, "cut", lambda crops=crops, row=row: crops.read([row]))
         pair = timed(
             times, "draw", lambda i=i, row=row: augmentations.draw_pair(config, i, 1, [row])

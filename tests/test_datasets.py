@@ -1,7 +1,10 @@
 """Volumes of several files, at several resolutions, with masks, come to one training."""
 
 import json
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -9,15 +12,17 @@ import pandas as pd
 import pytest
 import tifffile
 import yaml
+import zarr
 
 from conftest import SMALL
 from napari_synapse_cl.config import Config
+from napari_synapse_cl.data.arrays import ReadArray
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.dataset_files import read_entries
 from napari_synapse_cl.data.opening import open_dataset
 from napari_synapse_cl.data.split import split_by_space
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import Event, Message, Started
+from napari_synapse_cl.events import Event, Message, Progress, Started
 from napari_synapse_cl.models.checkpoints import load_backbone
 from napari_synapse_cl.pipeline import run
 
@@ -298,6 +303,56 @@ class TestLeavingOut:
         assert any("1 row of" in text and "no position" in text for text, _ in dataset.messages)
 
 
+def test_of_a_volume_of_20000_cubed_only_what_is_seen_is_read(
+    one: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = zarr.create_array(
+        tmp_path / "v.zarr", shape=(20_000,) * 3, chunks=(64,) * 3, dtype="u1"
+    )
+    corners = 64 * np.random.default_rng(0).integers(1, 300, (6, 3))
+    for seed, (z, y, x) in enumerate(corners):
+        volume[z : z + 64, y : y + 64, x : x + 64] = noise(seed, (64, 64, 64))
+    pd.DataFrame(corners + 32, columns=["z", "y", "x"]).to_csv(tmp_path / "t.csv", index=False)
+    read: list[int] = []
+    plain = ReadArray.__getitem__
+
+    def counted(array: ReadArray, key: Any) -> np.ndarray:
+        found = plain(array, key)
+        read.append(found.size)
+        return found
+
+    monkeypatch.setattr(ReadArray, "__getitem__", counted)
+    list(run(Config.from_values({**one, "image": tmp_path / "v.zarr", "n_components": 1})))
+    table = pd.read_csv(tmp_path / "run" / "features_L20_mean.csv")
+    assert np.isfinite(table["L20_mean_000"]).all()
+    assert sum(read) <= 6 * 28**3
+
+
+def test_a_checkpoint_is_fetched_before_anything_else_and_that_is_told(
+    one: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(run(Config.from_values({**one, "train_only": True})))
+    served = tmp_path / "run" / "checkpoints"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(served))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/last.pt"
+    settings = {**one, "extract_only": True, "checkpoint": url, "output": tmp_path / "far"}
+    events = list(run(Config.from_values(settings)))
+    server.shutdown()
+    server.server_close()
+    assert isinstance(events[0], Progress)
+    assert events[0].task == "downloading the network"
+    record = json.loads((tmp_path / "far" / "features_L20_mean.json").read_text())
+    assert record["checkpoint"] == url
+    # The server is gone, and the file is there.
+    list(run(Config.from_values({**settings, "output": tmp_path / "again"})))
+    missing = f"http://127.0.0.1:{server.server_port}/other.pt"
+    with pytest.raises(InputError, match="cannot be downloaded"):
+        list(run(Config.from_values({**settings, "checkpoint": missing})))
+
+
 class TestReadings:
     def test_how_positions_were_read_is_told(self, one: dict[str, Any]) -> None:
         (text, level), *_ = opened(one).messages
@@ -383,6 +438,20 @@ class TestResolution:
 
 
 class TestIntensities:
+    def test_an_image_that_uses_little_of_its_type_is_told_of(
+        self, one: dict[str, Any], tmp_path: Path
+    ) -> None:
+        def warned(**settings: Any) -> list[str]:
+            return [text for text, _ in opened(one, **settings).messages if "contrast" in text]
+
+        assert warned() == []
+        np.save(tmp_path / "v.npy", noise(0).astype(np.int16))
+        (text,) = warned()
+        assert "uses 0 to 254 of the range of int16" in text
+        assert warned(intensity="percentiles") == []
+        np.save(tmp_path / "v.npy", noise(0).astype(np.uint16) * 200)
+        assert warned() == []
+
     def test_inverted_images_and_their_opposites_give_the_same_crops(
         self, one: dict[str, Any], tmp_path: Path
     ) -> None:

@@ -12,7 +12,6 @@ from platformdirs import user_cache_path
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.files import replacing
 
-CHECKPOINTS = user_cache_path("napari-synapse-cl") / "checkpoints"
 TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 2**20
 
@@ -27,7 +26,7 @@ def is_url(location: str) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]+://", location) is not None
 
 
-def is_cached(location: str | Path, folder: Path = CHECKPOINTS) -> bool:
+def is_cached(location: str | Path, folder: Path | None = None) -> bool:
     """Whether :func:`local_file` needs no network for a location: a path, or downloaded before.
 
     Raises
@@ -37,11 +36,15 @@ def is_cached(location: str | Path, folder: Path = CHECKPOINTS) -> bool:
     """
     if isinstance(location, Path) or not is_url(location):
         return True
-    return _cached_name(_address(location), folder).is_file()
+    return _cached_name(_address(location), folder or _downloads()).is_file()
+
+
+def _downloads() -> Path:
+    return user_cache_path("napari-synapse-cl") / "checkpoints"
 
 
 def local_file(
-    location: str | Path, progress: Progress | None = None, folder: Path = CHECKPOINTS
+    location: str | Path, progress: Progress | None = None, folder: Path | None = None
 ) -> Path:
     """Return the path of a file that is named by its path or its URL.
 
@@ -54,7 +57,7 @@ def local_file(
     progress
         Is called as a download goes on. What it raises ends the download.
     folder
-        Where downloads are kept.
+        Where downloads are kept; without it in the user's cache folder.
 
     Returns
     -------
@@ -70,6 +73,7 @@ def local_file(
     if isinstance(location, Path) or not is_url(location):
         return Path(location)
     url, expected = _address(location), _expected_hash(location)
+    folder = folder or _downloads()
     file = _cached_name(url, folder)
     if file.is_file():
         _check_hash(file, expected, url)

@@ -32,12 +32,12 @@ from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_backbone, save_checkpoint
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline import run
-from napari_synapse_cl.widgets.regions import take_region
 from napari_synapse_cl.widgets.map_arrays import MapArray
 from napari_synapse_cl.widgets.map_layers import MapLayers
 from napari_synapse_cl.widgets.metadata import METADATA_KEY
 from napari_synapse_cl.widgets.network_info import NetworkInfo, NetworkReader
 from napari_synapse_cl.widgets.region_inputs import RegionInputs
+from napari_synapse_cl.widgets.regions import take_region
 from napari_synapse_cl.widgets.selected import SelectedLayer
 
 from .conftest import (

@@ -106,7 +106,7 @@ class TrainingConfig(Section):
     )
     validation_fraction: float = setting(
         0.1,
-        "Share of the synapses held out for the validation loss, taken from one end of each volume.",
+        "Share of the synapses held out for the validation loss, from one end of each volume.",
         ge=0,
         le=0.5,
     )

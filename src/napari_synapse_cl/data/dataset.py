@@ -9,6 +9,7 @@ import pandas as pd
 from napari_synapse_cl.config import Config, CropConfig
 from napari_synapse_cl.data.crop_cache import CachedCrops
 from napari_synapse_cl.data.crops import StreamedCrops
+from napari_synapse_cl.data.intensities import contrast_warning
 from napari_synapse_cl.data.joining import join
 from napari_synapse_cl.data.parts import Part, VoxelSize
 from napari_synapse_cl.data.placing import Level, Placed
@@ -129,6 +130,9 @@ def assemble(
         If crops are to be resampled and a voxel size is not known, or no synapse is left.
     """
     voxel_size, messages = _crop_voxel_size(parts, config, network_size)
+    if config.intensity == "range":
+        found = (contrast_warning(part.volume) for part in parts)
+        messages += [(text, "warning") for text in found if text]
     joined = join(parts, placed, config, voxel_size)
     names = [part.volume.name for part in parts]
     return Dataset(

@@ -7,6 +7,9 @@ import numpy as np
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
 
+LEAST_SHARE = 0.1
+"""Of the range of its type that an image should use to have any contrast."""
+
 
 def intensity_range(volume: Volume) -> tuple[float, float]:
     """Return the values that become 0 and 1.
@@ -31,6 +34,22 @@ def intensity_range(volume: Volume) -> tuple[float, float]:
     if not low < high:
         raise InputError(f"{volume.name} has no contrast: a sample of it holds one value or none")
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+
+
+def contrast_warning(volume: Volume) -> str | None:
+    """Say that an integer image uses little of the range of its type, if a sample of it does."""
+    if volume.array.dtype.kind not in "ui" or volume.array.dtype.itemsize == 1:
+        return None
+    blocks = [(float(block.min()), float(block.max())) for block in sample_blocks(volume)]
+    low, high = min(a for a, _ in blocks), max(b for _, b in blocks)
+    lowest, highest = intensity_range(volume)
+    share = (high - low) / (highest - lowest)
+    if share >= LEAST_SHARE:
+        return None
+    return (
+        f"{volume.name} uses {low:g} to {high:g} of the range of {volume.array.dtype}, so its "
+        "crops have little contrast: choose percentiles as intensity"
+    )
 
 
 def sample_blocks(volume: Volume) -> Iterator[np.ndarray]:
