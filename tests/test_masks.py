@@ -134,7 +134,7 @@ class TestRecipes:
 
     @pytest.mark.parametrize("part", ["vesicles", "cleft", "mitochondria"])
     def test_a_structure_whose_label_values_are_not_known_asks_for_them(self, part: str) -> None:
-        with pytest.raises(InputError, match=f"--roles {part}=6"):
+        with pytest.raises(InputError, match=f"roles {part}=6"):
             Recipe.parse(part, {part: ()}, True, 0)
 
     @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ class TestRecipes:
     def test_vesicles_are_needed_to_tell_one_side_from_the_other_alone(self) -> None:
         without = Recipe.parse("presynapse", {}, True, 0)
         for chosen, has_labels in [(without, True), (recipe("presynapse"), False)]:
-            with pytest.raises(InputError, match="--roles vesicles=6"):
+            with pytest.raises(InputError, match="roles vesicles=6"):
                 chosen.check_partners(SIDES, has_labels)
         Recipe.parse("sides", {}, True, 0).check_partners(SIDES, has_labels=False)
 
@@ -283,7 +283,7 @@ class TestSides:
         self, labels: np.ndarray, segmentation: np.ndarray
     ) -> None:
         chosen = Recipe.parse("presynapse", {}, True, 0)
-        with pytest.raises(InputError, match="--roles vesicles=6"):
+        with pytest.raises(InputError, match="roles vesicles=6"):
             presynaptic_side(labels, segmentation, chosen, CENTRE, SIDES, SIZE)
 
 

@@ -129,7 +129,7 @@ def coarse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The window knows the network, without the seconds in which a process reads it."""
     architecture = COARSE if "coarse" in request.fixturenames else ARCHITECTURE
-    info = NetworkInfo(architecture, (16, 16, 16), None, ("trained",))
+    info = NetworkInfo(architecture, (16, 16, 16), None, {}, ("trained",))
     monkeypatch.setattr(NetworkReader, "read", lambda *_: info)
 
 

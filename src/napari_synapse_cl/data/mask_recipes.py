@@ -185,7 +185,7 @@ class Recipe:
             raise InputError(
                 f"vesicles must tell which of {' and '.join(SIDES)} is the presynaptic one: give a "
                 "label volume of structures, and say which of its values are vesicles, as in "
-                "--roles vesicles=6"
+                "roles vesicles=6"
             )
 
     def __str__(self) -> str:
@@ -200,7 +200,7 @@ class Recipe:
         if part in PARTS:
             raise InputError(
                 f"to keep {part}, say which values of the label volume they are, as in "
-                f"--roles {part}=6"
+                f"roles {part}=6"
             )
         names = ", ".join(dict.fromkeys((*PARTS, BOTH_SIDES, *self.roles)))
         raise InputError(

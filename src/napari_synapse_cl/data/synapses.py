@@ -43,8 +43,14 @@ class Positions(NamedTuple):
     @property
     def is_first(self) -> np.ndarray:
         """``(N,)`` bool, whether no synapse before lies in the same voxel."""
-        first = np.zeros(len(self.voxels), dtype=bool)
-        first[np.unique(self.apart, axis=0, return_index=True)[1]] = True
+        voxels = self.apart
+        # Stable, so that of equal ones the first comes first; np.unique is slow and blocks threads.
+        order = np.lexsort(voxels.T[::-1])
+        placed = voxels[order]
+        is_new = np.ones(len(voxels), dtype=bool)
+        is_new[1:] = (placed[1:] != placed[:-1]).any(axis=1)
+        first = np.zeros(len(voxels), dtype=bool)
+        first[order[is_new]] = True
         return first
 
 
