@@ -132,3 +132,15 @@ class TestCrops:
     def test_a_folder_without_crops_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no folder of crops"):
             CachedCrops(tmp_path)
+
+
+def test_a_npy_file_that_is_cut_off_is_refused_in_one_line(
+    grey: np.ndarray, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "v.npy", grey)
+    whole = (tmp_path / "v.npy").read_bytes()
+    for n in (20, 5000):
+        (tmp_path / "v.npy").write_bytes(whole[:n])
+        with pytest.raises(InputError, match=r"v\.npy cannot be read as a volume") as caught:
+            open_volume(tmp_path / "v.npy")
+        assert "\n" not in str(caught.value)

@@ -594,3 +594,47 @@ class TestPartOfResults:
         before = points.face_color.copy()
         PointResults(viewer, points, 1, on_new_layer=False, volume="EM").show(part)
         np.testing.assert_array_equal(points.face_color, before)
+
+
+class TestMasks:
+    def test_a_network_that_was_trained_on_clefts_sees_clefts(
+        self, window: Any, qtbot: QtBot, tmp_path: Path, sample: Sample
+    ) -> None:
+        import torch
+
+        from napari_synapse_cl.config import Config
+        from napari_synapse_cl.models.architecture import Architecture
+        from napari_synapse_cl.models.checkpoints import save_checkpoint
+        from napari_synapse_cl.models.vgg3d import Vgg3D
+        from napari_synapse_cl.pipeline import run
+
+        clefts = np.zeros(sample.image.shape, np.uint8)
+        for z, y, x in sample.synapses[["z", "y", "x"]].to_numpy(int):
+            clefts[z - 3 : z + 3, y - 3 : y + 3, x - 3 : x + 3] = 7
+        layer = window.viewer.add_labels(clefts, scale=window.image.scale, units=window.image.units)
+        trained = Config.from_values({"crop_size": 16, "fmaps": 2, "keep": "cleft"})
+        architecture = Architecture.from_config(trained)
+        torch.manual_seed(0)
+        network = Vgg3D.from_architecture(architecture)
+        file = tmp_path / "network.pt"
+        save_checkpoint(file, network, architecture, config=trained.as_json())
+        window.viewer.layers.selection.active = window.points
+        widget = open_widget(window.viewer, EXTRACT)
+        box = widget.label_boxes.boxes["labels"]
+        assert not box.isVisibleTo(widget)
+        fill_in(widget, {**ON_CPU, "checkpoint": file})
+        qtbot.waitUntil(lambda: box.isVisibleTo(widget), timeout=LONG)
+        box.choose(layer)
+        widget.session.settings.set("roles", "cleft=7")
+        window.viewer.layers.selection.active = window.points
+        extract(qtbot, widget)
+        named = {"image": sample.image, "labels": clefts}
+        for name, array in named.items():
+            np.save(tmp_path / f"{name}.npy", array)
+        sample.synapses.to_csv(tmp_path / "t.csv", index=False)
+        values = {name: tmp_path / f"{name}.npy" for name in named}
+        values |= {"synapses": tmp_path / "t.csv", "voxel_size": sample.voxel_size}
+        values |= {"extract_only": True, "checkpoint": file, "output": tmp_path / "out", **ON_CPU}
+        list(run(Config.from_values({**values, "roles": "cleft=7"})))
+        table = pd.read_csv(tmp_path / "out" / "features_L20_mean.csv")
+        assert_features(window.points, table[CHANNELS].to_numpy(np.float32))

@@ -55,6 +55,11 @@ def label_layers_used(keep: str, presynaptic_shift: float) -> set[str]:
     return set() if EVERYTHING in parts else {"labels"}
 
 
+def label_layers_of(form: Any) -> set[str]:
+    """Return :func:`label_layers_used` of what is filled in a form."""
+    return label_layers_used(form.editor("keep").value, form.editor("presynaptic_shift").value)
+
+
 def odds(values: Mapping[str, Any]) -> dict[str, str]:
     """Say which settings are at odds with others, or mean nothing, by their names.
 

@@ -9,11 +9,13 @@ from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSpinBox
 
+from napari_synapse_cl.data.mask_recipes import EVERYTHING
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import Progress
 from napari_synapse_cl.features.layer_report import Report
 from napari_synapse_cl.widgets.base import FittingArea, JobWidget, run_folder
 from napari_synapse_cl.widgets.columns_question import ask_about_columns
+from napari_synapse_cl.widgets.crop_settings import label_layers_used
 from napari_synapse_cl.widgets.exporting import Exporter
 from napari_synapse_cl.widgets.extraction_jobs import (
     Features,
@@ -25,6 +27,7 @@ from napari_synapse_cl.widgets.extraction_requests import OF_POINTS, ExtractionR
 from napari_synapse_cl.widgets.feature_columns import next_version, prefixes, versioned_prefix
 from napari_synapse_cl.widgets.form import Form
 from napari_synapse_cl.widgets.job import Job
+from napari_synapse_cl.widgets.label_boxes import LabelBoxes
 from napari_synapse_cl.widgets.layer_voxels import voxel_size_of
 from napari_synapse_cl.widgets.map_layers import MapLayers
 from napari_synapse_cl.widgets.messages import sentence, tell
@@ -83,7 +86,8 @@ class ExtractWidget(JobWidget):
         self.cancel_button = QPushButton("Cancel")
         self.export_button = QPushButton("Export …")
         self.report: Any = None
-        self._requests = ExtractionRequests(self.form, self.panel, self.session.settings)
+        self.label_boxes = LabelBoxes(self, self._labels_used, self.panel.changed)
+        self._requests = ExtractionRequests(self.form, self.panel, self.session)
         self._exporter = Exporter(self)
         self._results: PointResults | None = None
         self._maps: MapLayers | None = None
@@ -160,7 +164,14 @@ class ExtractWidget(JobWidget):
         """Let go of the viewer, and end the job cleanly."""
         super().release()
         self.selected.release()
+        self.label_boxes.release()
         self.panel.release()
+
+    def _labels_used(self) -> set[str]:
+        """Return which labels the network's training has made use of."""
+        trained = {} if self.panel.info is None else self.panel.info.crop_settings
+        keep, shift = trained.get("keep", EVERYTHING), trained.get("presynaptic_shift", 0)
+        return label_layers_used(keep, shift)
 
     def _set_up_controls(self) -> None:
         self.image_box.setToolTip("Image layer with the EM volume that the layers are read on")

@@ -17,6 +17,7 @@ from napari_synapse_cl.widgets.layers import LayerData, take
 from napari_synapse_cl.widgets.network_panel import NetworkPanel
 from napari_synapse_cl.widgets.region_inputs import RegionInputs
 from napari_synapse_cl.widgets.regions import take_region
+from napari_synapse_cl.widgets.session import Session
 
 OF_POINTS = ("pooling", "averaging", "n_components", "crop_size", "feature_format")
 """Settings that mean nothing for the map of a region."""
@@ -33,19 +34,20 @@ class ExtractionRequests:
         The settings.
     panel
         The network and its layers.
-    settings
-        Those of the viewer, for what the form does not show.
+    session
+        That of the viewer, for what the form does not show.
     """
 
-    def __init__(self, form: Form, panel: NetworkPanel, settings: Any) -> None:
+    def __init__(self, form: Form, panel: NetworkPanel, session: Session) -> None:
         self._form = form
         self._panel = panel
-        self._settings = settings
+        self._settings = session.settings
+        self._volumes = session.volumes
 
     def of_points(self, points: Points, image: Image | None) -> SynapsesJob:
         """Return an extraction of one vector for each point."""
-        data = take(image, points)
-        config = self._config(layer_num=self._panel.chosen)
+        data = take(image, points, **self._volumes.labels_of(image))
+        config = self._config(layer_num=self._panel.chosen, roles=self._settings["roles"])
         if config.pooling == "none" and config.output is None:
             # What does not go into columns has to stay somewhere.
             config = _with(config, output=run_folder(None))
@@ -55,8 +57,9 @@ class ExtractionRequests:
         self, points: Points, image: Image | None, label_column: str | None
     ) -> SynapsesJob:
         """Return a comparison of the layers that are ticked; of all convolutions if one is."""
-        data = take(image, points)
+        data = take(image, points, **self._volumes.labels_of(image))
         more: dict[str, Any] = {"compare_layers": True, "seed": self._settings["seed"]}
+        more["roles"] = self._settings["roles"]
         more["label_column"] = label_column or ""
         more |= {name: self._settings[name] for name in AugmentationConfig.model_fields}
         if len(self._panel.table.chosen) > 1:

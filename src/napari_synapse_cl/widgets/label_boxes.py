@@ -1,13 +1,12 @@
 """The choice of layers of labels, in sight where the settings make use of them."""
 
+from collections.abc import Callable
 from typing import Any
 
 from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QLabel
 
-from napari_synapse_cl.widgets.crop_settings import label_layers_used
-from napari_synapse_cl.widgets.form import Form
 from napari_synapse_cl.widgets.layer_box import LayerBox
 
 ROWS = {
@@ -31,8 +30,10 @@ class LabelBoxes(QObject):
     ----------
     widget
         A :class:`~napari_synapse_cl.widgets.base.LayersWidget`.
-    form
-        Its form, which has the settings that make use of labels.
+    used
+        Returns which are of use, as :func:`~.crop_settings.label_layers_used` does.
+    may_change
+        Signal at which that is asked anew.
 
     Attributes
     ----------
@@ -46,9 +47,9 @@ class LabelBoxes(QObject):
     changed = Signal()
     painted = Signal()
 
-    def __init__(self, widget: Any, form: Form) -> None:
+    def __init__(self, widget: Any, used: Callable[[], set[str]], may_change: Any) -> None:
         super().__init__(widget)
-        self._form = form
+        self._used = used
         self._volumes = widget.session.volumes
         self._image_box = widget.image_box
         self.boxes: dict[str, LayerBox] = {}
@@ -67,7 +68,7 @@ class LabelBoxes(QObject):
             box.painted.connect(self._tell_paint)
         self._in_use: set[str] = set()
         self._is_recalling = False
-        form.changed.connect(self._show_rows)
+        may_change.connect(self._show_rows)
         self._image_box.layer_changed.connect(self._recall)
         self._volumes.labels_changed.connect(self._on_choice)
         self._recall()
@@ -85,9 +86,7 @@ class LabelBoxes(QObject):
             box.release()
 
     def _show_rows(self) -> None:
-        in_use = label_layers_used(
-            self._form.editor("keep").value, self._form.editor("presynaptic_shift").value
-        )
+        in_use = self._used()
         for name, box in self.boxes.items():
             for part in (self._row_labels[name], box):
                 part.setVisible(name in in_use)

@@ -1,5 +1,7 @@
 """The dock widget "Augmentation preview"."""
 
+from functools import partial
+
 from napari.layers import Image
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer, Signal
@@ -8,7 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QSpinB
 from napari_synapse_cl.config import AugmentationConfig
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.widgets.base import LayersWidget, scrolling
-from napari_synapse_cl.widgets.crop_settings import GROUPS, PLACEHOLDERS, SHARED
+from napari_synapse_cl.widgets.crop_settings import GROUPS, PLACEHOLDERS, SHARED, label_layers_of
 from napari_synapse_cl.widgets.docks import TRAIN, open_dock
 from napari_synapse_cl.widgets.editors import LARGEST_INT
 from napari_synapse_cl.widgets.form import Form
@@ -62,7 +64,7 @@ class PreviewWidget(LayersWidget):
         self.train_button = QPushButton("Train with these settings")
         self.form = Form(ESSENTIAL, GROUPS, PLACEHOLDERS)
         self.form.share(SHARED, self.session)
-        self.label_boxes = LabelBoxes(self, self.form)
+        self.label_boxes = LabelBoxes(self, partial(label_layers_of, self.form), self.form.changed)
         self.pictures = PairPictures(viewer)
         self.origin, self.warnings, self.status = QLabel(), QLabel(), QLabel()
         self.pair: Pair | None = None

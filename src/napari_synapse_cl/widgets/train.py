@@ -23,6 +23,7 @@ from napari_synapse_cl.widgets.base import JobWidget, run_folder, scrolling
 from napari_synapse_cl.widgets.chosen_volumes import VolumePair
 from napari_synapse_cl.widgets.closing import ClosingGuard
 from napari_synapse_cl.widgets.continuing import ContinueDialog, confirm_discard, open_run
+from napari_synapse_cl.widgets.crop_settings import label_layers_of
 from napari_synapse_cl.widgets.form import Form
 from napari_synapse_cl.widgets.inputs import ContinuedRun, RunInputs
 from napari_synapse_cl.widgets.job import ChildJob, Job
@@ -59,7 +60,7 @@ class TrainWidget(JobWidget):
         self.form = Form(ESSENTIAL, GROUPS, PLACEHOLDERS)
         shared = [name for name in self.form.names if name not in OF_ONE_RUN]
         self.form.share(shared, self.session)
-        self.label_boxes = LabelBoxes(self, self.form)
+        self.label_boxes = LabelBoxes(self, partial(label_layers_of, self.form), self.form.changed)
         self.volume_list = VolumeList(self.session.volumes, self._chosen_pair)
         self.add_row("", self.volume_list)
         self.settings_menu = SettingsMenu(self.session.settings, shared, self.form.config)
