@@ -131,7 +131,7 @@ def test_what_cannot_be_used_is_marked_where_it_is(window: Any) -> None:
 def test_crop_settings_at_odds_are_marked(window: Any) -> None:
     for name in (TRAIN, PREVIEW):
         widget = open_widget(window.viewer, name)
-        fill_in(widget, {"keep": "vesicles+cleft", "roles": "cleft=7", "percentiles": "99 1"})
+        fill_in(widget, {"roles": "cleft=7", "keep": "vesicles+cleft", "percentiles": "99 1"})
         for setting, words in (("keep", "to keep vesicles"), ("percentiles", "must rise")):
             assert label(widget, setting).text().startswith(MARK)
             assert words in widget.form.editor(setting).native.toolTip()

@@ -217,6 +217,21 @@ def test_missing_labels_and_roles_are_said_before_a_training(two: Any, qtbot: Qt
     wait_for_text(qtbot, widget.summary, "6 used")
 
 
+def test_labels_that_were_opened_may_say_themselves_which_values_are_what(
+    two: Any, qtbot: QtBot
+) -> None:
+    widget = open_widget(two.viewer, TRAIN)
+    choose(widget, two, 0)
+    two.labels[0].metadata["napari_synapse_cl"] = {"roles": [f"cleft={CLEFT}"]}
+    fill_in(widget, {**SMALL, "keep": "cleft"})
+    widget.label_boxes.boxes["labels"].choose(two.labels[0])
+    wait_for_text(qtbot, widget.summary, "6 used")
+    (data,) = widget.take_several()
+    assert data.part(widget.form.config()).roles == {"cleft": (CLEFT,)}
+    fill_in(widget, {"roles": "cleft=1"})
+    assert data.part(widget.form.config()).roles == {"cleft": (1,)}
+
+
 def test_preview_shows_what_is_kept_and_follows_the_brush(two: Any, qtbot: QtBot) -> None:
     widget = open_widget(two.viewer, PREVIEW)
     choose(widget, two, 0)

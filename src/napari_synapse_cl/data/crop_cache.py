@@ -5,26 +5,28 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from napari_synapse_cl.config import CropConfig
 from napari_synapse_cl.data.arrays import bounded
 from napari_synapse_cl.data.crops import StreamedCrops
-from napari_synapse_cl.data.cutting import REASONS, CropState
+from napari_synapse_cl.data.cutting import CUBES, REASONS, CropState
 from napari_synapse_cl.data.formats.locations import fingerprint
 from napari_synapse_cl.data.intensities import sample_blocks
-from napari_synapse_cl.data.labels import AlignedLabels
+from napari_synapse_cl.data.labels import AlignedLabels, VoxelSize
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.data.windows import to_unit_range
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.files import create_array, write_json
+from napari_synapse_cl.files import create_array, replacing, write_json
 
 GIB = 2**30
 VERSION = 2
 """Of the files in a cache; others are not read."""
 CUT_AT_ONCE = 16
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile)
 
 
 class CachedCrops:
@@ -36,6 +38,8 @@ class CachedCrops:
         Those of the crops' section that they were cut with.
     voxel_size
         Their voxel size along z, y, x in nm, or None where it is not known.
+    image_sizes
+        Likewise of each volume they were cut from; none where that was not written down.
     n_rows
         Rows of the table of synapses.
 
@@ -53,20 +57,22 @@ class CachedCrops:
             self._crops = bounded(np.load(folder / "crops.npy", mmap_mode="r"))
             self._states: np.ndarray = np.load(folder / "states.npy")
             self._windows: np.ndarray = np.load(folder / "windows.npy")
-            placed = np.load(folder / "positions.npz")
+            with np.load(folder / "positions.npz") as file:
+                placed = dict(file)
             self.settings = dict(index["settings"])
             self.n_rows = int(index["n_rows"])
             size = index["voxel_size"]
-        except (OSError, ValueError, KeyError) as error:
+            self.voxel_size = _triple(size) if size else None
+            self.image_sizes = tuple(map(_triple, index.get("image_sizes", ())))
+            self.positions = Positions(
+                placed["voxels"], placed["rows"], int(index["n_outside"]), placed.get("volumes")
+            )
+        # What is cut off or was written by something else is damaged in many ways.
+        except (*DAMAGE, OSError) as error:
             raise InputError(f"{folder} is no folder of crops: {error}") from None
         n_missing = int((self._states == CropState.MISSING).sum())
         if n_missing:
             raise InputError(f"{n_missing} of {len(self._states)} crops in {folder} were not cut")
-        self.voxel_size = (size[0], size[1], size[2]) if size else None
-        volumes = placed.get("volumes")
-        self.positions = Positions(
-            placed["voxels"], placed["rows"], int(index["n_outside"]), volumes
-        )
         _, z, y, x = self._crops.shape
         self.shape: tuple[int, int, int] = (z, y, x)
 
@@ -137,13 +143,16 @@ def fill_cache(source: StreamedCrops, folder: Path, n_rows: int) -> Iterator[int
         placed: dict[str, Any] = {"voxels": positions.voxels, "rows": positions.rows}
         if positions.volumes is not None:
             placed["volumes"] = positions.volumes
-        np.savez(folder / "positions.npz", **placed)
+        # Another run may be reading the same cache.
+        with replacing(folder / "positions.npz") as temporary, temporary.open("wb") as file:
+            np.savez(file, **placed)
         index = {
             "version": VERSION,
             "n_rows": n_rows,
             "n_outside": positions.n_outside,
             "settings": crop_settings(source.config),
             "voxel_size": source.voxel_size,
+            "image_sizes": [part.voxel_size or CUBES for part in source.parts],
         }
         write_json(folder / "index.json", index)
     except OSError as error:
@@ -216,6 +225,11 @@ def _voxels_of(volume: Volume) -> list[Any]:
     for block in sample_blocks(volume):
         sample.update(np.ascontiguousarray(block).tobytes())
     return [*described, sample.hexdigest()]
+
+
+def _triple(lengths: Sequence[float]) -> VoxelSize:
+    z, y, x = lengths
+    return (z, y, x)
 
 
 def _open_or_create(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.memmap:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from math import prod
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,9 +21,13 @@ from napari_synapse_cl.data.windows import (
     inverted,
     volume_window,
 )
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.words import size
 
 Triple = tuple[int, int, int]
 CUBES = (1.0, 1.0, 1.0)
+MOST_VOXELS = 2**31
+"""Of an image in one crop; the memory would not hold many more."""
 
 
 class CropState(IntEnum):
@@ -80,7 +85,8 @@ class Cutter:
     Raises
     ------
     InputError
-        If the image has no contrast, or what is to be kept cannot be told from its labels.
+        If the image has no contrast, a crop would take far too much of it, or what is to be kept
+        cannot be told from its labels.
     """
 
     def __init__(
@@ -90,7 +96,15 @@ class Cutter:
         self.shape = shape
         self._config = config
         have = part.voxel_size or CUBES
-        self._resampling = Resampling(shape, have, have if voxel_size is None else voxel_size)
+        want = have if voxel_size is None else voxel_size
+        self._resampling = Resampling(shape, have, want)
+        if prod(self._resampling.source_shape) > MOST_VOXELS:
+            raise InputError(
+                f"a crop of {size(shape)} voxels of {size(want)} nm takes "
+                f"{size(self._resampling.source_shape)} voxels of {part.volume.name}, which no "
+                "memory holds: check voxel_size and network_voxel_size, or choose a smaller "
+                "crop_size or rotation_range"
+            )
         self._recipe = recipe_of(part, config)
         self._recipe.check_volumes(
             part.volume.name, part.labels is not None, part.segmentation is not None
@@ -101,8 +115,11 @@ class Cutter:
     @property
     def dtype(self) -> np.dtype:
         """Type of the crops' voxels."""
-        dtype = self.part.volume.array.dtype
-        return dtype if dtype.kind in "ui" else np.dtype(np.float32)
+        dtype, config = self.part.volume.array.dtype, self._config
+        covers = config.borders == "constant" or not self._recipe.keeps_everything
+        # What becomes black or white of z-scores can be no value of the image's type.
+        is_beyond = covers and config.intensity == "z-score" and config.background != 0.5
+        return dtype if dtype.kind in "ui" and not is_beyond else np.dtype(np.float32)
 
     def cut(self, voxel: Sequence[int], partners: Mapping[str, ArrayLike]) -> Crop:
         """Cut the crop around a voxel.
@@ -122,23 +139,19 @@ class Cutter:
         centre = voxels[self._centre]
         state = CropState.GOOD if crop_problem(centre) is None else CropState.CONSTANT
         window = self._window or crop_window(centre, self._config.intensity)
+        window = inverted(window) if self._config.invert else window
+        grey = _grey(window, self._config.background)
         if self._config.borders == "constant":
-            grey = _grey(window, self._config.background)
-            region = fill_outside(region, voxel, volume.shape, grey)
+            filled = region.astype(self.dtype, copy=False)
+            region = fill_outside(filled, voxel, volume.shape, grey)
             voxels = _as_type(resampling.apply(region), self.dtype)
         if recipe.keeps_everything:
-            return Crop(voxels, self._oriented(window), state)
-        kept = self._mask(voxel, partners)
-        if not kept.any():
-            return Crop(voxels, self._oriented(window), CropState.EMPTY)
-        weight = resampling.apply(kept.astype(np.float32))
-        window = self._oriented(window)
-        grey = _grey(window, self._config.background)
+            return Crop(voxels, window, state)
+        weight = resampling.apply(self._mask(voxel, partners).astype(np.float32))
+        if not weight[self._centre].any():
+            return Crop(voxels, window, CropState.EMPTY)
         voxels = blend(voxels, weight, grey, self._config.background_alpha)
         return Crop(voxels, window, state)
-
-    def _oriented(self, window: Window) -> Window:
-        return inverted(window) if self._config.invert else window
 
     def _mask(self, voxel: Sequence[int], partners: Mapping[str, ArrayLike]) -> np.ndarray:
         """Return what is kept of a crop, in voxels of the image."""

@@ -17,6 +17,9 @@ from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.words import size
 
+LARGEST_VOXEL = 10_000
+"""In nm, as the settings have it; what a file tells may be anything."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -54,6 +57,8 @@ class Dataset:
         """Voxel size of each volume along z, y, x in nm, in which positions count."""
         if self.parts:
             return [part.voxel_size or (1.0, 1.0, 1.0) for part in self.parts]
+        if self.crops is not None and self.crops.image_sizes:
+            return list(self.crops.image_sizes)
         volumes = self.positions.volumes
         return [self.voxel_size] * (1 if volumes is None else int(volumes.max()) + 1)
 
@@ -61,6 +66,17 @@ class Dataset:
     def voxel_size(self) -> VoxelSize:
         """Voxel size of the crops along z, y, x in nm; cubes of 1 where it is not known."""
         return self.known_voxel_size or (1.0, 1.0, 1.0)
+
+    @property
+    def places(self) -> np.ndarray:
+        """``(N, 3)`` int64, positions in voxels of the crops; those of other volumes are far apart.
+
+        By these it is told which crops overlap.
+        """
+        volumes = self.positions.volumes
+        sizes = np.array(self.image_sizes)[0 if volumes is None else volumes]
+        voxels = np.rint(self.positions.voxels * (sizes / np.array(self.voxel_size)))
+        return self.positions._replace(voxels=voxels.astype(np.int64)).apart
 
     def streamed(self, config: CropConfig, shape: tuple[int, int, int]) -> StreamedCrops:
         """Return what cuts crops of this size from the volumes.
@@ -162,6 +178,12 @@ def _crop_voxel_size(
                 "resampled to network_voxel_size; give it with --voxel_size"
             )
         return None, []
+    for part in parts:
+        if part.voxel_size is not None and max(part.voxel_size) > LARGEST_VOXEL:
+            raise InputError(
+                f"{part.volume.name} has voxels of {size(part.voxel_size)} nm, and up to "
+                f"{LARGEST_VOXEL:,} nm can be used; give the right size as voxel_size"
+            )
     wanted = config.network_voxel_size or network_size or sizes[0]
     resampled = [s for s in sizes if not np.allclose(s, wanted, rtol=1e-3)]
     if not resampled:

@@ -86,9 +86,10 @@ def _entry(values: Mapping[str, Any], folder: Path, where: str) -> VolumeConfig:
     except ValidationError as error:
         problem = error.errors()[0]
         name = ".".join(str(part) for part in problem["loc"][:1])
-        raise InputError(
-            f"{where}: {name} cannot be {problem['input']!r}: {problem['msg']}"
-        ) from None
+        if problem["type"] == "extra_forbidden":
+            raise InputError(f"{where}: there is no setting called {name}") from None
+        why = problem["msg"].removeprefix("Value error, ")
+        raise InputError(f"{where}: {name} cannot be {problem['input']!r}: {why}") from None
     for key in ("image", "synapses"):
         if getattr(entry, key) is None:
             raise InputError(f"{where} names no {key}")

@@ -112,13 +112,27 @@ def aligned(
     """
     if labels.shape == image.shape:
         return AlignedLabels(labels)
+    factor = np.array(image.factor)
+    if label_size is None and (factor != 1).any() and _is_as_large(labels, image, factor):
+        # They are of the finest level, while a coarser one of the image was chosen.
+        return AlignedLabels(labels, factor)
     if label_size is None or image_size is None:
         raise InputError(
             f"{labels.name} has {_size(labels.shape)} voxels, and {image.name} has "
-            f"{_size(image.shape)}: labels of another resolution need the voxel sizes of both"
+            f"{_size(image.shape)}: labels of another resolution need the voxel sizes of both: "
+            "that of the image in its file or as voxel_size, and that of the labels in theirs"
         )
     scale = np.array(image_size) / np.array(label_size)
+    # Not all formats can tell where labels begin.
+    if not any(labels.offset) and _is_as_large(labels, image, scale):
+        return AlignedLabels(labels, scale)
     return AlignedLabels(labels, scale, np.array(image.offset) * scale - np.array(labels.offset))
+
+
+def _is_as_large(labels: Volume, image: Volume, scale: np.ndarray) -> bool:
+    """Whether a label volume is as large as an image, but for less than a voxel."""
+    beyond = np.abs(np.array(labels.shape) - np.array(image.shape) * scale)
+    return bool((beyond < np.maximum(scale, 1) - 1e-6).all())
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -12,6 +12,7 @@ from napari_synapse_cl.data.placing import place
 from napari_synapse_cl.data.tables import Mapping, PositionTable, open_table
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.words import size
 
 
 def open_dataset(config: Config, network_size: VoxelSize | None = None) -> Dataset:
@@ -36,8 +37,10 @@ def open_dataset(config: Config, network_size: VoxelSize | None = None) -> Datas
         return _sample_dataset(config, network_size)
     wanted = config.network_voxel_size or network_size
     parts, placed = [], []
-    for name, entry in _entries(config).items():
+    for name, entry in entries_of(config).items():
         part, finest = open_part(entry, wanted, name)
+        # A run that is gone on with knows this size from the beginning, and takes the same levels.
+        wanted = wanted or part.voxel_size
         assert entry.synapses is not None
         table = open_table(entry.synapses, mapping_of(entry))
         parts.append(part)
@@ -89,6 +92,11 @@ def open_part(
     """
     assert entry.image is not None
     volume = open_volume(entry.image, voxel_size=wanted)
+    if entry.voxel_size is not None and wanted is not None and volume.voxel_size is not None:
+        # Levels are told apart by the sizes in the file, which are wrong by this share.
+        told = np.array(volume.voxel_size) / np.array(volume.factor)
+        share = told / np.array(entry.voxel_size)
+        volume = open_volume(entry.image, voxel_size=_triple(np.array(wanted) * share))
     factor = np.array(volume.factor)
     finest: VoxelSize | None = None
     voxel_size: VoxelSize | None = None
@@ -120,7 +128,7 @@ def mapping_of(entry: VolumeConfig) -> Mapping:
     return Mapping(entry.position_columns, entry.position_unit, entry.position_voxel_size)
 
 
-def _entries(config: Config) -> dict[str, VolumeConfig]:
+def entries_of(config: Config) -> dict[str, VolumeConfig]:
     """Return the volumes by name; what one does not say of itself the settings say for all."""
     if config.dataset is None:
         return {"": config}
@@ -159,6 +167,12 @@ def _open_crops(config: Config) -> Dataset:
                 f"{asked.get(name)}; cut them anew from the image"
             )
     voxel_size = crops.voxel_size or config.voxel_size
+    wanted = config.network_voxel_size
+    if wanted is not None and voxel_size is not None and not np.allclose(wanted, voxel_size, 1e-3):
+        raise InputError(
+            f"the crops in {config.crops} have voxels of {size(voxel_size)} nm, and "
+            f"network_voxel_size is {size(wanted)} nm; cut them anew from the image"
+        )
     name = config.crops.name
     return Dataset(table.table, crops.positions, (), crops, voxel_size, name)
 

@@ -143,7 +143,7 @@ def _score(
         layer.index: f"{layer.index} · {layer.name}" for layer in job.layers
     }
     names[None] = BASELINE_NAME
-    positions, crop_size = job.dataset.positions.apart[read.synapses], job.config.crop_size
+    positions, crop_size = job.dataset.places[read.synapses], job.config.crop_size
     labels = None if job.labels is None else job.labels[read.synapses]
     scores = []
     for n_done, (layer, name) in enumerate(names.items()):

@@ -9,6 +9,7 @@ import torch
 
 from napari_synapse_cl.config import Config, DeviceConfig, ExtractionConfig
 from napari_synapse_cl.control import Control
+from napari_synapse_cl.data.mask_recipes import EVERYTHING
 from napari_synapse_cl.data.opening import open_image
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.data.windows import inverted, volume_window
@@ -25,6 +26,7 @@ from napari_synapse_cl.pipeline.networks import OpenedNetwork
 from napari_synapse_cl.pipeline.records import make_record
 from napari_synapse_cl.pipeline.steps import make_folder, wait_while_paused
 from napari_synapse_cl.training.runs import RunFolder, default_folder
+from napari_synapse_cl.words import size
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,12 @@ def _prepare(config: Config) -> DenseJob:
     config = _seen_as_in_training(config, opened)
     part = open_image(config, opened.voxel_size)
     volume, voxel_size = part.volume, part.voxel_size
-    region = Box((0, 0, 0), volume.shape)
+    region, warnings = Box((0, 0, 0), volume.shape), _level_warnings(volume, voxel_size)
     if config.region is not None:
-        region = check_region(Box(config.region[:3], config.region[3:]), volume.shape)
+        asked = Box(config.region[:3], config.region[3:])
+        region = check_region(asked, volume.shape)
+        if region != asked:
+            warnings.append(f"of the region z, y, x = {asked}, {region} lies in the volume")
     grids = {layer.index: MapGrid.of(layer, region, volume.shape) for layer in layers}
     intensities = volume_window(volume, config.intensity, config.percentiles)
     assert intensities is not None
@@ -113,8 +118,33 @@ def _prepare(config: Config) -> DenseJob:
             "device": str(device),
             "precision": precision,
         },
-        warnings=voxel_size_warnings(opened, voxel_size),
+        warnings=[
+            *warnings,
+            *_mask_warnings(opened),
+            *voxel_size_warnings(opened, voxel_size),
+        ],
     )
+
+
+def _level_warnings(volume: Volume, voxel_size: tuple[float, float, float] | None) -> list[str]:
+    """Warn of a level that is not the finest, since a region counts in its voxels."""
+    if volume.factor == (1, 1, 1) or voxel_size is None:
+        return []
+    return [
+        f"the level of {volume.name} with voxels of {size(voxel_size)} nm is read, each of which "
+        f"is {size(volume.factor)} of the finest: region and maps count in these"
+    ]
+
+
+def _mask_warnings(opened: OpenedNetwork) -> list[str]:
+    """Warn of a network that has seen parts of crops alone."""
+    kept = opened.crop_settings.get("keep", EVERYTHING)
+    if kept == EVERYTHING:
+        return []
+    return [
+        f"the network was trained on crops of which {kept} was kept, and sees all of the region: "
+        "its features need not mean the same"
+    ]
 
 
 def _seen_as_in_training(config: Config, opened: OpenedNetwork) -> Config:
@@ -132,6 +162,12 @@ def _seen_as_in_training(config: Config, opened: OpenedNetwork) -> Config:
             f"the network was trained with intensity {trained['intensity']}, which a map of a "
             "region has not: choose range or percentiles, and mind that features may differ"
         )
+    for name in ("keep", "presynaptic_shift", "borders"):
+        default = type(config).model_fields[name].default
+        if name in config.model_fields_set and getattr(config, name) != default:
+            raise InputError(
+                f"{name} is for synapses, and a map of a region has none: leave it out with dense"
+            )
     names = ("intensity", "percentiles", "invert")
     return Config.from_values(
         {

@@ -220,7 +220,7 @@ def _draw_map(job: ExtractionJob, layer: Layer, features: np.ndarray, read: _Rea
     if labels is not None and len(np.unique(labels)) > 1:
         # With too few synapses there is no spatial split.
         with suppress(ValueError):
-            voxels = job.dataset.positions.apart[read.synapses]
+            voxels = job.dataset.places[read.synapses]
             accuracy = balanced_accuracy(features, labels, voxels, crop_size=job.config.crop_size)
             title += f"\nbalanced accuracy of nearest neighbours, spatial split: {accuracy:.2f}"
     with job.folder.being_written():

@@ -7,6 +7,7 @@ from napari_synapse_cl.config import AugmentationConfig, Config, values_by_role
 from napari_synapse_cl.data.mask_recipes import (
     EVERYTHING,
     OBJECT,
+    PARTS,
     POSTSYNAPSE,
     PRESETS,
     PRESYNAPSE,
@@ -75,8 +76,10 @@ def odds(values: Mapping[str, Any]) -> dict[str, str]:
         except InputError as error:
             found["percentiles"] = str(error)
     if {"keep", "roles"} <= values.keys():
+        # Without any, the volumes may bring their own.
+        roles = values_by_role(values["roles"]) or dict.fromkeys(PARTS, (1,))
         try:
-            Recipe.parse(values["keep"], values_by_role(values["roles"]), nearest=True, grow_nm=0)
+            Recipe.parse(values["keep"], roles, nearest=True, grow_nm=0)
         except InputError as error:
             found["keep"] = str(error)
     return found

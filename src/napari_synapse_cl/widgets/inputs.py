@@ -109,6 +109,9 @@ class RunInputs:
         """
         values = self._config.model_dump(exclude_unset=True)
         values.setdefault("output", self.folder)
+        if not values.get("roles"):
+            # The volumes may bring their own.
+            values.pop("roles", None)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             entries = self._entries()
@@ -167,6 +170,8 @@ class RunInputs:
                 "position_unit": "voxels",
                 **data.label_locations,
             }
+            if data.roles and not self._config.roles:
+                entry["roles"] = list(data.roles)
             if data.voxel_size is not None:
                 entry["voxel_size"] = (np.array(data.voxel_size) / volume.factor).tolist()
             if len(self._several) > 1:

@@ -16,6 +16,8 @@ from napari_synapse_cl.widgets.metadata import METADATA_KEY
 from napari_synapse_cl.widgets.units import in_nanometres
 
 THE_LAYER = "the layer "
+ROLES = "roles"
+"""Where the metadata of labels that we opened say which values are what."""
 DECIMALS = 4
 """Of positions in voxels that come by way of the world, where large offsets cost accuracy."""
 LOCATION = "location"
@@ -87,6 +89,12 @@ def location_of(layer: Layer) -> str | None:
     if isinstance(told, dict) and told.get(LOCATION):
         return str(told[LOCATION])
     return str(Path(layer.source.path).absolute()) if layer.source.path else None
+
+
+def roles_of(labels: Labels) -> tuple[str, ...]:
+    """Return which values of a layer of labels are what, as the setting has it, if it says so."""
+    told = labels.metadata.get(METADATA_KEY, {})
+    return tuple(told.get(ROLES, ())) if isinstance(told, dict) else ()
 
 
 def labels_over(image: Image, labels: Labels) -> AlignedLabels:

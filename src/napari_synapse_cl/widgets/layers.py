@@ -25,6 +25,7 @@ from napari_synapse_cl.widgets.layer_voxels import (
     THE_LAYER,
     labels_over,
     location_of,
+    roles_of,
     volume_of,
     voxel_size_of,
     voxels_in,
@@ -52,6 +53,8 @@ class LayerData:
         Label volumes of structures and of cells, if they were chosen.
     label_locations
         Where they were opened from, by the names "labels" and "segmentation".
+    roles
+        Which values in `labels` are what, where these say it themselves, as the setting has it.
     """
 
     volume: Volume
@@ -61,6 +64,7 @@ class LayerData:
     labels: AlignedLabels | None = None
     segmentation: AlignedLabels | None = None
     label_locations: Mapping[str, str] = field(default_factory=dict)
+    roles: tuple[str, ...] = ()
 
     @property
     def placed(self) -> Placed:
@@ -87,7 +91,7 @@ class LayerData:
             config.voxel_size or self.voxel_size,
             self.labels,
             self.segmentation,
-            values_by_role(config.roles),
+            values_by_role(config.roles or self.roles),
             self.volume.name.removeprefix(THE_LAYER),
         )
 
@@ -197,6 +201,7 @@ def _labels(image: Image, labels: Labels | None, segmentation: Labels | None) ->
     places = {name: location_of(layer) for name, layer in layers.items()}
     return {
         "label_locations": {name: place for name, place in places.items() if place is not None},
+        "roles": () if labels is None else roles_of(labels),
         **{name: labels_over(image, layer) for name, layer in layers.items()},
     }
 

@@ -36,14 +36,13 @@ class LocationEdit(QWidget):
         self.file_button.clicked.connect(self._choose_file)
         self.folder_button = QPushButton("Folder …")
         self.folder_button.clicked.connect(self._choose_folder)
-        self.folder_button.setVisible(folders)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(2)
         row.addWidget(self.line, stretch=1)
         row.addWidget(self.file_button)
-        if folders:
-            row.addWidget(self.folder_button)
+        row.addWidget(self.folder_button)
+        self.folder_button.setVisible(folders)
 
     @property
     def text(self) -> str:

@@ -2,7 +2,6 @@
 
 import html
 import re
-from pathlib import Path
 from typing import Any
 
 from napari.layers import Layer
@@ -36,7 +35,10 @@ from napari_synapse_cl.widgets.theme import MARK, MARK_COLOR
 LOOK_DELAY_MS = 300
 """What is typed is looked at when no key has been pressed for so long."""
 IN_FORM = ("voxel_size", "position_columns", "position_unit", "position_voxel_size")
-DATASET_NOTE = "A dataset: it says itself which volumes, tables and labels belong together."
+DATASET_NOTE = (
+    "A dataset: it says itself which volumes, tables and labels belong together. Voxel size and "
+    "how positions are written hold where it does not say them."
+)
 
 
 class OpenWidget(QWidget):
@@ -162,14 +164,10 @@ class OpenWidget(QWidget):
         inside.setSpacing(3)
         inside.addWidget(_rows(("Volume", "image", self.volume)))
         inside.addWidget(self.note)
-        self._others = QWidget()
-        others = QVBoxLayout(self._others)
-        others.setContentsMargins(0, 0, 0, 0)
-        others.setSpacing(3)
-        others.addWidget(_rows(("Synapses", "synapses", self.synapses)))
-        others.addWidget(self.form)
-        others.addWidget(self._labels_group)
-        inside.addWidget(self._others)
+        self._synapses_row = _rows(("Synapses", "synapses", self.synapses))
+        inside.addWidget(self._synapses_row)
+        inside.addWidget(self.form)
+        inside.addWidget(self._labels_group)
         buttons = QHBoxLayout()
         buttons.addWidget(self.open_button)
         buttons.addWidget(self.cancel_button)
@@ -179,12 +177,13 @@ class OpenWidget(QWidget):
         body.addWidget(self.status)
         body.addStretch()
 
-    def _what(self) -> VolumeConfig | Path:
+    def _what(self) -> VolumeConfig:
         if not self.volume.text:
             raise InputError("no volume is named: type its path or URL, or choose a file")
+        filled_in = self.form.config()
+        values: dict[str, Any] = filled_in.model_dump(include=set(IN_FORM), exclude_unset=True)
         if is_dataset(self.volume.text):
-            return Path(self.volume.text)
-        values: dict[str, Any] = self.form.config().model_dump(include=set(IN_FORM))
+            return Config.from_values({**values, "dataset": self.volume.text})
         for name in ("synapses", "labels", "segmentation"):
             text = getattr(self, name).text
             values[name] = text or None
@@ -195,7 +194,8 @@ class OpenWidget(QWidget):
         self._timer.stop()
         found = is_dataset(self.volume.text)
         self.note.setVisible(found)
-        self._others.setEnabled(not found)
+        for part in (self._synapses_row, self._labels_group):
+            part.setEnabled(not found)
 
     def _on_event(self, event: Any) -> None:
         if isinstance(event, str):

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from napari_synapse_cl.config import VolumeConfig, is_url
+from napari_synapse_cl.config import Config, VolumeConfig, is_url
 from napari_synapse_cl.control import Command
-from napari_synapse_cl.data.dataset_files import read_entries
 from napari_synapse_cl.data.formats.locations import METADATA
 from napari_synapse_cl.data.labels import AlignedLabels
-from napari_synapse_cl.data.opening import mapping_of, open_part
+from napari_synapse_cl.data.opening import entries_of, mapping_of, open_part
 from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.placing import Placed, place
 from napari_synapse_cl.data.tables import open_table
@@ -52,6 +51,8 @@ class Opened:
         Whether the voxel size is not that of the file, but was given.
     depth
         The slice to show first: that of the synapse nearest the middle, else the middle one.
+    roles
+        Which values in the labels of structures are what, as the setting has it.
     """
 
     part: Part
@@ -61,6 +62,7 @@ class Opened:
     window: Window
     is_size_given: bool
     depth: int
+    roles: tuple[str, ...] = ()
 
 
 class OpenJob(Job):
@@ -69,10 +71,10 @@ class OpenJob(Job):
     Parameters
     ----------
     what
-        The volume and what belongs to it, or a dataset.
+        Names the volume and what belongs to it; settings of a run to name a dataset.
     """
 
-    def __init__(self, what: VolumeConfig | Path) -> None:
+    def __init__(self, what: VolumeConfig) -> None:
         self._what = what
         self._is_wanted = True
 
@@ -113,11 +115,10 @@ class OpenJob(Job):
         self.end_soon()
 
     def _steps(self) -> Iterator[str | Opened]:
-        if isinstance(self._what, VolumeConfig):
-            yield from _open(self._what, "")
-        else:
-            for name, entry in read_entries(self._what).items():
-                yield from _open(entry, name)
+        what = self._what
+        entries = entries_of(what) if isinstance(what, Config) else {"": what}
+        for name, entry in entries.items():
+            yield from _open(entry, name)
 
 
 def is_dataset(location: str) -> bool:
@@ -207,6 +208,7 @@ def _open(entry: VolumeConfig, name: str) -> Iterator[str | Opened]:
         _contrast(levels[-1]),
         is_size_given=entry.voxel_size is not None,
         depth=depth,
+        roles=entry.roles,
     )
 
 

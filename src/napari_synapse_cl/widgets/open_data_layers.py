@@ -9,7 +9,7 @@ from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.placing import Level, Placed
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.volumes import Volume
-from napari_synapse_cl.widgets.layer_voxels import LOCATION
+from napari_synapse_cl.widgets.layer_voxels import LOCATION, ROLES
 from napari_synapse_cl.widgets.level_arrays import LevelArray
 from napari_synapse_cl.widgets.metadata import METADATA_KEY
 from napari_synapse_cl.widgets.open_data_jobs import Opened
@@ -43,12 +43,14 @@ def layers_of(opened: Opened) -> dict[str, LayerTuple]:
     layers: dict[str, LayerTuple] = {"image": (*_data(opened.levels, image), "image")}
     for kind, aligned in (("labels", part.labels), ("segmentation", part.segmentation)):
         if aligned is not None:
-            keywords = {
+            keywords: dict[str, Any] = {
                 "name": f"{name} · {LAYER_NAMES[kind]}",
                 "opacity": LABEL_OPACITY,
                 **_whence(aligned.volume),
                 **_over(aligned, geometry),
             }
+            if kind == "labels" and opened.roles:
+                keywords["metadata"][METADATA_KEY][ROLES] = list(opened.roles)
             layers[kind] = (*_data(opened.label_levels[kind], keywords), "labels")
     if opened.placed is not None:
         layers["synapses"] = _points(opened.placed, name, geometry)
