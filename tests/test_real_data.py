@@ -295,7 +295,7 @@ class TestDenseAfterMasks:
         region = {"region": (0, 0, 0, 64, 32, 32)}
         happened = run(Config.from_values({**settings, **more, **region}))
         told = [event.text for event in happened if isinstance(event, Message)]
-        assert any("2 × 2 × 2 of the finest: region and maps count" in text for text in told)
+        assert any("2 × 2 × 2 of the finest: maps count" in text for text in told)
         assert any("lies in the volume" in text for text in told)
 
     def test_what_is_for_crops_alone_is_refused(self, settings: dict[str, Any]) -> None:

@@ -38,4 +38,4 @@ def counted(n: int, singular: str, plural: str | None = None) -> str:
 
 def size(lengths: Sequence[float]) -> str:
     """Return lengths along z, y, x in words: "80 × 80 × 80", "41.6 × 8 × 8"."""
-    return " × ".join(f"{length:.1f}".removesuffix(".0") for length in lengths)
+    return " × ".join(f"{n:.1f}".removesuffix(".0") if n >= 1 else f"{n:.2g}" for n in lengths)

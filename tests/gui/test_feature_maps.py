@@ -22,10 +22,10 @@ from torch import nn
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
-from napari_synapse_cl.data.crops import to_unit_range
 from napari_synapse_cl.data.intensities import intensity_range
 from napari_synapse_cl.data.sample import Sample
 from napari_synapse_cl.data.volumes import Volume, open_volume
+from napari_synapse_cl.data.windows import to_unit_range, volume_window
 from napari_synapse_cl.features.map_grid import Box, MapGrid, with_halo
 from napari_synapse_cl.features.tables import read_table
 from napari_synapse_cl.models.architecture import Architecture
@@ -536,11 +536,27 @@ class TestCopy:
         assert copied.array.dtype == voxels.dtype
         np.testing.assert_array_equal(copied.array, voxels[box.slices])
 
-    def _copied(self, image: Image, region: Box, folder: Path) -> tuple[Volume, RegionInputs]:
+    def test_percentiles_are_those_of_the_whole_volume(
+        self, voxels: np.ndarray, tmp_path: Path
+    ) -> None:
+        region = Box((8, 8, 8), (16, 16, 16))
+        trained = {"intensity": "percentiles", "percentiles": [10, 90]}
+        copied, inputs = self._copied(Image(voxels), region, tmp_path, trained)
+        window = volume_window(Volume(voxels), "percentiles", (10, 90))
+        assert window is not None
+        expected = to_unit_range(voxels[with_halo(region, [LAYERS[20]], SHAPE).slices], window)
+        found = to_unit_range(copied.array[:], intensity_range(copied))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+        assert Config.from_file(inputs.config_file).intensity == "range"
+
+    def _copied(
+        self, image: Image, region: Box, folder: Path, trained: dict[str, Any] | None = None
+    ) -> tuple[Volume, RegionInputs]:
         data = replace(take_region(image), box=region)
         values = {"layer_num": [20], "dense": True, "extract_only": True, "checkpoint": "c.pt"}
         config = Config.from_values(values)
-        inputs = RegionInputs(data, config, folder / "inputs", lambda: [LAYERS[20]])
+        network = NetworkInfo(ARCHITECTURE, None, None, trained or {}, ("trained",))
+        inputs = RegionInputs(data, config, folder / "inputs", lambda: network)
         for _ in inputs.write(Control()):
             pass
         written = Config.from_file(inputs.config_file)

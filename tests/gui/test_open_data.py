@@ -400,6 +400,9 @@ class TestBreakingOff:
         held.go.set()
         qtbot.wait(200)
         assert not opener.viewer.layers
+        # The test holds it still.
+        opener.widget.deleteLater()
+        qtbot.wait(50)
 
 
 class TestJobs:

@@ -181,8 +181,8 @@ class ExtractionConfig(Section):
     )
     region: Region | None = setting(
         None,
-        "First voxel of the region along z, y, x, and the voxel behind its last (with dense). "
-        "Without it the whole volume is taken.",
+        "First voxel of the region along z, y, x, and the voxel behind its last (with dense); of a "
+        "multiscale volume in voxels of its finest level. Without it the whole volume is taken.",
         unit="voxels",
     )
 

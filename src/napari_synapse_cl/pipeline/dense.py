@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def _prepare(config: Config) -> DenseJob:
     volume, voxel_size = part.volume, part.voxel_size
     region, warnings = Box((0, 0, 0), volume.shape), _level_warnings(volume, voxel_size)
     if config.region is not None:
-        asked = Box(config.region[:3], config.region[3:])
+        asked = _in_level(Box(config.region[:3], config.region[3:]), volume)
         region = check_region(asked, volume.shape)
         if region != asked:
             warnings.append(f"of the region z, y, x = {asked}, {region} lies in the volume")
@@ -114,6 +115,7 @@ def _prepare(config: Config) -> DenseJob:
             **make_record(opened.origin, layers, config, ExtractionConfig, DeviceConfig),
             "volume": volume.name,
             "region": [*region.start, *region.stop],
+            "factor": list(volume.factor),
             "intensities": list(intensities),
             "device": str(device),
             "precision": precision,
@@ -126,13 +128,21 @@ def _prepare(config: Config) -> DenseJob:
     )
 
 
+def _in_level(region: Box, volume: Volume) -> Box:
+    """Return a region of the finest level in voxels of the volume, those that it touches."""
+    along = zip(region.start, region.stop, volume.factor, strict=True)
+    low_high = [(floor(low / factor), ceil(high / factor)) for low, high, factor in along]
+    (z, to_z), (y, to_y), (x, to_x) = low_high
+    return Box((z, y, x), (to_z, to_y, to_x))
+
+
 def _level_warnings(volume: Volume, voxel_size: tuple[float, float, float] | None) -> list[str]:
-    """Warn of a level that is not the finest, since a region counts in its voxels."""
+    """Warn of a level that is not the finest, since maps count in its voxels."""
     if volume.factor == (1, 1, 1) or voxel_size is None:
         return []
     return [
         f"the level of {volume.name} with voxels of {size(voxel_size)} nm is read, each of which "
-        f"is {size(volume.factor)} of the finest: region and maps count in these"
+        f"is {size(volume.factor)} of the finest: maps count in these"
     ]
 
 

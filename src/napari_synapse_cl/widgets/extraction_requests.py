@@ -8,7 +8,6 @@ from typing import Any
 from napari.layers import Image, Points, Shapes
 
 from napari_synapse_cl.config import AugmentationConfig, Config
-from napari_synapse_cl.models.architecture import Layer
 from napari_synapse_cl.widgets.base import run_folder
 from napari_synapse_cl.widgets.extraction_jobs import RegionJob, SynapsesJob
 from napari_synapse_cl.widgets.form import Form
@@ -71,8 +70,8 @@ class ExtractionRequests:
         data = take_region(image, shapes, depth)
         config = self._config(layer_num=self._panel.chosen, dense=True)
         config = _with(config, output=config.output or run_folder(None))
-        layers = partial(self._layers_in_worker, config)
-        return RegionJob(RegionInputs(data, config, _temporary_folder(), layers))
+        network = partial(self._panel.read_info, config)
+        return RegionJob(RegionInputs(data, config, _temporary_folder(), network))
 
     def _config(self, **more: Any) -> Config:
         self._panel.require_checkpoint()
@@ -96,10 +95,6 @@ class ExtractionRequests:
             trained["crop_size"] = info.crop_size
         seen = Config.from_values({**trained, **config.model_dump(exclude_unset=True)})
         return HowToCut(seen, info.voxel_size, with_context)
-
-    def _layers_in_worker(self, config: Config) -> list[Layer]:
-        architecture = self._panel.read_info(config).architecture
-        return [architecture.check_layer(index) for index in config.layer_num]
 
 
 def _with(config: Config, **settings: Any) -> Config:

@@ -1,19 +1,20 @@
 """Put the region that a map is wanted of where the command line finds it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
-from napari_synapse_cl.data.windows import to_unit_range, volume_window
+from napari_synapse_cl.data.windows import Intensity, to_unit_range, volume_window
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import Event, Progress
 from napari_synapse_cl.features.map_grid import Box, with_halo
 from napari_synapse_cl.files import create_array, write_json
-from napari_synapse_cl.models.architecture import Layer
 from napari_synapse_cl.widgets.layer_voxels import reopened
+from napari_synapse_cl.widgets.network_info import NetworkInfo
 from napari_synapse_cl.widgets.regions import RegionData
 
 GIB = 2**30
@@ -36,8 +37,8 @@ class RegionInputs:
         The settings, but for image and region.
     folder
         A folder of this job alone; it is made when the inputs are written.
-    layers
-        Returns the layers that are read; asked in the worker, and only if the region is copied.
+    network
+        Returns what is known of the network; asked in the worker, and only if the region is copied.
 
     Attributes
     ----------
@@ -54,11 +55,11 @@ class RegionInputs:
         data: RegionData,
         config: Config,
         folder: Path,
-        layers: Callable[[], list[Layer]],
+        network: Callable[[], NetworkInfo],
     ) -> None:
         self._data = data
         self._config = config
-        self._layers = layers
+        self._network = network
         self.folder = folder.absolute()
         self.config_file = self.folder / "config.json"
         self._copy = self.folder / "region.npy"
@@ -79,22 +80,31 @@ class RegionInputs:
             If they cannot be written, or the layer cannot be used.
         """
         values = self._config.model_dump(exclude_unset=True)
-        if self._data.voxel_size is not None:
-            values.setdefault("voxel_size", self._data.voxel_size)
-        box = self._data.box
+        size, box = self._data.voxel_size, self._data.box
         found = reopened(self._data.location, self._data.volume)
-        values["image"] = None if found is None else self._data.location
+        factor = (1, 1, 1) if found is None else tuple(round(f) for f in found.factor)
+        if found is not None and not np.allclose(factor, found.factor):
+            # A box of such a level has no whole corners in the finest.
+            found, factor = None, (1, 1, 1)
+        if size is not None:
+            values.setdefault("voxel_size", tuple(np.array(size) / factor))
+            # The level that the layer shows, whatever the network was trained on.
+            values["network_voxel_size"] = size
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if values["image"] is None:
-                around = with_halo(box, self._layers(), self._data.volume.shape)
-                yield from self._copy_voxels(around, control)
+            if found is None:
+                network = self._network()
+                layers = [network.architecture.check_layer(i) for i in self._config.layer_num]
+                around = with_halo(box, layers, self._data.volume.shape)
+                values |= yield from self._copy_voxels(around, network, control)
                 if control.stopping:
                     return
                 self.corner = around.start
-                values["image"] = self._copy
                 box = box.seen_from(around.start)
-            values["region"] = (*box.start, *box.stop)
+            else:
+                values["image"] = self._data.location
+            along = zip((*box.start, *box.stop), (*factor, *factor), strict=True)
+            values["region"] = tuple(n * f for n, f in along)
             settings = Config.from_values(values).model_dump(mode="json", exclude_unset=True)
             write_json(self.config_file, settings)
         except OSError as error:
@@ -109,16 +119,20 @@ class RegionInputs:
         self.clean_up()
         self.config_file.unlink(missing_ok=True)
 
-    def _copy_voxels(self, box: Box, control: Control) -> Iterator[Event]:
-        """Copy a box of the volume.
+    def _copy_voxels(
+        self, box: Box, network: NetworkInfo, control: Control
+    ) -> Generator[Event, None, dict[str, Any]]:
+        """Copy a box of the volume; return the settings with which the copy is read.
 
         Values of floating types become integers, over the range of their type as the values of the
-        whole volume are mapped: of floating values the command line would look at the copy alone
-        to know what is black and white.
+        whole volume are mapped, and so do others that are mapped by percentiles: of the copy alone
+        the command line would not know what is black and white.
         """
         volume = self._data.volume
-        is_float = volume.array.dtype.kind == "f"
-        dtype = COPIED_FLOAT if is_float else volume.array.dtype
+        seen = {**network.crop_settings, **self._config.model_dump(exclude_unset=True)}
+        intensity = seen.get("intensity", self._config.intensity)
+        is_mapped = volume.array.dtype.kind == "f" or intensity == "percentiles"
+        dtype = COPIED_FLOAT if is_mapped else volume.array.dtype
         size = float(np.prod(box.shape)) * dtype.itemsize / GIB
         if size > self._config.cache_limit:
             raise InputError(
@@ -126,9 +140,11 @@ class RegionInputs:
                 f"{self._config.cache_limit:g} GiB; raise it, choose a smaller region, or open "
                 "the volume from a TIFF or Zarr file"
             )
-        config = self._config
-        self.intensities = volume_window(volume, config.intensity, config.percentiles)
-        intensities = self.intensities if is_float else None
+        percentiles = seen.get("percentiles", self._config.percentiles)
+        # A network that saw crops by themselves is refused by what reads the copy.
+        mapping: Intensity = "percentiles" if intensity == "percentiles" else "range"
+        self.intensities = volume_window(volume, mapping, percentiles)
+        intensities = self.intensities if is_mapped else None
         copy = create_array(self._copy, box.shape, dtype)
         z, y, x = box.slices
         for first in range(z.start, z.stop, SLAB):
@@ -142,8 +158,10 @@ class RegionInputs:
             yield Progress("copying the region", last - z.start, box.shape[0])
             control.wait()
             if control.stopping:
-                return
+                return {}
         copy.flush()
+        read: dict[str, Any] = {"image": self._copy}
+        return {**read, "intensity": "range"} if intensity == "percentiles" else read
 
 
 def _check_finite(voxels: np.ndarray, start: Sequence[int], name: str) -> None:
