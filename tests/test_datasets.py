@@ -210,6 +210,18 @@ class TestPublishedFolders:
         np.testing.assert_allclose(line[kept], expected[kept], atol=1e-6)
         np.testing.assert_allclose(line[~kept], 64 / 255, atol=1e-6)
 
+    def test_labels_of_half_the_resolution_need_no_voxel_size(
+        self, one: dict[str, Any], tmp_path: Path
+    ) -> None:
+        labels = np.zeros((20, 24, 28), np.uint8)
+        labels[10:12, 12:14, 14:16] = 5
+        np.save(tmp_path / "labels.npy", labels)
+        pd.DataFrame({"z": [20], "y": [24], "x": [28]}).to_csv(tmp_path / "t.csv", index=False)
+        dataset = opened({**one, "labels": tmp_path / "labels.npy", "keep": "5"})
+        [[crop]] = crops(dataset, keep="5", background=0)
+        kept = np.argwhere(crop > 0)
+        assert (kept.min(axis=0).tolist(), kept.max(axis=0).tolist()) == ([8] * 3, [11] * 3)
+
     def test_crops_move_toward_the_side_that_holds_the_vesicles(self, folder: Path) -> None:
         # Which values the masks of bbox10 have is not known from its name.
         said = {"voxel_size": 10, "roles": "vesicles=3 cleft=2"}
@@ -420,6 +432,9 @@ class TestResolution:
             features[name] = pd.read_csv(output / "features_L20_mean.csv")["L20_mean_000"]
         assert features["same"].equals(features["said"])
         assert not np.allclose(features["same"], features["other"], rtol=1e-3)
+        other = {**settings, "intensity": "range", "output": tmp_path / "told"}
+        [warned] = texts(list(run(Config.from_values(other))), "warning")
+        assert "trained with intensity z-score and sees range" in warned
 
     def test_a_size_that_is_not_known_cannot_be_resampled(self, one: dict[str, Any]) -> None:
         one.pop("voxel_size")

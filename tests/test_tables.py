@@ -519,3 +519,10 @@ def test_a_million_rows() -> None:
     said = check_reading(swapped, shape, read.reading, (8.0,) * 3, 100_000, "t.csv")
     assert said is not None
     assert said.startswith("all 1000000 in t.csv would lie inside when read in the order x, y, z")
+
+
+def test_commas_are_decimal_where_semicolons_stand_between(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("z;y;x;note\n1,5;2;3,25;a,b\n4;5;6;c\n")
+    assert open_table(tmp_path / "t.csv").positions.tolist() == [[1.5, 2, 3.25], [4, 5, 6]]
+    (tmp_path / "t.csv").write_text("z;y;x\n1.5;2;3\n")
+    assert open_table(tmp_path / "t.csv").positions.tolist() == [[1.5, 2, 3]]

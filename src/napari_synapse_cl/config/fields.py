@@ -63,7 +63,8 @@ def values_by_role(roles: Sequence[str]) -> dict[str, tuple[int, ...]]:
             raise ValueError(
                 f"{role} is not written as a name and label values, as in vesicles=6,8"
             )
-        found[match[1]] = tuple(int(value) for value in match[2].split(","))
+        values = tuple(int(value) for value in match[2].split(","))
+        found[match[1]] = (*found.get(match[1], ()), *values)
     return found
 
 

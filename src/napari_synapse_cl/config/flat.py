@@ -55,6 +55,8 @@ class Config(
             raise ValueError("image and crops exclude each other")
         if self.position_columns is not None and len(self.position_columns) == 2:
             raise ValueError("position_columns are three, for z, y and x, or one for all")
+        if self.position_columns and len(set(self.position_columns)) < len(self.position_columns):
+            raise ValueError("position_columns are different columns")
         low, high = self.percentiles
         if not 0 <= low < high <= 100:
             raise ValueError("percentiles must rise and lie between 0 and 100")

@@ -50,6 +50,9 @@ class CachedCrops:
     """
 
     def __init__(self, folder: Path) -> None:
+        inner = [] if (folder / "index.json").exists() else sorted(folder.glob("crops-*"))
+        if inner:
+            raise InputError(f"{folder} is no folder of crops; {inner[0]} in it is one")
         try:
             index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
             if index.get("version") != VERSION:

@@ -102,8 +102,8 @@ def aligned(
     labels, image
         The volumes.
     label_size, image_size
-        Voxel sizes along z, y, x in nm, or None where they are not known; then both volumes must
-        have the same size.
+        Voxel sizes along z, y, x in nm, or None where they are not known; then the image must have
+        a whole number of times as many voxels along each axis.
 
     Raises
     ------
@@ -116,6 +116,11 @@ def aligned(
     if label_size is None and (factor != 1).any() and _is_as_large(labels, image, factor):
         # They are of the finest level, while a coarser one of the image was chosen.
         return AlignedLabels(labels, factor)
+    coarser = np.round(np.array(image.shape) / np.array(labels.shape))
+    unknown = label_size is None or image_size is None
+    if unknown and (coarser >= 1).all() and _is_as_large(labels, image, 1 / coarser):
+        # Each of their voxels covers a whole number of the image's.
+        return AlignedLabels(labels, 1 / coarser)
     if label_size is None or image_size is None:
         raise InputError(
             f"{labels.name} has {_size(labels.shape)} voxels, and {image.name} has "

@@ -23,6 +23,8 @@ from napari_synapse_cl.training.runs import RunFolder, default_folder
 from napari_synapse_cl.words import size
 
 DEFAULT_LABEL_COLUMN = "class"
+DECISIVE = ("keep", "intensity", "invert", "presynaptic_shift")
+"""Settings of crops that change what a network sees throughout."""
 SAME_VOXEL_SIZE = 0.1
 """Relative difference of voxel sizes below which a network sees the same."""
 
@@ -122,6 +124,7 @@ def prepare_extraction(config: Config, *, with_context: bool = False) -> Extract
             f"the network was trained on crops of {size(opened.crop_size)} voxels and sees crops "
             f"of {size(config.crop_size)}: its features need not mean the same"
         )
+    warnings += _crop_warnings(config, opened)
     config = seen_as_in_training(config, opened)
     dataset = open_dataset(config, opened.voxel_size)
     config = with_what_was_found(config, dataset)
@@ -153,6 +156,16 @@ def seen_as_in_training(config: Config, opened: OpenedNetwork) -> Config:
         return config
     settings = config.model_dump(exclude_unset=True)
     return Config.from_values({**opened.crop_settings, **settings})
+
+
+def _crop_warnings(config: Config, opened: OpenedNetwork) -> list[str]:
+    """Warn of crops that are made otherwise than in the network's training."""
+    return [
+        f"the network was trained with {name} {trained} and sees {getattr(config, name)}: its "
+        "features need not mean the same"
+        for name, trained in opened.crop_settings.items()
+        if name in DECISIVE and name in config.model_fields_set and getattr(config, name) != trained
+    ]
 
 
 def open_chosen_network(config: Config) -> OpenedNetwork:

@@ -13,6 +13,7 @@ from napari_synapse_cl.data.tables.conventions import by_name, find_positions
 from napari_synapse_cl.data.tables.neuroglancer import read_annotations
 from napari_synapse_cl.errors import InputError
 
+_ROWS_LOOKED_AT = 100
 _DELIMITERS = ",;\t"
 _HEAD = 2**16
 _TAIL = 2**20
@@ -107,7 +108,18 @@ def _read_text(path: Path, wanted: _Wanted) -> pd.DataFrame:
 
 def _parse(path: Path, delimiter: str, encoding: str) -> pd.DataFrame:
     # In parts, the type of a column would be guessed anew for each.
-    return pd.read_csv(path, sep=delimiter, encoding=encoding, low_memory=False)
+    # Where commas are decimal, semicolons stand between the fields.
+    decimal = "," if delimiter == ";" and _has_decimal_commas(path, encoding) else "."
+    return pd.read_csv(path, sep=delimiter, encoding=encoding, decimal=decimal, low_memory=False)
+
+
+def _has_decimal_commas(path: Path, encoding: str) -> bool:
+    """Whether the fields of the first rows are numbers with commas, and none with points."""
+    first = pd.read_csv(path, sep=";", encoding=encoding, dtype=str, nrows=_ROWS_LOOKED_AT)
+    values = first.stack().dropna()
+    return bool(values.str.fullmatch(r"-?\d+,\d+").any()) and not bool(
+        values.str.fullmatch(r"-?\d+\.\d+").any()
+    )
 
 
 def _fields(line: str, delimiter: str) -> list[str]:
