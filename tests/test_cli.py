@@ -473,7 +473,7 @@ class TestEndings:
 class TestResuming:
     @pytest.mark.parametrize(
         ("n_steps", "more"),
-        [(1, []), (3, []), (4, []), (7, ["--precision", "bfloat16", "--crop_size", "48"])],
+        [(3, []), (7, ["--precision", "bfloat16", "--crop_size", "32"])],
         ids=lambda value: value if isinstance(value, int) else " ".join(value),
     )
     def test_a_job_killed_at_once_goes_on_to_the_same_weights(

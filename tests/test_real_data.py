@@ -292,7 +292,7 @@ class TestDenseAfterMasks:
         self, settings: dict[str, Any], levels: Path
     ) -> None:
         more = {"image": levels, "voxel_size": None, "network_voxel_size": 20}
-        region = {"region": (0, 0, 0, 64, 32, 32)}
+        region = {"region": (0, 0, 0, 200, 64, 64)}
         happened = run(Config.from_values({**settings, **more, **region}))
         told = [event.text for event in happened if isinstance(event, Message)]
         assert any("2 × 2 × 2 of the finest: maps count" in text for text in told)
