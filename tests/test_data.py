@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from conftest import crops_of
-from napari_synapse_cl.data.crop_cache import CachedCrops, cache_folder, fill_cache
+from napari_synapse_cl.data.crop_cache import CachedCrops, fill_cache
+from napari_synapse_cl.data.crop_identity import cache_folder
 from napari_synapse_cl.data.cutting import cut_crop
 from napari_synapse_cl.data.intensities import intensity_range
 from napari_synapse_cl.data.synapses import Positions, positions_inside

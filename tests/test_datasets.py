@@ -1,6 +1,7 @@
 """Volumes of several files, at several resolutions, with masks, come to one training."""
 
 import json
+import os
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -337,7 +338,8 @@ def test_of_a_volume_of_20000_cubed_only_what_is_seen_is_read(
     list(run(Config.from_values({**one, "image": tmp_path / "v.zarr", "n_components": 1})))
     table = pd.read_csv(tmp_path / "run" / "features_L20_mean.csv")
     assert np.isfinite(table["L20_mean_000"]).all()
-    assert sum(read) <= 6 * 28**3
+    # The crops with their context, and a little of them to know the cache again.
+    assert sum(read) <= 6 * (28**3 + 16**3)
 
 
 def test_a_checkpoint_is_fetched_before_anything_else_and_that_is_told(
@@ -363,6 +365,19 @@ def test_a_checkpoint_is_fetched_before_anything_else_and_that_is_told(
     missing = f"http://127.0.0.1:{server.server_port}/other.pt"
     with pytest.raises(InputError, match="cannot be downloaded"):
         list(run(Config.from_values({**settings, "checkpoint": missing})))
+
+
+def test_a_folder_that_was_written_anew_has_another_cache(
+    one: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = {**one, "image": tmp_path / "v.zarr", "train_only": True, "num_epochs": 1}
+    for seed in (0, 1):
+        zarr.save_array(tmp_path / "v.zarr", noise(seed), zarr_format=2, overwrite=True)
+        metadata = tmp_path / "v.zarr" / ".zarray"
+        os.utime(metadata, ns=(0, 0))
+        more = {"cache_dir": tmp_path / "cache", "output": tmp_path / f"run_{seed}"}
+        list(run(Config.from_values({**settings, **more})))
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 class TestReadings:

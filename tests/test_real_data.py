@@ -12,7 +12,8 @@ import zarr
 
 from conftest import SMALL
 from napari_synapse_cl.config import Config, CropConfig
-from napari_synapse_cl.data.crop_cache import CachedCrops, cache_folder, fill_cache
+from napari_synapse_cl.data.crop_cache import CachedCrops, fill_cache
+from napari_synapse_cl.data.crop_identity import cache_folder
 from napari_synapse_cl.data.crops import StreamedCrops
 from napari_synapse_cl.data.cutting import CropState, Cutter
 from napari_synapse_cl.data.dataset import Dataset

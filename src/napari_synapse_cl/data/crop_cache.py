@@ -1,6 +1,5 @@
 """Crops are cut once, into a memory-mapped cache."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,22 +8,17 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from napari_synapse_cl.config import CropConfig
 from napari_synapse_cl.data.arrays import bounded
+from napari_synapse_cl.data.crop_identity import VERSION, crop_settings
 from napari_synapse_cl.data.crops import StreamedCrops
 from napari_synapse_cl.data.cutting import CUBES, REASONS, CropState
-from napari_synapse_cl.data.formats.locations import fingerprint
-from napari_synapse_cl.data.intensities import sample_blocks
-from napari_synapse_cl.data.labels import AlignedLabels, VoxelSize
+from napari_synapse_cl.data.labels import VoxelSize
 from napari_synapse_cl.data.synapses import Positions
-from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.data.windows import to_unit_range
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.files import create_array, replacing, write_json
 
 GIB = 2**30
-VERSION = 2
-"""Of the files in a cache; others are not read."""
 CUT_AT_ONCE = 16
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile)
 
@@ -109,12 +103,6 @@ class CachedCrops:
         return self._states
 
 
-def cache_folder(source: StreamedCrops, parent: Path) -> Path:
-    """Return the folder in `parent` for the cache of these crops, named by what they are."""
-    identity = json.dumps(_identity(source), sort_keys=True)
-    return parent / f"crops-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-
-
 def fill_cache(source: StreamedCrops, folder: Path, n_rows: int) -> Iterator[int]:
     """Cut the crops that are missing in a cache; yield, as they come, how many there are.
 
@@ -178,56 +166,6 @@ def fill_cache(source: StreamedCrops, folder: Path, n_rows: int) -> Iterator[int
 def cache_size(source: StreamedCrops) -> float:
     """Return the size in GiB of a cache of these crops."""
     return len(source) * float(np.prod(source.shape)) * source.dtype.itemsize / GIB
-
-
-def crop_settings(config: CropConfig) -> dict[str, Any]:
-    """Return the settings, in plain types, that crops cannot be changed in once they are cut."""
-    names = set(CropConfig.model_fields) - {"crop_size", "network_voxel_size"}
-    return config.model_dump(mode="json", include=names)
-
-
-def _identity(source: StreamedCrops) -> dict[str, Any]:
-    """Say which crops these are."""
-    places = hashlib.sha256()
-    positions = source.positions
-    arrays = (positions.voxels, positions.volumes, *positions.partners.values())
-    for array in arrays:
-        places.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-    return {
-        "version": VERSION,
-        "shape": source.shape,
-        "crop_size": source.config.crop_size,
-        "settings": crop_settings(source.config),
-        "voxel_size": source.voxel_size,
-        "positions": places.hexdigest(),
-        "parts": [
-            {
-                "image": _voxels_of(part.volume),
-                "voxel_size": part.voxel_size,
-                "labels": _labels_of(part.labels),
-                "segmentation": _labels_of(part.segmentation),
-                "roles": dict(part.roles),
-            }
-            for part in source.parts
-        ],
-    }
-
-
-def _labels_of(labels: AlignedLabels | None) -> Any:
-    if labels is None:
-        return None
-    return [*_voxels_of(labels.volume), labels.scale.tolist(), labels.start.tolist()]
-
-
-def _voxels_of(volume: Volume) -> list[Any]:
-    """Say which voxels these are: those of a file by it, others by a sample."""
-    described: list[Any] = [*volume.shape, str(volume.array.dtype)]
-    if volume.location is not None:
-        return [*described, *fingerprint(volume.location)]
-    sample = hashlib.sha256()
-    for block in sample_blocks(volume):
-        sample.update(np.ascontiguousarray(block).tobytes())
-    return [*described, sample.hexdigest()]
 
 
 def _triple(lengths: Sequence[float]) -> VoxelSize:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from napari_synapse_cl.config import Config, VolumeConfig, values_by_role
-from napari_synapse_cl.data.crop_cache import CachedCrops, crop_settings
+from napari_synapse_cl.data.crop_cache import CachedCrops
+from napari_synapse_cl.data.crop_identity import crop_settings
 from napari_synapse_cl.data.dataset import Dataset, assemble
 from napari_synapse_cl.data.dataset_files import read_entries
 from napari_synapse_cl.data.labels import AlignedLabels, aligned

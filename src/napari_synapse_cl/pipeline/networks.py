@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from napari_synapse_cl.config import Config, absolute, read_settings
-from napari_synapse_cl.data.crop_cache import crop_settings
+from napari_synapse_cl.data.crop_identity import crop_settings
 from napari_synapse_cl.downloads import local_file
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import Architecture

@@ -6,7 +6,8 @@ import numpy as np
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
-from napari_synapse_cl.data.crop_cache import CachedCrops, cache_folder, cache_size, fill_cache
+from napari_synapse_cl.data.crop_cache import CachedCrops, cache_size, fill_cache
+from napari_synapse_cl.data.crop_identity import cache_folder
 from napari_synapse_cl.data.crops import CropSource, StreamedCrops
 from napari_synapse_cl.data.cutting import CropState
 from napari_synapse_cl.estimates import plan_of

@@ -13,7 +13,8 @@ import pandas as pd
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.control import Control
-from napari_synapse_cl.data.crop_cache import cache_folder, cache_size, fill_cache
+from napari_synapse_cl.data.crop_cache import cache_size, fill_cache
+from napari_synapse_cl.data.crop_identity import cache_folder
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables import interpret
 from napari_synapse_cl.data.volumes import Volume
