@@ -32,7 +32,7 @@ def settings_page() -> str:
 
 
 def _shown(default: Any) -> str:
-    if default is None:
+    if default is None or default == ():
         return "–"
     if isinstance(default, tuple):
         return "`" + " ".join(map(str, default)) + "`"

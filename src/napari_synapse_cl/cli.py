@@ -119,7 +119,7 @@ def _argument(name: str, field: FieldInfo) -> dict[str, Any]:
     default = field.default
     if isinstance(default, tuple):
         default = " ".join(map(str, default))
-    shown = "none" if default is None else default
+    shown = "none" if default in (None, "") else default
     keywords: dict[str, Any] = {
         "dest": name,
         "default": argparse.SUPPRESS,
