@@ -1,6 +1,7 @@
 """What the tests share: small crops, networks and the FIB-SEM volumes for development."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -61,6 +62,11 @@ def wait_for(happened: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def _hear_the_terminal() -> None:
+    """Undo what nohup does, under which these tests may run and which children inherit."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Job:
     """The program as a child process that speaks JSON lines."""
 
@@ -72,6 +78,7 @@ class Job:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
+            preexec_fn=None if sys.platform == "win32" else _hear_the_terminal,
         )
 
     def events(self) -> Iterator[Event]:
