@@ -1,40 +1,25 @@
 """Where crops are centred: on the synapse, or nearer to its presynaptic side."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.cutting import CUBES
-from napari_synapse_cl.data.mask_recipes import Recipe
+from napari_synapse_cl.data.mask_recipes import SIDES, Recipe
 from napari_synapse_cl.data.masks import presynaptic_side
 from napari_synapse_cl.data.parts import Part, VoxelSize
-from napari_synapse_cl.data.placing import are_inside
+from napari_synapse_cl.data.placing import Placed, are_inside
 from napari_synapse_cl.errors import InputError
 
-SIDES = ("side_1", "side_2")
 
-
-def centred(
-    part: Part,
-    voxels: np.ndarray,
-    partners: Mapping[str, np.ndarray],
-    inside: np.ndarray,
-    config: Config,
-    voxel_size: VoxelSize | None,
-) -> np.ndarray:
+def centred(part: Part, placed: Placed, config: Config, voxel_size: VoxelSize | None) -> np.ndarray:
     """Return where crops are centred, ``(M, 3)`` in voxels of the volume.
 
     Parameters
     ----------
     part
         The volume.
-    voxels
-        ``(M, 3)``, positions of the synapses.
-    partners
-        Likewise, of what they connect, by name; NaN where that is not known.
-    inside
-        ``(M,)`` bool, which synapses lie inside.
+    placed
+        Its synapses.
     config
         How far to move, and what crops are.
     voxel_size
@@ -45,13 +30,13 @@ def centred(
     InputError
         If the presynaptic sides are not known.
     """
-    weight = config.presynaptic_shift
+    weight, voxels, partners = config.presynaptic_shift, placed.voxels, placed.partners
     if weight == 0:
         return voxels
     if "presynapse" in partners:
         sides = partners["presynapse"]
     elif all(name in partners for name in SIDES):
-        sides = _of_sides(part, voxels, partners, inside, config, voxel_size)
+        sides = _of_sides(part, placed, config, voxel_size)
     else:
         raise InputError(
             "presynaptic_shift needs the position of each presynaptic side, in columns such as "
@@ -63,25 +48,19 @@ def centred(
 
 
 def _of_sides(
-    part: Part,
-    voxels: np.ndarray,
-    partners: Mapping[str, np.ndarray],
-    inside: np.ndarray,
-    config: Config,
-    voxel_size: VoxelSize | None,
+    part: Part, placed: Placed, config: Config, voxel_size: VoxelSize | None
 ) -> np.ndarray:
     """Return of two sides the one whose cell holds more of the vesicles."""
     recipe = Recipe.parse("presynapse", part.roles, config.keep_nearest, 0.0)
-    recipe.check_volumes(part.volume.name, part.labels is not None, part.segmentation is not None)
     if part.labels is None or part.segmentation is None:
         raise InputError(
             "to tell which side of a synapse is presynaptic, labels with vesicles and a "
             "segmentation are needed"
         )
     z, y, x = part.reach(config.crop_size, voxel_size)
-    found = np.full_like(voxels, np.nan)
-    for row in np.flatnonzero(inside):
-        centre = np.rint(voxels[row]).astype(int).tolist()
+    found, partners = np.full_like(placed.voxels, np.nan), placed.partners
+    for row in np.flatnonzero(placed.inside(part.volume)):
+        centre = np.rint(placed.voxels[row]).astype(int).tolist()
         side = presynaptic_side(
             part.labels.cut(centre, (z, y, x)),
             part.segmentation.cut(centre, (z, y, x)),

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_synapse_cl.data.arrays import bounded
 from napari_synapse_cl.data.crop_identity import VERSION, crop_settings
-from napari_synapse_cl.data.crops import StreamedCrops
+from napari_synapse_cl.data.crops import CropSource, StreamedCrops
 from napari_synapse_cl.data.cutting import CUBES, REASONS, CropState
 from napari_synapse_cl.data.labels import VoxelSize
 from napari_synapse_cl.data.synapses import Positions
@@ -23,7 +23,7 @@ CUT_AT_ONCE = 16
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile)
 
 
-class CachedCrops:
+class CachedCrops(CropSource):
     """Crops read from the folder that :func:`fill_cache` filled.
 
     Attributes
@@ -71,26 +71,7 @@ class CachedCrops:
         if n_missing:
             raise InputError(f"{n_missing} of {len(self._states)} crops in {folder} were not cut")
         _, z, y, x = self._crops.shape
-        self.shape: tuple[int, int, int] = (z, y, x)
-
-    def __len__(self) -> int:
-        return int(self._crops.shape[0])
-
-    def read(self, synapses: Sequence[int]) -> np.ndarray:
-        """Return the crops of some synapses, ``(B, 1, D, H, W)`` float32 in [0, 1].
-
-        Raises
-        ------
-        InputError
-            If one of them cannot be used.
-        """
-        crops, usable = self.read_usable(synapses)
-        if len(usable) < len(synapses):
-            lost = int(np.setdiff1d(synapses, usable)[0])
-            z, y, x = self.positions.voxels[lost].tolist()
-            reason = REASONS[CropState(self._states[lost])]
-            raise InputError(f"the crop around z, y, x = {z}, {y}, {x} {reason}")
-        return crops
+        self.shape = (z, y, x)
 
     def read_usable(self, synapses: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return the crops of those synapses that can be used, and which these are."""
@@ -101,6 +82,11 @@ class CachedCrops:
     def states(self) -> np.ndarray | None:
         """Return the :class:`CropState` of each crop, ``(N,)`` uint8."""
         return self._states
+
+    def problem(self, synapse: int) -> str:
+        """Say in a sentence why the crop of a synapse cannot be used."""
+        voxel = ", ".join(map(str, self.positions.voxels[synapse].tolist()))
+        return f"the crop around z, y, x = {voxel} {REASONS[CropState(self._states[synapse])]}"
 
 
 def fill_cache(source: StreamedCrops, folder: Path, n_rows: int) -> Iterator[int]:

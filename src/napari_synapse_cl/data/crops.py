@@ -1,13 +1,13 @@
 """Where crops come from: cut as they are read, or from a cache of crops that were cut."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 
 from napari_synapse_cl.config import CropConfig, is_url
-from napari_synapse_cl.data.cutting import REASONS, Crop, CropState, Cutter, recipe_of
+from napari_synapse_cl.data.cutting import REASONS, Crop, CropState, Cutter
 from napari_synapse_cl.data.parts import Part, VoxelSize
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.windows import to_unit_range
@@ -17,19 +17,22 @@ THREADS = 8
 """Crops that are read at a time of volumes on servers, which answer late."""
 
 
-class CropSource(Protocol):
-    """Crops of one size around the synapses of a table."""
+class CropSource(ABC):
+    """Crops of one size around the synapses of a table.
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Size of a crop along z, y, x."""
+    Attributes
+    ----------
+    shape
+        Size of a crop along z, y, x.
+    positions
+        Where the crops are.
+    """
 
-    @property
-    def positions(self) -> Positions:
-        """Where the crops were cut."""
+    shape: tuple[int, int, int]
+    positions: Positions
 
     def __len__(self) -> int:
-        """Return the number of synapses."""
+        return len(self.positions.voxels)
 
     def read(self, synapses: Sequence[int]) -> np.ndarray:
         """Return the crops of some synapses, ``(B, 1, D, H, W)`` float32 in [0, 1].
@@ -39,7 +42,12 @@ class CropSource(Protocol):
         InputError
             If one of them cannot be used.
         """
+        crops, usable = self.read_usable(synapses)
+        if len(usable) < len(synapses):
+            raise InputError(self.problem(int(np.setdiff1d(synapses, usable)[0])))
+        return crops
 
+    @abstractmethod
     def read_usable(self, synapses: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return the crops of those synapses that can be used.
 
@@ -51,11 +59,16 @@ class CropSource(Protocol):
             ``(B,)``, which of the synapses they are.
         """
 
+    @abstractmethod
     def states(self) -> np.ndarray | None:
         """Return the :class:`CropState` of each crop, ``(N,)`` uint8; None if it is not known."""
 
+    @abstractmethod
+    def problem(self, synapse: int) -> str:
+        """Say in a sentence why the crop of a synapse cannot be used."""
 
-class StreamedCrops:
+
+class StreamedCrops(CropSource):
     """Crops that are cut from their volumes each time they are read.
 
     Parameters
@@ -90,14 +103,10 @@ class StreamedCrops:
         self.config = config
         self.shape = shape
         self.voxel_size = voxel_size
-        for part in parts:
-            recipe_of(part, config).check_partners(positions.partners, part.labels is not None)
-        self._cutters = [Cutter(part, config, shape, voxel_size) for part in parts]
+        partners = list(positions.partners)
+        self._cutters = [Cutter(part, config, shape, voxel_size, partners) for part in parts]
         remote = any(part.volume.location and is_url(part.volume.location) for part in parts)
         self._n_threads = THREADS if remote else 1
-
-    def __len__(self) -> int:
-        return len(self.positions.voxels)
 
     @property
     def dtype(self) -> np.dtype:
@@ -111,20 +120,6 @@ class StreamedCrops:
             return
         with ThreadPoolExecutor(self._n_threads) as pool:
             yield from pool.map(self._cut, synapses)
-
-    def read(self, synapses: Sequence[int]) -> np.ndarray:
-        """Return the crops of some synapses, ``(B, 1, D, H, W)`` float32 in [0, 1].
-
-        Raises
-        ------
-        InputError
-            If one of them cannot be used.
-        """
-        crops, usable = self.read_usable(synapses)
-        if len(usable) < len(synapses):
-            lost = int(np.setdiff1d(synapses, usable)[0])
-            raise InputError(self.problem(lost, next(self.cut([lost])).state))
-        return crops
 
     def read_usable(self, synapses: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return the crops of those synapses that can be used, and which these are."""
@@ -148,16 +143,12 @@ class StreamedCrops:
         z, y, x = (want / length for want, length in zip(self.voxel_size, have, strict=True))
         return (z, y, x)
 
-    def problem(self, synapse: int, state: CropState) -> str:
-        """Say in a sentence why a crop cannot be used."""
-        part, voxel = self._place(synapse)
-        return (
-            f"the crop around z, y, x = {', '.join(map(str, voxel))} in {part.volume.name} "
-            f"{REASONS[state]}"
-        )
-
-    def _place(self, synapse: int) -> tuple[Part, list[int]]:
-        return self.parts[self._volume_of(synapse)], self.positions.voxels[synapse].tolist()
+    def problem(self, synapse: int) -> str:
+        """Say in a sentence why the crop of a synapse cannot be used."""
+        name = self.parts[self._volume_of(synapse)].volume.name
+        voxel = ", ".join(map(str, self.positions.voxels[synapse].tolist()))
+        reason = REASONS[self._cut(synapse).state]
+        return f"the crop around z, y, x = {voxel} in {name} {reason}"
 
     def _volume_of(self, synapse: int) -> int:
         volumes = self.positions.volumes

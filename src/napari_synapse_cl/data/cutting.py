@@ -1,6 +1,6 @@
 """Cut the crop around a position, and make of it what the network sees."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from math import prod
@@ -81,6 +81,8 @@ class Cutter:
         Size of a crop along z, y, x.
     voxel_size
         Voxel size of a crop along z, y, x in nm; None for that of the image.
+    partners
+        Names of the positions that there will be for each synapse.
 
     Raises
     ------
@@ -90,7 +92,12 @@ class Cutter:
     """
 
     def __init__(
-        self, part: Part, config: CropConfig, shape: Triple, voxel_size: VoxelSize | None
+        self,
+        part: Part,
+        config: CropConfig,
+        shape: Triple,
+        voxel_size: VoxelSize | None,
+        partners: Collection[str] = (),
     ) -> None:
         self.part = part
         self.shape = shape
@@ -105,10 +112,7 @@ class Cutter:
                 "memory holds: check voxel_size and network_voxel_size, or choose a smaller "
                 "crop_size or rotation_range"
             )
-        self._recipe = recipe_of(part, config)
-        self._recipe.check_volumes(
-            part.volume.name, part.labels is not None, part.segmentation is not None
-        )
+        self._recipe = recipe_of(part, config, partners)
         self._window = volume_window(part.volume, config.intensity, config.percentiles)
         self._centre = centre_of(shape, config.crop_size)
 
@@ -172,15 +176,28 @@ class Cutter:
         )
 
 
-def recipe_of(part: Part, config: CropConfig) -> Recipe:
+def recipe_of(part: Part, config: CropConfig, partners: Collection[str]) -> Recipe:
     """Return what is kept of the crops of a volume.
+
+    Parameters
+    ----------
+    part
+        The volume.
+    config
+        What to keep.
+    partners
+        Names of the positions that there are for each synapse.
 
     Raises
     ------
     InputError
-        If there is no such part.
+        If there is no such part, or labels or positions that it needs are missing.
     """
-    return Recipe.parse(config.keep, part.roles, config.keep_nearest, config.keep_margin)
+    recipe = Recipe.parse(config.keep, part.roles, config.keep_nearest, config.keep_margin)
+    has_labels, has_segmentation = part.labels is not None, part.segmentation is not None
+    recipe.check_volumes(part.volume.name, has_labels, has_segmentation)
+    recipe.check_partners(partners, has_labels)
+    return recipe
 
 
 def cut_crop(volume: Volume, centre: Sequence[int], shape: Sequence[int]) -> np.ndarray:

@@ -65,7 +65,7 @@ def join(
     for number, (part, one) in enumerate(zip(parts, placed, strict=True)):
         inside = one.inside(part.volume)
         n_outside += int((np.isfinite(one.voxels).all(axis=1) & ~inside).sum())
-        places = centred(part, one.voxels, one.partners, inside, config, voxel_size)
+        places = centred(part, one, config, voxel_size)
         if config.borders == "exclude":
             reaching = ~part.holds_crops(places, config.crop_size, voxel_size)
             n_beyond += int((reaching & inside).sum())

@@ -10,7 +10,7 @@ from napari_synapse_cl.data.dataset_files import read_entries
 from napari_synapse_cl.data.labels import AlignedLabels, aligned
 from napari_synapse_cl.data.parts import Part, VoxelSize
 from napari_synapse_cl.data.placing import place
-from napari_synapse_cl.data.tables import Mapping, PositionTable, open_table
+from napari_synapse_cl.data.tables import Mapping, open_table
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.words import size
@@ -97,7 +97,8 @@ def open_part(
         # Levels are told apart by the sizes in the file, which are wrong by this share.
         told = np.array(volume.voxel_size) / np.array(volume.factor)
         share = told / np.array(entry.voxel_size)
-        volume = open_volume(entry.image, voxel_size=_triple(np.array(wanted) * share))
+        if not np.allclose(share, 1):
+            volume = open_volume(entry.image, voxel_size=_triple(np.array(wanted) * share))
     factor = np.array(volume.factor)
     finest: VoxelSize | None = None
     voxel_size: VoxelSize | None = None
@@ -185,13 +186,10 @@ def _sample_dataset(config: Config, network_size: VoxelSize | None) -> Dataset:
 
     sample = make_sample()
     part = Part(Volume(sample.image, name="the sample volume"), sample.voxel_size, name="sample")
-    table: PositionTable = interpret(sample.synapses, "its table")
-    return assemble(
-        [part],
-        [place(table, "the sample's table", part.volume, sample.voxel_size)],
-        config,
-        network_size,
-    )
+    name = "the sample's table"
+    table = interpret(sample.synapses, name)
+    placed = place(table, name, part.volume, sample.voxel_size)
+    return assemble([part], [placed], config, network_size)
 
 
 def _triple(lengths: np.ndarray) -> VoxelSize:

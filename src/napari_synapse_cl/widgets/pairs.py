@@ -178,7 +178,7 @@ class PairMaker:
             synapse = int(index[0])
             crop = next(crops.cut([synapse]))
             if crop.state == CropState.NOT_FINITE:
-                raise InputError(crops.problem(synapse, crop.state))
+                raise InputError(crops.problem(synapse))
             return crops, synapse, crop
         except (InputError, JobError):
             raise

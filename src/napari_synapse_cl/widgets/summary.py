@@ -12,7 +12,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QLabel
 
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.data.mask_recipes import Recipe
+from napari_synapse_cl.data.cutting import recipe_of
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.estimates import MEASURED_FOR, Machine, Plan, in_words, plan_of
 from napari_synapse_cl.files import write_json
@@ -98,11 +98,7 @@ class Summary(QLabel):
         config, machine = asked.config, asked.machine
         dataset = dataset_of(asked.several, config, self._sizes.of(config.pretrained))
         for part in dataset.parts:
-            recipe = Recipe.parse(config.keep, part.roles, config.keep_nearest, config.keep_margin)
-            recipe.check_volumes(
-                part.volume.name, part.labels is not None, part.segmentation is not None
-            )
-            recipe.check_partners(dataset.positions.partners, part.labels is not None)
+            recipe_of(part, config, dataset.positions.partners)
         planned = plan_of(dataset, config, machine if isinstance(machine, Machine) else None)
         return asked, planned, [text for text, level in dataset.messages if level == "info"]
 
