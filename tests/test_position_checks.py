@@ -8,13 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.cutting import cut_crop
+from napari_synapse_cl.data.dataset import assemble
+from napari_synapse_cl.data.parts import Part
+from napari_synapse_cl.data.placing import place
 from napari_synapse_cl.data.position_checks import (
     NO_VOXEL_SIZE,
-    crops_reaching_outside,
     position_warnings,
 )
-from napari_synapse_cl.data.synapses import Positions, positions_inside
+from napari_synapse_cl.data.synapses import positions_inside
 from napari_synapse_cl.data.tables import (
     Mapping,
     Reading,
@@ -282,12 +285,15 @@ class TestReachingOutside:
         volume_shape = (9, 10, 11)
         # Each voxel of the volume has a value of its own, so a reflected crop holds one twice.
         volume = Volume(np.arange(9 * 10 * 11).reshape(volume_shape))
+        part = Part(volume)
         for voxel in np.ndindex(volume_shape):
             crop = cut_crop(volume, voxel, shape)
-            one = Positions(np.array([voxel]), np.array([0]), 0)
             reflected = len(np.unique(crop)) < crop.size
-            assert crops_reaching_outside(one, shape, volume_shape) == reflected
+            assert part.holds_crops(np.array([voxel]), shape, None).tolist() == [not reflected]
 
     def test_they_are_counted(self) -> None:
-        three = Positions(np.array([[0, 5, 5], [5, 5, 5], [9, 9, 9]]), np.arange(3), 0)
-        assert crops_reaching_outside(three, (4, 4, 4), (10, 10, 10)) == 2
+        three = pd.DataFrame({"z": [0, 5, 9], "y": [5, 5, 9], "x": [5, 5, 9]})
+        volume = Volume(np.arange(1000).reshape(10, 10, 10))
+        placed = place(interpret(three, "t.csv"), "t.csv", volume, None)
+        dataset = assemble([Part(volume)], [placed], Config(intensity="crop"))
+        assert dataset.n_reaching_outside((4, 4, 4)) == 2

@@ -1,37 +1,15 @@
 """What looks wrong, or is worth knowing, about the positions of synapses in a volume."""
 
-from collections.abc import Sequence
-
-import numpy as np
 import pandas as pd
 
 from napari_synapse_cl.data.readings import likely_reading
-from napari_synapse_cl.data.synapses import AXES, Positions
+from napari_synapse_cl.data.synapses import AXES
 
 NO_VOXEL_SIZE = (
     "the voxel size is not known, so voxels are taken as cubes: rotations are wrong where they are "
     "not, and no length can be given in nm; give it with --voxel_size, or in napari as the scale "
     "of the layer, with units"
 )
-
-
-def crops_reaching_outside(
-    positions: Positions, shape: Sequence[int], volume_shape: Sequence[int]
-) -> int:
-    """Return the number of synapses whose crop reaches outside the volume.
-
-    Parameters
-    ----------
-    positions
-        Positions of the synapses.
-    shape
-        Size of a crop along z, y, x; the synapse is the voxel at index ``shape // 2``.
-    volume_shape
-        Size of the volume along z, y, x.
-    """
-    start = positions.voxels - np.array(shape) // 2
-    beyond = (start < 0) | (start + np.array(shape) > np.array(volume_shape))
-    return int(beyond.any(axis=1).sum())
 
 
 def position_warnings(

@@ -42,19 +42,15 @@ class _Format:
     read: Callable[[Path, _Wanted], pd.DataFrame]
 
 
-def read_table(
-    path: Path, *, sheet: str | None = None, columns: Sequence[str] | None = None
-) -> pd.DataFrame:
+def read_table(path: Path, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read a table as it is: all rows and columns, in their order.
 
     Parameters
     ----------
     path
         A file in the format of its suffix, one of `SUFFIXES`. A sheet of an Excel book or a layer
-        of a neuroglancer state may be named behind it: ``book.xlsx#sheet``.
-    sheet
-        The sheet or layer, where it is not named there. Without either it is the first sheet with
-        columns of positions, or the only layer with annotations.
+        of a neuroglancer state may be named behind it: ``book.xlsx#sheet``. Else it is the first
+        sheet with columns of positions, or the only layer with annotations.
     columns
         Names of the columns of positions, where they are known.
 
@@ -63,8 +59,9 @@ def read_table(
     InputError
         If there is no such file or part of it, or it cannot be read.
     """
-    if sheet is None and not path.exists() and (match := _PART.fullmatch(str(path))):
-        path, sheet = Path(match["file"]), match["part"]
+    part = None
+    if not path.exists() and (match := _PART.fullmatch(str(path))):
+        path, part = Path(match["file"]), match["part"]
     suffix = path.suffix.lower()
     if suffix == ".gz":
         suffix = Path(path.stem).suffix.lower() + suffix
@@ -75,7 +72,7 @@ def read_table(
         raise InputError(f"{path} is no table that can be read: {', '.join(SUFFIXES)} can{old}")
     chosen = _FORMATS[suffix]
     try:
-        return chosen.read(path, _Wanted(sheet, tuple(columns or ())))
+        return chosen.read(path, _Wanted(part, tuple(columns or ())))
     except InputError:
         raise
     except pd.errors.EmptyDataError:

@@ -41,8 +41,6 @@ class PositionTable:
         How the positions were read.
     n_missing
         Rows without a position.
-    n_duplicates
-        Rows whose position is that of a row before.
     """
 
     table: pd.DataFrame
@@ -50,7 +48,6 @@ class PositionTable:
     partners: dict[str, np.ndarray]
     reading: Reading
     n_missing: int
-    n_duplicates: int
 
 
 def open_table(path: Path, mapping: Mapping = AS_FOUND) -> PositionTable:
@@ -106,7 +103,6 @@ def interpret(table: pd.DataFrame, name: str, mapping: Mapping = AS_FOUND) -> Po
         partners=partners,
         reading=reading,
         n_missing=int(missing.sum()),
-        n_duplicates=int(pd.DataFrame(positions[~missing]).duplicated().sum()),
     )
 
 
