@@ -383,7 +383,7 @@ def test_a_folder_that_was_written_anew_has_another_cache(
 class TestReadings:
     def test_how_positions_were_read_is_told(self, one: dict[str, Any]) -> None:
         (text, level), *_ = opened(one).messages
-        assert level == "info"
+        assert level == "detail"
         assert "8 of 8 positions" in text
         assert "read as columns z, y, x in voxels" in text
 

@@ -8,13 +8,16 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+Level = Literal["detail", "info", "warning"]
+"""How much a message matters; details are written down, and the window shows none of them."""
+
 
 @dataclass(frozen=True)
 class Message:
     """A sentence for the person who runs the job."""
 
     text: str
-    level: Literal["info", "warning"] = "info"
+    level: Level = "info"
 
 
 @dataclass(frozen=True)

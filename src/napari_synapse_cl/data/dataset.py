@@ -12,9 +12,10 @@ from napari_synapse_cl.data.crops import StreamedCrops
 from napari_synapse_cl.data.intensities import contrast_warning
 from napari_synapse_cl.data.joining import join
 from napari_synapse_cl.data.parts import Part, VoxelSize
-from napari_synapse_cl.data.placing import Level, Placed
+from napari_synapse_cl.data.placing import Placed
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.events import Level
 from napari_synapse_cl.words import size
 
 LARGEST_VOXEL = 10_000

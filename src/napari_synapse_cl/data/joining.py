@@ -9,9 +9,10 @@ import pandas as pd
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.centring import centred
 from napari_synapse_cl.data.parts import Part, VoxelSize
-from napari_synapse_cl.data.placing import Level, Placed
+from napari_synapse_cl.data.placing import Placed
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.events import Level
 from napari_synapse_cl.words import counted
 
 VOLUME_COLUMN = "volume"

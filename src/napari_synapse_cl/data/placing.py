@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,9 +11,8 @@ from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables import PositionTable, check_reading, in_voxels
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.events import Level
 from napari_synapse_cl.words import counted
-
-Level = Literal["info", "warning"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def place(table: PositionTable, name: str, volume: Volume, finest: VoxelSize | N
             f"{_spans(voxels)} in its voxels; see --position_columns, --position_unit and "
             "--position_voxel_size"
         )
-    messages.append((f"{told}; read as {table.reading}", "info"))
+    messages.append((f"{told}; read as {table.reading}", "detail"))
     if doubt:
         messages.append((doubt, "warning"))
     n_outside = n_given - int(inside.sum())

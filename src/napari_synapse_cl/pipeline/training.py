@@ -62,8 +62,9 @@ def _told(job: TrainingJob, control: Control) -> Iterator[Event]:
     config, folder = job.config, job.folder
     yield Wrote("settings", str(folder.config_file))
     for text, level in job.dataset.messages:
-        if level == "info":
-            yield Message(text)
+        # What is wrong comes with the plan.
+        if level != "warning":
+            yield Message(text, level)
     for text in plan_of(job.dataset, config, machine=None).warnings:
         yield Message(text, "warning")
     for text in job.warnings:

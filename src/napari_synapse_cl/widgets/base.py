@@ -188,6 +188,8 @@ class JobWidget(LayersWidget):
             job = make_job()
         except InputError as error:
             tell(error)
+            if self.job is None:
+                self.status.setText(sentence(str(error)))
             return
         self.job = job
         self._told_end = False
@@ -233,8 +235,11 @@ class JobWidget(LayersWidget):
             self.job.end_soon()
 
     def _on_event(self, event: Any) -> None:
-        if isinstance(event, Message):
-            (show_warning if event.level == "warning" else show_info)(sentence(event.text))
+        match event:
+            case Message(text, "warning"):
+                show_warning(sentence(text))
+            case Message(text, "info"):
+                show_info(sentence(text))
         self.on_event(event)
 
     def _on_error(self, error: Exception) -> None:

@@ -103,7 +103,7 @@ class SynapsesJob(ChildJob):
         looked = time.monotonic()
         try:
             for event in super().events():
-                if not (self._compares and isinstance(event, Message) and event.level == "info"):
+                if not (self._compares and isinstance(event, Message) and event.level != "warning"):
                     # The remarks on a comparison are shown with it.
                     yield event
                 match event:

@@ -13,13 +13,14 @@ from napari_synapse_cl.config import Config, values_by_role
 from napari_synapse_cl.data.dataset import Dataset, assemble
 from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.parts import Part
-from napari_synapse_cl.data.placing import Level, Placed
+from napari_synapse_cl.data.placing import Placed
 from napari_synapse_cl.data.position_checks import position_warnings
 from napari_synapse_cl.data.synapses import AXES, positions_inside
 from napari_synapse_cl.data.tables import Mapping as TableMapping
 from napari_synapse_cl.data.tables import interpret
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.events import Level
 from napari_synapse_cl.features.table_formats import FEATURE_COLUMN
 from napari_synapse_cl.widgets.layer_voxels import (
     THE_LAYER,

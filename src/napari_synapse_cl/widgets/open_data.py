@@ -19,8 +19,8 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_synapse_cl.config import Config, VolumeConfig
-from napari_synapse_cl.data.placing import Level
 from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.events import Level
 from napari_synapse_cl.widgets.base import MINIMUM_WIDTH, FittingArea
 from napari_synapse_cl.widgets.chosen_volumes import VolumePair
 from napari_synapse_cl.widgets.form import LABEL_WIDTH, Form, label_of, tooltip_of
@@ -163,7 +163,6 @@ class OpenWidget(QWidget):
         inside.setContentsMargins(0, 0, 0, 0)
         inside.setSpacing(3)
         inside.addWidget(_rows(("Volume", "image", self.volume)))
-        inside.addWidget(self.note)
         self._synapses_row = _rows(("Synapses", "synapses", self.synapses))
         inside.addWidget(self._synapses_row)
         inside.addWidget(self.form)
@@ -173,6 +172,8 @@ class OpenWidget(QWidget):
         buttons.addWidget(self.cancel_button)
         body = QVBoxLayout(self)
         body.addWidget(FittingArea(fields))
+        # Within, its lines would not be counted: a scroll area asks for no height for a width.
+        body.addWidget(self.note)
         body.addLayout(buttons)
         body.addWidget(self.status)
         body.addStretch()

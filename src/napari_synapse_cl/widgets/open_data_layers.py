@@ -6,9 +6,10 @@ import numpy as np
 
 from napari_synapse_cl.config import absolute
 from napari_synapse_cl.data.labels import AlignedLabels
-from napari_synapse_cl.data.placing import Level, Placed
+from napari_synapse_cl.data.placing import Placed
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.events import Level
 from napari_synapse_cl.widgets.layer_voxels import LOCATION, ROLES
 from napari_synapse_cl.widgets.level_arrays import LevelArray
 from napari_synapse_cl.widgets.metadata import METADATA_KEY

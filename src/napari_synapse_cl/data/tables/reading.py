@@ -72,9 +72,10 @@ class Reading:
         order = self.convention.removeprefix("midpoints, ")
         middle = "midpoints of " if order != self.convention else ""
         word = "column" if len(self.columns) == 1 else "columns"
-        axes = "" if order == "named" else f" as {order}"
+        columns = ", ".join(self.columns)
+        axes = "" if order in ("named", columns) else f" as {order}"
         sized = f" of {nanometres(self.voxel_size)}" if self.voxel_size else ""
-        return f"{middle}{word} {', '.join(self.columns)}{axes} in {self.unit}{sized}"
+        return f"{middle}{word} {columns}{axes} in {self.unit}{sized}"
 
 
 def nanometres(voxel_size: VoxelSize) -> str:
