@@ -9,12 +9,11 @@ from napari_synapse_cl.config.fields import Section, absolute, unit_of, values_b
 from napari_synapse_cl.config.flat import SECTIONS, Config, possible_value, read_settings
 from napari_synapse_cl.config.sections import (
     AugmentationConfig,
-    DeviceConfig,
     ExtractionConfig,
     ModelConfig,
     RunConfig,
-    TrainingConfig,
 )
+from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
 from napari_synapse_cl.downloads import is_url
 
 __all__ = [

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -20,7 +20,7 @@ def _three_of_one(value: object) -> object:
 
 
 def _several(value: object) -> object:
-    """Let one number stand for several numbers, and leave out repetitions."""
+    """Let one value stand for several, and leave out repetitions."""
     values = value if isinstance(value, list | tuple) else (value,)
     return tuple(dict.fromkeys(values))
 
@@ -90,6 +90,8 @@ Shape = Annotated[tuple[Voxels, Voxels, Voxels], BeforeValidator(_three_of_one)]
 VoxelSize = Annotated[tuple[Nanometres, Nanometres, Nanometres], BeforeValidator(_three_of_one)]
 LayerIndex = Annotated[int, Field(ge=0)]
 LayerIndices = Annotated[tuple[LayerIndex, ...], BeforeValidator(_several)]
+ExportFormat = Literal["pt", "safetensors", "onnx"]
+ExportFormats = Annotated[tuple[ExportFormat, ...], BeforeValidator(_several)]
 Location = Annotated[str, BeforeValidator(_location), Field(min_length=1)]
 """A path or a URL."""
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]

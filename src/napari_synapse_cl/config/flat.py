@@ -10,12 +10,11 @@ from napari_synapse_cl.config.data_sections import CropConfig, DataConfig
 from napari_synapse_cl.config.fields import Section, absolute
 from napari_synapse_cl.config.sections import (
     AugmentationConfig,
-    DeviceConfig,
     ExtractionConfig,
     ModelConfig,
     RunConfig,
-    TrainingConfig,
 )
+from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
 from napari_synapse_cl.errors import InputError
 
 
@@ -37,10 +36,13 @@ class Config(
         if self.train_only and self.extract_only:
             raise ValueError("train_only and extract_only exclude each other")
         self._check_extraction()
-        if self.resume and (self.output is None or self.extract_only):
+        self._check_export()
+        if self.resume and (self.output is None or self.extract_only or self.export_only):
             raise ValueError("resume needs the output folder of a training")
         if self.freeze_backbone and self.stage_to_finetune != -1:
             raise ValueError("freeze_backbone trains no stage, so stage_to_finetune must be -1")
+        if self.freeze_backbone and self.unfreezing_fraction:
+            raise ValueError("freeze_backbone trains no stage, so unfreezing_fraction must be 0")
         if self.stage_to_finetune == 0 or self.stage_to_finetune > len(self.n_convolutions):
             raise ValueError(
                 f"stage_to_finetune must be -1 or a stage from 1 to {len(self.n_convolutions)}, "
@@ -80,18 +82,22 @@ class Config(
             raise ValueError("dense works on one image: name it in place of a dataset")
 
     def _check_extraction(self) -> None:
-        if self.extract_only and self.checkpoint is None:
-            raise ValueError("extract_only needs a checkpoint")
-        if self.checkpoint is not None and not self.extract_only:
+        reading = self.extract_only or self.export_only
+        if reading and self.checkpoint is None:
+            name = "extract_only" if self.extract_only else "export_only"
+            raise ValueError(f"{name} needs a checkpoint")
+        if self.checkpoint is not None and not reading:
             raise ValueError(
-                "checkpoint is for extract_only; to start a training from a file name it as "
-                "pretrained"
+                "checkpoint is for extract_only and export_only; to start a training from a file "
+                "name it as pretrained"
             )
         for name in ("dense", "compare_layers"):
             if getattr(self, name) and not self.extract_only:
                 raise ValueError(f"{name} needs extract_only and a checkpoint")
-        if self.network != "trained" and not self.extract_only:
-            raise ValueError("network is for extract_only: it chooses among those of a run")
+        if self.network != "trained" and not reading:
+            raise ValueError(
+                "network is for extract_only and export_only: it chooses among those of a run"
+            )
         if self.dense and self.compare_layers:
             raise ValueError("dense and compare_layers exclude each other")
         if self.dense and (self.averaging != "none" or self.pooling != "mean"):
@@ -105,6 +111,17 @@ class Config(
             raise ValueError("region is for dense: it says where the map is extracted")
         if self.compare_layers and self.pooling == "none":
             raise ValueError("compare_layers compares vectors: choose another pooling than none")
+
+    def _check_export(self) -> None:
+        if self.export and self.extract_only:
+            raise ValueError("export is for a training, or for export_only")
+        if not self.export_only:
+            return
+        if self.train_only or self.extract_only:
+            other = "train_only" if self.train_only else "extract_only"
+            raise ValueError(f"export_only and {other} exclude each other")
+        if not self.export:
+            raise ValueError("export_only needs a format: name it with export")
 
     @field_serializer("synapses", "dataset", "crops", "cache_dir", "output")
     def _absolute_path(self, path: Path | None) -> str | None:

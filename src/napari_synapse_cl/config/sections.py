@@ -1,9 +1,16 @@
-"""The other sections: each setting's name, default, bounds, unit and meaning."""
+"""Sections of settings: augmentation, model, extraction and run."""
 
 from pathlib import Path
 from typing import Literal
 
-from napari_synapse_cl.config.fields import LayerIndices, Location, Region, Section, setting
+from napari_synapse_cl.config.fields import (
+    ExportFormats,
+    LayerIndices,
+    Location,
+    Region,
+    Section,
+    setting,
+)
 
 
 class AugmentationConfig(Section):
@@ -87,49 +94,6 @@ class ModelConfig(Section):
     )
 
 
-class TrainingConfig(Section):
-    """Training."""
-
-    batch_size: int = setting(32, "Synapses in a batch; each gives two views.", ge=2, le=65_536)
-    num_epochs: int = setting(100, "Passes over the training synapses.", ge=1, le=1_000_000)
-    learning_rate: float = setting(1e-4, "Peak learning rate of AdamW.", gt=0, le=10)
-    weight_decay: float = setting(
-        1e-4, "Weight decay of AdamW; none on biases and batch norms.", ge=0, le=10
-    )
-    temperature: float = setting(0.07, "Temperature of the NT-Xent loss.", gt=0, le=100)
-    warmup_fraction: float = setting(
-        0.05,
-        "Share of the steps over which the learning rate rises linearly, before it falls along a "
-        "cosine.",
-        ge=0,
-        le=1,
-    )
-    validation_fraction: float = setting(
-        0.1,
-        "Share of the synapses held out for the validation loss, from one end of each volume.",
-        ge=0,
-        le=0.5,
-    )
-    seed: int = setting(
-        0, "Seed of the weights, the order of the synapses and the augmentations.", ge=0, lt=2**31
-    )
-
-
-class DeviceConfig(Section):
-    """Device."""
-
-    device: str = setting(
-        "auto",
-        "auto (cuda, then mps, then cpu), cpu, mps, cuda or cuda:N.",
-        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
-    )
-    precision: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto",
-        "Precision of the convolutions; the loss is always float32. auto takes bfloat16 where a "
-        "short measurement finds it faster, and its gradients right.",
-    )
-
-
 class ExtractionConfig(Section):
     """Extraction."""
 
@@ -163,8 +127,9 @@ class ExtractionConfig(Section):
     )
     label_column: str | None = setting(
         None,
-        "Column of the synapse table that colours the map of the features, and that layers are "
-        "compared by; empty for none. Without it the column class is used where there is one.",
+        "Column of the synapse table that colours the map of the features, that layers are "
+        "compared by, and by which nearest neighbours are judged in each epoch of a training; "
+        "empty for none. Without it the first two use the column class where there is one.",
     )
     keep_partial: bool = setting(
         False, "Keep the features so far when an extraction is ended early."
@@ -209,4 +174,16 @@ class RunConfig(Section):
         False, "Go on with the run in the output folder from its last checkpoint."
     )
     overwrite: bool = setting(False, "Replace results that are already there.")
+    export: ExportFormats = setting(
+        (),
+        "Formats in which the trained network is written too, for other programs: pt is a state "
+        "dict of VGG3D for PyTorch, safetensors the same in that format, onnx the network with "
+        "the layers of layer_num as outputs (with the extra onnx).",
+    )
+    export_only: bool = setting(
+        False, "Export the network of --checkpoint, without training or extraction."
+    )
+    tensorboard: bool = setting(
+        False, "Write the metrics for TensorBoard too (with the extra tensorboard)."
+    )
     figures: bool = setting(True, "Draw pictures of the loss and of the features.")
