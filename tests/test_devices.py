@@ -47,7 +47,7 @@ def test_float32_is_taken_where_bfloat16_does_not_run(monkeypatch: pytest.Monkey
 def test_bfloat16_is_left_alone_where_its_gradients_are_wrong(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(devices, "_is_bfloat16_faster", lambda device: True)
+    monkeypatch.setattr(devices, "_gain_of_bfloat16", lambda device: 2.0)
     inner = torch.nn.functional.conv3d
 
     def conv3d(image: torch.Tensor, weight: torch.Tensor, **options: int) -> torch.Tensor:

@@ -24,6 +24,7 @@ FLOORS = {
     "downloads": 0,
     "config": 1,
     "devices": 2,
+    "distributed": 1,
     "data": 2,
     "context": 2,
     "augmentations": 2,

@@ -18,43 +18,63 @@ from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.data.crops import StreamedCrops
 from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.sample import Sample
-from napari_synapse_cl.data.split import split_by_space
+from napari_synapse_cl.data.split import Split, split_by_space
 from napari_synapse_cl.data.synapses import Positions, positions_inside
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import CheckpointSaved, EpochDone, Event, Finished, Started, StepDone
+from napari_synapse_cl.events import (
+    CheckpointSaved,
+    EpochDone,
+    Event,
+    Finished,
+    Message,
+    Started,
+    StepDone,
+)
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.models.losses import nt_xent
 from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.training.memory_plan import StepPlan
 from napari_synapse_cl.training.metrics import read_metrics
 from napari_synapse_cl.training.monitors import measure
+from napari_synapse_cl.training.objectives import of_pairs
 from napari_synapse_cl.training.runs import RunFolder
-from napari_synapse_cl.training.trainer import Trainer, learning_rate
+from napari_synapse_cl.training.schedule import learning_rate, stages_waiting
+from napari_synapse_cl.training.selection import Selection
+from napari_synapse_cl.training.trainer import Trainer
+from napari_synapse_cl.training.validation import Labelled, Validation
 
 CUBES = (1.0, 1.0, 1.0)
+ONE_VOXEL = (1, 1, 1)
 MakeTrainer = Callable[..., Trainer]
 
 
 @pytest.fixture
 def make_trainer(sample: Sample, tmp_path: Path) -> MakeTrainer:
-    def make(folder: str = "run", **settings: Any) -> Trainer:
+    def make(folder: str = "run", labels: Any = None, **settings: Any) -> Trainer:
         config = Config.from_values({**SMALL, **settings})
         volume = Volume(sample.image)
         positions = positions_inside(sample.synapses, volume.shape)
         run = RunFolder(tmp_path / folder)
         run.create(config)
+        split = split_by_space(positions, config.validation_fraction, [CUBES], [ONE_VOXEL])
         return Trainer(
             ContrastiveModel.from_seed(Architecture.from_config(config), config, config.seed),
             StreamedCrops(
                 [Part(volume)], positions, config, context_shape(config.crop_size, config)
             ),
-            split_by_space(positions, config.validation_fraction, [CUBES]),
+            split,
             config,
             device=torch.device("cpu"),
-            precision="float32",
+            plan=StepPlan(
+                "float32",
+                config.activation_checkpointing == "on",
+                config.micro_batch_size or config.batch_size,
+            ),
             voxel_size=CUBES,
             folder=run,
+            labelled=None if labels is None else Labelled.of(labels, split),
         )
 
     return make
@@ -88,6 +108,7 @@ def test_a_training_tells_all_that_happens_in_order(make_trainer: MakeTrainer) -
         steps_per_epoch=2,
         total_steps=4,
         step=0,
+        chance_loss=pytest.approx(np.log(7)),
     )
     assert [event.step for event in of_kind(StepDone, events)] == [1, 2, 3, 4]
     assert events[-1].outcome == "completed"
@@ -102,13 +123,14 @@ def test_every_epoch_takes_each_synapse_at_most_once_in_another_order(
 ) -> None:
     trainer = make_trainer(num_epochs=3)
     read: list[list[int]] = []
-    inner = trainer.crops.read
+    crops = trainer._batch._make_views.__self__._crops  # type: ignore[attr-defined]
+    inner = crops.read
 
     def spy(synapses: Any) -> np.ndarray:
         read.append(list(synapses))
         return inner(synapses)
 
-    trainer.crops.read = spy  # type: ignore[method-assign]
+    crops.read = spy
     list(trainer.run())
     training = [batch for batch in read if set(batch) <= set(trainer.split.training)]
     epochs = [training[i] + training[i + 1] for i in range(0, 6, 2)]
@@ -211,13 +233,14 @@ def test_the_monitors_are_those_of_the_embeddings_that_the_loss_is_taken_of(
     epoch = of_kind(EpochDone, list(trainer.run()))[-1]
     assert len(trainer.split.validation) == 5
     trainer.model.eval()
+    # Each half validates in a batch of its own, and all are compared with all.
+    parts = [trainer._batch.embed(part, 0) for part in np.array_split(trainer.split.validation, 2)]
     with torch.inference_mode():
-        # Each half validates in a batch of its own, and all are compared with all.
-        pairs = [trainer._embed(part, 0) for part in np.array_split(trainer.split.validation, 2)]
-    z1, z2 = (torch.cat(views) for views in zip(*pairs, strict=True))
+        pairs = [of_pairs(trainer.model.head, part.pooled) for part in parts]
+    z1, z2 = torch.cat(pairs).unbind(dim=1)
     found = {name: getattr(epoch, name) for name in asdict(measure(z1, z2))}
     assert found == asdict(measure(z1, z2))
-    losses = [nt_xent(*pair, temperature=0.07).item() * len(pair[0]) for pair in pairs]
+    losses = [nt_xent(*z.unbind(1), temperature=0.07).item() * len(z) for z in pairs]
     assert epoch.validation_loss == sum(losses) / 5
 
 
@@ -265,13 +288,292 @@ class TestFreezing:
             ContrastiveModel.from_seed(architecture, config, 0)
 
 
-def test_biases_and_batch_norms_do_not_decay(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer(weight_decay=0.5)
-    decayed, others = trainer._optimizer.param_groups
-    assert (decayed["weight_decay"], others["weight_decay"]) == (0.5, 0)
-    assert all(p.ndim > 1 for p in decayed["params"])
-    n_kernels = sum(isinstance(m, nn.Conv3d | nn.Linear) for m in trainer.model.modules())
-    assert len(decayed["params"]) == n_kernels
+def groups_of(trainer: Trainer) -> list[dict[str, Any]]:
+    return trainer._optimization.optimizer.param_groups
+
+
+@pytest.mark.parametrize("objective", ["nt_xent", "byol"])
+def test_biases_and_batch_norms_do_not_decay(make_trainer: MakeTrainer, objective: str) -> None:
+    trainer = make_trainer(weight_decay=0.5, objective=objective)
+    decayed = [p for g in groups_of(trainer) if g["weight_decay"] for p in g["params"]]
+    assert {g["weight_decay"] for g in groups_of(trainer)} == {0.5, 0}
+    assert all(p.ndim > 1 for p in decayed)
+    modules = [
+        *trainer.model.modules(),
+        *getattr(trainer.objective, "predictor", nn.ReLU()).modules(),
+    ]
+    assert len(decayed) == sum(isinstance(m, nn.Conv3d | nn.Linear) for m in modules)
+
+
+def test_the_backbone_learns_at_a_rate_of_its_own(make_trainer: MakeTrainer) -> None:
+    still = make_trainer("still", backbone_lr_factor=0)
+    before = weights(still)
+    events = list(still.run())
+    after = weights(still)
+    changed = {
+        name for name, p in still.model.named_parameters() if (before[name] != after[name]).any()
+    }
+    assert changed
+    assert all(name.startswith("head.") for name in changed)
+    slow = make_trainer("slow", backbone_lr_factor=0.1)
+    step = next(event for event in slow.run() if isinstance(event, StepDone))
+    assert {g["lr"] for g in groups_of(slow)} == {step.learning_rate, 0.1 * step.learning_rate}
+    assert of_kind(StepDone, events)[0].learning_rate == step.learning_rate
+
+
+def test_gradients_longer_than_the_limit_are_shortened_to_it(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    norms: dict[float, list[float]] = {}
+    for limit in (0.0, 0.01):
+        trainer = make_trainer(str(limit), clip_norm=limit)
+        optimizer = trainer._optimization.optimizer
+        inner = optimizer.step
+
+        def note(limit: float = limit, optimizer: Any = optimizer, inner: Any = inner) -> None:
+            grads = [p.grad for g in optimizer.param_groups for p in g["params"]]
+            norms.setdefault(limit, []).append(
+                float(torch.stack([g.norm() for g in grads if g is not None]).norm())
+            )
+            inner()
+
+        monkeypatch.setattr(optimizer, "step", note)
+        list(trainer.run())
+    assert min(norms[0.0]) > 0.02
+    assert norms[0.01] == pytest.approx([0.01] * len(norms[0.01]), rel=1e-3)
+
+
+class TestGradualUnfreezing:
+    def test_the_head_begins_and_stages_join_from_the_last_to_the_first(self) -> None:
+        config = Config.from_values({"unfreezing_fraction": 0.4})
+        waiting = [stages_waiting(step, 100, config, [1, 2, 3, 4]) for step in range(100)]
+        assert waiting[0] == [1, 2, 3, 4]
+        assert [waiting[step] for step in (9, 10, 20, 30, 39)] == [
+            [1, 2, 3, 4],
+            [1, 2, 3],
+            [1, 2],
+            [1],
+            [1],
+        ]
+        assert all(not stages for stages in waiting[40:])
+
+    def test_without_it_all_train_from_the_first_step(self) -> None:
+        assert stages_waiting(0, 100, Config(), [1, 2]) == []
+
+    @pytest.mark.parametrize("objective", ["nt_xent", "byol"])
+    def test_a_stage_that_waits_keeps_weights_and_statistics(
+        self, make_trainer: MakeTrainer, objective: str
+    ) -> None:
+        trainer = make_trainer(
+            unfreezing_fraction=1.0, num_epochs=4, batch_size=5, objective=objective
+        )
+        trained: list[set[int]] = []
+        before = weights(trainer)
+        for event in trainer.run():
+            if isinstance(event, StepDone):
+                after = weights(trainer)
+                changed = {
+                    name
+                    for name in before
+                    if (before[name] != after[name]).any() and "head" not in name
+                }
+                layers = {int(name.split(".")[2]) for name in changed}
+                trained.append({trainer.model.architecture.stage_of(layer) for layer in layers})
+                before = after
+        # 8 steps, 4 stages.
+        assert trained == [set(), set(), {4}, {4}, {3, 4}, {3, 4}, {2, 3, 4}, {2, 3, 4}]
+
+    def test_it_goes_on_where_it_was_interrupted(self, make_trainer: MakeTrainer) -> None:
+        whole = make_trainer("whole", unfreezing_fraction=0.9)
+        list(whole.run())
+        assert same(weights(whole), weights(interrupted(make_trainer, 2, unfreezing_fraction=0.9)))
+
+
+class TestObjectives:
+    @pytest.mark.parametrize("objective", ["dcl", "moco", "byol"])
+    def test_a_training_goes_on_to_the_bit(self, make_trainer: MakeTrainer, objective: str) -> None:
+        settings = {"objective": objective, "queue_size": 12}
+        whole = make_trainer("whole", **settings)
+        events = list(whole.run())
+        assert np.isfinite([event.validation_loss for event in of_kind(EpochDone, events)]).all()
+        resumed = interrupted(make_trainer, 3, **settings)
+        assert same(weights(whole), weights(resumed))
+        assert same(whole.objective.state_dict(), resumed.objective.state_dict())
+
+    @pytest.mark.parametrize("objective", ["dcl", "moco", "byol"])
+    def test_training_lowers_the_loss(self, make_trainer: MakeTrainer, objective: str) -> None:
+        trainer = make_trainer(
+            objective=objective,
+            num_epochs=20,
+            batch_size=10,
+            fmaps=4,
+            learning_rate=5e-3,
+            temperature=0.5,
+            rotation_range=5,
+            flip_prob=0,
+            brightness_range=0.02,
+            queue_size=64,
+            momentum=0.9,
+        )
+        losses = [event.training_loss for event in of_kind(EpochDone, list(trainer.run()))]
+        assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2
+
+    def test_each_is_another_training(self, make_trainer: MakeTrainer) -> None:
+        ends = []
+        for objective in ("nt_xent", "dcl", "moco", "byol"):
+            trainer = make_trainer(objective, objective=objective, queue_size=12)
+            list(trainer.run())
+            ends.append(weights(trainer))
+        assert not any(same(a, b) for i, a in enumerate(ends) for b in ends[:i])
+
+
+class TestMemory:
+    @pytest.mark.parametrize("way", [{"activation_checkpointing": "on"}, {"micro_batch_size": 2}])
+    def test_a_training_that_saves_memory_goes_on_to_the_bit(
+        self, make_trainer: MakeTrainer, way: dict[str, Any]
+    ) -> None:
+        whole = make_trainer("whole", **way)
+        list(whole.run())
+        assert same(weights(whole), weights(interrupted(make_trainer, 3, **way)))
+
+    def test_checkpointing_changes_nothing(self, make_trainer: MakeTrainer) -> None:
+        trainers = [make_trainer("a"), make_trainer("b", activation_checkpointing="on")]
+        for trainer in trainers:
+            list(trainer.run())
+        assert same(*map(weights, trainers))
+
+    def run_out(self, trainer: Trainer, monkeypatch: pytest.MonkeyPatch, steps: list[int]) -> None:
+        """Let memory run out in the backward pass of these calls."""
+        inner, calls = trainer._batch.backward, []
+
+        def backward(synapses: np.ndarray, epoch: int) -> Any:
+            calls.append(1)
+            found = inner(synapses, epoch)
+            if len(calls) in steps:
+                raise torch.OutOfMemoryError("out of memory")
+            return found
+
+        monkeypatch.setattr(trainer._batch, "backward", backward)
+
+    def test_when_memory_runs_out_it_goes_on_in_a_way_that_takes_less_and_says_so(
+        self, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        expected = make_trainer("expected")
+        list(expected.run())
+        # Other micro-batches would give other numbers, so these are not to change.
+        trainer = make_trainer(micro_batch_size=4)
+        self.run_out(trainer, monkeypatch, [2])
+        events = list(trainer.run())
+        (told,) = of_kind(Message, events)
+        assert told.level == "warning"
+        assert "memory ran out on cpu in step 2, with 4 pairs of 16 × 16 × 16 voxels" in told.text
+        assert "from here on activations are computed again" in told.text
+        assert trainer.model.checkpointing
+        # No step is lost or taken twice, and statistics count each batch once.
+        assert same(weights(trainer), weights(expected))
+
+    def test_when_it_runs_out_again_the_training_ends_and_says_what_to_do(
+        self, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        trainer = make_trainer()
+        self.run_out(trainer, monkeypatch, [2, 3])
+        with pytest.raises(JobError, match=r"memory ran out on cpu in step 2.*GiB are free"):
+            list(trainer.run())
+
+    def test_what_the_settings_fix_stays_as_it_is(
+        self, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        trainer = make_trainer(activation_checkpointing="off", micro_batch_size=2)
+        self.run_out(trainer, monkeypatch, [1])
+        with pytest.raises(JobError, match="--micro_batch_size 0 --activation_checkpointing auto"):
+            list(trainer.run())
+
+
+class TestTheBestEpoch:
+    def epochs(
+        self, values: list[dict[str, float]], **settings: Any
+    ) -> tuple[list[bool], list[bool]]:
+        selection = Selection(Config.from_values(settings), has_validation=True)
+        best, enough = [], []
+        for number, value in enumerate(values, start=1):
+            best.append(selection.take(number, value))
+            enough.append(selection.waited_enough)
+        return best, enough
+
+    @pytest.mark.parametrize(
+        ("metric", "expected"),
+        [
+            ("validation_loss", [True, True, False, False]),
+            ("retrieval", [True, False, True, False]),
+        ],
+    )
+    def test_it_is_that_of_the_metric_that_is_named(
+        self, metric: str, expected: list[bool]
+    ) -> None:
+        values = [{metric: value} for value in (2.0, 1.0, 3.0, 2.0)]
+        assert self.epochs(values, best_metric=metric)[0] == expected
+
+    def test_a_training_that_gets_no_better_is_stopped_after_a_while(self) -> None:
+        values = [{"validation_loss": value} for value in (3.0, 2.0, 2.5, 2.0, 2.1)]
+        assert self.epochs(values, early_stopping=3)[1] == [False] * 4 + [True]
+        assert not any(self.epochs(values)[1])
+
+    def test_an_early_stop_is_told_and_stays_when_it_is_gone_on_with(
+        self, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        losses = iter([1.0, 2.0, 2.0, 2.0])
+        monkeypatch.setattr(Validation, "measure", lambda _: {"validation_loss": next(losses)})
+        settings = {"num_epochs": 9, "early_stopping": 2, "batch_size": 10}
+        trainer = make_trainer(**settings)
+        events = list(trainer.run())
+        assert len(of_kind(EpochDone, events)) == 3
+        assert "validation_loss has not improved for 2 epochs" in of_kind(Message, events)[0].text
+        assert events[-1].outcome == "completed"
+        resumed = make_trainer(**settings)
+        resumed.restore(load_checkpoint(trainer.folder.last_checkpoint))
+        assert not of_kind(StepDone, list(resumed.run()))
+
+
+class TestNearestNeighbours:
+    def test_they_are_judged_in_each_epoch_by_the_labels(self, make_trainer: MakeTrainer) -> None:
+        labels = np.array(["a", "b", "a", "b", "a", "b", "a", "b", "a", "b", "a", None])
+        trainer = make_trainer(validation_fraction=0.4, labels=labels)
+        epochs = of_kind(EpochDone, list(trainer.run()))
+        assert all(0 <= event.knn_accuracy <= 1 for event in epochs)
+
+    def test_they_are_found_by_the_features_of_crops_as_they_are(
+        self, make_trainer: MakeTrainer
+    ) -> None:
+        trainer = make_trainer()
+        views = trainer._batch._make_views.__self__  # type: ignore[attr-defined]
+        trainer.model.eval()
+        found = trainer._batch.pool(trainer.split.training, views.plain)
+        expected = trainer.model.pooled(views.plain(trainer.split.training))
+        torch.testing.assert_close(found, expected.detach())
+
+    @pytest.mark.parametrize(
+        ("labels", "problem"),
+        [(["a"] * 12, "not two labels"), ([*"abababab", None, None, None, None], "no validation")],
+    )
+    def test_labels_that_do_not_suffice_are_told(
+        self, make_trainer: MakeTrainer, labels: list[Any], problem: str
+    ) -> None:
+        split = Split(np.arange(8), np.arange(8, 12))
+        assert problem in str(Labelled.of(np.array(labels, dtype=object), split))
+
+
+def interrupted(make_trainer: MakeTrainer, n_steps: int, **settings: Any) -> Trainer:
+    """A training that was broken off after some steps, and gone on with to its end."""
+    broken = make_trainer("broken", **settings)
+    events = broken.run()
+    for event in events:
+        if isinstance(event, StepDone) and event.step == n_steps:
+            break
+    events.close()  # type: ignore[attr-defined]
+    resumed = make_trainer("broken", **settings)
+    resumed.restore(load_checkpoint(broken.folder.last_checkpoint))
+    list(resumed.run())
+    return resumed
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_before_it_spoils_the_weights(
@@ -280,7 +582,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_before_it_spoils_the_weight
     trainer = make_trainer()
     before = weights(trainer)
     monkeypatch.setattr(
-        "napari_synapse_cl.training.trainer.nt_xent", lambda z1, *_, **__: z1.sum() * torch.nan
+        "napari_synapse_cl.models.losses.nt_xent", lambda z1, *_, **__: z1.sum() * torch.nan
     )
     with pytest.raises(JobError, match="step 1 is not finite"):
         list(trainer.run())

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -42,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = make_config(options)
         # Closed when its reader has gone away, a training keeps a checkpoint.
         with closing(_run(config, control, follow_standard_input=as_json)) as events:
-            if as_json:
+            if _helps_another():
+                deque(events, maxlen=0)
+            elif as_json:
                 _write_lines(events, control)
             else:
                 report(events)
@@ -136,6 +139,11 @@ def _argument(name: str, field: FieldInfo) -> dict[str, Any]:
 
 def _is_tuple(field: FieldInfo) -> bool:
     return "tuple" in str(field.annotation)
+
+
+def _helps_another() -> bool:
+    """Whether torchrun has started this process to help one that reports."""
+    return int(os.environ.get("RANK", "0")) > 0
 
 
 def _run(

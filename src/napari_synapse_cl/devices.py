@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from napari_synapse_cl.distributed import local_cuda_device
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.free_memory import Memory, main_memory
 
@@ -25,11 +26,15 @@ LARGEST_CHECKED_MAP = 2**14
 def choose_device(name: str) -> torch.device:
     """Return the device of this name; for "auto" the first of cuda, mps, cpu that works.
 
+    Of several processes that work together on one computer each takes a GPU of its own.
+
     Raises
     ------
     InputError
         If the device is not there or cannot run a 3D convolution.
     """
+    if name in ("auto", "cuda") and (own := local_cuda_device()) is not None:
+        name = str(own)
     if name != "auto":
         device = torch.device(name)
         if not _works(device):
@@ -41,10 +46,10 @@ def choose_device(name: str) -> torch.device:
     return next(d for d in map(torch.device, ("cuda", "mps", "cpu")) if _works(d))
 
 
-def choose_precision(
+def usable_precisions(
     name: str, device: torch.device, trained_maps: Sequence[Sequence[int]] = ()
-) -> str:
-    """Return the precision of this name; for "auto" bfloat16 where it is faster, and right.
+) -> list[str]:
+    """Return the precisions of this name, the fastest first; for "auto" those that are right.
 
     Parameters
     ----------
@@ -60,18 +65,30 @@ def choose_precision(
     InputError
         If bfloat16 was asked for and gives wrong gradients on this device.
     """
-    if name == "float32" or (name == "auto" and not _is_bfloat16_faster(device)):
-        return "float32"
+    if name == "float32":
+        return ["float32"]
     wrong = [size for size in trained_maps if not _are_gradients_right(device, size)]
-    if not wrong:
-        return "bfloat16"
-    if name == "auto":
-        return "float32"
-    raise InputError(
-        f"bfloat16 gives wrong gradients on {device} for feature maps of "
-        f"{' × '.join(map(str, wrong[0]))} voxels, which these crops lead to; choose float32 or "
-        "another crop_size"
-    )
+    if name == "bfloat16":
+        if wrong:
+            raise InputError(
+                f"bfloat16 gives no or wrong gradients on {device} for feature maps of "
+                f"{' × '.join(map(str, wrong[0]))} voxels, which these crops lead to; choose "
+                "float32 or another crop_size"
+            )
+        return ["bfloat16"]
+    if wrong:
+        return ["float32"]
+    gain = _gain_of_bfloat16(device)
+    if gain is None:
+        return ["float32"]
+    return ["bfloat16", "float32"] if gain >= MINIMUM_GAIN else ["float32", "bfloat16"]
+
+
+def choose_precision(
+    name: str, device: torch.device, trained_maps: Sequence[Sequence[int]] = ()
+) -> str:
+    """Return the fastest of :func:`usable_precisions`."""
+    return usable_precisions(name, device, trained_maps)[0]
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -114,7 +131,8 @@ def _works(device: torch.device) -> bool:
     return True
 
 
-def _is_bfloat16_faster(device: torch.device) -> bool:
+def _gain_of_bfloat16(device: torch.device) -> float | None:
+    """Return how much faster bfloat16 is than float32, None where it does not run."""
     seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     try:
         # In turn, and by the fastest of each, so that other programs' work does not decide.
@@ -124,8 +142,8 @@ def _is_bfloat16_faster(device: torch.device) -> bool:
                 _convolve(device, dtype, channels=24, size=24)
                 times.append(time.perf_counter() - start)
     except RuntimeError:
-        return False
-    return min(seconds[torch.float32]) / min(seconds[torch.bfloat16]) >= MINIMUM_GAIN
+        return None
+    return min(seconds[torch.float32]) / min(seconds[torch.bfloat16])
 
 
 def _are_gradients_right(device: torch.device, size: Sequence[int]) -> bool:
@@ -136,6 +154,15 @@ def _are_gradients_right(device: torch.device, size: Sequence[int]) -> bool:
     """
     if prod(size) > LARGEST_CHECKED_MAP:
         return True
+    try:
+        return _gradient_error(device, size) < MAXIMUM_ERROR
+    # It does not run.
+    except RuntimeError:
+        return False
+
+
+def _gradient_error(device: torch.device, size: Sequence[int]) -> float:
+    """Return the relative error of a bfloat16 convolution's gradient."""
     generator = torch.Generator().manual_seed(0)
     image, weight = (
         torch.randn(shape, generator=generator).to(device, torch.bfloat16)
@@ -150,7 +177,7 @@ def _are_gradients_right(device: torch.device, size: Sequence[int]) -> bool:
         assert trained.grad is not None
         gradients.append(trained.grad.float())
     exact, fast = gradients
-    return bool((exact - fast).norm() < MAXIMUM_ERROR * exact.norm())
+    return float((exact - fast).norm() / exact.norm())
 
 
 def _convolve(device: torch.device, dtype: torch.dtype, channels: int, size: int) -> None:

@@ -5,7 +5,6 @@ The counts are those that training itself makes. Memory and time are estimated f
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Self
 
@@ -14,7 +13,7 @@ from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.position_checks import (
     NO_VOXEL_SIZE,
 )
-from napari_synapse_cl.data.split import TOO_FEW, split_by_space
+from napari_synapse_cl.data.split import TOO_FEW, Split, split_of
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.models.downsampling import (
     Triple,
@@ -168,9 +167,8 @@ def plan_of(dataset: Dataset, config: Config, machine: Machine | None) -> Plan:
     n_reaching = dataset.n_reaching_outside(config.crop_size)
     if n_reaching:
         warnings.append(_reaching(n_reaching, n, config))
-    return _plan(
-        dataset.positions, config, dataset.known_voxel_size, dataset.image_sizes, machine, warnings
-    )
+    split = split_of(dataset, config)
+    return _plan(dataset.positions, split, config, dataset.known_voxel_size, machine, warnings)
 
 
 def in_words(plan: Plan) -> list[tuple[str, str]]:
@@ -198,13 +196,12 @@ def in_words(plan: Plan) -> list[tuple[str, str]]:
 
 def _plan(
     positions: Positions,
+    split: Split,
     config: Config,
     voxel_size: tuple[float, float, float] | None,
-    image_sizes: Sequence[tuple[float, float, float]],
     machine: Machine | None,
     warnings: list[str],
 ) -> Plan:
-    split = split_by_space(positions, config.validation_fraction, image_sizes)
     n_training, n_validation = len(split.training), len(split.validation)
     schedule = Schedule.plan(config, n_training)
     made = Plan(

@@ -32,7 +32,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Started:
-    """Training begins or goes on: `step` of `total_steps` are done already."""
+    """Training begins or goes on: `step` of `total_steps` are done already.
+
+    `chance_loss` is the loss of a network to which all synapses look alike, None where that is no
+    upper bound of a sensible one.
+    """
 
     run: str
     device: str
@@ -43,6 +47,7 @@ class Started:
     steps_per_epoch: int
     total_steps: int
     step: int
+    chance_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class EpochDone:
     uniformity: float | None = None
     retrieval: float | None = None
     effective_rank: float | None = None
+    knn_accuracy: float | None = None
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ from napari_synapse_cl.models.losses import nt_xent
 from napari_synapse_cl.models.memory import clipped, saved_bytes_per_view
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.preparation import make_model
-from napari_synapse_cl.training.trainer import make_optimizer
+from napari_synapse_cl.training.objectives import make_objective
+from napari_synapse_cl.training.optimization import Optimization
 
 GIB = 2**30
 SECONDS = 1.0
@@ -111,7 +112,8 @@ class _Timer:
         self._config = config
         self._device = device
         self._precision = precision
-        self._optimizer = make_optimizer(model, config)
+        objective = make_objective(model, config, config)
+        self._optimizer = Optimization(model, objective, config, 1).optimizer
 
     def seconds_per_view(self, crop_size: Triple, room: int) -> float:
         """Return how long a view of a training step takes, the minimum of a few.

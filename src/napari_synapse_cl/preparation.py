@@ -23,22 +23,32 @@ from napari_synapse_cl.data.crop_cache import CachedCrops
 from napari_synapse_cl.data.crops import StreamedCrops
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.opening import open_dataset
-from napari_synapse_cl.data.split import TOO_FEW, Split, split_by_space
-from napari_synapse_cl.devices import choose_device, choose_precision
+from napari_synapse_cl.data.split import TOO_FEW, Split, split_of
+from napari_synapse_cl.devices import choose_device, to_device
+from napari_synapse_cl.distributed import ALONE, Ranks
 from napari_synapse_cl.downloads import local_file
 from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.events import Level
 from napari_synapse_cl.features.tables import check_format
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import Backbone, load_backbone, load_checkpoint
 from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.training.memory_plan import StepPlan
 from napari_synapse_cl.training.runs import RunFolder, default_folder
 from napari_synapse_cl.training.schedule import Schedule
+from napari_synapse_cl.training.step_memory import choose_plan
+from napari_synapse_cl.training.validation import Labelled
 
 _FIXED_BY_TRAINING = {
     name
     for section in (DataConfig, CropConfig, AugmentationConfig, ModelConfig, TrainingConfig)
     for name in section.model_fields
-} - {"num_epochs", "batch_size", "cache_dir", "cache_limit"}
+} - {"num_epochs", "batch_size", "early_stopping", "cache_dir", "cache_limit"}
+
+_CHANGEABLE = (
+    "num_epochs, early_stopping, a lower batch_size, device, precision, activation_checkpointing, "
+    "micro_batch_size, caches, and all of extraction, export and logs"
+)
 
 
 @dataclass(frozen=True)
@@ -54,11 +64,21 @@ class TrainingJob:
     split: Split
     schedule: Schedule
     device: torch.device
-    precision: str
+    plan: StepPlan
     checkpoint: dict[str, Any] | None
     """What to go on from."""
-    warnings: list[str]
+    notes: list[tuple[str, Level]]
     """What to tell before it begins."""
+    ranks: Ranks = ALONE
+    """The processes that train together."""
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Labels of all crops, from the column that the settings name."""
+        if not self.config.label_column:
+            return None
+        column = self.dataset.table[self.config.label_column].to_numpy()
+        return column[self.dataset.positions.rows]
 
     def without(self, left_out: np.ndarray) -> Self:
         """Return the training without some synapses.
@@ -74,12 +94,20 @@ class TrainingJob:
                 f"of {len(self.split.training)} crops to train on {len(split.training)} can be "
                 "used, and at least 2 are needed"
             )
-        schedule = Schedule.plan(self.config, len(split.training))
+        schedule = Schedule.plan(self.config, len(split.training), self.ranks.size)
         return replace(self, split=split, schedule=schedule)
 
 
-def prepare_training(config: Config) -> TrainingJob:
-    """Check the settings of a training and open what it needs."""
+def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
+    """Check the settings of a training and open what it needs.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    ranks
+        The processes that train together.
+    """
     folder = RunFolder(config.output or default_folder())
     checkpoint = None
     warnings: list[str] = []
@@ -97,7 +125,7 @@ def prepare_training(config: Config) -> TrainingJob:
         config = config.model_copy(update={"crop_size": pretrained.crop_size})
     dataset = open_dataset(config, pretrained.voxel_size if pretrained else None)
     config = with_what_was_found(config, dataset)
-    split = split_by_space(dataset.positions, config.validation_fraction, dataset.image_sizes)
+    split = split_of(dataset, config)
     if len(split.training) < 2:
         raise InputError(TOO_FEW)
     model = make_model(config, checkpoint, pretrained)
@@ -105,9 +133,19 @@ def prepare_training(config: Config) -> TrainingJob:
     context = context_shape(config.crop_size, config, dataset.voxel_size)
     source = dataset.crop_source(config, context)
     device = choose_device(config.device)
-    schedule = Schedule.plan(config, len(split.training))
+    schedule = Schedule.plan(config, len(split.training), ranks.size)
     warnings += _schedule_warnings(schedule, checkpoint)
-    return TrainingJob(
+    to_device(model, device)
+    share = schedule.batch_size // ranks.size
+    preferred = _plan_before(checkpoint, config, share) if checkpoint else None
+    chosen = choose_plan(model, config, context, device, share, preferred)
+    if preferred not in (None, chosen.plan):
+        warnings.append(
+            "less memory is free than when this training began, so it does not go on exactly as it "
+            "would have"
+        )
+    notes: list[tuple[str, Level]] = [(text, "warning") for text in warnings]
+    job = TrainingJob(
         config=config,
         folder=folder,
         dataset=dataset,
@@ -116,15 +154,13 @@ def prepare_training(config: Config) -> TrainingJob:
         split=split,
         schedule=schedule,
         device=device,
-        # Measured again it might come out otherwise, and the run would not be the same.
-        precision=str(checkpoint["precision"])
-        if checkpoint
-        else choose_precision(
-            config.precision, device, model.architecture.map_sizes(config.crop_size)
-        ),
+        plan=ranks.agree(chosen.plan),
         checkpoint=checkpoint,
-        warnings=warnings,
+        notes=[*notes, *chosen.told(config.crop_size)],
+        ranks=ranks,
     )
+    _check_metric(job)
+    return job
 
 
 def with_what_was_found(config: Config, dataset: Dataset) -> Config:
@@ -162,6 +198,31 @@ def make_model(
     model = ContrastiveModel.from_seed(backbone.architecture, config, config.seed)
     model.backbone.load_state_dict(backbone.network.state_dict())
     return model
+
+
+def _plan_before(checkpoint: dict[str, Any], config: Config, batch_size: int) -> StepPlan:
+    """Return how steps were computed, but for what the settings say now.
+
+    Measured again it might come out otherwise, and the run would not be the same.
+    """
+    plan = StepPlan(**checkpoint["plan"])
+    if config.precision != "auto":
+        plan = replace(plan, precision=config.precision)
+    if config.activation_checkpointing != "auto":
+        plan = replace(plan, checkpointing=config.activation_checkpointing == "on")
+    size = config.micro_batch_size or plan.micro_batch_size
+    return replace(plan, micro_batch_size=min(size, batch_size))
+
+
+def _check_metric(job: TrainingJob) -> None:
+    """Check that the metric which decides can be measured, where there is a validation at all."""
+    if job.config.best_metric != "knn_accuracy" or not len(job.split.validation):
+        return
+    if job.labels is None:
+        raise InputError("best_metric knn_accuracy needs labels: name their column as label_column")
+    labelled = Labelled.of(job.labels, job.split)
+    if isinstance(labelled, str):
+        raise InputError(f"best_metric cannot be knn_accuracy: {labelled}")
 
 
 def _check_that_nobody_trains(folder: RunFolder) -> list[str]:
@@ -210,6 +271,7 @@ def _checkpoint_to_resume(folder: RunFolder, config: Config) -> dict[str, Any] |
             f"{changed[0]} was {was} when the run in {folder.path} was started and cannot become "
             f"{now}: start a new run for that"
             + (f" (also changed: {', '.join(changed[1:])})" if len(changed) > 1 else "")
+            + f". What may change is {_CHANGEABLE}"
         )
     if config.batch_size > before.batch_size:
         raise InputError(
@@ -219,7 +281,7 @@ def _checkpoint_to_resume(folder: RunFolder, config: Config) -> dict[str, Any] |
     if not folder.last_checkpoint.exists():
         return None
     checkpoint = load_checkpoint(folder.last_checkpoint)
-    if not {"step", "batch_size", "steps_per_epoch"} <= checkpoint.keys():
+    if not {"step", "batch_size", "steps_per_epoch", "plan"} <= checkpoint.keys():
         raise InputError(f"{folder.last_checkpoint} is no checkpoint of a training to go on with")
     return checkpoint
 

@@ -1,11 +1,16 @@
 """Which synapses train and which validate."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
 
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.context import context_shape
+from napari_synapse_cl.data.dataset import Dataset
+from napari_synapse_cl.data.overlaps import overlapping
+from napari_synapse_cl.data.resampling import Resampling
 from napari_synapse_cl.data.synapses import Positions
 
 TOO_FEW = (
@@ -16,27 +21,84 @@ MINIMUM_VALIDATION = 2
 """One synapse alone has nothing to contrast with."""
 MINIMUM_TRAINING = 4
 """None are held out where fewer than these would be left to train on."""
+MINIMUM_KEPT = 0.5
+"""Share of those that could train that is never given up for a validation apart from them."""
+
+
+def _none() -> np.ndarray:
+    return np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which synapses train and which validate, as indices into the crops."""
+    """Which synapses train and which validate, as ascending indices into the crops.
+
+    Attributes
+    ----------
+    training, validation
+        Those that do.
+    left_out
+        Those that do neither, since their crops share voxels with crops of the validation.
+    sharing
+        Those that train although theirs do so too, since too few would be left without them.
+    """
 
     training: np.ndarray
     validation: np.ndarray
+    left_out: np.ndarray = field(default_factory=_none)
+    sharing: np.ndarray = field(default_factory=_none)
 
-    def without(self, left_out: np.ndarray) -> Self:
-        """Return the split without some synapses, and without a validation of only one."""
-        validation = np.setdiff1d(self.validation, left_out)
+    @property
+    def overlapping(self) -> int:
+        """How many synapses train whose crops share voxels with crops of the validation."""
+        return len(self.sharing)
+
+    def without(self, unusable: np.ndarray) -> Self:
+        """Return the split without some synapses, and without a validation of only one.
+
+        Where nothing validates any more, those that were left out for it train.
+        """
+        training, validation, left_out, sharing = (
+            np.setdiff1d(some, unusable)
+            for some in (self.training, self.validation, self.left_out, self.sharing)
+        )
         if len(validation) < MINIMUM_VALIDATION:
-            validation = validation[:0]
-        return type(self)(np.setdiff1d(self.training, left_out), validation)
+            return type(self)(np.union1d(training, left_out), _none())
+        return type(self)(training, validation, left_out, sharing)
+
+
+def split_of(dataset: Dataset, config: Config) -> Split:
+    """Divide the synapses of a dataset; its crops count as large as augmentations need them.
+
+    Parameters
+    ----------
+    dataset
+        The synapses, and the volumes or crops they are in.
+    config
+        The share to hold out, the size of a view and how far it is rotated.
+    """
+    shape = context_shape(config.crop_size, config, dataset.voxel_size)
+    sizes = dataset.image_sizes
+    extents = [Resampling(shape, size, dataset.voxel_size).source_shape for size in sizes]
+    return split_by_space(dataset.positions, config.validation_fraction, sizes, extents)
 
 
 def split_by_space(
-    positions: Positions, fraction: float, voxel_sizes: Sequence[tuple[float, float, float]]
+    positions: Positions,
+    fraction: float,
+    voxel_sizes: Sequence[tuple[float, float, float]],
+    extents: Sequence[tuple[int, int, int]],
 ) -> Split:
-    """Hold out the synapses at one end of each volume, along the axis of their largest extent.
+    """Hold out the synapses at one end of each volume, apart from those that train.
+
+    Those whose crops share a voxel with a crop of the validation neither train nor validate. Of
+    the six ends of a volume the one is held out for which the fewest are lost like that; of equal
+    ones the far end of the longest axis, then its near end, then those of the other axes. The
+    border lies where the share that was asked for begins: a gap beside it that would cost fewer is
+    not looked for, so that how many validate does not depend on where synapses lie.
+
+    Where that would leave fewer than 4 to train on, or fewer than half of those that could, none
+    are left out, and the split says whose crops overlap.
 
     Of synapses in the same voxel only the first takes part: a pair of it with another would be
     pushed apart for no reason.
@@ -50,28 +112,52 @@ def split_by_space(
         where that would leave fewer than 4 to train on, or where the share is 0.
     voxel_sizes
         Voxel size of each volume along z, y, x, in any unit.
+    extents
+        How far a crop reaches in each volume along z, y, x, in voxels of it.
     """
     taking_part = np.flatnonzero(positions.is_first)
-    ranks = _ranks(positions, voxel_sizes)[taking_part]
-    order = taking_part[np.argsort(ranks, kind="stable")]
-    n_validation = max(MINIMUM_VALIDATION, round(fraction * len(order))) if fraction > 0 else 0
-    if len(order) - n_validation < MINIMUM_TRAINING:
+    n_validation = max(MINIMUM_VALIDATION, round(fraction * len(taking_part))) if fraction else 0
+    if len(taking_part) - n_validation < MINIMUM_TRAINING:
         n_validation = 0
-    n_training = len(order) - n_validation
-    return Split(np.sort(order[:n_training]), np.sort(order[n_training:]))
+    volumes = np.zeros(len(positions.voxels), dtype=np.int64)
+    if positions.volumes is not None:
+        volumes = positions.volumes
+    members = [taking_part[volumes[taking_part] == n] for n in range(len(voxel_sizes))]
+    shares = _shares([len(some) for some in members], n_validation)
+    validation, near = [_none()], [_none()]
+    for some, size, extent, share in zip(members, voxel_sizes, extents, shares, strict=True):
+        if share:
+            ends = _ends(positions.voxels[some], size, extent, share)
+            held_out, lost = min(ends, key=lambda end: len(end[1]))
+            validation.append(some[held_out])
+            near.append(some[lost])
+    held, sharing = np.sort(np.concatenate(validation)), np.sort(np.concatenate(near))
+    training = np.setdiff1d(taking_part, held, assume_unique=True)
+    n_left = len(training) - len(sharing)
+    if n_left < max(MINIMUM_TRAINING, MINIMUM_KEPT * len(training)):
+        return Split(training, held, sharing=sharing)
+    return Split(np.setdiff1d(training, sharing, assume_unique=True), held, left_out=sharing)
 
 
-def _ranks(positions: Positions, voxel_sizes: Sequence[tuple[float, float, float]]) -> np.ndarray:
-    """Return how far toward the end of its volume each synapse is, in (0, 1]."""
-    n = len(positions.voxels)
-    volumes = np.zeros(n, dtype=int) if positions.volumes is None else positions.volumes
-    ranks = np.empty(n)
-    for number, voxel_size in enumerate(voxel_sizes):
-        members = np.flatnonzero(volumes == number)
-        if not len(members):
-            continue
-        lengths = positions.voxels[members] * np.array(voxel_size)
-        axis = int(np.argmax(np.ptp(lengths, axis=0)))
-        order = np.argsort(lengths[:, axis], kind="stable")
-        ranks[members[order]] = (np.arange(len(members)) + 1) / len(members)
-    return ranks
+def _shares(counts: Sequence[int], n: int) -> list[int]:
+    """Return how many of `n` each volume holds out, in proportion to its number of synapses."""
+    numbers = np.repeat(np.arange(len(counts)), counts)
+    ranks = np.concatenate([np.arange(1, count + 1) / count for count in counts])
+    order = np.argsort(ranks, kind="stable")
+    return np.bincount(numbers[order[len(order) - n :]], minlength=len(counts)).tolist()
+
+
+def _ends(
+    voxels: np.ndarray,
+    voxel_size: tuple[float, float, float],
+    extent: tuple[int, int, int],
+    n: int,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield for each end of a volume the `n` synapses there, and those whose crops overlap them."""
+    lengths = np.ptp(voxels, axis=0) * np.array(voxel_size)
+    for axis in np.argsort(-lengths, kind="stable"):
+        for direction in (1, -1):
+            order = np.argsort(direction * voxels[:, axis], kind="stable")
+            others, held_out = order[:-n], order[-n:]
+            near = overlapping(voxels[others], voxels[held_out], extent)
+            yield held_out, others[near]

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from napari_synapse_cl.augmentations import centre_crop
 from napari_synapse_cl.data.crops import CropSource
+from napari_synapse_cl.distributed import ALONE, Ranks
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.features.readout import Readout
 from napari_synapse_cl.training.shortage import is_shortage
+from napari_synapse_cl.words import counted
 
 BATCH_VOXELS = 16 * 80**3
 """Voxels that go through the network at once: 16 crops of 80³."""
@@ -40,8 +42,12 @@ class Batch(Generic[Result]):
     result: Result | None
 
 
-def extract_features(readout: Readout, crops: CropSource) -> Iterator[Batch[dict[int, np.ndarray]]]:
+def extract_features(
+    readout: Readout, crops: CropSource, ranks: Ranks = ALONE
+) -> Iterator[Batch[dict[int, np.ndarray]]]:
     """Yield what a readout reads of all crops, batch by batch, in their order.
+
+    Of several processes each reads a share of every batch, and all get all of it.
 
     Parameters
     ----------
@@ -49,6 +55,8 @@ def extract_features(readout: Readout, crops: CropSource) -> Iterator[Batch[dict
         Reads layers of a network.
     crops
         Crops at least as large as those of the readout, which sees their centre.
+    ranks
+        The processes that extract together.
 
     Yields
     ------
@@ -64,17 +72,19 @@ def extract_features(readout: Readout, crops: CropSource) -> Iterator[Batch[dict
     def read(synapses: np.ndarray, batch: Tensor) -> dict[int, np.ndarray]:
         return readout.read(centre_crop(batch, readout.crop_size))
 
-    return in_batches(crops, readout.crop_size, read)
+    for batch in in_batches(crops, readout.crop_size, read, ranks):
+        yield batch if ranks.size == 1 else _joined(batch, ranks)
 
 
 def in_batches(
     crops: CropSource,
     crop_size: tuple[int, int, int],
     work: Callable[[np.ndarray, Tensor], Result],
+    ranks: Ranks = ALONE,
 ) -> Iterator[Batch[Result]]:
     """Yield what some work makes of all crops that can be used, batch by batch, in their order.
 
-    When memory runs out, it goes on with smaller batches.
+    When memory runs out, a process that is alone goes on with smaller batches.
 
     Parameters
     ----------
@@ -84,27 +94,40 @@ def in_batches(
         What goes through the network of each, along z, y, x.
     work
         Takes the indices of some crops, and these as ``(B, 1, D, H, W)`` float32 in [0, 1].
+    ranks
+        The processes that share each batch.
 
     Raises
     ------
     JobError
         If memory does not suffice for a single crop.
     """
-    first, size = 0, max(1, BATCH_VOXELS // prod(crop_size))
+    first, size = 0, ranks.size * max(1, BATCH_VOXELS // prod(crop_size))
     while first < len(crops):
-        synapses = range(first, min(first + size, len(crops)))
+        synapses = np.arange(first, min(first + size, len(crops)))
+        stop = first + len(synapses)
         try:
-            read, usable = crops.read_usable(synapses)
+            read, usable = crops.read_usable(ranks.share_of(synapses).tolist())
             result = work(usable, torch.from_numpy(read)) if len(usable) else None
-            yield Batch(synapses.stop, usable, result)
+            yield Batch(stop, usable, result)
         except (RuntimeError, MemoryError) as error:
             if not is_shortage(error):
                 raise
-            if size == 1:
+            if size == 1 or ranks.size > 1:
                 raise JobError(
-                    "memory ran out while features of a single crop were extracted; end other "
-                    "programs, or choose the device cpu, fewer layers or a smaller crop_size"
+                    f"memory ran out while features of {counted(len(synapses), 'crop')} were "
+                    "extracted; end other programs, or choose the device cpu, fewer layers or a "
+                    "smaller crop_size"
                 ) from error
             size = max(1, len(synapses) // 2)
         else:
-            first = synapses.stop
+            first = stop
+
+
+def _joined(batch: Batch[dict[int, np.ndarray]], ranks: Ranks) -> Batch[dict[int, np.ndarray]]:
+    """Return what all processes have read of a batch."""
+    found = ranks.everyones((batch.synapses, batch.result))
+    results = [result for _, result in found if result is not None]
+    layers = results[0] if results else {}
+    joined = {index: np.concatenate([result[index] for result in results]) for index in layers}
+    return Batch(batch.n_done, np.concatenate([some for some, _ in found]), joined or None)

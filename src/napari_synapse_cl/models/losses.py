@@ -1,4 +1,8 @@
-"""Contrastive losses."""
+"""Losses of embeddings of two views.
+
+All are computed in float32 whatever the embeddings are, also under autocast; similarity is the
+cosine.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -9,8 +13,7 @@ def nt_xent(z1: Tensor, z2: Tensor, *, temperature: float) -> Tensor:
     """Return the normalised temperature-scaled cross entropy of N pairs of embeddings.
 
     Of the 2N embeddings, each one's positive is its partner and the 2N − 2 others are its
-    negatives; similarity is the cosine, divided by the temperature. The loss is the mean over all
-    2N. It is computed in float32 whatever the embeddings are, also under autocast.
+    negatives. The loss is the mean over all 2N.
 
     Parameters
     ----------
@@ -34,6 +37,102 @@ def nt_xent(z1: Tensor, z2: Tensor, *, temperature: float) -> Tensor:
     Chen, Kornblith, Norouzi, Hinton: A Simple Framework for Contrastive Learning of Visual
     Representations, 2020, equation 1. https://arxiv.org/abs/2002.05709
     """
+    similarity, partner = _similarities(z1, z2, temperature)
+    return F.cross_entropy(similarity, partner)
+
+
+def dcl(z1: Tensor, z2: Tensor, *, temperature: float) -> Tensor:
+    """Return the decoupled contrastive loss of N pairs of embeddings.
+
+    It is :func:`nt_xent` whose denominator lacks the positive: pairs that agree well already go on
+    pushing away their negatives, which matters where these are few.
+
+    Parameters
+    ----------
+    z1, z2, temperature
+        As in :func:`nt_xent`; N is at least 2, since without negatives there is no loss.
+
+    Returns
+    -------
+    Tensor
+        Scalar, float32. It can be negative.
+
+    Raises
+    ------
+    ValueError
+        As in :func:`nt_xent`, or if N is 1.
+
+    References
+    ----------
+    Yeh, Hong, Hsu, Liu, Chen, LeCun: Decoupled Contrastive Learning, 2022, equation 6, without its
+    optional weights. https://arxiv.org/abs/2110.06848
+    """
+    similarity, partner = _similarities(z1, z2, temperature)
+    if len(z1) < 2:
+        raise ValueError("one pair alone has no negatives; at least 2 are needed")
+    positive = similarity.gather(1, partner[:, None])
+    negatives = similarity.scatter(1, partner[:, None], -torch.inf)
+    return (negatives.logsumexp(dim=1) - positive[:, 0]).mean()
+
+
+def info_nce(
+    queries: Tensor, keys: Tensor, negatives: Tensor, *, temperature: float, masked: Tensor
+) -> Tensor:
+    """Return the cross entropy of telling each query's key from negatives that all share.
+
+    Parameters
+    ----------
+    queries, keys
+        ``(N, K)`` embeddings; row i of both is the same synapse. They need not be normalised.
+    negatives
+        ``(M, K)`` embeddings of others.
+    temperature
+        Positive scale of the similarities.
+    masked
+        ``(N, M)`` bool, which negatives do not count for a query since they are of its synapse.
+
+    Returns
+    -------
+    Tensor
+        Scalar, float32, the mean over the queries.
+
+    References
+    ----------
+    He, Fan, Wu, Xie, Girshick: Momentum Contrast for Unsupervised Visual Representation Learning,
+    2020, equation 1. https://arxiv.org/abs/1911.05722
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        q, k, others = (F.normalize(z.float(), dim=1) for z in (queries, keys, negatives))
+        positive = (q * k).sum(dim=1, keepdim=True)
+        negative = (q @ others.T).masked_fill(masked, -torch.inf)
+        similarity = torch.cat([positive, negative], dim=1) / temperature
+        return F.cross_entropy(similarity, torch.zeros(len(q), dtype=torch.long, device=q.device))
+
+
+def byol(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean squared distance of predictions and targets, both of unit length.
+
+    Parameters
+    ----------
+    predictions, targets
+        ``(N, K)`` embeddings; row i of both is the same synapse. They need not be normalised.
+
+    Returns
+    -------
+    Tensor
+        Scalar, float32, from 0 to 4.
+
+    References
+    ----------
+    Grill et al.: Bootstrap Your Own Latent, 2020, equation 2. https://arxiv.org/abs/2006.07733
+    """
+    with torch.autocast(predictions.device.type, enabled=False):
+        cosine = F.cosine_similarity(predictions.float(), targets.float(), dim=1)
+        return (2 - 2 * cosine).mean()
+
+
+def _similarities(z1: Tensor, z2: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Return ``(2N, 2N)`` cosines over the temperature, −∞ of each with itself, and partners."""
     if z1.ndim != 2 or z1.shape != z2.shape:
         raise ValueError(
             f"two (N, K) tensors of one shape are needed, not {tuple(z1.shape)} and "
@@ -45,8 +144,6 @@ def nt_xent(z1: Tensor, z2: Tensor, *, temperature: float) -> Tensor:
     with torch.autocast(z1.device.type, enabled=False):
         z = F.normalize(torch.cat([z1, z2]).float(), dim=1)
         similarity = z @ z.T / temperature
-        similarity = similarity.masked_fill(
-            torch.eye(2 * n, dtype=torch.bool, device=z.device), -torch.inf
-        )
+        itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
         partner = torch.arange(2 * n, device=z.device).roll(n)
-        return F.cross_entropy(similarity, partner)
+        return similarity.masked_fill(itself, -torch.inf), partner

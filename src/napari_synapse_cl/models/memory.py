@@ -12,6 +12,34 @@ from napari_synapse_cl.models.projection import ContrastiveModel
 
 COUNTED_SIDE = 16
 """Largest side of the views that are counted on."""
+TEMPORARY_MAPS = 3
+"""Copies of the network's largest map that a pass holds beside what it saves: what a layer reads
+and writes, and the gradient of one of them."""
+RECOMPUTED_MAPS = 5
+"""As many, and the two that a block saves when it is computed again."""
+
+
+def bytes_per_view(
+    model: ContrastiveModel,
+    crop_size: Sequence[int],
+    device: torch.device,
+    precision: str,
+    checkpointing: bool,
+) -> int:
+    """Return the bytes that one view more in a training batch takes in all.
+
+    Parameters
+    ----------
+    model, crop_size, device, precision
+        As in :func:`saved_bytes_per_view`.
+    checkpointing
+        Whether only the input of each convolution block is kept for the backward pass.
+    """
+    largest = max(_map_bytes(model, crop_size, precision))
+    if not checkpointing:
+        saved = saved_bytes_per_view(model, crop_size, device, precision)
+        return saved + TEMPORARY_MAPS * largest
+    return _block_inputs(model, crop_size, precision) + RECOMPUTED_MAPS * largest
 
 
 def saved_bytes_per_view(
@@ -50,6 +78,31 @@ def clipped(
         for n, factor in zip(crop_size, downsampling, strict=True)
     )
     return (z, y, x)
+
+
+def _map_bytes(model: ContrastiveModel, crop_size: Sequence[int], precision: str) -> list[int]:
+    """Return the bytes of the maps that the convolutions of each stage put out for one view."""
+    architecture = model.architecture
+    sizes = zip(architecture.fmaps, architecture.map_sizes(crop_size), strict=True)
+    width = 2 if precision == "bfloat16" else 4
+    return [channels * prod(shape) * width for channels, shape in sizes]
+
+
+def _block_inputs(model: ContrastiveModel, crop_size: Sequence[int], precision: str) -> int:
+    """Return the bytes of what the convolution blocks read for one view, from the first trained."""
+    architecture = model.architecture
+    sizes = _map_bytes(model, crop_size, precision)
+    pooled = [
+        size // prod(factors)
+        for size, factors in zip(sizes, architecture.downsample_factors, strict=True)
+    ]
+    first = min(model.trained_stages, default=len(sizes) + 1) - 1
+    view = 4 * prod(crop_size)
+    total = 0
+    for stage in range(first, len(sizes)):
+        total += pooled[stage - 1] if stage else view
+        total += (architecture.n_convolutions[stage] - 1) * sizes[stage]
+    return total
 
 
 def _saved_bytes(

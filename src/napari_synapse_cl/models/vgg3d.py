@@ -120,6 +120,16 @@ class Vgg3D(nn.Module):
         """Return the classifier's output for ``(B, input_fmaps, D, H, W)``."""
         return self.classifier(self.features(raw).flatten(1))
 
+    def blocks(self) -> list[nn.Sequential]:
+        """Return ``features`` in parts that follow each other: a convolution and what it leads to.
+
+        No module of a part changes what the part before it put out.
+        """
+        modules = list(self.features)
+        starts = [i for i, module in enumerate(modules) if isinstance(module, nn.Conv3d)]
+        ends = [*starts[1:], len(modules)]
+        return [nn.Sequential(*modules[a:b]) for a, b in zip(starts, ends, strict=True)]
+
     def iterate_layers(self, raw: Tensor, indices: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         """Yield the outputs of some modules of ``features``, and run no further than the last.
 
@@ -140,11 +150,6 @@ class Vgg3D(nn.Module):
             raw = module(raw)
             if index in indices:
                 yield index, raw
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Return the number of weights that training changes."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def to_network_range(unit: Tensor) -> Tensor:

@@ -1,15 +1,18 @@
 """Train and extract, whole: what the command line runs and the widgets start."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
+from napari_synapse_cl.distributed import Ranks, joined
 from napari_synapse_cl.events import Event
 from napari_synapse_cl.pipeline.comparison import compare_layers
 from napari_synapse_cl.pipeline.dense import extract_dense
 from napari_synapse_cl.pipeline.extraction import extract_alone
 from napari_synapse_cl.pipeline.fetching import fetch_checkpoints
+from napari_synapse_cl.pipeline.steps import stopped
 from napari_synapse_cl.pipeline.training import train_and_extract
+from napari_synapse_cl.training.runs import default_folder
 
 
 def run(config: Config, control: Control | None = None) -> Generator[Event, None, None]:
@@ -37,14 +40,22 @@ def run(config: Config, control: Control | None = None) -> Generator[Event, None
         If the job cannot go on; what was reached is kept.
     """
     control = control or Control()
-    yield from fetch_checkpoints(config, control)
-    if control.stopping:
+    with joined() as ranks:
+        yield from _run(config, control, ranks)
+
+
+def _run(config: Config, control: Control, ranks: Ranks) -> Iterator[Event]:
+    if ranks.is_main:
+        yield from fetch_checkpoints(config, control)
+    if stopped(control, ranks):
         return
-    if config.dense:
-        yield from extract_dense(config, control)
-    elif config.compare_layers:
-        yield from compare_layers(config, control)
-    elif config.extract_only:
-        yield from extract_alone(config, control)
-    else:
-        yield from train_and_extract(config, control)
+    if ranks.size > 1 and config.output is None:
+        config = config.model_copy(update={"output": ranks.agree(default_folder())})
+    if config.dense or config.compare_layers:
+        # The others have nothing to help with.
+        if ranks.is_main:
+            alone = extract_dense if config.dense else compare_layers
+            yield from alone(config, control)
+        return
+    together = extract_alone if config.extract_only else train_and_extract
+    yield from together(config, control, ranks)

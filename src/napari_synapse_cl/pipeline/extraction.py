@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
+from napari_synapse_cl.distributed import ALONE, Ranks
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.events import Event, Growing, Message, Progress, Wrote
 from napari_synapse_cl.features.extraction import extract_features
@@ -27,6 +28,7 @@ from napari_synapse_cl.pipeline.steps import (
     check_absent,
     how_data_were_read,
     make_folder,
+    stopped,
     wait_while_paused,
 )
 
@@ -34,18 +36,25 @@ Features = Mapping[int, np.ndarray]
 ENDED = "the extraction was ended before it was complete, so nothing is kept"
 
 
-def extract_alone(config: Config, control: Control) -> Iterator[Event]:
+def extract_alone(config: Config, control: Control, ranks: Ranks = ALONE) -> Iterator[Event]:
     """Extract features with the network of a checkpoint."""
-    job = prepare_extraction(config)
+    job = prepare_extraction(config, ranks=ranks)
     for target in _targets(job):
         check_absent(target, config)
+    # The folder is looked at by all before it is made.
+    ranks.wait()
     make_folder(job.folder)
     yield from how_data_were_read(job.dataset)
     yield from extract(job, control)
 
 
 def extract(job: ExtractionJob, control: Control) -> Iterator[Event]:
-    """Extract features, into a folder that is there."""
+    """Extract features, into a folder that is there; of several processes the main one writes."""
+    if not job.ranks.is_main:
+        for _ in extract_features(job.readout, job.crops, job.ranks):
+            if stopped(control, job.ranks):
+                return
+        return
     for text in job.warnings:
         yield Message(text, "warning")
     if job.config.pooling == "none":
@@ -151,14 +160,14 @@ def _read(
     task = f"extracting layer{'s' if len(job.layers) > 1 else ''} {layers}"
     n_done, usable = 0, [np.empty(0, dtype=np.int64)]
     yield Progress(task, 0, len(job.crops))
-    for batch in extract_features(job.readout, job.crops):
+    for batch in extract_features(job.readout, job.crops, job.ranks):
         if batch.result is not None:
             keep(batch.synapses, batch.result)
             usable.append(batch.synapses)
         n_done = batch.n_done
         yield Progress(task, n_done, len(job.crops))
         yield from wait_while_paused(control)
-        if control.stopping:
+        if stopped(control, job.ranks):
             break
     read = _Read(n_done, np.concatenate(usable))
     n_lost = n_done - len(read.synapses)

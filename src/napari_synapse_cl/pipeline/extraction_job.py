@@ -12,6 +12,7 @@ from napari_synapse_cl.data.crops import CropSource
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.opening import open_dataset
 from napari_synapse_cl.devices import choose_device, choose_precision
+from napari_synapse_cl.distributed import ALONE, Ranks
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.features.readout import Readout
 from napari_synapse_cl.models.architecture import Architecture, Layer
@@ -45,6 +46,8 @@ class ExtractionJob:
     origin: NetworkOrigin
     warnings: tuple[str, ...] = ()
     """What to tell before it begins."""
+    ranks: Ranks = ALONE
+    """The processes that extract together."""
 
     @property
     def layers(self) -> list[Layer]:
@@ -98,7 +101,9 @@ class ExtractionJob:
         return label_names(self.dataset.table[self.label_column].iloc[self.dataset.positions.rows])
 
 
-def prepare_extraction(config: Config, *, with_context: bool = False) -> ExtractionJob:
+def prepare_extraction(
+    config: Config, *, with_context: bool = False, ranks: Ranks = ALONE
+) -> ExtractionJob:
     """Check the settings of an extraction from a checkpoint and open what it needs.
 
     The crop size is that of the training, unless the settings name one.

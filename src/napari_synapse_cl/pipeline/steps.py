@@ -9,6 +9,7 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
 from napari_synapse_cl.data.cutting import REASONS, unusable_counts
 from napari_synapse_cl.data.dataset import Dataset
+from napari_synapse_cl.distributed import Ranks
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import Event, Message, Paused, Resumed
 from napari_synapse_cl.training.runs import RunFolder
@@ -74,3 +75,13 @@ def wait_while_paused(control: Control) -> Iterator[Event]:
         yield Paused()
         control.wait()
         yield Resumed()
+
+
+def stopped(control: Control, ranks: Ranks) -> bool:
+    """Return whether the job should end, once any of the processes has been told so."""
+    wishes = ranks.everyones((control.stopping, control.discarding))
+    if any(discarding for _, discarding in wishes):
+        control.request("discard")
+    elif any(stopping for stopping, _ in wishes):
+        control.request("stop")
+    return control.stopping

@@ -10,27 +10,45 @@ from napari_synapse_cl.data.crop_cache import CachedCrops, cache_size, fill_cach
 from napari_synapse_cl.data.crop_identity import cache_folder
 from napari_synapse_cl.data.crops import CropSource, StreamedCrops
 from napari_synapse_cl.data.cutting import CropState
+from napari_synapse_cl.distributed import ALONE, Ranks
 from napari_synapse_cl.estimates import plan_of
-from napari_synapse_cl.events import Discarded, Event, Message, Progress, Started, Wrote
+from napari_synapse_cl.events import (
+    Discarded,
+    Event,
+    Message,
+    Progress,
+    Started,
+    Wrote,
+)
 from napari_synapse_cl.pipeline.extraction import extract
 from napari_synapse_cl.pipeline.extraction_job import ExtractionJob
 from napari_synapse_cl.pipeline.networks import NetworkOrigin
-from napari_synapse_cl.pipeline.steps import crops_left_out, wait_while_paused
+from napari_synapse_cl.pipeline.steps import crops_left_out, stopped, wait_while_paused
 from napari_synapse_cl.preparation import TrainingJob, prepare_training
 from napari_synapse_cl.training.commands import following_commands
 from napari_synapse_cl.training.health import HealthCheck
 from napari_synapse_cl.training.metrics import epoch_events, read_metrics, step_events
+from napari_synapse_cl.training.objectives import chance_loss
 from napari_synapse_cl.training.recording import Recorder
 from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.training.status import RunStatus
 from napari_synapse_cl.training.trainer import Trainer
+from napari_synapse_cl.training.validation import Labelled
 
 CHECKED_AT_ONCE = 16
 
 
-def train_and_extract(config: Config, control: Control) -> Iterator[Event]:
-    """Train and extract; keep the run folder up with what happens, and watch over it."""
-    job = prepare_training(config)
+def train_and_extract(config: Config, control: Control, ranks: Ranks = ALONE) -> Iterator[Event]:
+    """Train and extract; keep the run folder up with what happens, and watch over it.
+
+    Of several processes the main one does so; the others help.
+    """
+    job = prepare_training(config, ranks)
+    # The folder is looked at by all before it is made.
+    ranks.wait()
+    if not ranks.is_main:
+        yield from _told(job, control)
+        return
     folder, checkpoint = job.folder, job.checkpoint
     folder.create(job.config)
     folder.forget_after(job.schedule.steps_recorded(checkpoint) if checkpoint else 0)
@@ -48,13 +66,14 @@ def train_and_extract(config: Config, control: Control) -> Iterator[Event]:
 def _status(job: TrainingJob) -> RunStatus:
     return RunStatus.of_this_process(
         device=str(job.device),
-        precision=job.precision,
+        precision=job.plan.precision,
         n_training=len(job.split.training),
         n_validation=len(job.split.validation),
         batch_size=job.schedule.batch_size,
         steps_per_epoch=job.schedule.steps_per_epoch,
         total_steps=job.schedule.total_steps,
         step=job.schedule.steps_done(job.checkpoint) if job.checkpoint else 0,
+        chance_loss=chance_loss(job.config, job.schedule.batch_size),
     )
 
 
@@ -67,38 +86,47 @@ def _told(job: TrainingJob, control: Control) -> Iterator[Event]:
             yield Message(text, level)
     for text in plan_of(job.dataset, config, machine=None).warnings:
         yield Message(text, "warning")
-    for text in job.warnings:
-        yield Message(text, "warning")
+    for text, level in job.notes:
+        yield Message(text, level)
+    if job.ranks.size > 1:
+        yield Message(f"{job.ranks.size} processes train together, each on its share of a batch")
     crops = yield from _cut_crops(job, control)
-    if control.stopping:
-        yield from _remove_if_void(folder, control)
+    if stopped(control, job.ranks):
+        yield from _remove_if_void(job, control)
         return
     job = yield from _without_unusable(job, crops, control)
-    if control.stopping:
-        yield from _remove_if_void(folder, control)
+    if stopped(control, job.ranks):
+        yield from _remove_if_void(job, control)
         return
+    labelled = None if job.labels is None else Labelled.of(job.labels, job.split)
+    if isinstance(labelled, str):
+        yield Message(f"nearest neighbours are not judged in each epoch: {labelled}", "warning")
+        labelled = None
     trainer = Trainer(
         job.model,
         crops,
         job.split,
         config,
         device=job.device,
-        precision=job.precision,
+        plan=job.plan,
         voxel_size=job.dataset.voxel_size,
         folder=folder,
+        labelled=labelled,
+        ranks=job.ranks,
     )
     if job.checkpoint:
         trainer.restore(job.checkpoint)
     for event in trainer.run():
         yield event
         yield from wait_while_paused(control)
-        if control.stopping:
+        if stopped(control, job.ranks):
             trainer.stop(keep=not control.discarding)
-    if control.stopping and (yield from _remove_if_void(folder, control)):
+    ended = stopped(control, job.ranks)
+    if ended and (yield from _remove_if_void(job, control)):
         return
-    if config.figures:
+    if config.figures and job.ranks.is_main:
         yield _draw_loss(folder)
-    if config.train_only or control.stopping:
+    if config.train_only or ended:
         return
     extraction = ExtractionJob(
         config=config,
@@ -108,7 +136,8 @@ def _told(job: TrainingJob, control: Control) -> Iterator[Event]:
         network=job.model.backbone,
         architecture=job.model.architecture,
         device=job.device,
-        precision=job.precision,
+        precision=job.plan.precision,
+        ranks=job.ranks,
         origin=NetworkOrigin.of_file(folder.last_checkpoint, "trained"),
     )
     yield from extract(extraction, control)
@@ -127,12 +156,13 @@ def _cut_crops(job: TrainingJob, control: Control) -> Generator[Event, None, Cro
         )
         return source
     cache = cache_folder(source, job.config.cache_dir or job.folder.path)
-    for n_done in fill_cache(source, cache, len(job.dataset.table)):
+    for n_done in fill_cache(source, cache, len(job.dataset.table)) if job.ranks.is_main else ():
         yield Progress("cutting crops", n_done, len(source))
         yield from wait_while_paused(control)
         if control.stopping:
-            return source
-    return CachedCrops(cache)
+            break
+    # The others wait for it here.
+    return source if stopped(control, job.ranks) else CachedCrops(cache)
 
 
 def _without_unusable(
@@ -173,12 +203,15 @@ def _draw_loss(folder: RunFolder) -> Wrote:
     return Wrote("figure", str(folder.loss_figure))
 
 
-def _remove_if_void(folder: RunFolder, control: Control) -> Generator[Event, None, bool]:
+def _remove_if_void(job: TrainingJob, control: Control) -> Generator[Event, None, bool]:
     """Remove a run that is not wanted, or in which nothing was trained; return whether it was."""
+    folder = job.folder
+    job.ranks.wait()
     if folder.last_checkpoint.exists() and not control.discarding:
         return False
     if not control.discarding:
         yield Message("the training was stopped before its first step, so there is nothing to keep")
-    folder.discard()
+    if job.ranks.is_main:
+        folder.discard()
     yield Discarded(str(folder.path))
     return True

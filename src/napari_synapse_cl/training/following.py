@@ -121,18 +121,7 @@ class _Reading:
         return replace(status, state=begun.state, message=begun.message) != begun
 
     def started(self) -> Started:
-        status = self._begun
-        event = Started(
-            run=str(self._folder.path),
-            device=status.device,
-            precision=status.precision,
-            n_training=status.n_training,
-            n_validation=status.n_validation,
-            batch_size=status.batch_size,
-            steps_per_epoch=status.steps_per_epoch,
-            total_steps=status.total_steps,
-            step=status.step,
-        )
+        event = self._begun.as_started(str(self._folder.path))
         self._health.take(event)
         return event
 

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterable
 from itertools import chain
-from math import log
 
 from napari_synapse_cl.events import EpochDone, Event, Message, Started, StepDone
 
@@ -68,12 +67,14 @@ class HealthCheck:
             self._holding[kind] = Message(text, "warning")
 
     def _check_divergence(self, event: StepDone, started: Started) -> None:
+        chance = started.chance_loss
+        if chance is None:
+            return
         self._losses.append(event.loss)
         if len(self._losses) < LOSS_WINDOW:
             return
         loss = sum(self._losses) / LOSS_WINDOW
         self._lowest_loss = min(self._lowest_loss, loss)
-        chance = _chance(started)
         ratio = CALMED_RATIO if "divergence" in self._holding else DIVERGED_RATIO
         self._hold(
             "divergence",
@@ -99,8 +100,10 @@ class HealthCheck:
         )
 
     def _check_chance(self, event: EpochDone, started: Started) -> None:
+        chance = started.chance_loss
+        if chance is None:
+            return
         self._lowest_epoch_loss = min(self._lowest_epoch_loss, event.training_loss)
-        chance = _chance(started)
         self._hold(
             "chance",
             event.epoch >= max(STUCK_EPOCHS, STUCK_PART * _n_epochs(started))
@@ -118,7 +121,8 @@ class HealthCheck:
             return
         if loss < self._best[1]:
             self._best = (event.epoch, loss)
-        if loss < (1 - PLATEAU_GAIN) * self._gained[1]:
+        # Losses of some objectives are negative.
+        if loss < self._gained[1] - PLATEAU_GAIN * abs(self._gained[1]):
             self._gained = (event.epoch, loss)
         waited = event.epoch - self._gained[0]
         self._hold(
@@ -129,11 +133,6 @@ class HealthCheck:
             "training synapses alone. Stop and use checkpoints/best.pt, or train anew with "
             "stronger augmentations or more synapses",
         )
-
-
-def _chance(started: Started) -> float:
-    """Return the loss of guessing one's partner among the 2N − 1 others."""
-    return log(2 * started.batch_size - 1)
 
 
 def _n_epochs(started: Started) -> float:

@@ -22,6 +22,7 @@ EPOCH_COLUMNS = (
     "uniformity",
     "retrieval",
     "effective_rank",
+    "knn_accuracy",
 )
 
 Rows = dict[str, np.ndarray]

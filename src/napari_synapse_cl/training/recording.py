@@ -73,9 +73,8 @@ class Recorder:
                 self._folder.record(event)
 
     def _take(self, started: Started) -> None:
-        """Note of how many synapses the training came to be, once all crops were seen."""
-        counts = ("n_training", "n_validation", "batch_size", "steps_per_epoch", "total_steps")
-        self._status = replace(self._status, **{name: getattr(started, name) for name in counts})
+        """Note what the training came to be, once all crops were seen."""
+        self._status = self._status.of_training(started)
         self._folder.write_status(self._status)
 
     def _become(self, state: State, message: str = "") -> None:

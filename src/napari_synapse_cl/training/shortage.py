@@ -1,14 +1,15 @@
 """What to lower, and by how much, when memory has run out."""
 
 from collections.abc import Iterator
-from math import prod
 
 import torch
 
 from napari_synapse_cl.config import Config
+from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.devices import memory_of
-from napari_synapse_cl.models.memory import saved_bytes_per_view
 from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.training.memory_plan import StepPlan
+from napari_synapse_cl.training.step_memory import step_memory
 
 GIB = 2**30
 SIGNS = (
@@ -21,10 +22,6 @@ SIGNS = (
     "could not create a primitive",
 )
 """How a RuntimeError says that memory has run out, on one device or another."""
-SAFETY = 1.15
-"""Memory is lost between blocks, and other programs want some."""
-LARGEST_SHARE = 0.8
-"""Of the batch size that failed: the largest that is advised, whatever the measurement says."""
 
 
 def is_shortage(error: BaseException) -> bool:
@@ -37,10 +34,11 @@ def is_shortage(error: BaseException) -> bool:
 def advice(
     model: ContrastiveModel,
     config: Config,
-    batch_size: int,
     device: torch.device,
     precision: str,
-    more_bytes: int,
+    voxel_size: tuple[float, float, float],
+    *,
+    has_moments: bool,
 ) -> str:
     """Return what to change so that a training step fits the memory that is free now.
 
@@ -50,31 +48,29 @@ def advice(
         The model that is trained, on the device; what the failed step held has been freed.
     config
         Settings of the training.
-    batch_size
-        Pairs in a batch.
     device, precision
         Where and how precisely it is trained.
-    more_bytes
-        What a step takes beside what grows with the batch: gradients, state of the optimiser.
+    voxel_size
+        Voxel size along z, y, x, in any unit.
+    has_moments
+        Whether the optimiser has its state already.
     """
-    model.train()
     free = memory_of(device).free
-
-    def n_pairs(crop_size: tuple[int, int, int]) -> int:
-        # In the backward pass, gradients of two maps of the first stage are there at once.
-        maps = 2 * 4 * model.architecture.fmaps[0] * prod(crop_size)
-        view = saved_bytes_per_view(model, crop_size, device, precision) + maps
-        return int((free - more_bytes) / (SAFETY * 2 * view))
-
     found = f"{free / GIB:.1f} GiB are free"
-    fitting = min(n_pairs(config.crop_size), int(LARGEST_SHARE * batch_size))
-    if fitting >= 2:
-        return (
-            f"{found}: lower batch_size from {batch_size} to {fitting} and go on with --resume "
-            f"--batch_size {fitting}"
-        )
+    settings = {
+        name: value
+        for name, value in (("micro_batch_size", 0), ("activation_checkpointing", "auto"))
+        if getattr(config, name) not in (value, "on")
+    }
+    if settings:
+        flags = " ".join(f"--{name} {value}" for name, value in settings.items())
+        return f"{found}: let more be done to save memory, and go on with --resume {flags}"
+    if precision == "float32" and config.precision == "float32":
+        return f"{found}: bfloat16 takes less; start a new run with precision bfloat16"
     for size in _smaller(config.crop_size, model.architecture.total_downsampling):
-        if n_pairs(size) >= 2:
+        context = context_shape(size, config, voxel_size)
+        memory = step_memory(model, size, context, device, has_moments=has_moments)
+        if memory.bytes_of(StepPlan(precision, True, 2)) <= free:
             shown = " ".join(map(str, size))
             return f"{found}, too little for 2 pairs: start a new run with crop_size {shown}"
     return (

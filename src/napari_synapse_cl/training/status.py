@@ -2,12 +2,16 @@
 
 import os
 import platform
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self
 
 import psutil
 
+from napari_synapse_cl.events import Started
+
 State = Literal["running", "paused", "completed", "stopped", "failed"]
+
+_OF_TRAINING = tuple(f.name for f in fields(Started) if f.name != "run")
 
 CLOCK_TOLERANCE = 2.0
 """In seconds: by how much the start of a process can seem to shift when the clock is set."""
@@ -24,7 +28,8 @@ class RunStatus:
     host, pid, process_started
         The process that trains: its computer's name, its number there, and when it was started in
         seconds since 1970.
-    device, precision, n_training, n_validation, batch_size, steps_per_epoch, total_steps, step
+    device, precision, n_training, n_validation, batch_size, steps_per_epoch, total_steps, step,
+    chance_loss
         As in :class:`~napari_synapse_cl.events.Started`; `step` is where this process began.
     message
         Why it failed.
@@ -43,6 +48,7 @@ class RunStatus:
     total_steps: int
     step: int
     message: str = ""
+    chance_loss: float | None = None
 
     @classmethod
     def of_this_process(cls, **more: Any) -> Self:
@@ -71,6 +77,14 @@ class RunStatus:
             return cls(**content)
         except TypeError as error:
             raise ValueError(f"not the status of a run: {error}") from None
+
+    def of_training(self, started: Started) -> Self:
+        """Return the status with what a training says of itself when it starts."""
+        return replace(self, **{name: getattr(started, name) for name in _OF_TRAINING})
+
+    def as_started(self, run: str) -> Started:
+        """Return how the training in the folder `run` started."""
+        return Started(run=run, **{name: getattr(self, name) for name in _OF_TRAINING})
 
     def as_json(self) -> dict[str, Any]:
         """Return it in plain types."""

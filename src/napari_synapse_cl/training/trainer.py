@@ -11,32 +11,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_synapse_cl import augmentations
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops import CropSource
 from napari_synapse_cl.data.split import Split
-from napari_synapse_cl.devices import autocast, memory_in_use, to_device
+from napari_synapse_cl.devices import memory_in_use, to_device
+from napari_synapse_cl.distributed import ALONE, Ranks
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import (
     CheckpointSaved,
     EpochDone,
     Event,
     Finished,
+    Message,
     Started,
     StepDone,
 )
+from napari_synapse_cl.models.batch_norms import weigh_first_batches
 from napari_synapse_cl.models.checkpoints import save_checkpoint
-from napari_synapse_cl.models.losses import nt_xent
 from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.training.monitors import Monitors, measure
+from napari_synapse_cl.training.economy import Economy
+from napari_synapse_cl.training.full_batch import FullBatch
+from napari_synapse_cl.training.memory_plan import StepPlan
+from napari_synapse_cl.training.objectives import chance_loss, make_objective
+from napari_synapse_cl.training.optimization import Optimization
 from napari_synapse_cl.training.runs import RunFolder
-from napari_synapse_cl.training.schedule import Schedule, learning_rate
-from napari_synapse_cl.training.shortage import advice, is_shortage
-
-MOST_MEASURED = 4096
-"""Held-out synapses on which the monitors are measured; of more, as many are taken evenly."""
-VALIDATION_EPOCH = 0
-"""The epoch number whose augmentations the validation sees every time."""
+from napari_synapse_cl.training.schedule import Schedule
+from napari_synapse_cl.training.selection import Selection
+from napari_synapse_cl.training.shortage import is_shortage
+from napari_synapse_cl.training.validation import Labelled, Validation
+from napari_synapse_cl.training.views import Views
+from napari_synapse_cl.words import counted
 
 
 class Trainer:
@@ -55,12 +59,19 @@ class Trainer:
         Which synapses train and which validate.
     config
         Settings. A batch larger than the training set is lowered to it.
-    device, precision
-        Where and how precisely to compute.
+    device
+        Where to compute.
+    plan
+        How to compute a step. When memory runs out it is changed once, as far as the settings
+        leave it open.
     voxel_size
         Voxel size along z, y, x, in any unit.
     folder
         Where checkpoints go.
+    labelled
+        By which synapses nearest neighbours are judged in each epoch, if at all.
+    ranks
+        The processes that train together; the main one writes.
     """
 
     def __init__(
@@ -71,27 +82,51 @@ class Trainer:
         config: Config,
         *,
         device: torch.device,
-        precision: str,
+        plan: StepPlan,
         voxel_size: tuple[float, float, float],
         folder: RunFolder,
+        labelled: Labelled | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         to_device(model, device)
+        if ranks.size > 1 and device.type == "cuda":
+            model.synchronise_batch_norms()
         self.model = model
-        self.crops = crops
         self.split = split
         self.config = config
         self.device = device
-        self.precision = precision
-        self.voxel_size = voxel_size
         self.folder = folder
-        self.schedule = Schedule.plan(config, len(split.training))
+        self.ranks = ranks
+        self.schedule = Schedule.plan(config, len(split.training), ranks.size)
+        self.objective = make_objective(model, config, config)
+        to_device(self.objective, device)
         self.step = 0
         self._saved_step = -1
-        self._best_loss = float("inf")
         self._epoch_losses: list[float] = []
         self._stopping = False
         self._keeping = True
-        self._optimizer = make_optimizer(model, config)
+        self._optimization = Optimization(model, self.objective, config, self.schedule.total_steps)
+        views = Views(crops, config, device, voxel_size)
+        self._batch = FullBatch(model, self.objective, views.augmented, device, ranks)
+        self._validation = Validation(
+            model,
+            self.objective,
+            self._batch,
+            split,
+            self.schedule.batch_size,
+            labelled,
+            views.plain,
+        )
+        self._selection = Selection(config, has_validation=len(split.validation) > 0)
+        self._economy = Economy(
+            model,
+            config,
+            crops.shape,
+            device,
+            voxel_size,
+            has_moments=lambda: bool(self._optimization.optimizer.state),
+        )
+        self._follow(plan)
 
     def stop(self, *, keep: bool = True) -> None:
         """End after the step that is under way, and keep a checkpoint of it unless told not to."""
@@ -101,8 +136,8 @@ class Trainer:
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Go on from the content of a checkpoint of this training.
 
-        If that had larger batches, the epoch it was within begins anew, and the best loss too:
-        losses with more negatives are higher.
+        If that had larger batches, the epoch it was within begins anew, and the search for the best
+        too: losses with more negatives are higher.
 
         Raises
         ------
@@ -116,10 +151,11 @@ class Trainer:
             }
             self.model.backbone.features.load_state_dict(features)
             self.model.head.load_state_dict(checkpoint["head_state_dict"])
-            self._optimizer.load_state_dict(checkpoint["optimizer_state_dict"])
+            self.objective.load_state_dict(checkpoint["objective_state_dict"])
+            self._optimization.optimizer.load_state_dict(checkpoint["optimizer_state_dict"])
             self.step = self._saved_step = self.schedule.steps_done(checkpoint)
             if self.schedule.continues(checkpoint):
-                self._best_loss = float(checkpoint["best_loss"])
+                self._selection.restore(checkpoint["selection"])
                 self._epoch_losses = list(checkpoint["epoch_losses"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise InputError(
@@ -137,20 +173,10 @@ class Trainer:
         JobError
             If memory or disk runs out or the loss is not finite. The last checkpoint is kept.
         """
-        yield Started(
-            run=str(self.folder.path),
-            device=str(self.device),
-            precision=self.precision,
-            n_training=len(self.split.training),
-            n_validation=len(self.split.validation),
-            batch_size=self.schedule.batch_size,
-            steps_per_epoch=self.schedule.steps_per_epoch,
-            total_steps=self.schedule.total_steps,
-            step=self.step,
-        )
+        yield self._started()
         try:
-            while self.step < self.schedule.total_steps and not self._stopping:
-                yield self._train_step()
+            while not self._is_complete and not self._stopping:
+                yield from self._take_step()
                 if self.step % self.schedule.steps_per_epoch == 0:
                     yield self._end_epoch()
                     yield self._keep()
@@ -165,130 +191,106 @@ class Trainer:
                 raise
             # They hold what the step had taken.
             clear_frames(error.__traceback__)
-            raise JobError(self._shortage()) from error
+            self._optimization.optimizer.zero_grad(set_to_none=True)
+            raise JobError(self._economy.why_ended(self.step + 1, self._plan)) from error
+        if self._selection.waited_enough and self.step < self.schedule.total_steps:
+            yield Message(self._why_early())
         if self.step > 0 and self._keeping:
-            yield self._finished()
+            yield Finished(
+                outcome="completed" if self._is_complete else "stopped",
+                step=self.step,
+                checkpoint=str(self.folder.last_checkpoint),
+            )
+
+    @property
+    def _is_complete(self) -> bool:
+        return self.step >= self.schedule.total_steps or self._selection.waited_enough
 
     @property
     def _is_worth_keeping(self) -> bool:
         return self._keeping and self.step > 0 and self._saved_step != self.step
 
-    def _finished(self) -> Finished:
-        return Finished(
-            outcome="completed" if self.step == self.schedule.total_steps else "stopped",
+    def _started(self) -> Started:
+        return Started(
+            run=str(self.folder.path),
+            device=str(self.device),
+            precision=self._plan.precision,
+            n_training=len(self.split.training),
+            n_validation=len(self.split.validation),
+            batch_size=self.schedule.batch_size,
+            steps_per_epoch=self.schedule.steps_per_epoch,
+            total_steps=self.schedule.total_steps,
             step=self.step,
-            checkpoint=str(self.folder.last_checkpoint),
+            chance_loss=chance_loss(self.config, self.schedule.batch_size),
         )
 
-    def _shortage(self) -> str:
-        """Say in words that memory has run out, and what to do."""
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        self._optimizer.zero_grad(set_to_none=True)
-        # A gradient for each weight, and two moments where they are not there yet.
-        copies = 1 if self._optimizer.state else 3
-        advised = advice(
-            self.model,
-            self.config,
-            self.schedule.batch_size,
-            self.device,
-            self.precision,
-            more_bytes=copies * sum(p.nbytes for p in trained),
-        )
+    def _why_early(self) -> str:
+        epochs = counted(self.config.early_stopping, "epoch")
         return (
-            f"memory ran out on {self.device} in step {self.step + 1}, with "
-            f"{self.schedule.batch_size} pairs of {' × '.join(map(str, self.config.crop_size))} "
-            f"voxels; {advised}"
+            f"the training was stopped early: {self._selection.metric} has not improved for "
+            f"{epochs}, and was best in epoch {self._selection.best_epoch}, whose network is "
+            f"{self.folder.best_checkpoint}"
         )
 
-    def _train_step(self) -> StepDone:
+    def _take_step(self) -> Iterator[Event]:
+        """Take a step; if memory runs out for the first time, in a way that takes less."""
         start = time.perf_counter()
         epoch = self.step // self.schedule.steps_per_epoch + 1
-        rate = learning_rate(self.step, self.schedule.total_steps, self.config)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self.model.train()
-        loss = self._loss(*self._embed(self._batch(epoch), epoch))
-        value = loss.item()
-        if not np.isfinite(value):
+        synapses = self._synapses_of(epoch)
+        rate = self._optimization.prepare(self.step)
+        buffers = [b for m in (self.model, self.objective) for b in m.buffers()]
+        before = [buffer.clone() for buffer in buffers]
+        try:
+            loss, targets = self._backward(synapses, epoch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+            clear_frames(error.__traceback__)
+            yield self._plan_anew()
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
+            loss, targets = self._backward(synapses, epoch)
+        if not np.isfinite(loss):
             raise JobError(
                 f"the loss of step {self.step + 1} is not finite, so training was ended before it "
                 "could spoil the weights; lower the learning rate or raise the temperature"
             )
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self._optimizer.step()
+        self._optimization.take_step()
         self.step += 1
-        self._epoch_losses.append(value)
+        progress = self.step / self.schedule.total_steps
+        self.objective.after_step(self.model, targets, torch.from_numpy(synapses), progress)
+        self._epoch_losses.append(loss)
         seconds = time.perf_counter() - start
-        return StepDone(
+        yield StepDone(
             epoch=epoch,
             step=self.step,
-            loss=value,
+            loss=loss,
             learning_rate=rate,
             crops_per_second=self.schedule.batch_size / seconds,
             memory_gib=memory_in_use(self.device),
         )
 
-    def _batch(self, epoch: int) -> np.ndarray:
+    def _backward(self, synapses: np.ndarray, epoch: int) -> tuple[float, Tensor | None]:
+        for module in (self.model, self.objective):
+            module.train()
+            weigh_first_batches(module)
+        return self._batch.backward(synapses, epoch)
+
+    def _synapses_of(self, epoch: int) -> np.ndarray:
         """Return the synapses of the step that comes next."""
         order = np.random.default_rng([self.config.seed, epoch]).permutation(self.split.training)
         first = self.step % self.schedule.steps_per_epoch * self.schedule.batch_size
         return order[first : first + self.schedule.batch_size]
 
-    def _embed(self, synapses: np.ndarray, epoch: int) -> tuple[Tensor, Tensor]:
-        """Return the embeddings of both views of some synapses."""
-        crops = torch.from_numpy(self.crops.read(synapses.tolist())).to(self.device)
-        rows = self.crops.positions.rows[synapses]
-        pair = augmentations.draw_pair(self.config, self.config.seed, epoch, rows)
-        views = torch.cat(
-            [
-                augmentations.apply(crops, view, self.config.crop_size, self.voxel_size)
-                for view in pair
-            ]
-        )
-        views = views.contiguous(memory_format=torch.channels_last_3d)
-        with autocast(self.device, self.precision):
-            embeddings = self.model(views)
-        z1, z2 = embeddings.chunk(2)
-        return z1, z2
-
-    def _loss(self, z1: Tensor, z2: Tensor) -> Tensor:
-        return nt_xent(z1, z2, temperature=self.config.temperature)
-
     def _end_epoch(self) -> EpochDone:
         epoch = self.step // self.schedule.steps_per_epoch
-        training_loss = float(np.mean(self._epoch_losses))
+        values = {"training_loss": float(np.mean(self._epoch_losses)), **self._validation.measure()}
         self._epoch_losses = []
-        validation_loss, monitors = self._validate() or (None, None)
-        judged = training_loss if validation_loss is None else validation_loss
-        best = judged < self._best_loss
-        self._best_loss = min(judged, self._best_loss)
+        best = self._selection.take(epoch, values)
         if best:
             self._save(self.folder.best_checkpoint)
-        return EpochDone(
-            epoch=epoch,
-            step=self.step,
-            training_loss=training_loss,
-            validation_loss=validation_loss,
-            best=best,
-            **(asdict(monitors) if monitors else {}),
-        )
-
-    @torch.inference_mode()
-    def _validate(self) -> tuple[float, Monitors] | None:
-        """Return loss and monitors on the held-out synapses, always on the same views of them."""
-        n = len(self.split.validation)
-        if n == 0:
-            return None
-        self.model.eval()
-        # Parts of nearly equal size: the loss depends on the number of negatives.
-        parts = np.array_split(self.split.validation, max(1, n // self.schedule.batch_size))
-        pairs = [self._embed(part, VALIDATION_EPOCH) for part in parts]
-        losses = [self._loss(z1, z2).item() * len(z1) for z1, z2 in pairs]
-        z1, z2 = (torch.cat(views) for views in zip(*pairs, strict=True))
-        # Comparing all with all would take longer than the epoch where there are very many.
-        some = np.unique(np.linspace(0, n - 1, min(n, MOST_MEASURED)).astype(int))
-        return sum(losses) / n, measure(z1[some], z2[some])
+        measured: dict[str, Any] = {"validation_loss": None, **values}
+        return EpochDone(epoch=epoch, step=self.step, best=best, **measured)
 
     def _keep(self) -> CheckpointSaved:
         self._save(self.folder.last_checkpoint)
@@ -296,20 +298,23 @@ class Trainer:
         return CheckpointSaved(str(self.folder.last_checkpoint), self.step)
 
     def _save(self, path: Path) -> None:
+        if not self.ranks.is_main:
+            return
         try:
             save_checkpoint(
                 path,
                 self.model.backbone,
                 self.model.architecture,
                 head_state_dict=self.model.head.state_dict(),
-                optimizer_state_dict=self._optimizer.state_dict(),
+                objective_state_dict=self.objective.state_dict(),
+                optimizer_state_dict=self._optimization.optimizer.state_dict(),
                 step=self.step,
                 batch_size=self.schedule.batch_size,
                 steps_per_epoch=self.schedule.steps_per_epoch,
                 epoch_losses=self._epoch_losses,
-                best_loss=self._best_loss,
+                selection=self._selection.state(),
                 device=str(self.device),
-                precision=self.precision,
+                plan=asdict(self._plan),
                 config=self.config.as_json(),
             )
         # torch.save reports a full disk as RuntimeError.
@@ -320,18 +325,25 @@ class Trainer:
                 f"the checkpoint {path} cannot be written: {error}. The one before it is intact"
             ) from error
 
+    def _follow(self, plan: StepPlan) -> None:
+        self._plan = plan
+        self._batch.precision = plan.precision
+        self._batch.micro_batch_size = plan.micro_batch_size
+        self.model.checkpointing = plan.checkpointing
 
-def make_optimizer(model: ContrastiveModel, config: Config) -> torch.optim.AdamW:
-    """Make AdamW, without decay on biases and batch norms.
+    def _plan_anew(self) -> Message:
+        """Compute steps in a way that takes less memory from here on, and say so.
 
-    References
-    ----------
-    Loshchilov, Hutter: Decoupled Weight Decay Regularization, 2019.
-    https://arxiv.org/abs/1711.05101
-    """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+        Raises
+        ------
+        JobError
+            If there is no such way, or it has been taken before.
+        """
+        self._optimization.optimizer.zero_grad(set_to_none=True)
+        failed, n = self._plan, self.schedule.batch_size
+        # Others would not know of it.
+        plan = self._economy.smaller(failed, n) if self.ranks.size == 1 else None
+        if plan is None:
+            raise JobError(self._economy.why_ended(self.step + 1, failed))
+        self._follow(plan)
+        return Message(self._economy.told(self.step + 1, failed, plan, n), "warning")

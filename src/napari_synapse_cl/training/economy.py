@@ -1,0 +1,92 @@
+"""What is done when memory runs out in a step: less at once, or words that say what to change."""
+
+from collections.abc import Callable
+
+import torch
+
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.devices import memory_of
+from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.training.memory_plan import StepPlan, in_words, smaller_plan
+from napari_synapse_cl.training.shortage import advice
+from napari_synapse_cl.training.step_memory import step_memory
+from napari_synapse_cl.words import counted
+
+
+class Economy:
+    """Knows how a step is computed, and changes that once.
+
+    Parameters
+    ----------
+    model
+        What is trained, on the device.
+    config
+        What may be changed.
+    context
+        Size of the crops that views are made from, along z, y, x.
+    device
+        Where it is trained.
+    voxel_size
+        Voxel size along z, y, x, in any unit.
+    has_moments
+        Tells whether the optimiser has its state already.
+    """
+
+    def __init__(
+        self,
+        model: ContrastiveModel,
+        config: Config,
+        context: tuple[int, int, int],
+        device: torch.device,
+        voxel_size: tuple[float, float, float],
+        has_moments: Callable[[], bool],
+    ) -> None:
+        self._model = model
+        self._config = config
+        self._context = context
+        self._device = device
+        self._voxel_size = voxel_size
+        self._has_moments = has_moments
+        self._is_spent = False
+
+    def smaller(self, failed: StepPlan, batch_size: int) -> StepPlan | None:
+        """Return a plan that takes less than the one that failed, once.
+
+        Called after all that the step held has been freed.
+        """
+        if self._is_spent:
+            return None
+        self._is_spent = True
+        memory = step_memory(
+            self._model,
+            self._config.crop_size,
+            self._context,
+            self._device,
+            has_moments=self._has_moments(),
+        )
+        free = memory_of(self._device).free
+        return smaller_plan(memory, self._config, batch_size, failed, free)
+
+    def told(self, step: int, failed: StepPlan, new: StepPlan, batch_size: int) -> str:
+        """Return in words that memory ran out in a step, and what is done about it."""
+        return f"{self._what_happened(step, failed)}; from here on {in_words(new, batch_size)}"
+
+    def why_ended(self, step: int, plan: StepPlan) -> str:
+        """Return in words that memory ran out in a step, and what to change."""
+        advised = advice(
+            self._model,
+            self._config,
+            self._device,
+            plan.precision,
+            self._voxel_size,
+            has_moments=self._has_moments(),
+        )
+        return f"{self._what_happened(step, plan)}; {advised}"
+
+    def _what_happened(self, step: int, plan: StepPlan) -> str:
+        pairs = counted(plan.micro_batch_size, "pair")
+        size = " × ".join(map(str, self._config.crop_size))
+        return (
+            f"memory ran out on {self._device} in step {step}, with {pairs} of {size} voxels at "
+            "once"
+        )
