@@ -1,13 +1,14 @@
-"""NT-Xent against an independent implementation, a slow formula and known values."""
+"""Losses against independent implementations, slow formulas and known values."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from pytorch_metric_learning.losses import NTXentLoss
 from torch import Tensor
 
-from napari_synapse_cl.models.losses import nt_xent
+from napari_synapse_cl.models.losses import byol, dcl, info_nce, nt_xent
 
 
 def pair(n: int, dim: int = 16, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -79,3 +80,112 @@ def test_bfloat16_embeddings_stay_finite_in_value_and_gradient() -> None:
 def test_arguments_that_make_no_sense_are_refused(shapes: tuple, temperature: float) -> None:
     with pytest.raises(ValueError, match=r"needed|positive"):
         nt_xent(*(torch.ones(shape) for shape in shapes), temperature=temperature)
+
+
+def assert_same_value_and_gradients(
+    loss: Callable[..., Tensor], formula: Callable[..., Tensor], arguments: list[Tensor]
+) -> None:
+    """Compare a loss with a formula in float64, with respect to all arguments."""
+    ours = [z.detach().clone().requires_grad_() for z in arguments]
+    theirs = [z.detach().double().requires_grad_() for z in arguments]
+    value, expected = loss(*ours), formula(*theirs)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+    value.backward()
+    expected.backward()
+    for our, their in zip(ours, theirs, strict=True):
+        assert our.grad is not None
+        assert their.grad is not None
+        torch.testing.assert_close(our.grad.double(), their.grad, rtol=1e-4, atol=1e-6)
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    return (a @ b) / (a @ a).sqrt() / (b @ b).sqrt()
+
+
+class TestDecoupled:
+    @pytest.mark.parametrize("temperature", [0.07, 0.5])
+    def test_value_and_gradient_equal_the_formula_written_out(self, temperature: float) -> None:
+        def formula(z1: Tensor, z2: Tensor) -> Tensor:
+            z, n = [*z1, *z2], len(z1)
+            terms = []
+            for i in range(2 * n):
+                partner = (i + n) % (2 * n)
+                others = [
+                    (cosine(z[i], z[k]) / temperature).exp()
+                    for k in range(2 * n)
+                    if k not in (i, partner)
+                ]
+                terms.append(
+                    torch.stack(others).sum().log() - cosine(z[i], z[partner]) / temperature
+                )
+            return torch.stack(terms).mean()
+
+        assert_same_value_and_gradients(
+            lambda *z: dcl(*z, temperature=temperature), formula, list(pair(4))
+        )
+
+    def test_it_pulls_partners_as_hard_however_well_they_agree(self) -> None:
+        # The gradient at NT-Xent's positive fades as the pair is told from the others.
+        pulls = []
+        for loss in (nt_xent, dcl):
+            z1 = torch.eye(8).requires_grad_()
+            loss(z1, torch.eye(8) + 0.01, temperature=0.1).backward()
+            assert z1.grad is not None
+            pulls.append(z1.grad.norm().item())
+        assert pulls[1] > 100 * pulls[0]
+
+    @pytest.mark.parametrize("n", [2, 8])
+    def test_embeddings_that_are_all_the_same_cost_log_2n_minus_2(self, n: int) -> None:
+        z = torch.ones(n, 4)
+        assert dcl(z, z, temperature=0.07).item() == pytest.approx(math.log(2 * n - 2), rel=1e-6)
+
+    def test_a_pair_alone_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="no negatives"):
+            dcl(torch.ones(1, 4), torch.ones(1, 4), temperature=1.0)
+
+
+class TestWithAQueue:
+    def test_value_and_gradient_equal_the_formula_written_out(self) -> None:
+        masked = torch.zeros(3, 5, dtype=torch.bool)
+        masked[0, 4] = masked[2, 1] = True
+
+        def formula(queries: Tensor, keys: Tensor, negatives: Tensor) -> Tensor:
+            terms = []
+            for i, query in enumerate(queries):
+                others = [
+                    (cosine(query, negative) / 0.2).exp()
+                    for j, negative in enumerate(negatives)
+                    if not masked[i, j]
+                ]
+                own = (cosine(query, keys[i]) / 0.2).exp()
+                terms.append(-(own / (own + torch.stack(others).sum())).log())
+            return torch.stack(terms).mean()
+
+        generator = torch.Generator().manual_seed(1)
+        arguments = [torch.randn(n, 6, generator=generator) for n in (3, 3, 5)]
+        assert_same_value_and_gradients(
+            lambda *z: info_nce(*z, temperature=0.2, masked=masked), formula, arguments
+        )
+
+    def test_it_is_the_loss_of_an_independent_implementation(self) -> None:
+        # There every key is also a negative of the other queries.
+        n = 6
+        (queries, keys), labels = pair(n), torch.arange(n)
+        masked = torch.eye(n, dtype=torch.bool)
+        loss = info_nce(queries, keys, keys, temperature=0.1, masked=masked)
+        reference = NTXentLoss(0.1)(queries, labels, ref_emb=keys, ref_labels=labels.clone())
+        torch.testing.assert_close(loss, reference, rtol=1e-5, atol=1e-6)
+
+
+class TestPrediction:
+    def test_value_and_gradient_equal_the_squared_distance_of_unit_vectors(self) -> None:
+        def formula(predictions: Tensor, targets: Tensor) -> Tensor:
+            units = [z / (z * z).sum(dim=1, keepdim=True).sqrt() for z in (predictions, targets)]
+            return ((units[0] - units[1]) ** 2).sum(dim=1).mean()
+
+        assert_same_value_and_gradients(byol, formula, list(pair(5)))
+
+    def test_it_reaches_from_0_to_4(self) -> None:
+        z = torch.eye(4)
+        assert byol(z, 3 * z).item() == pytest.approx(0, abs=1e-6)
+        assert byol(z, -z).item() == pytest.approx(4)

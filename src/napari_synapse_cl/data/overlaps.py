@@ -30,11 +30,13 @@ def overlapping(positions: np.ndarray, others: np.ndarray, extent: Sequence[int]
     # It takes longer to import than the window should wait to open.
     from scipy.spatial import cKDTree
 
-    # In units of its size, crops that share a voxel are at most 1 - 1 / size apart along each axis,
-    # and those that only touch are 1 apart; half-way between, rounding cannot confuse the two.
+    # In units of its size, crops that share a voxel are at most 1 - 1 / size apart along one axis or
+    # another, and those that only touch are 1 apart. Half-way between, rounding confuses neither,
+    # and within half of that no nearer one is looked for: many are equally near.
     size = np.asarray(extent, dtype=np.float64)
+    least = 1 / size.max()
     distance, _ = cKDTree(others / size).query(
-        positions[near] / size, p=np.inf, distance_upper_bound=1 - 0.5 / size.max()
+        positions[near] / size, eps=least / 2, p=np.inf, distance_upper_bound=1 - least / 4
     )
     found[near] = np.isfinite(distance)
     return found
