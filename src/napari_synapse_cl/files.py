@@ -41,6 +41,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_partial(path: Path) -> None:
+    """Remove temporary files of processes that were killed while they wrote `path`."""
+    for temporary in path.parent.glob(f".{path.stem}.*.partial{path.suffix}"):
+        temporary.unlink(missing_ok=True)
+
+
 def _replace(source: Path, target: Path) -> None:
     """Rename a file over another, which Windows refuses while someone reads that one."""
     for _ in range(RENAME_ATTEMPTS - 1):

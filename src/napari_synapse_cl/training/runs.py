@@ -14,7 +14,7 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Command
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import EpochDone, Event, StepDone
-from napari_synapse_cl.files import new_folder_name, write_json
+from napari_synapse_cl.files import new_folder_name, remove_partial, write_json
 from napari_synapse_cl.training.metrics import (
     EPOCH_COLUMNS,
     STEP_COLUMNS,
@@ -80,6 +80,7 @@ class RunFolder:
         }
         try:
             self.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            self._remove_unfinished()
             if not self.holds_run:
                 write_json(self._about_file, about)
             write_json(self.config_file, config.as_json())
@@ -87,6 +88,19 @@ class RunFolder:
             raise InputError(
                 f"cannot write to the output folder {self.path}: {error.strerror}"
             ) from None
+
+    def _remove_unfinished(self) -> None:
+        """Remove what a process had begun to write when it was killed."""
+        for file in (
+            self.last_checkpoint,
+            self.best_checkpoint,
+            self.config_file,
+            self.steps_file,
+            self.epochs_file,
+            self._status_file,
+            self._about_file,
+        ):
+            remove_partial(file)
 
     def status(self) -> RunStatus | None:
         """Return what the training in this folder does; None if that is missing or unreadable."""
