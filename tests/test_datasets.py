@@ -104,7 +104,7 @@ class TestSeveralVolumes:
 
     def test_the_end_of_each_volume_is_held_out(self, folder: Path) -> None:
         dataset = opened({"dataset": folder / "both.json", "voxel_size": 8})
-        split = split_by_space(dataset.positions, 0.25, dataset.image_sizes)
+        split = split_by_space(dataset.positions, 0.25, dataset.image_sizes, [(1, 1, 1)] * 2)
         for volume in (0, 1):
             members = dataset.positions.volumes == volume
             extent = np.ptp(dataset.positions.voxels[members], axis=0)
@@ -303,7 +303,7 @@ class TestLeavingOut:
         table.loc[3] = table.loc[0]
         table.to_csv(tmp_path / "t.csv", index=False)
         dataset = opened(one)
-        split = split_by_space(dataset.positions, 0, dataset.image_sizes)
+        split = split_by_space(dataset.positions, 0, dataset.image_sizes, [(1, 1, 1)])
         assert split.training.tolist() == [0, 1, 2, 4, 5, 6, 7]
         assert any("1 synapse lies in the same voxel" in text for text, _ in dataset.messages)
 

@@ -81,6 +81,15 @@ class TestCounts:
         made = plan_of(dataset(some, SHAPE, config, VOXEL_SIZE), config, None)
         assert (made.n_used, made.n_outside) == (10, 1)
 
+    def test_those_inside_train_or_validate_or_are_left_out_at_the_border(self) -> None:
+        made = planned()
+        assert made.n_left_out > 0
+        assert made.n_training + made.n_validation + made.n_left_out == made.n_used
+
+    @pytest.mark.parametrize("less", [{"crop_size": 16}, {"rotation_range": 0}])
+    def test_smaller_crops_leave_fewer_out(self, less: dict[str, Any]) -> None:
+        assert planned(**less).n_left_out < planned().n_left_out
+
     def test_a_table_all_outside_is_refused(self) -> None:
         with pytest.raises(InputError, match="lie outside"):
             dataset(table(10) + 1000, SHAPE, Config(), VOXEL_SIZE)
@@ -96,11 +105,11 @@ class TestCounts:
 class TestMemoryAndTime:
     def test_memory_grows_with_the_views_of_a_batch(self) -> None:
         assert planned().memory_gib == pytest.approx(1 + 2 * 8 * 0.25)
-        assert planned(batch_size=500).memory_gib == pytest.approx(1 + 2 * 93 * 0.25)
+        assert planned(batch_size=500).memory_gib == pytest.approx(1 + 2 * 77 * 0.25)
 
     def test_time_counts_the_views_of_training_and_a_third_of_those_of_validation(self) -> None:
         made = planned(num_epochs=3)
-        assert made.seconds == pytest.approx(0.5 * 2 * (3 * 11 * 8 + 3 * 10 / 3))
+        assert made.seconds == pytest.approx(0.5 * 2 * (3 * 9 * 8 + 3 * 10 / 3))
 
     def test_they_are_not_known_before_the_machine_is(self) -> None:
         made = planned(machine=None)
@@ -123,11 +132,12 @@ class TestWarnings:
     @pytest.mark.parametrize(
         ("n", "settings", "warning"),
         [
-            (103, {"batch_size": 500}, "batch_size 500 is lowered to the 93 training synapses"),
+            (103, {"batch_size": 500}, "batch_size 500 is lowered to the 77 training synapses"),
             (5, {"batch_size": 4}, "5 synapses are too few to hold any out"),
             (1, {}, "only one synapse"),
             (103, {"crop_size": 72}, "multiple of 16 × 16 × 16, as in 64 × 64 × 64"),
             (103, {"crop_size": 96}, "of 103 crops reach outside the volume"),
+            (103, {"crop_size": 96}, "crops of 50 of 93 training synapses overlap with crops"),
         ],
     )
     def test_what_is_odd_is_said(self, n: int, settings: dict[str, Any], warning: str) -> None:
@@ -175,18 +185,22 @@ class TestWords:
     def test_rows(self) -> None:
         made = replace(planned(num_epochs=100), n_outside=2)
         assert in_words(made) == [
-            ("Synapses", "103 used: 93 train, 10 validate · 2 outside the volume are left out"),
+            (
+                "Synapses",
+                "103 used: 77 train, 10 validate · 16 near the border to them are left out · "
+                "2 outside the volume are left out",
+            ),
             ("Crops", "32 × 32 × 32 voxels = 256 × 256 × 256 nm"),
-            ("Steps", "11 per epoch, of 8 pairs each · 1100 in all"),
+            ("Steps", "9 per epoch, of 8 pairs each · 900 in all"),
             ("Device", "NVIDIA H100 (cuda:0), bfloat16"),
             ("Memory", "about 5.0 of 20.0 GiB free"),
-            ("Time", "about 2 h 32 min"),
+            ("Time", "about 2 h 6 min"),
         ]
 
     def test_singular_and_what_is_not_known(self) -> None:
-        made = replace(planned(1, machine=None), n_outside=1, crop_nm=None)
+        made = replace(planned(1, machine=None), n_left_out=1, crop_nm=None)
         assert in_words(made) == [
-            ("Synapses", "1 used: 1 train, 0 validate · 1 outside the volume is left out"),
+            ("Synapses", "1 used: 1 train, 0 validate · 1 near the border to them is left out"),
             ("Crops", "32 × 32 × 32 voxels"),
             ("Steps", "1 per epoch, of 1 pair each · 100 in all"),
         ]

@@ -19,7 +19,7 @@ from napari_synapse_cl.data.crops import StreamedCrops
 from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.sample import Sample
 from napari_synapse_cl.data.split import Split, split_by_space
-from napari_synapse_cl.data.synapses import Positions, positions_inside
+from napari_synapse_cl.data.synapses import positions_inside
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import (
@@ -616,30 +616,6 @@ def test_the_learning_rate_rises_linearly_then_falls_along_a_cosine() -> None:
     assert all(a > b for a, b in pairwise(rates[10:]))
     assert rates[-1] < 0.001
     assert learning_rate(0, 1, config) == 1.0
-
-
-class TestSplitting:
-    def positions(self, n: int) -> Positions:
-        voxels = np.random.default_rng(0).integers(0, [50, 400, 100], (n, 3))
-        return Positions(voxels, np.arange(n), 0)
-
-    def test_one_end_of_the_longest_axis_is_held_out(self) -> None:
-        positions = self.positions(50)
-        split = split_by_space(positions, 0.2, [CUBES])
-        assert len(split.validation) == 10
-        y = positions.voxels[:, 1]
-        assert y[split.training].max() <= y[split.validation].min()
-        assert sorted([*split.training, *split.validation]) == list(range(50))
-
-    def test_the_longest_axis_is_that_in_physical_space(self) -> None:
-        positions = self.positions(50)
-        split = split_by_space(positions, 0.2, [(100, 1, 1)])
-        z = positions.voxels[:, 0]
-        assert z[split.training].max() <= z[split.validation].min()
-
-    @pytest.mark.parametrize(("n", "expected"), [(2, 0), (5, 0), (6, 2), (10, 2), (30, 3)])
-    def test_at_least_two_validate_or_none(self, n: int, expected: int) -> None:
-        assert len(split_by_space(self.positions(n), 0.1, [CUBES]).validation) == expected
 
 
 class TestRunFolders:

@@ -1,4 +1,4 @@
-"""What a training will use and take, said before it starts; in numpy alone, since the window asks.
+"""What a training will use and take, said before it starts; without PyTorch, since the window asks.
 
 The counts are those that training itself makes. Memory and time are estimated from a
 :class:`Machine`, which :mod:`napari_synapse_cl.machine` measures in a process that has PyTorch.
@@ -10,11 +10,8 @@ from typing import Self
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.dataset import Dataset
-from napari_synapse_cl.data.position_checks import (
-    NO_VOXEL_SIZE,
-)
+from napari_synapse_cl.data.position_checks import NO_VOXEL_SIZE
 from napari_synapse_cl.data.split import TOO_FEW, Split, split_of
-from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.models.downsampling import (
     Triple,
     crop_size_problem,
@@ -117,8 +114,8 @@ class Plan:
     ----------
     n_used, n_outside
         Synapses inside the volume, and those outside, which are left out.
-    n_training, n_validation
-        How those inside are divided.
+    n_training, n_validation, n_left_out
+        How those inside are divided; left out are those whose crops overlap with the validation.
     batch_size
         Synapses in a batch, after it is lowered to the training set.
     steps_per_epoch, total_steps
@@ -135,6 +132,7 @@ class Plan:
     n_outside: int
     n_training: int
     n_validation: int
+    n_left_out: int
     batch_size: int
     steps_per_epoch: int
     total_steps: int
@@ -163,20 +161,19 @@ def plan_of(dataset: Dataset, config: Config, machine: Machine | None) -> Plan:
     warnings = [text for text, level in dataset.messages if level == "warning"]
     if dataset.known_voxel_size is None:
         warnings.append(NO_VOXEL_SIZE)
-    n = len(dataset.positions.voxels)
     n_reaching = dataset.n_reaching_outside(config.crop_size)
     if n_reaching:
-        warnings.append(_reaching(n_reaching, n, config))
-    split = split_of(dataset, config)
-    return _plan(dataset.positions, split, config, dataset.known_voxel_size, machine, warnings)
+        warnings.append(_reaching(n_reaching, len(dataset.positions.voxels), config))
+    return _plan(dataset, config, machine, warnings)
 
 
 def in_words(plan: Plan) -> list[tuple[str, str]]:
     """Return a plan as rows of a label and a text, without what is not known yet."""
     counts = f"{plan.n_used} used: {plan.n_training} train, {plan.n_validation} validate"
-    if plan.n_outside:
-        verb = _verb(plan.n_outside, "is", "are")
-        counts += f" · {plan.n_outside} outside the volume {verb} left out"
+    near = (plan.n_left_out, "near the border to them")
+    for n, where in (near, (plan.n_outside, "outside the volume")):
+        if n:
+            counts += f" · {n} {where} {_verb(n, 'is', 'are')} left out"
     crops = f"{size(plan.crop_size)} voxels"
     if plan.crop_nm is not None:
         crops += f" = {size(plan.crop_nm)} nm"
@@ -194,27 +191,22 @@ def in_words(plan: Plan) -> list[tuple[str, str]]:
     return rows
 
 
-def _plan(
-    positions: Positions,
-    split: Split,
-    config: Config,
-    voxel_size: tuple[float, float, float] | None,
-    machine: Machine | None,
-    warnings: list[str],
-) -> Plan:
+def _plan(dataset: Dataset, config: Config, machine: Machine | None, warnings: list[str]) -> Plan:
+    voxel_size, split = dataset.known_voxel_size, split_of(dataset, config)
     n_training, n_validation = len(split.training), len(split.validation)
     schedule = Schedule.plan(config, n_training)
     made = Plan(
-        n_used=len(positions.voxels),
-        n_outside=positions.n_outside,
+        n_used=len(dataset.positions.voxels),
+        n_outside=dataset.positions.n_outside,
         n_training=n_training,
         n_validation=n_validation,
+        n_left_out=len(split.left_out),
         batch_size=schedule.batch_size,
         steps_per_epoch=schedule.steps_per_epoch,
         total_steps=schedule.total_steps,
         crop_size=config.crop_size,
         crop_nm=voxel_size and _product(config.crop_size, voxel_size),
-        warnings=[*warnings, *_set_warnings(n_training, n_validation, config)],
+        warnings=[*warnings, *_set_warnings(split, config)],
     )
     problem = crop_size_problem(config.crop_size, _downsampling(config, machine))
     if problem:
@@ -245,8 +237,9 @@ def _reaching(n_reaching: int, n: int, config: Config) -> str:
     return f"{n_reaching} of {counted(n, 'crop')} {verb} outside the volume, {there}"
 
 
-def _set_warnings(n_training: int, n_validation: int, config: Config) -> list[str]:
-    """Say what is odd about the number of synapses."""
+def _set_warnings(split: Split, config: Config) -> list[str]:
+    """Say what is odd about the number of synapses, and how they are divided."""
+    n_training = len(split.training)
     if n_training == 1:
         return [TOO_FEW]
     warnings = []
@@ -254,9 +247,15 @@ def _set_warnings(n_training: int, n_validation: int, config: Config) -> list[st
         warnings.append(
             f"batch_size {config.batch_size} is lowered to the {n_training} training synapses"
         )
-    if config.validation_fraction > 0 and n_validation == 0:
+    if config.validation_fraction > 0 and not len(split.validation):
         warnings.append(
             f"{n_training} synapses are too few to hold any out, so there is no validation loss"
+        )
+    if split.overlapping:
+        warnings.append(
+            f"crops of {split.overlapping} of {n_training} training synapses overlap with crops of "
+            "the validation, and too few would be left without them: the validation loss is better "
+            "than it would be on synapses elsewhere; a smaller crop_size helps"
         )
     return warnings
 

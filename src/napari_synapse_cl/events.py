@@ -138,7 +138,7 @@ class Growing:
 class Wrote:
     """A result lies whole on the disk."""
 
-    what: Literal["features", "maps", "report", "figure", "settings"]
+    what: Literal["features", "maps", "report", "figure", "network", "settings"]
     path: str
 
 

@@ -94,5 +94,7 @@ def _epoch(event: EpochDone) -> str:
         parts.append(f"retrieval {event.retrieval:.0%}")
     if event.effective_rank is not None:
         parts.append(f"effective rank {event.effective_rank:.1f}")
+    if event.knn_accuracy is not None:
+        parts.append(f"kNN accuracy {event.knn_accuracy:.2f}")
     best = " (best so far)" if event.best else ""
     return f"Epoch {event.epoch}: {', '.join(parts)}{best}"

@@ -162,13 +162,14 @@ class RunConfig(Section):
     extract_only: bool = setting(False, "Extract features with --checkpoint, without training.")
     checkpoint: Location | None = setting(
         None,
-        "Checkpoint whose network extracts the features (with extract_only), a path or a URL, or "
-        "the folder of a run.",
+        "Checkpoint whose network extracts the features (with extract_only) or is exported (with "
+        "export_only), a path or a URL, or the folder of a run.",
     )
     network: Literal["trained", "best", "start"] = setting(
         "trained",
-        "Which network of a run extracts the features: the trained one as the checkpoint holds it, "
-        "that of the best validation loss, or the one that the training started from.",
+        "Which network of a run extracts the features or is exported (with export_only): the "
+        "trained one as the checkpoint holds it, that of the best validation loss, or the one that "
+        "the training started from.",
     )
     resume: bool = setting(
         False, "Go on with the run in the output folder from its last checkpoint."

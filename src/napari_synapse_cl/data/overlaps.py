@@ -30,9 +30,9 @@ def overlapping(positions: np.ndarray, others: np.ndarray, extent: Sequence[int]
     # It takes longer to import than the window should wait to open.
     from scipy.spatial import cKDTree
 
-    # In units of its size, crops that share a voxel are at most 1 - 1 / size apart along one axis or
-    # another, and those that only touch are 1 apart. Half-way between, rounding confuses neither,
-    # and within half of that no nearer one is looked for: many are equally near.
+    # In units of their size, crops that share a voxel are at most 1 - 1 / size apart along every
+    # axis, and those that only touch are 1 apart along one. Half-way between, rounding confuses
+    # neither, and within half of that no nearer one is looked for: many may be equally near.
     size = np.asarray(extent, dtype=np.float64)
     least = 1 / size.max()
     distance, _ = cKDTree(others / size).query(

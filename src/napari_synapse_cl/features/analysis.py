@@ -1,13 +1,11 @@
 """What features tell: a 2D map of them, and how well they separate labels."""
 
 from collections.abc import Iterator, Sequence
-from math import lcm
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.spatial import KDTree
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
@@ -15,6 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from napari_synapse_cl.data.overlaps import overlapping
 from napari_synapse_cl.words import counted
 
 Fold = tuple[np.ndarray, np.ndarray]
@@ -140,7 +139,7 @@ def spatial_folds(
     for group in range(n_groups):
         training, held_out = np.flatnonzero(groups != group), np.flatnonzero(groups == group)
         if crop_size is not None:
-            training = training[~_overlapping(positions[training], positions[held_out], crop_size)]
+            training = training[~overlapping(positions[training], positions[held_out], crop_size)]
         yield training, held_out
 
 
@@ -266,15 +265,6 @@ def probe_accuracy(
         predicted[held_out] = classifier.predict(features[held_out])
     held = np.concatenate([held_out for _, held_out in folds])
     return float(balanced_accuracy_score(labels[held], predicted[held]))
-
-
-def _overlapping(positions: np.ndarray, others: np.ndarray, crop_size: Sequence[int]) -> np.ndarray:
-    """Return which crops share a voxel with any of the others."""
-    # Scaled so that crops are cubes, by whole numbers: crops that only touch stay exactly apart.
-    side = lcm(*crop_size)
-    scale = side // np.asarray(crop_size)
-    distance, _ = KDTree(others * scale).query(positions * scale, p=np.inf)
-    return np.asarray(distance) < side
 
 
 def _shortage(

@@ -5,6 +5,7 @@ expected and what was found.
 """
 
 import hashlib
+import json
 import pickle
 import re
 import warnings
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 
 from napari_synapse_cl.config import CropConfig
 from napari_synapse_cl.downloads import is_web_page
@@ -31,6 +33,9 @@ from napari_synapse_cl.models.downsampling import Triple
 from napari_synapse_cl.models.vgg3d import Vgg3D
 
 FORMAT = "napari-synapse-cl/1"
+DESCRIPTION = "napari-synapse-cl"
+"""Under this name a state dict that was exported here is described, as
+:attr:`napari_synapse_cl.models.exporting.Export.description` does it."""
 
 _CROP_SETTINGS = set(CropConfig.model_fields) - {"crop_size", "network_voxel_size"}
 _SAVE_STATE_DICT = "Save its state dict alone, with torch.save(model.state_dict(), …)"
@@ -57,6 +62,9 @@ class Backbone:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint's tensors and plain values onto the CPU, running none of its code.
 
+    A state dict that was exported here is returned as a checkpoint of ours holds it, with what it
+    says of its network.
+
     Raises
     ------
     InputError
@@ -80,7 +88,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from None
     except InputError:
         raise
-    except (OSError, EOFError, RuntimeError, ValueError, LookupError, zipfile.BadZipFile):
+    except (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError):
         raise InputError(f"{path} is {_DAMAGED}") from None
     if not isinstance(content, Mapping):
         raise InputError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
@@ -193,15 +201,9 @@ def _is_safetensors(path: Path) -> bool:
 
 def _read_safetensors(path: Path) -> Any:
     try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError:
-        raise InputError(
-            f"{path} is a safetensors file: install the package safetensors to have it read, or "
-            "convert it with torch.save(safetensors.torch.load_file(…), …)"
-        ) from None
-    try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return _described(state, file.metadata() or {})
     except SafetensorError as error:
         raise ValueError(str(error)) from error
 
@@ -210,7 +212,23 @@ def _read(path: Path) -> Any:
     with warnings.catch_warnings(), torch.serialization.safe_globals(_numpy_numbers()):
         # It warns of foreign pickles before it refuses them.
         warnings.simplefilter("ignore", UserWarning)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    # State dicts carry the versions of modules so.
+    metadata = getattr(content, "_metadata", None)
+    description = metadata.get(DESCRIPTION) if isinstance(metadata, dict) else None
+    return _described(content, description) if isinstance(description, dict) else content
+
+
+def _described(state: Any, description: Mapping[str, str]) -> Any:
+    """Return a state dict with what it says of its network; one of others as it is."""
+    if DESCRIPTION not in description:
+        return state
+    crop_size, voxel_size, architecture, crop_settings = (
+        json.loads(description[name])
+        for name in ("crop_size", "voxel_size", "architecture", "crop_settings")
+    )
+    settings = {**crop_settings, "crop_size": crop_size, "network_voxel_size": voxel_size}
+    return {"architecture": architecture, "config": settings, "model_state_dict": state}
 
 
 def _numpy_numbers() -> list[Any]:

@@ -12,11 +12,12 @@ from napari_synapse_cl.models.projection import ContrastiveModel
 
 COUNTED_SIDE = 16
 """Largest side of the views that are counted on."""
-TEMPORARY_MAPS = 3
-"""Copies of the network's largest map that a pass holds beside what it saves: what a layer reads
-and writes, and the gradient of one of them."""
-RECOMPUTED_MAPS = 5
-"""As many, and the two that a block saves when it is computed again."""
+TEMPORARY_MAPS = 1
+"""Copies of the network's largest map, in float32, that a pass holds beside what it saves. Where it
+is largest, at the turn from forward to backward, maps are small."""
+RECOMPUTED_MAPS = 4
+"""As many while a block is computed again, with what it saves then. Measured with
+``benchmarks/training_step.py memory`` on CPUs, where it is nearly the same in bfloat16."""
 
 
 def bytes_per_view(
@@ -35,7 +36,7 @@ def bytes_per_view(
     checkpointing
         Whether only the input of each convolution block is kept for the backward pass.
     """
-    largest = max(_map_bytes(model, crop_size, precision))
+    largest = max(_map_bytes(model, crop_size, "float32"))
     if not checkpointing:
         saved = saved_bytes_per_view(model, crop_size, device, precision)
         return saved + TEMPORARY_MAPS * largest

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 from napari_synapse_cl import __version__
 from napari_synapse_cl.config import Config
+from napari_synapse_cl.config.fields import ExportFormat
 from napari_synapse_cl.control import Command
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import EpochDone, Event, StepDone
@@ -60,6 +62,14 @@ class RunFolder:
         layers = "_".join(f"L{index}" for index in config.layer_num)
         return self.path / f"features_{layers}_{config.pooling}.{config.feature_format}"
 
+    def export_file(self, kind: ExportFormat) -> Path:
+        """Return where the network goes in a format for other programs."""
+        return self.path / f"vgg3d.{kind}"
+
+    @property
+    def _exports(self) -> list[Path]:
+        return [self.export_file(kind) for kind in get_args(ExportFormat)]
+
     def create(self, config: Config) -> None:
         """Make the folder and write the settings; when and how a run began stays as it was.
 
@@ -99,6 +109,7 @@ class RunFolder:
             self.epochs_file,
             self._status_file,
             self._about_file,
+            *self._exports,
         ):
             remove_partial(file)
 
@@ -196,6 +207,7 @@ class RunFolder:
             self.loss_figure,
             self._status_file,
             self._about_file,
+            *self._exports,
         ):
             file.unlink(missing_ok=True)
         shutil.rmtree(self.last_checkpoint.parent, ignore_errors=True)

@@ -19,6 +19,8 @@ from napari_synapse_cl.widgets.editors import ValueWidget, as_editor_value, make
 from napari_synapse_cl.widgets.session import Session
 from napari_synapse_cl.widgets.theme import MARK, MARK_COLOR
 
+NAMES = {"label_column"}
+"""Settings that are one text, whatever is in it."""
 LABEL_WIDTH = 118
 """One width for all labels, so that the fields of several forms stand in line."""
 
@@ -158,6 +160,8 @@ class Form(QWidget):
             return (text if is_url(text) else editor.value) if text else None
         if name == "roles":
             return typed_roles(editor.value) or None
+        if name in NAMES:
+            return editor.value.strip() or None
         if isinstance(editor, LineEdit):
             parts = editor.value.replace(",", " ").split()
             several = len(parts) > 1 or get_origin(Config.model_fields[name].annotation) is tuple

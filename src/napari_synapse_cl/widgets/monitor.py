@@ -34,10 +34,11 @@ METRICS = (
     "alignment",
     "uniformity",
     "effective_rank",
+    "knn_accuracy",
 )
 """What is drawn of a run: columns of its tables, and fields of the events."""
 LOSS_HELP = (
-    "<qt>NT-Xent loss of every step and its running mean, and of the held-out synapses after every "
+    "<qt>Loss of every step and its running mean, and of the held-out synapses after every "
     "epoch. Drag to move, wheel to zoom, double-click to show all.</qt>"
 )
 HEALTH_HELP = (
@@ -48,7 +49,9 @@ HEALTH_HELP = (
     "<b>Uniformity</b>: how evenly the embeddings are spread; 0 means all in one place, −4 is "
     "evenly spread.<br>"
     "<b>Effective rank</b>: how many dimensions the embeddings use; near 1 they have "
-    "collapsed.</qt>"
+    "collapsed.<br>"
+    "<b>kNN accuracy</b>: how well the nearest training synapses tell the labels, if a label "
+    "column is set.</qt>"
 )
 COMPARISON_COLORS = ("purple", "text")
 PICTURES, TABLES = "Pictures (*.png)", "Tables (*.csv)"
@@ -71,7 +74,7 @@ class Monitor(QWidget):
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self.series = {name: Series() for name in METRICS}
-        self.losses = LivePlot(viewer, "NT-Xent loss", "Learning rate")
+        self.losses = LivePlot(viewer, "Loss", "Learning rate")
         self.health = LivePlot(viewer, "On held-out pairs", "Effective rank")
         self._add_curves()
         self.losses.setToolTip(LOSS_HELP)

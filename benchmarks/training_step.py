@@ -1,0 +1,266 @@
+"""What a training step takes, of memory and of time, with each way to save memory.
+
+    python benchmarks/training_step.py memory [--pairs 32] [--crop_size 80] [--fmaps 24]
+        [--micro_batch_size 8] [--device auto]
+    python benchmarks/training_step.py speed [--pairs 4] [--crop_size 48] [--fmaps 24]
+        [--micro_batch_size 2] [--repeats 5] [--device auto] [--json FILE]
+
+``memory`` takes one step in a process of its own for each row, and shows the most memory that it
+held beyond what it held before the step: on a GPU what PyTorch allocated, else the process's
+resident memory. "Estimated" is what a training plans by. ``speed`` takes steps of all ways in turn
+and shows medians as ratios to the plain step in float32.
+
+Crops are random bytes with the context that augmentations need, and in memory; a step is all that a
+training does in one: reading, augmentation, both passes, loss and optimiser.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.context import context_shape
+from napari_synapse_cl.data.crops import CropSource
+from napari_synapse_cl.data.synapses import Positions
+from napari_synapse_cl.devices import choose_device, to_device
+from napari_synapse_cl.distributed import ALONE
+from napari_synapse_cl.models.architecture import Architecture
+from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.training.full_batch import FullBatch
+from napari_synapse_cl.training.memory_plan import StepPlan
+from napari_synapse_cl.training.objectives import make_objective
+from napari_synapse_cl.training.optimization import Optimization
+from napari_synapse_cl.training.step_memory import step_memory
+from napari_synapse_cl.training.views import Views
+
+GIB = 2**30
+CUBES = (1.0, 1.0, 1.0)
+SAMPLING_SECONDS = 0.005
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a step is computed."""
+
+    precision: str
+    checkpointing: bool
+    caching: bool
+
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
+        parts = [
+            *(["checkpointing"] if self.checkpointing else []),
+            *(["caching"] if self.caching else []),
+        ]
+        return f"{self.precision}, {' and '.join(parts) or 'plain'}"
+
+
+WAYS = [
+    Way(precision, checkpointing, caching)
+    for precision in ("float32", "bfloat16")
+    for checkpointing in (False, True)
+    for caching in (False, True)
+]
+
+
+class RandomCrops(CropSource):
+    """The same random bytes for every synapse."""
+
+    def __init__(self, n: int, shape: tuple[int, int, int]) -> None:
+        self.shape = shape
+        self.positions = Positions(np.zeros((n, 3), int), np.arange(n), 0)
+        self._crop = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+    def read_usable(self, synapses: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return it as many times."""
+        crop = self._crop.astype(np.float32) / 255
+        return np.repeat(crop[None, None], len(synapses), axis=0), np.asarray(synapses)
+
+    def states(self) -> None:
+        """Return nothing: all can be used."""
+
+    def problem(self, synapse: int) -> str:
+        """Return nothing: all can be used."""
+        return ""
+
+
+class Stepper:
+    """Takes steps of one training in any way."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.config = Config.from_values(
+            {
+                "crop_size": options.crop_size,
+                "fmaps": options.fmaps,
+                "batch_size": options.pairs,
+                "device": options.device,
+            }
+        )
+        self.device = choose_device(self.config.device)
+        architecture = Architecture.from_config(self.config)
+        self.model = ContrastiveModel.from_seed(architecture, self.config, 0)
+        to_device(self.model, self.device)
+        self.context = context_shape(self.config.crop_size, self.config, CUBES)
+        objective = make_objective(self.model, self.config, self.config)
+        views = Views(RandomCrops(options.pairs, self.context), self.config, self.device, CUBES)
+        self._optimization = Optimization(self.model, objective, self.config, 1000)
+        self._batch = FullBatch(self.model, objective, views.augmented, self.device, ALONE)
+        self._synapses = np.arange(options.pairs)
+        self._micro_batch_size = options.micro_batch_size
+
+    def plan(self, way: Way) -> StepPlan:
+        """Return the way with its micro-batch."""
+        size = self._micro_batch_size if way.caching else len(self._synapses)
+        return StepPlan(way.precision, way.checkpointing, size)
+
+    def step(self, way: Way) -> float:
+        """Take a step, and return its seconds."""
+        start, plan = time.perf_counter(), self.plan(way)
+        self._batch.precision = plan.precision
+        self._batch.micro_batch_size = plan.micro_batch_size
+        self.model.checkpointing = plan.checkpointing
+        self._optimization.prepare(0)
+        self.model.train()
+        self._batch.backward(self._synapses, 1)
+        self._optimization.take_step()
+        # Reading a value waits for the device.
+        next(self.model.parameters()).flatten()[0].item()
+        return time.perf_counter() - start
+
+
+class PeakMemory:
+    """The most memory that this process or its GPU holds beyond what it holds at first."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.bytes = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "PeakMemory":
+        self._start = self._held()
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        if self._device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated(self._device) - self._start
+
+    def _held(self) -> int:
+        if self._device.type == "cuda":
+            return torch.cuda.memory_allocated(self._device)
+        return psutil.Process().memory_info().rss
+
+    def _watch(self) -> None:
+        while not self._done.wait(SAMPLING_SECONDS):
+            self.bytes = max(self.bytes, self._held() - self._start)
+
+
+def measure_memory(options: argparse.Namespace, way: Way) -> dict[str, float]:
+    """Take one step in this process."""
+    stepper = Stepper(options)
+    memory = step_memory(stepper.model, stepper.config.crop_size, stepper.context, stepper.device)
+    with PeakMemory(stepper.device) as peak:
+        seconds = stepper.step(way)
+    return {
+        "measured_gib": peak.bytes / GIB,
+        "estimated_gib": memory.bytes_of(stepper.plan(way)) / GIB,
+        "seconds": seconds,
+    }
+
+
+def show_memory(options: argparse.Namespace) -> Iterator[str]:
+    print_header(options)
+    yield "| way | measured GiB | estimated GiB | seconds |"
+    yield "|---|---|---|---|"
+    for way in WAYS if options.way is None else [WAYS[options.way]]:
+        command = [sys.executable, __file__, *sys.argv[1:], "--child", str(WAYS.index(way))]
+        job = subprocess.run(command, capture_output=True, text=True)
+        if job.returncode:
+            # Killed, or it said so itself.
+            reason = (job.stderr.strip() or "killed").splitlines()[-1][:80]
+            yield f"| {way.name} | did not fit ({reason}) | | |"
+            continue
+        row = json.loads(job.stdout)
+        yield (
+            f"| {way.name} | {row['measured_gib']:.2f} | {row['estimated_gib']:.2f} "
+            f"| {row['seconds']:.1f} |"
+        )
+
+
+def show_speed(options: argparse.Namespace) -> Iterator[str]:
+    print_header(options)
+    stepper = Stepper(options)
+    seconds: dict[Way, list[float]] = {way: [] for way in WAYS}
+    for repeat in range(options.repeats + 1):
+        for way, times in seconds.items():
+            taken = stepper.step(way)
+            # The first step of each is slow.
+            if repeat:
+                times.append(taken)
+    medians = {way: statistics.median(times) for way, times in seconds.items()}
+    plain = medians[WAYS[0]]
+    yield "| way | steps/s | ratio to the plain step in float32 |"
+    yield "|---|---|---|"
+    for way, median in medians.items():
+        yield f"| {way.name} | {1 / median:.3f} | {plain / median:.2f} |"
+    if options.json is not None:
+        rows: list[dict[str, Any]] = [
+            {**asdict(way), "seconds": times} for way, times in seconds.items()
+        ]
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def print_header(options: argparse.Namespace) -> None:
+    print(
+        f"{options.pairs} pairs of {options.crop_size}³, {options.fmaps} feature maps, "
+        f"micro-batches of {options.micro_batch_size} pairs with caching; device "
+        f"{choose_device(options.device)}, {torch.get_num_threads()} threads, "
+        f"PyTorch {torch.__version__}, {platform.processor() or platform.machine()}\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", choices=["memory", "speed"])
+    parser.add_argument("--pairs", type=int, default=None)
+    parser.add_argument("--crop_size", type=int, default=None)
+    parser.add_argument("--fmaps", type=int, default=24)
+    parser.add_argument("--micro_batch_size", type=int, default=None)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--way", type=int, default=None, help="only this row, counted from 0")
+    parser.add_argument("--child", type=int, default=None, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    defaults = {"memory": (32, 80, 8), "speed": (4, 48, 2)}[options.what]
+    for name, value in zip(("pairs", "crop_size", "micro_batch_size"), defaults, strict=True):
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    if options.child is not None:
+        print(json.dumps(measure_memory(options, WAYS[options.child])))
+        return
+    for line in show_memory(options) if options.what == "memory" else show_speed(options):
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""Write a backbone for other programs; each file is read again before it takes its place."""
+
+import json
+import logging
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from napari_synapse_cl import __version__
+from napari_synapse_cl.config.fields import ExportFormat
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.files import replacing
+from napari_synapse_cl.models.architecture import Architecture
+from napari_synapse_cl.models.checkpoints import DESCRIPTION
+from napari_synapse_cl.models.downsampling import Triple
+from napari_synapse_cl.models.vgg3d import Vgg3D
+
+ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+ROUNDING = 1e-4
+"""Difference to a network's own output, relative to its largest value, that rounding explains."""
+_LARGEST_ONNX_BYTES = 2**31 - 2**20
+"""Protocol buffers hold less than 2 GiB; some of it is the graph."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is exported.
+
+    Attributes
+    ----------
+    network, architecture
+        The backbone, on the CPU and in evaluation.
+    crop_size
+        Of its training in voxels along z, y, x, where that is known.
+    voxel_size
+        Of its training in nm along z, y, x, where that is known.
+    crop_settings
+        What crops were in its training, by the names of the settings, where that is known.
+    classifier
+        Tensors by name that state dicts hold too: those of the classifier that the network had
+        before it was trained here, or none.
+    layers
+        Indices into ``features`` of the layers that become outputs in ONNX.
+    """
+
+    network: Vgg3D
+    architecture: Architecture
+    crop_size: Triple | None
+    voxel_size: tuple[float, float, float] | None
+    crop_settings: Mapping[str, Any]
+    classifier: Mapping[str, Tensor]
+    layers: Sequence[int]
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """All tensors of state dicts by name, contiguous."""
+        tensors = {**self.network.state_dict(), **self.classifier}
+        return {name: _plain(tensor) for name, tensor in tensors.items()}
+
+    @property
+    def description(self) -> dict[str, str]:
+        """What a state dict does not say of its network; all but the version is JSON."""
+        return {
+            DESCRIPTION: __version__,
+            "architecture": json.dumps(self.architecture.as_dict()),
+            "crop_size": json.dumps(self.crop_size),
+            "voxel_size": json.dumps(self.voxel_size),
+            "crop_settings": json.dumps(self.crop_settings),
+        }
+
+
+def check_export(formats: Collection[ExportFormat], network: nn.Module) -> None:
+    """Check, before a long job begins, that a network can be exported here.
+
+    Raises
+    ------
+    InputError
+        If what a format needs is not installed, or the network is too large for it.
+    """
+    if "onnx" not in formats:
+        return
+    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"an export as onnx needs {' and '.join(missing)}, which is not installed: "
+            'pip install "napari-synapse-cl[onnx]", or leave onnx out of export'
+        )
+    size = sum(tensor.nbytes for tensor in network.state_dict().values())
+    if size > _LARGEST_ONNX_BYTES:
+        raise InputError(
+            f"this network has {size / 2**30:.1f} GiB of weights and an ONNX file holds less than "
+            "2 GiB: leave onnx out of export, or choose fewer fmaps"
+        )
+
+
+def export_network(path: Path, kind: ExportFormat, export: Export) -> None:
+    """Write a network, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    kind
+        "pt" and "safetensors" are state dicts; "onnx" is the network that turns ``crops``, float32
+        ``(B, 1, D, H, W)`` in [−1, 1], into ``(B, C, d, h, w)``: ``L20`` and so on for each layer,
+        and ``features`` for the last map.
+    export
+        What is exported.
+
+    Raises
+    ------
+    OSError
+        If the disk does not take it.
+    JobError
+        If it cannot be written in this format, or the file is not the network when read again;
+        nothing is kept of it then.
+    """
+    with replacing(path) as temporary:
+        if kind == "onnx":
+            _write_onnx(temporary, export)
+            _check_onnx(temporary, path.name, export)
+        else:
+            (_write_pt if kind == "pt" else _write_safetensors)(temporary, export)
+            _check_state(temporary, path.name, export)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    if tensor.is_floating_point():
+        tensor = tensor.float()
+    return tensor.detach().cpu().contiguous()
+
+
+def _write_pt(path: Path, export: Export) -> None:
+    state = export.network.state_dict()
+    state.update(export.state)
+    # PyTorch keeps versions of modules here; a state dict has no other place that is not a tensor.
+    state._metadata[DESCRIPTION] = export.description  # type: ignore[attr-defined]
+    try:
+        torch.save(state, path)
+    # It reports a full disk so.
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
+
+
+def _write_safetensors(path: Path, export: Export) -> None:
+    path.write_bytes(safetensors.torch.save(export.state, export.description))
+
+
+def _check_state(path: Path, name: str, export: Export) -> None:
+    """Check a state dict by a network that is made of nothing else."""
+    if path.suffix == ".pt":
+        written: dict[str, Tensor] = torch.load(path, weights_only=True)
+    else:
+        written = safetensors.torch.load_file(path)
+    network = Vgg3D.from_architecture(export.architecture)
+    for tensor_name, tensor in export.classifier.items():
+        _compare(written.pop(tensor_name), _plain(tensor), name, tensor_name)
+    network.load_state_dict(written)
+    network.eval()
+    for crops in _test_inputs(export.architecture):
+        with torch.no_grad():
+            found = network.features(crops)
+            _compare(found, export.network.features(crops), name, "features")
+
+
+class _Layers(nn.Module):
+    """The maps of some layers, in their order, and the last map."""
+
+    def __init__(self, network: Vgg3D, layers: Sequence[int]) -> None:
+        super().__init__()
+        self.network = network
+        self.layers = layers
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        last = len(self.network.features) - 1
+        # A ReLU would overwrite what the batch norm before it has put out.
+        maps = {
+            index: output.clone()
+            for index, output in self.network.iterate_layers(crops, [*self.layers, last])
+        }
+        return *(maps[index] for index in self.layers), maps[last].clone()
+
+
+def _write_onnx(path: Path, export: Export) -> None:
+    import onnx
+
+    # Twice the smallest: a map of one element would be taken for one of a fixed size.
+    crops = torch.zeros(2, 1, *(2 * size for size in export.architecture.total_downsampling))
+    with _quietly():
+        try:
+            program = torch.onnx.export(
+                _Layers(export.network, export.layers).eval(),
+                (crops,),
+                input_names=["crops"],
+                output_names=_output_names(export),
+                dynamic_shapes={"crops": {0: "batch", 2: "depth", 3: "height", 4: "width"}},
+                dynamo=True,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise JobError(f"PyTorch cannot export this network as ONNX: {error}") from error
+    assert program is not None
+    model = program.model_proto
+    # These tell by which lines of code, in whose folders, each of them came about.
+    for described in (*model.graph.node, *model.graph.input, *model.graph.value_info):
+        del described.metadata_props[:]
+    onnx.helper.set_model_props(model, export.description)
+    path.write_bytes(model.SerializeToString())
+
+
+def _check_onnx(path: Path, name: str, export: Export) -> None:
+    """Check a network of ONNX by running it, on two sizes of crops and of batches."""
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        onnx.checker.check_model(path, full_check=True)
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        names, layers = _output_names(export), _Layers(export.network, export.layers)
+        for crops in _test_inputs(export.architecture):
+            with torch.no_grad():
+                expected = layers(crops)
+            found = session.run(names, {"crops": crops.numpy()})
+            for output, one, other in zip(names, found, expected, strict=True):
+                _compare(torch.from_numpy(one), other, name, output)
+    except JobError:
+        raise
+    # Of what kind these are, ONNX Runtime says nowhere.
+    except Exception as error:
+        raise JobError(f"{name} cannot be read again, so it is not kept: {error}") from error
+
+
+def _output_names(export: Export) -> list[str]:
+    return [*(f"L{index}" for index in export.layers), "features"]
+
+
+def _test_inputs(architecture: Architecture) -> Iterator[Tensor]:
+    """Yield random crops, always the same, in two batches of different sizes."""
+    z, y, x = architecture.total_downsampling
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((1, 1, z, y, x), (2, 1, z, 2 * y, x)):
+        yield torch.rand(shape, generator=generator) * 2 - 1
+
+
+def _compare(found: Tensor, expected: Tensor, file: str, output: str) -> None:
+    scale = float(expected.abs().max())
+    if found.shape == expected.shape:
+        difference = float((found - expected).abs().max())
+        # Written so that what is not a number is refused.
+        if difference <= ROUNDING * scale:
+            return
+        how = f"up to {difference:.2g} off, with values up to {scale:.2g}"
+    else:
+        how = f"of shape {tuple(found.shape)} and not {tuple(expected.shape)}"
+    raise JobError(
+        f"{file} was read again and is not the network, so it is not kept: its {output} is {how}"
+    )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep to itself what PyTorch's exporter tells of packages that are not needed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

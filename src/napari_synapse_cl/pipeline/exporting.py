@@ -1,0 +1,116 @@
+"""Export a network: write it for other programs."""
+
+from collections.abc import Generator, Iterator, Mapping
+
+from torch import Tensor
+
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.control import Control
+from napari_synapse_cl.downloads import is_cached, local_file
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.events import Event, Message, Progress, Wrote
+from napari_synapse_cl.models.architecture_inference import check_fits, find_state_dict
+from napari_synapse_cl.models.checkpoints import load_checkpoint
+from napari_synapse_cl.models.exporting import Export, check_export, export_network
+from napari_synapse_cl.pipeline.extraction_job import open_chosen_network
+from napari_synapse_cl.pipeline.networks import OpenedNetwork, open_network
+from napari_synapse_cl.pipeline.steps import check_absent, make_folder, wait_while_paused
+from napari_synapse_cl.training.runs import RunFolder, default_folder
+
+CLASSIFIER = "classifier."
+
+
+def export_alone(config: Config, control: Control) -> Iterator[Event]:
+    """Export the network that the settings name."""
+    opened = open_chosen_network(config)
+    check_export(config.export, opened.network)
+    if "onnx" in config.export:
+        for index in config.layer_num:
+            opened.architecture.check_layer(index)
+    folder = RunFolder(config.output or default_folder())
+    check_exports_absent(folder, config)
+    make_folder(folder)
+    yield from _export(opened, folder, config, control)
+
+
+def export_trained(folder: RunFolder, config: Config, control: Control) -> Iterator[Event]:
+    """Export the network of a training that has ended into its folder, over older exports of it.
+
+    Raises
+    ------
+    JobError
+        If that cannot be done.
+    """
+    try:
+        opened = open_network(folder.last_checkpoint, "trained")
+    except InputError as error:
+        raise JobError(f"the network cannot be exported: {error}") from error
+    yield from _export(opened, folder, config, control)
+
+
+def check_exports_absent(folder: RunFolder, config: Config) -> None:
+    """Check that nothing lies yet where the exports go, unless it may be replaced.
+
+    Raises
+    ------
+    InputError
+        If something does.
+    """
+    for kind in config.export:
+        check_absent(folder.export_file(kind), config)
+
+
+def _export(
+    opened: OpenedNetwork, folder: RunFolder, config: Config, control: Control
+) -> Iterator[Event]:
+    classifier: Mapping[str, Tensor] = {}
+    if set(config.export) != {"onnx"}:
+        classifier = yield from _classifier(opened)
+    export = Export(
+        network=opened.network.eval(),
+        architecture=opened.architecture,
+        crop_size=opened.crop_size,
+        voxel_size=opened.voxel_size,
+        crop_settings=opened.crop_settings,
+        classifier=classifier,
+        layers=config.layer_num,
+    )
+    for n_done, kind in enumerate(config.export):
+        yield Progress("exporting the network", n_done, len(config.export), "file")
+        yield from wait_while_paused(control)
+        target = folder.export_file(kind)
+        if control.stopping:
+            yield Message(f"the export was ended before {target.name} was written", "warning")
+            return
+        with folder.being_written():
+            export_network(target, kind, export)
+        yield Wrote("network", str(target))
+
+
+def _classifier(opened: OpenedNetwork) -> Generator[Event, None, dict[str, Tensor]]:
+    """Return the classifier that a network had before it was trained here, as far as it is known.
+
+    With it, the class that the network comes from loads the export strictly.
+    """
+    # Random weights come from no file.
+    if opened.origin.sha256 is None:
+        return {}
+    content = load_checkpoint(local_file(opened.origin.checkpoint))
+    settings = content.get("config")
+    pretrained = settings.get("pretrained") if isinstance(settings, dict) else None
+    try:
+        if pretrained is not None:
+            # An export is not to wait for a download.
+            if not is_cached(pretrained):
+                raise InputError(f"{pretrained} was downloaded and is no longer kept")
+            content = load_checkpoint(local_file(pretrained))
+            check_fits(find_state_dict(content), opened.network.state_dict(), local_file(pretrained))
+    except InputError as error:
+        yield Message(
+            "the classifier of the pretrained network is missing from the export, which PyTorch "
+            f"loads with strict=False, or into the features alone: {error}",
+            "warning",
+        )
+        return {}
+    state = find_state_dict(content)
+    return {name: tensor for name, tensor in state.items() if name.startswith(CLASSIFIER)}
