@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from forks import Fork
 from napari_synapse_cl.config import CropConfig
 from napari_synapse_cl.data.crops import StreamedCrops
 from napari_synapse_cl.data.parts import Part
@@ -68,10 +69,18 @@ def _hear_the_terminal() -> None:
 
 
 class Job:
-    """The program as a child process that speaks JSON lines."""
+    """The program as a child process that speaks JSON lines.
 
-    def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
+    Parameters
+    ----------
+    arguments
+        Those of the command line.
+    start
+        How the process is started.
+    """
+
+    def __init__(self, *arguments: str, start: type[subprocess.Popen] = Fork) -> None:
+        self.process = start(
             [sys.executable, "-m", "napari_synapse_cl", *arguments, "--events", "jsonl"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

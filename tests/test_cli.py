@@ -250,7 +250,7 @@ class TestEvents:
             from_line(line)
 
     def test_a_job_tells_its_events_as_lines(self, flags: list[str]) -> None:
-        job = Job(*flags)
+        job = Job(*flags, start=subprocess.Popen)
         events = list(job.events())
         assert job.end() == 0
         kinds = [type(event) for event in events]
@@ -475,7 +475,7 @@ class TestEndings:
 class TestResuming:
     @pytest.mark.parametrize(
         ("n_steps", "more"),
-        [(3, []), (7, ["--precision", "bfloat16", "--crop_size", "32"])],
+        [(3, []), (7, ["--precision", "bfloat16", "--crop_size", "32", "--rotation_range", "5"])],
         ids=lambda value: value if isinstance(value, int) else " ".join(value),
     )
     def test_a_job_killed_at_once_goes_on_to_the_same_weights(

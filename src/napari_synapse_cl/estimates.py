@@ -18,6 +18,14 @@ from napari_synapse_cl.models.downsampling import (
     downsampling_factors,
     total_downsampling,
 )
+from napari_synapse_cl.training.memory_plan import (
+    Choice,
+    StepMemory,
+    StepPlan,
+    fastest_plan,
+    passes,
+)
+from napari_synapse_cl.training.memory_plan import in_words as saved_by
 from napari_synapse_cl.training.schedule import Schedule
 from napari_synapse_cl.words import counted, duration, size
 
@@ -40,7 +48,10 @@ VIEWS = 2
 """Views of each synapse in a batch."""
 VALIDATION_COST = 1 / 3
 """Of a view that is validated on, compared with one that is trained on: no backward pass."""
+PLAIN_PASSES = 3
+"""Forward passes that a step takes as long as, where nothing is done to save memory."""
 CUBES = (1.0, 1.0, 1.0)
+GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -53,14 +64,15 @@ class Machine:
         As PyTorch calls it.
     device_name
         What people call it, as in "NVIDIA H100".
-    precision
-        In which a training would compute.
+    precisions
+        In which a training may compute, the fastest first.
     free_gib, total_gib
         Memory of the device, in GiB.
-    view_gib
-        Memory that one view in a training batch takes: saved activations and temporaries, in GiB.
-    fixed_gib
-        Memory that does not depend on the batch: weights, gradients, Adam's moments, the runtime.
+    resident_gib
+        What a training holds before its first step: the weights and the runtime, in GiB.
+    fixed_gib, pair_gib
+        What a step takes, as in :class:`~napari_synapse_cl.training.memory_plan.StepMemory`, in
+        GiB; of a pair by precision, without and with checkpointing.
     seconds_per_view
         Forward and backward pass of one view in training, and its share of the optimiser's step.
     total_downsampling
@@ -69,11 +81,12 @@ class Machine:
 
     device: str
     device_name: str
-    precision: str
+    precisions: tuple[str, ...]
     free_gib: float
     total_gib: float
-    view_gib: float
+    resident_gib: float
     fixed_gib: float
+    pair_gib: dict[str, tuple[float, float]]
     seconds_per_view: float
     total_downsampling: Triple
 
@@ -89,7 +102,11 @@ class Machine:
         content = json.loads(text)
         try:
             z, y, x = content.pop("total_downsampling")
-            return cls(**content, total_downsampling=(z, y, x))
+            pairs = {name: (a, b) for name, (a, b) in content.pop("pair_gib").items()}
+            precisions = tuple(content.pop("precisions"))
+            return cls(
+                **content, precisions=precisions, pair_gib=pairs, total_downsampling=(z, y, x)
+            )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a machine: {error}") from None
 
@@ -97,13 +114,18 @@ class Machine:
         """Return it as one line of JSON."""
         return json.dumps(asdict(self))
 
-    def memory_gib(self, batch_size: int) -> float:
-        """Return the memory that a training with batches of so many synapses takes."""
-        return self.fixed_gib + VIEWS * batch_size * self.view_gib
-
-    def largest_batch(self) -> int:
-        """Return how many synapses fit into a batch."""
-        return max(0, int((self.free_gib - self.fixed_gib) / (VIEWS * self.view_gib)))
+    def choose_plan(self, config: Config, batch_size: int) -> Choice:
+        """Return how a training with such batches would compute its steps."""
+        pairs = {
+            (precision, checkpointing): round(gib * GIB)
+            for precision, of_precision in self.pair_gib.items()
+            for checkpointing, gib in zip((False, True), of_precision, strict=True)
+        }
+        memory = StepMemory(round(self.fixed_gib * GIB), pairs)
+        free = round((self.free_gib - self.resident_gib) * GIB)
+        plan = fastest_plan(memory, config, batch_size, self.precisions, free)
+        plain = memory.bytes_of(StepPlan(plan.precision, False, batch_size))
+        return Choice(plan, memory.bytes_of(plan), plain, free, batch_size)
 
 
 @dataclass(frozen=True)
@@ -124,6 +146,8 @@ class Plan:
         Size of a view along z, y, x in voxels, and in nm where the voxel size is known.
     memory_gib, free_gib, seconds, device, precision
         What it takes, on which device; None until a machine is known.
+    saving
+        What is done to save memory, in words; empty where nothing is.
     warnings
         What looks wrong or will be done otherwise than asked for, in sentences.
     """
@@ -143,6 +167,7 @@ class Plan:
     seconds: float | None = None
     device: str | None = None
     precision: str | None = None
+    saving: str = ""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -185,7 +210,8 @@ def in_words(plan: Plan) -> list[tuple[str, str]]:
     if plan.device is not None:
         rows.append(("Device", f"{plan.device}, {plan.precision}"))
     if plan.memory_gib is not None:
-        rows.append(("Memory", f"about {plan.memory_gib:.1f} of {plan.free_gib:.1f} GiB free"))
+        memory = f"about {plan.memory_gib:.1f} of {plan.free_gib:.1f} GiB free"
+        rows.append(("Memory", f"{memory}: {plan.saving}" if plan.saving else memory))
     if plan.seconds is not None:
         rows.append(("Time", f"about {duration(max(1.0, plan.seconds))}"))
     return rows
@@ -213,18 +239,25 @@ def _plan(dataset: Dataset, config: Config, machine: Machine | None, warnings: l
         made.warnings.append(problem)
     if machine is None:
         return made
-    made.warnings.extend(_memory_warnings(schedule.batch_size, machine))
+    chosen = machine.choose_plan(config, schedule.batch_size)
+    made.warnings.extend(
+        text for text, level in chosen.told(config.crop_size) if level == "warning"
+    )
+    # The encoder of these has a forward pass of its own.
+    more = 1 if config.objective in ("moco", "byol") else 0
+    cost = (passes(chosen.plan, schedule.batch_size) + more) / PLAIN_PASSES
     n_views = VIEWS * (
-        schedule.total_steps * schedule.batch_size
+        schedule.total_steps * schedule.batch_size * cost
         + config.num_epochs * n_validation * VALIDATION_COST
     )
     return replace(
         made,
-        memory_gib=machine.memory_gib(schedule.batch_size),
+        memory_gib=machine.resident_gib + chosen.needed / GIB,
         free_gib=machine.free_gib,
         seconds=n_views * machine.seconds_per_view,
         device=f"{machine.device_name} ({machine.device})",
-        precision=machine.precision,
+        precision=chosen.plan.precision,
+        saving=saved_by(chosen.plan, schedule.batch_size),
     )
 
 
@@ -258,22 +291,6 @@ def _set_warnings(split: Split, config: Config) -> list[str]:
             "than it would be on synapses elsewhere; a smaller crop_size helps"
         )
     return warnings
-
-
-def _memory_warnings(batch_size: int, machine: Machine) -> list[str]:
-    memory = machine.memory_gib(batch_size)
-    if memory <= machine.free_gib:
-        return []
-    fits = machine.largest_batch()
-    advice = (
-        f"a batch_size of {fits} would fit"
-        if fits >= 2
-        else "not even two synapses would fit into a batch: lower crop_size or fmaps"
-    )
-    return [
-        f"a training would take about {memory:.1f} GiB of memory, and {machine.free_gib:.1f} GiB "
-        f"are free on {machine.device_name}; {advice}"
-    ]
 
 
 def _downsampling(config: Config, machine: Machine | None) -> Triple:

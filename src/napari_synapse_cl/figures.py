@@ -39,7 +39,7 @@ def draw_loss(steps: dict[str, np.ndarray], epochs: dict[str, np.ndarray], path:
         The PNG file to write.
     """
     figure = Figure(figsize=(6.4, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel="step", ylabel="NT-Xent loss", title="Contrastive training")
+    axes = figure.add_subplot(xlabel="step", ylabel="loss", title="Contrastive training")
     if steps:
         axes.plot(steps["step"], steps["loss"], color="0.7", linewidth=0.8, label="training, step")
     if epochs:

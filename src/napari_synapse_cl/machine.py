@@ -22,19 +22,20 @@ from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.devices import (
     autocast,
     choose_device,
-    choose_precision,
     memory_of,
     to_device,
+    usable_precisions,
 )
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.estimates import CUBES, VIEWS, Machine
 from napari_synapse_cl.models.downsampling import Triple, nearest_crop_size
 from napari_synapse_cl.models.losses import nt_xent
-from napari_synapse_cl.models.memory import clipped, saved_bytes_per_view
+from napari_synapse_cl.models.memory import clipped
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.preparation import make_model
 from napari_synapse_cl.training.objectives import make_objective
 from napari_synapse_cl.training.optimization import Optimization
+from napari_synapse_cl.training.step_memory import PRECISIONS, step_memory
 
 GIB = 2**30
 SECONDS = 1.0
@@ -42,11 +43,6 @@ SECONDS = 1.0
 REPEATS = 3
 SIDES = (32, 48, 64, 96, 128, 512)
 """Sides that the timed views are clipped to, as far as there is time for them."""
-TEMPORARY_MAPS = 3
-"""Copies of the network's largest map that a pass holds beside what it saves: what a layer reads
-and writes, and the gradient of one of them."""
-STATES_PER_WEIGHT = 3
-"""What training keeps of each trained weight beside itself: a gradient and Adam's two moments."""
 
 
 @dataclass(frozen=True)
@@ -82,22 +78,30 @@ def probe(config: Config) -> Machine:
     downsampling = model.architecture.total_downsampling
     crop_size = nearest_crop_size(config.crop_size, downsampling)
     device = choose_device(config.device)
-    precision = choose_precision(config.precision, device, model.architecture.map_sizes(crop_size))
+    sizes = model.architecture.map_sizes(crop_size)
+    precisions = usable_precisions(config.precision, device, sizes)
     to_device(model, device)
-    timer = _Timer(model, config, device, precision)
+    resident = _resident_bytes(model, device)
+    timer = _Timer(model, config, device, precisions[0])
     memory = memory_of(device)
-    view = saved_bytes_per_view(model, crop_size, device, precision)
-    view += TEMPORARY_MAPS * _largest_map(model, crop_size, precision)
-    fixed = _fixed_bytes(model, device)
+    context = context_shape(crop_size, config, config.voxel_size or CUBES)
+    step = step_memory(model, crop_size, context, device)
+    pair = step.pair[precisions[0], False]
     return Machine(
         device=str(device),
         device_name=_name_of(device),
-        precision=precision,
+        precisions=tuple(precisions),
         free_gib=memory.free / GIB,
         total_gib=memory.total / GIB,
-        view_gib=view / GIB,
-        fixed_gib=fixed / GIB,
-        seconds_per_view=timer.seconds_per_view(crop_size, room=(memory.free - fixed) // view),
+        resident_gib=resident / GIB,
+        fixed_gib=step.fixed / GIB,
+        pair_gib={
+            precision: (step.pair[precision, False] / GIB, step.pair[precision, True] / GIB)
+            for precision in PRECISIONS
+        },
+        seconds_per_view=timer.seconds_per_view(
+            crop_size, room=VIEWS * (memory.free - resident - step.fixed) // pair
+        ),
         total_downsampling=downsampling,
     )
 
@@ -188,28 +192,15 @@ class _Timer:
         next(self._model.head.parameters()).flatten()[0].item()
 
 
-def _largest_map(model: ContrastiveModel, crop_size: Triple, precision: str) -> int:
-    """Return the bytes of the largest feature map of a view."""
-    architecture = model.architecture
-    values = max(
-        channels * prod(shape)
-        for channels, shape in zip(
-            architecture.fmaps, architecture.map_sizes(crop_size), strict=True
-        )
-    )
-    return values * (2 if precision == "bfloat16" else 4)
+def _resident_bytes(model: ContrastiveModel, device: torch.device) -> int:
+    """Return the bytes of the weights, and of the runtime.
 
-
-def _fixed_bytes(model: ContrastiveModel, device: torch.device) -> int:
-    """Return the bytes of the runtime, the weights and all that training keeps of them.
-
-    Called after the model and its optimiser were made, and before they were used. On a GPU the
-    runtime is not counted: its memory is not free any more by then.
+    Called after the model was made, and before it was used. On a GPU the runtime is not counted:
+    its memory is not free any more by then.
     """
-    weights = [parameter.numel() * parameter.element_size() for parameter in model.parameters()]
-    trained = [p.numel() * p.element_size() for p in model.parameters() if p.requires_grad]
-    now = sum(weights) if device.type == "cuda" else psutil.Process().memory_info().rss
-    return now + STATES_PER_WEIGHT * sum(trained)
+    if device.type == "cuda":
+        return sum(parameter.nbytes for parameter in model.parameters())
+    return int(psutil.Process().memory_info().rss)
 
 
 def _name_of(device: torch.device) -> str:

@@ -32,6 +32,7 @@ from napari_synapse_cl.events import Level
 from napari_synapse_cl.features.tables import check_format
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import Backbone, load_backbone, load_checkpoint
+from napari_synapse_cl.models.exporting import check_export
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.training.memory_plan import StepPlan
 from napari_synapse_cl.training.runs import RunFolder, default_folder
@@ -130,6 +131,7 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
         raise InputError(TOO_FEW)
     model = make_model(config, checkpoint, pretrained)
     check_extraction(model.architecture, dataset, config)
+    check_export(config.export, model.backbone)
     context = context_shape(config.crop_size, config, dataset.voxel_size)
     source = dataset.crop_source(config, context)
     device = choose_device(config.device)

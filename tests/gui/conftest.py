@@ -1,26 +1,31 @@
 """What the tests of the window share: a viewer on a small sample, and small settings."""
 
+import gc
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import napari
+import napari.window  # noqa: F401 - what is loaded is not searched for garbage
 import numpy as np
 import psutil
 import pytest
 from napari.layers import Image, Layer, Points
 from napari.settings import get_settings
 from napari.utils.notifications import Notification, notification_manager
+from npe2 import PluginManager
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QDialog, QFileDialog, QPushButton, QWidget
 
 from conftest import wait_for
+from forks import Fork, is_job
 from napari_synapse_cl.data.sample import Sample
 from napari_synapse_cl.widgets.docks import EXTRACT, PLUGIN, PREVIEW, TRAIN
 from napari_synapse_cl.widgets.sample_data import sample_layers
@@ -46,6 +51,21 @@ SMALL = {
 ENDLESS = {**SMALL, "num_epochs": 100_000}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def lean_windows() -> Iterator[None]:
+    """What all windows have in common is done once, not in each test.
+
+    That is to look for plugins, and to search what modules hold for garbage. Napari's settings are
+    not written: those of whoever runs the tests stay as they are.
+    """
+    get_settings()._save_on_change = False
+    gc.collect()
+    gc.freeze()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PluginManager, "discover", cache(PluginManager.discover))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def quiet_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask nothing, and write runs that were given no folder where they are removed again."""
@@ -57,6 +77,16 @@ def quiet_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Threads that wait for each other's cores make tiny networks slower, not faster.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     get_settings().application.confirm_close_window = False
+
+
+@pytest.fixture(autouse=True)
+def quick_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the window starts are forks, which need no seconds to import PyTorch.
+
+    Tests of how the window starts and leaves its processes put a fixture that does nothing in the
+    place of this one.
+    """
+    monkeypatch.setattr(subprocess, "Popen", Fork)
 
 
 @pytest.fixture
@@ -94,7 +124,7 @@ def job_processes() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            if "napari_synapse_cl" in " ".join(process.cmdline()):
+            if is_job(process.cmdline(), process.pid):
                 found.append(process)
         except psutil.Error:
             continue

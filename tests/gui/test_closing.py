@@ -27,6 +27,11 @@ from .conftest import (
 pytestmark = pytest.mark.usefixtures("no_children")
 
 
+@pytest.fixture
+def quick_starts() -> None:
+    """Here the window starts its processes as it does for people."""
+
+
 def close(viewer: napari.Viewer) -> bool:
     """Close the window as a click on its cross does, and return whether it is closed."""
     closed = bool(viewer.window._qt_window.close())

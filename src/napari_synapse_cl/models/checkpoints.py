@@ -88,7 +88,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from None
     except InputError:
         raise
-    except (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError):
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        LookupError,
+        zipfile.BadZipFile,
+    ):
         raise InputError(f"{path} is {_DAMAGED}") from None
     if not isinstance(content, Mapping):
         raise InputError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")

@@ -3,7 +3,7 @@
 import json
 import logging
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -124,12 +124,17 @@ def export_network(path: Path, kind: ExportFormat, export: Export) -> None:
         nothing is kept of it then.
     """
     with replacing(path) as temporary:
-        if kind == "onnx":
-            _write_onnx(temporary, export)
-            _check_onnx(temporary, path.name, export)
-        else:
-            (_write_pt if kind == "pt" else _write_safetensors)(temporary, export)
-            _check_state(temporary, path.name, export)
+        _WRITERS[kind](temporary, export)
+        check = _check_onnx if kind == "onnx" else _check_state
+        try:
+            check(temporary, path.name, export)
+        except JobError:
+            raise
+        # Whatever it is, and each library has errors of its own: this is no file to keep.
+        except Exception as error:
+            raise JobError(
+                f"{path.name} was written and cannot be read again, so it is not kept: {error}"
+            ) from error
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -143,32 +148,13 @@ def _write_pt(path: Path, export: Export) -> None:
     state.update(export.state)
     # PyTorch keeps versions of modules here; a state dict has no other place that is not a tensor.
     state._metadata[DESCRIPTION] = export.description  # type: ignore[attr-defined]
-    try:
-        torch.save(state, path)
-    # It reports a full disk so.
-    except RuntimeError as error:
-        raise OSError(str(error)) from error
+    # Given a name, it would keep that of the temporary file, and not say why a disk takes nothing.
+    with path.open("wb") as file:
+        torch.save(state, file)
 
 
 def _write_safetensors(path: Path, export: Export) -> None:
     path.write_bytes(safetensors.torch.save(export.state, export.description))
-
-
-def _check_state(path: Path, name: str, export: Export) -> None:
-    """Check a state dict by a network that is made of nothing else."""
-    if path.suffix == ".pt":
-        written: dict[str, Tensor] = torch.load(path, weights_only=True)
-    else:
-        written = safetensors.torch.load_file(path)
-    network = Vgg3D.from_architecture(export.architecture)
-    for tensor_name, tensor in export.classifier.items():
-        _compare(written.pop(tensor_name), _plain(tensor), name, tensor_name)
-    network.load_state_dict(written)
-    network.eval()
-    for crops in _test_inputs(export.architecture):
-        with torch.no_grad():
-            found = network.features(crops)
-            _compare(found, export.network.features(crops), name, "features")
 
 
 class _Layers(nn.Module):
@@ -216,6 +202,30 @@ def _write_onnx(path: Path, export: Export) -> None:
     path.write_bytes(model.SerializeToString())
 
 
+_WRITERS: dict[ExportFormat, Callable[[Path, Export], None]] = {
+    "pt": _write_pt,
+    "safetensors": _write_safetensors,
+    "onnx": _write_onnx,
+}
+
+
+def _check_state(path: Path, name: str, export: Export) -> None:
+    """Check a state dict by a network that is made of nothing else."""
+    if path.suffix == ".pt":
+        written: dict[str, Tensor] = torch.load(path, weights_only=True)
+    else:
+        written = safetensors.torch.load_file(path)
+    network = Vgg3D.from_architecture(export.architecture)
+    for tensor_name, tensor in export.classifier.items():
+        _compare(written.pop(tensor_name), _plain(tensor), name, tensor_name)
+    network.load_state_dict(written)
+    network.eval()
+    for crops in _test_inputs(export.architecture):
+        with torch.no_grad():
+            found = network.features(crops)
+            _compare(found, export.network.features(crops), name, "features")
+
+
 def _check_onnx(path: Path, name: str, export: Export) -> None:
     """Check a network of ONNX by running it, on two sizes of crops and of batches."""
     import onnx
@@ -223,21 +233,15 @@ def _check_onnx(path: Path, name: str, export: Export) -> None:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    try:
-        onnx.checker.check_model(path, full_check=True)
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        names, layers = _output_names(export), _Layers(export.network, export.layers)
-        for crops in _test_inputs(export.architecture):
-            with torch.no_grad():
-                expected = layers(crops)
-            found = session.run(names, {"crops": crops.numpy()})
-            for output, one, other in zip(names, found, expected, strict=True):
-                _compare(torch.from_numpy(one), other, name, output)
-    except JobError:
-        raise
-    # Of what kind these are, ONNX Runtime says nowhere.
-    except Exception as error:
-        raise JobError(f"{name} cannot be read again, so it is not kept: {error}") from error
+    onnx.checker.check_model(path, full_check=True)
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names, layers = _output_names(export), _Layers(export.network, export.layers)
+    for crops in _test_inputs(export.architecture):
+        with torch.no_grad():
+            expected = layers(crops)
+        found = session.run(names, {"crops": crops.numpy()})
+        for output, one, other in zip(names, found, expected, strict=True):
+            _compare(torch.from_numpy(one), other, name, output)
 
 
 def _output_names(export: Export) -> list[str]:

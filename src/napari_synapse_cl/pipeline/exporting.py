@@ -103,8 +103,9 @@ def _classifier(opened: OpenedNetwork) -> Generator[Event, None, dict[str, Tenso
             # An export is not to wait for a download.
             if not is_cached(pretrained):
                 raise InputError(f"{pretrained} was downloaded and is no longer kept")
-            content = load_checkpoint(local_file(pretrained))
-            check_fits(find_state_dict(content), opened.network.state_dict(), local_file(pretrained))
+            file = local_file(pretrained)
+            content = load_checkpoint(file)
+            check_fits(find_state_dict(content), opened.network.state_dict(), file)
     except InputError as error:
         yield Message(
             "the classifier of the pretrained network is missing from the export, which PyTorch "

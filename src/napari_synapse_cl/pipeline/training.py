@@ -20,6 +20,7 @@ from napari_synapse_cl.events import (
     Started,
     Wrote,
 )
+from napari_synapse_cl.pipeline.exporting import check_exports_absent, export_trained
 from napari_synapse_cl.pipeline.extraction import extract
 from napari_synapse_cl.pipeline.extraction_job import ExtractionJob
 from napari_synapse_cl.pipeline.networks import NetworkOrigin
@@ -34,6 +35,7 @@ from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.training.status import RunStatus
 from napari_synapse_cl.training.trainer import Trainer
 from napari_synapse_cl.training.validation import Labelled
+from napari_synapse_cl.words import counted
 
 CHECKED_AT_ONCE = 16
 
@@ -44,6 +46,8 @@ def train_and_extract(config: Config, control: Control, ranks: Ranks = ALONE) ->
     Of several processes the main one does so; the others help.
     """
     job = prepare_training(config, ranks)
+    if not config.resume:
+        check_exports_absent(job.folder, config)
     # The folder is looked at by all before it is made.
     ranks.wait()
     if not ranks.is_main:
@@ -86,6 +90,11 @@ def _told(job: TrainingJob, control: Control) -> Iterator[Event]:
             yield Message(text, level)
     for text in plan_of(job.dataset, config, machine=None).warnings:
         yield Message(text, "warning")
+    if len(job.split.left_out):
+        yield Message(
+            f"{counted(len(job.split.left_out), 'synapse')} near the border to the validation "
+            "neither train nor validate: their crops overlap with crops that do"
+        )
     for text, level in job.notes:
         yield Message(text, level)
     if job.ranks.size > 1:
@@ -126,7 +135,11 @@ def _told(job: TrainingJob, control: Control) -> Iterator[Event]:
         return
     if config.figures and job.ranks.is_main:
         yield _draw_loss(folder)
-    if config.train_only or ended:
+    if ended:
+        return
+    if config.export and job.ranks.is_main:
+        yield from export_trained(folder, config, control)
+    if config.train_only:
         return
     extraction = ExtractionJob(
         config=config,

@@ -15,8 +15,8 @@ from napari_synapse_cl.words import counted
 GIB = 2**30
 SAFETY = 1.15
 """Memory is lost between blocks, and other programs want some."""
-SMALLER = 0.7
-"""Of what a step was thought to take that did not fit: what the next may take at most."""
+TRUSTED = 0.7
+"""Share of what seems to be free that is made use of once memory has run out."""
 GOOD_MICRO_BATCH = 8
 """Synapses with which batch norms come close to those of a large batch."""
 
@@ -132,8 +132,9 @@ def fastest_plan(
         ways = list(_ways(memory, config, batch_size, precision, limit))
         if ways:
             return min(ways, key=lambda plan: (_cost(plan, batch_size), -plan.micro_batch_size))
-    smallest = min(batch_size, config.micro_batch_size or 1)
-    return StepPlan(precisions[-1], config.activation_checkpointing != "off", smallest)
+    checkpointing = config.activation_checkpointing != "off"
+    leanest = min(precisions, key=lambda precision: memory.pair[precision, checkpointing])
+    return StepPlan(leanest, checkpointing, min(batch_size, config.micro_batch_size or 1))
 
 
 def smaller_plan(
@@ -150,8 +151,7 @@ def smaller_plan(
     free
         Bytes that are free now.
     """
-    # What there seems to be may not be had, so it is not trusted alone.
-    limit = min(free, round(SMALLER * memory.bytes_of(failed)))
+    limit = round(TRUSTED * min(free, memory.bytes_of(failed)))
     plan = fastest_plan(memory, config, batch_size, [failed.precision], limit)
     return plan if memory.bytes_of(plan) < memory.bytes_of(failed) else None
 
@@ -184,8 +184,13 @@ def _ways(
             yield StepPlan(precision, checkpointing, size)
 
 
+def passes(plan: StepPlan, batch_size: int) -> int:
+    """Return how many forward passes a step takes as long as; a backward pass is two."""
+    return 3 + plan.checkpointing + (plan.micro_batch_size < batch_size)
+
+
 def _cost(plan: StepPlan, batch_size: int) -> float:
-    """Return how many passes a step takes, and more where batch norms would see little at once."""
+    """Return how long a step takes, and more where batch norms would see little at once."""
     is_whole = plan.micro_batch_size >= batch_size
     too_few = 0.0 if is_whole else max(0.0, 1 - plan.micro_batch_size / GOOD_MICRO_BATCH)
-    return 3 + plan.checkpointing + (not is_whole) + 4 * too_few
+    return passes(plan, batch_size) + 4 * too_few

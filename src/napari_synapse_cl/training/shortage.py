@@ -6,7 +6,7 @@ import torch
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.context import context_shape
-from napari_synapse_cl.devices import memory_of
+from napari_synapse_cl.devices import memory_of, usable_precisions
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.training.memory_plan import StepPlan
 from napari_synapse_cl.training.step_memory import step_memory
@@ -57,16 +57,9 @@ def advice(
     """
     free = memory_of(device).free
     found = f"{free / GIB:.1f} GiB are free"
-    settings = {
-        name: value
-        for name, value in (("micro_batch_size", 0), ("activation_checkpointing", "auto"))
-        if getattr(config, name) not in (value, "on")
-    }
-    if settings:
-        flags = " ".join(f"--{name} {value}" for name, value in settings.items())
+    flags = " ".join(f"--{name} {value}" for name, value in _left_undone(config, device))
+    if flags:
         return f"{found}: let more be done to save memory, and go on with --resume {flags}"
-    if precision == "float32" and config.precision == "float32":
-        return f"{found}: bfloat16 takes less; start a new run with precision bfloat16"
     for size in _smaller(config.crop_size, model.architecture.total_downsampling):
         context = context_shape(size, config, voxel_size)
         memory = step_memory(model, size, context, device, has_moments=has_moments)
@@ -77,6 +70,16 @@ def advice(
         f"{found}, too little for 2 pairs of any crop_size: end other programs, or start a new run "
         "with fewer fmaps"
     )
+
+
+def _left_undone(config: Config, device: torch.device) -> Iterator[tuple[str, int | str]]:
+    """Yield the settings that would save memory, with the values that do."""
+    if config.micro_batch_size:
+        yield "micro_batch_size", 0
+    if config.activation_checkpointing == "off":
+        yield "activation_checkpointing", "auto"
+    if config.precision == "float32" and "bfloat16" in usable_precisions("auto", device):
+        yield "precision", "bfloat16"
 
 
 def _smaller(

@@ -215,8 +215,10 @@ class Monitor(QWidget):
             ("retrieval", "blue"),
             ("alignment", "orange"),
             ("uniformity", "purple"),
+            ("knn_accuracy", "text"),
         ):
-            self.health.add_curve(Curve(name, color, series[name], symbol="o"))
+            label = name.replace("knn_", "kNN ")
+            self.health.add_curve(Curve(label, color, series[name], symbol="o"))
         rank = Curve("effective rank", "green", series["effective_rank"], axis="right", symbol="o")
         self.health.add_curve(rank)
 
