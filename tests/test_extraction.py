@@ -186,7 +186,7 @@ class TestShortage:
         self, network: Vgg3D, sample: Sample, short: dict[str, int]
     ) -> None:
         short["crops"] = 0
-        with pytest.raises(JobError, match="memory ran out while features of a single crop"):
+        with pytest.raises(JobError, match="memory ran out while features of 1 crop were"):
             list(extract_features(read_out(network), larger_crops(sample)))
 
     def test_other_errors_are_not_taken_for_it(

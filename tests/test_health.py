@@ -8,9 +8,9 @@ import pytest
 from napari_synapse_cl.events import EpochDone, Message, Started, StepDone
 from napari_synapse_cl.training.health import HealthCheck
 
-STARTED = Started("run", "cpu", "float32", 160, 16, 16, 10, 1000, 0)
-"""100 epochs of 10 steps; guessing gives a loss of log 31 = 3.43."""
 CHANCE = np.log(31)
+STARTED = Started("run", "cpu", "float32", 160, 16, 16, 10, 1000, 0, CHANCE)
+"""100 epochs of 10 steps; guessing gives a loss of log 31 = 3.43."""
 
 
 def step(number: int, loss: float) -> StepDone:
@@ -160,3 +160,20 @@ def test_of_the_past_only_what_still_holds_is_told(check: HealthCheck) -> None:
     [message] = check.catch_up([step(n, 1.0) for n in range(1, 390)], past)
     assert "not improved" in message.text
     assert not said(check, epoch(40, validation=0.5))
+
+
+class TestOtherObjectives:
+    def test_without_a_chance_level_neither_divergence_nor_being_stuck_is_told(
+        self, check: HealthCheck
+    ) -> None:
+        check.take(replace(STARTED, chance_loss=None))
+        told = [m for n in range(1, 400) for m in check.take(step(n, 1.0 + n))]
+        told += [m for n in range(1, 40) for m in check.take(epoch(n, training=9.0))]
+        assert told == []
+
+    def test_losses_below_zero_reach_a_plateau_too(self, check: HealthCheck) -> None:
+        check.take(STARTED)
+        falling = [m for n in range(1, 30) for m in check.take(epoch(n, validation=-float(n)))]
+        assert falling == []
+        flat = [m for n in range(30, 60) for m in check.take(epoch(n, validation=-29.0))]
+        assert any("has not improved" in message.text for message in flat)

@@ -122,7 +122,7 @@ class HealthCheck:
         if loss < self._best[1]:
             self._best = (event.epoch, loss)
         # Losses of some objectives are negative.
-        if loss < self._gained[1] - PLATEAU_GAIN * abs(self._gained[1]):
+        if loss < self._gained[1] - PLATEAU_GAIN * abs(loss):
             self._gained = (event.epoch, loss)
         waited = event.epoch - self._gained[0]
         self._hold(
