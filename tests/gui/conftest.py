@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import napari
-import napari.window  # noqa: F401 - what is loaded is not searched for garbage
+import napari.window
 import numpy as np
 import psutil
 import pytest

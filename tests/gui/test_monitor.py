@@ -55,17 +55,21 @@ def test_smoothing_is_the_mean_of_the_neighbours() -> None:
     assert smooth(np.empty(0)).size == 0
 
 
-def show_training(window: Any, qtbot: QtBot, tmp_path: Path) -> Any:
+def show_training(window: Any, qtbot: QtBot, tmp_path: Path, label_column: str = "") -> Any:
     """Train in a window that is shown, and return what shows it."""
     window.viewer.window._qt_window.show()
     widget = open_widget(window.viewer, TRAIN)
+    widget.form.editor("label_column").value = label_column
     train(qtbot, widget, tmp_path / "run")
     wait_for_end(qtbot, widget)
     return widget.view.monitor
 
 
 def test_curves_are_drawn_with_what_was_told(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
-    monitor = show_training(window, qtbot, tmp_path)
+    # A name may be of several words.
+    layer = window.points
+    layer.features = layer.features.assign(**{"kind of synapse": layer.features["class"]})
+    monitor = show_training(window, qtbot, tmp_path, label_column="kind of synapse")
     curves = {
         curve.label: (plot, curve)
         for plot in (monitor.losses, monitor.health)
@@ -73,7 +77,7 @@ def test_curves_are_drawn_with_what_was_told(window: Any, qtbot: QtBot, tmp_path
     }
     assert set(curves) == {
         *("step", "smoothed", "validation", "learning rate"),
-        *("retrieval", "alignment", "uniformity", "effective rank"),
+        *("retrieval", "alignment", "uniformity", "effective rank", "kNN accuracy"),
     }
     for plot, curve in curves.values():
         qtbot.waitUntil(lambda p=plot, c=curve: len(p.drawn(c)[0]) > 0)

@@ -90,7 +90,6 @@ class TrainingConfig(Section):
     early_stopping: int = setting(
         0,
         "Stop when the best metric has not improved for this many epochs; 0 for never.",
-        unit="epochs",
         ge=0,
         le=1_000_000,
     )
