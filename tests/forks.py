@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 PROGRAM = "napari_synapse_cl"
@@ -24,6 +25,18 @@ PREFIXES = ([sys.executable, "-m"], [sys.executable, "-P", "-m"])
 PR_SET_CHILD_SUBREAPER = 36
 """Whoever sets this on Linux is the parent of all below that have lost theirs."""
 LARGEST_REQUEST = 2**17
+IMPORTED = (
+    "napari_synapse_cl.cli",
+    "napari_synapse_cl.pipeline",
+    # What is imported only when it is needed takes no less long.
+    "napari_synapse_cl.features.analysis",
+    "napari_synapse_cl.features.map_colors",
+    "napari_synapse_cl.figures",
+    "matplotlib.backends.backend_agg",
+    "scipy.spatial",
+    "torch._dynamo",
+)
+"""What jobs import."""
 
 
 class Fork(subprocess.Popen):
@@ -133,21 +146,16 @@ def become(request: dict[str, Any], ends: list[int]) -> list[str]:
     for number, end in enumerate(ends):
         os.dup2(end, number)
         os.close(end)
-    encoding = "utf-8"
-    sys.stdin = open(0, encoding=encoding, closefd=False)
-    sys.stdout = open(1, "w", encoding=encoding, closefd=False)
-    sys.stderr = open(2, "w", encoding=encoding, closefd=False, buffering=1)
+    sys.stdin, sys.stdout, sys.stderr = (
+        os.fdopen(number, mode, encoding="utf-8", buffering=buffering, closefd=False)
+        for number, mode, buffering in ((0, "r", -1), (1, "w", -1), (2, "w", 1))
+    )
     return list(request["arguments"])
 
 
 if __name__ == "__main__":
-    # All that a job imports.
-    import scipy.spatial  # noqa: F401
-    import torch._dynamo  # noqa: F401
-
-    import napari_synapse_cl.cli
-    import napari_synapse_cl.pipeline  # noqa: F401
-
+    for name in IMPORTED:
+        import_module(name)
     # Undo what nohup does, under which these tests may run and which children inherit.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # What is never collected is never copied for a fork either.

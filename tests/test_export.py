@@ -291,9 +291,7 @@ class TestExportOnly:
 
 
 class TestTraining:
-    def test_it_is_exported_before_its_features_are_extracted(
-        self, trained: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_it_is_exported_beside_its_features(self, trained: Path) -> None:
         names = {path.name for path in trained.iterdir()}
         assert {"vgg3d.pt", "vgg3d.safetensors", "vgg3d.onnx"} < names
         assert "features_L10_L1_L4_mean.csv" in names

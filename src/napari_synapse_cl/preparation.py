@@ -23,6 +23,7 @@ from napari_synapse_cl.data.crop_cache import CachedCrops
 from napari_synapse_cl.data.crops import StreamedCrops
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.opening import open_dataset
+from napari_synapse_cl.data.provenance import Source, changed_sources, sources_of
 from napari_synapse_cl.data.split import TOO_FEW, Split, split_of
 from napari_synapse_cl.devices import choose_device, to_device
 from napari_synapse_cl.distributed import ALONE, Ranks
@@ -34,10 +35,12 @@ from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import Backbone, load_backbone, load_checkpoint
 from napari_synapse_cl.models.exporting import check_export
 from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.training.about import about_run
 from napari_synapse_cl.training.memory_plan import StepPlan
 from napari_synapse_cl.training.runs import RunFolder, default_folder
 from napari_synapse_cl.training.schedule import Schedule
 from napari_synapse_cl.training.step_memory import choose_plan
+from napari_synapse_cl.training.tensorboard import check_tensorboard
 from napari_synapse_cl.training.validation import Labelled
 
 _FIXED_BY_TRAINING = {
@@ -70,6 +73,8 @@ class TrainingJob:
     """What to go on from."""
     notes: list[tuple[str, Level]]
     """What to tell before it begins."""
+    about: dict[str, Any]
+    """What decides it beside the settings."""
     ranks: Ranks = ALONE
     """The processes that train together."""
 
@@ -109,6 +114,8 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
     ranks
         The processes that train together.
     """
+    if config.tensorboard:
+        check_tensorboard()
     folder = RunFolder(config.output or default_folder())
     checkpoint = None
     warnings: list[str] = []
@@ -134,6 +141,8 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
     check_export(config.export, model.backbone)
     context = context_shape(config.crop_size, config, dataset.voxel_size)
     source = dataset.crop_source(config, context)
+    data = sources_of(config, dataset) if ranks.is_main else []
+    warnings += _data_warnings(folder, data) if checkpoint else []
     device = choose_device(config.device)
     schedule = Schedule.plan(config, len(split.training), ranks.size)
     warnings += _schedule_warnings(schedule, checkpoint)
@@ -146,6 +155,7 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
             "less memory is free than when this training began, so it does not go on exactly as it "
             "would have"
         )
+    plan = ranks.agree(chosen.plan)
     notes: list[tuple[str, Level]] = [(text, "warning") for text in warnings]
     job = TrainingJob(
         config=config,
@@ -156,9 +166,10 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
         split=split,
         schedule=schedule,
         device=device,
-        plan=ranks.agree(chosen.plan),
+        plan=plan,
         checkpoint=checkpoint,
         notes=[*notes, *chosen.told(config.crop_size)],
+        about=about_run(folder.config_file, config, plan, device, data, ranks),
         ranks=ranks,
     )
     _check_metric(job)
@@ -245,6 +256,17 @@ def _check_that_nobody_trains(folder: RunFolder) -> list[str]:
             "folder overwrite each other"
         ]
     return []
+
+
+def _data_warnings(folder: RunFolder, data: list[Source]) -> list[str]:
+    """Warn of data that are others than when a run was started."""
+    changed = changed_sources(folder.about().get("data", []), data)
+    if not changed:
+        return []
+    return [
+        f"since the run in {folder.path} was started, its data have changed: {', '.join(changed)}. "
+        "It goes on with them as they are now"
+    ]
 
 
 def _schedule_warnings(schedule: Schedule, checkpoint: dict[str, Any] | None) -> list[str]:

@@ -6,7 +6,7 @@ settings in the documentation are all made from the fields of the sections.
 
 from napari_synapse_cl.config.data_sections import CropConfig, DataConfig, VolumeConfig
 from napari_synapse_cl.config.fields import Section, absolute, unit_of, values_by_role
-from napari_synapse_cl.config.flat import SECTIONS, Config, possible_value, read_settings
+from napari_synapse_cl.config.flat import ABOUT, SECTIONS, Config, possible_value, read_settings
 from napari_synapse_cl.config.sections import (
     AugmentationConfig,
     ExtractionConfig,
@@ -17,6 +17,7 @@ from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingCon
 from napari_synapse_cl.downloads import is_url
 
 __all__ = [
+    "ABOUT",
     "SECTIONS",
     "AugmentationConfig",
     "Config",

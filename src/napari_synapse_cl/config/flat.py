@@ -113,8 +113,6 @@ class Config(
             raise ValueError("compare_layers compares vectors: choose another pooling than none")
 
     def _check_export(self) -> None:
-        if self.export and self.extract_only:
-            raise ValueError("export is for a training, or for export_only")
         if not self.export_only:
             return
         if self.train_only or self.extract_only:
@@ -163,8 +161,12 @@ SECTIONS: tuple[type[Section], ...] = tuple(
 """The sections of :class:`Config`, in the order in which people meet them."""
 
 
+ABOUT = "about"
+"""Beside the settings in the ``config.json`` of a run: what else decides it, and is no setting."""
+
+
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read the settings named in a JSON file, unchecked.
+    """Read the settings named in a JSON file, unchecked, without what a run tells beside them.
 
     Raises
     ------
@@ -179,6 +181,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not a JSON file of settings: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} is not a JSON file of settings: it holds no object")
+    content.pop(ABOUT, None)
     return content
 
 

@@ -185,6 +185,8 @@ class RunConfig(Section):
         False, "Export the network of --checkpoint, without training or extraction."
     )
     tensorboard: bool = setting(
-        False, "Write the metrics for TensorBoard too (with the extra tensorboard)."
+        False,
+        "Write the metrics for TensorBoard too (with the extra tensorboard).",
+        title="TensorBoard",
     )
     figures: bool = setting(True, "Draw pictures of the loss and of the features.")

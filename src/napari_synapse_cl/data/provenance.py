@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_synapse_cl.config import Config, absolute, is_url
+from napari_synapse_cl.config import Config, absolute
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.formats.fingerprints import fingerprint
 from napari_synapse_cl.data.formats.locations import parse, split_file

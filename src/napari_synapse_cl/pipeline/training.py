@@ -33,6 +33,7 @@ from napari_synapse_cl.training.objectives import chance_loss
 from napari_synapse_cl.training.recording import Recorder
 from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.training.status import RunStatus
+from napari_synapse_cl.training.tensorboard import TensorBoardLog
 from napari_synapse_cl.training.trainer import Trainer
 from napari_synapse_cl.training.validation import Labelled
 from napari_synapse_cl.words import counted
@@ -54,10 +55,13 @@ def train_and_extract(config: Config, control: Control, ranks: Ranks = ALONE) ->
         yield from _told(job, control)
         return
     folder, checkpoint = job.folder, job.checkpoint
-    folder.create(job.config)
-    folder.forget_after(job.schedule.steps_recorded(checkpoint) if checkpoint else 0)
+    folder.create(job.config, job.about)
+    n_kept = job.schedule.steps_recorded(checkpoint) if checkpoint else 0
+    folder.forget_after(n_kept)
+    tensorboard = TensorBoardLog.of_run(folder, job.config, n_kept)
     health = HealthCheck()
-    with Recorder(folder, _status(job)) as recorder, following_commands(folder, control):
+    recording = Recorder(folder, _status(job), tensorboard)
+    with recording as recorder, following_commands(folder, control):
         for event in _told(job, control):
             recorder.record(event)
             yield event

@@ -14,6 +14,7 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.provenance import Source
 from napari_synapse_cl.distributed import Ranks
 from napari_synapse_cl.training.memory_plan import StepPlan
+from napari_synapse_cl.training.runs import REPRODUCE
 
 NEW_FOLDER = "NEW_FOLDER"
 """Where the command that makes a run again puts it, until another name is written there."""
@@ -43,7 +44,7 @@ def about_run(
         The processes that train together.
     """
     return {
-        "reproduce": shlex.join(_command(config_file, config, plan, ranks)),
+        REPRODUCE: shlex.join(_command(config_file, config, plan, ranks)),
         "versions": {
             "napari-synapse-cl": __version__,
             "torch": version("torch"),

@@ -9,6 +9,7 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import Discarded, Event, Finished, Paused, Resumed, Started
 from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.training.status import RunStatus, State
+from napari_synapse_cl.training.tensorboard import TensorBoardLog
 
 
 class Recorder:
@@ -23,11 +24,16 @@ class Recorder:
         The run's.
     status
         What holds at the beginning.
+    tensorboard
+        Is told everything too.
     """
 
-    def __init__(self, folder: RunFolder, status: RunStatus) -> None:
+    def __init__(
+        self, folder: RunFolder, status: RunStatus, tensorboard: TensorBoardLog | None = None
+    ) -> None:
         self._folder = folder
         self._status = status
+        self._tensorboard = tensorboard
         self._removed = False
 
     def __enter__(self) -> Self:
@@ -71,6 +77,9 @@ class Recorder:
                 self._removed = True
             case _:
                 self._folder.record(event)
+        if self._tensorboard is not None:
+            with self._folder.being_written():
+                self._tensorboard.record(event)
 
     def _take(self, started: Started) -> None:
         """Note what the training came to be, once all crops were seen."""

@@ -3,15 +3,13 @@
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from napari_synapse_cl import __version__
-from napari_synapse_cl.config import Config
+from napari_synapse_cl.config import ABOUT, Config
 from napari_synapse_cl.config.fields import ExportFormat
 from napari_synapse_cl.control import Command
 from napari_synapse_cl.errors import InputError, JobError
@@ -25,13 +23,17 @@ from napari_synapse_cl.training.metrics import (
 )
 from napari_synapse_cl.training.status import RunStatus
 
+REPRODUCE = "reproduce"
+"""In what ``config.json`` says beside the settings: the command that makes the run again."""
+
 
 class RunFolder:
     """Settings, status, metrics, checkpoints and results of one run.
 
-    ``config.json`` holds the settings and can be given to ``--config``; ``run.json`` says when and
-    with which versions the run was started, ``status.json`` what it does now; ``steps.csv`` and
-    ``epochs.csv`` grow as it trains; ``commands.txt`` is where commands to it arrive;
+    ``config.json`` holds the settings and what else decides the run, and can be given to
+    ``--config``; ``run.json`` says when and by which command the run was started, ``status.json``
+    what it does now; ``steps.csv`` and ``epochs.csv`` grow as it trains, and so does
+    ``tensorboard`` where that is wanted; ``commands.txt`` is where commands to it arrive;
     ``checkpoints`` holds ``last.pt`` and ``best.pt``.
 
     Parameters
@@ -49,13 +51,14 @@ class RunFolder:
         self.best_checkpoint = path / "checkpoints" / "best.pt"
         self.loss_figure = path / "loss.png"
         self.commands_file = path / "commands.txt"
+        self.tensorboard_folder = path / "tensorboard"
         self._status_file = path / "status.json"
-        self._about_file = path / "run.json"
+        self._started_file = path / "run.json"
 
     @property
     def holds_run(self) -> bool:
         """Whether a run was started in this folder."""
-        return self._about_file.exists()
+        return self._started_file.exists()
 
     def features_file(self, config: Config) -> Path:
         """Return where the table of features of these layers and this pooling goes."""
@@ -70,30 +73,43 @@ class RunFolder:
     def _exports(self) -> list[Path]:
         return [self.export_file(kind) for kind in get_args(ExportFormat)]
 
-    def create(self, config: Config) -> None:
-        """Make the folder and write the settings; when and how a run began stays as it was.
+    def about(self) -> dict[str, Any]:
+        """Return what ``config.json`` says beside the settings; nothing of runs of old versions."""
+        try:
+            about = json.loads(self.config_file.read_text(encoding="utf-8")).get(ABOUT)
+        except (OSError, ValueError, AttributeError):
+            return {}
+        return about if isinstance(about, dict) else {}
+
+    def create(self, config: Config, about: Mapping[str, Any] | None = None) -> None:
+        """Make the folder and write the settings; how a run began stays as it was.
+
+        Parameters
+        ----------
+        config
+            The settings.
+        about
+            What else decides the run, as :func:`~napari_synapse_cl.training.about.about_run` says.
 
         Raises
         ------
         InputError
             If the folder cannot be written.
         """
-        about = {
+        started = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": ["synapse-cl", *sys.argv[1:]],
-            "versions": {
-                "napari-synapse-cl": __version__,
-                "torch": version("torch"),
-                "numpy": version("numpy"),
-                "python": sys.version.split()[0],
-            },
         }
+        told = dict(about or {})
+        if self.last_checkpoint.exists():
+            # The command names the folder, which may have been moved.
+            told |= {name: value for name, value in self.about().items() if name != REPRODUCE}
         try:
             self.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
             self._remove_unfinished()
             if not self.holds_run:
-                write_json(self._about_file, about)
-            write_json(self.config_file, config.as_json())
+                write_json(self._started_file, started)
+            write_json(self.config_file, {**config.as_json(), ABOUT: told})
         except OSError as error:
             raise InputError(
                 f"cannot write to the output folder {self.path}: {error.strerror}"
@@ -108,7 +124,7 @@ class RunFolder:
             self.steps_file,
             self.epochs_file,
             self._status_file,
-            self._about_file,
+            self._started_file,
             *self._exports,
         ):
             remove_partial(file)
@@ -206,11 +222,12 @@ class RunFolder:
             self.epochs_file,
             self.loss_figure,
             self._status_file,
-            self._about_file,
+            self._started_file,
             *self._exports,
         ):
             file.unlink(missing_ok=True)
-        shutil.rmtree(self.last_checkpoint.parent, ignore_errors=True)
+        for folder in (self.last_checkpoint.parent, self.tensorboard_folder):
+            shutil.rmtree(folder, ignore_errors=True)
         for cache in self.path.glob("crops-*"):
             shutil.rmtree(cache, ignore_errors=True)
         if self.path.is_dir() and not any(self.path.iterdir()):

@@ -2,19 +2,17 @@
 
 import json
 import time
-from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import EpochDone, Event, Started, StepDone
 from napari_synapse_cl.training.metrics import EPOCH_COLUMNS, STEP_COLUMNS
+from napari_synapse_cl.training.runs import RunFolder
 
-if TYPE_CHECKING:
-    from tensorboard.compat.proto.event_pb2 import Event as Record
-
+FILE_VERSION = "brain.Event:2"
 X_AXIS = ("epoch", "step")
 
 
@@ -29,17 +27,17 @@ def check_tensorboard() -> None:
     if find_spec("tensorboard") is None:
         raise InputError(
             "tensorboard needs TensorBoard, which is not installed: "
-            'pip install "napari-synapse-cl[tensorboard]", or leave the setting out'
+            'pip install "napari-synapse-cl[tensorboard]", or leave the setting tensorboard out'
         )
 
 
 class TensorBoardLog:
     """The metrics of a run as TensorBoard reads them.
 
-    Names are those of the columns in ``steps.csv`` and ``epochs.csv``: ``step/loss``,
-    ``epoch/validation_loss``. Each event is appended as it comes, so that at most one is lost when
-    the process is killed; PyTorch's own writer has a thread do that, whose errors come late and
-    with a traceback.
+    Scalars are named by the columns in ``steps.csv`` and ``epochs.csv``: ``step/loss``,
+    ``epoch/validation_loss``. Each event is appended as it comes, so that a kill loses one at most.
+    PyTorch's SummaryWriter leaves that to a thread, where a full disk shows late and as a
+    traceback.
 
     Parameters
     ----------
@@ -49,7 +47,7 @@ class TensorBoardLog:
     config
         The settings.
     step
-        The last step that stays of what was logged before.
+        The last step of those logged before that is not taken again.
 
     Raises
     ------
@@ -58,16 +56,27 @@ class TensorBoardLog:
     """
 
     def __init__(self, folder: Path, config: Config, step: int) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event as Record
-        from tensorboard.compat.proto.event_pb2 import SessionLog
-
         self._config = config
         folder.mkdir(parents=True, exist_ok=True)
-        number = len(list(folder.glob("*.tfevents.*"))) + 1
+        number = 1 + len(list(folder.glob("*.tfevents.*")))
         self._file = folder / f"events.out.tfevents.{number:010d}.synapse-cl"
-        # Steps from here on are taken again, and TensorBoard forgets those it has seen.
-        began = SessionLog(status=SessionLog.START)
-        self._append([Record(file_version="brain.Event:2"), Record(step=step + 1, session_log=began)])
+        self._append(file_version=FILE_VERSION)
+        # TensorBoard forgets what it has read of this step and those after it.
+        self._append(step=step + 1, session_log={"status": "START"})
+
+    @classmethod
+    def of_run(cls, run: RunFolder, config: Config, step: int) -> Self | None:
+        """Begin to log a run, or return None where the settings do not ask for it.
+
+        Raises
+        ------
+        JobError
+            If it cannot be written.
+        """
+        if not config.tensorboard:
+            return None
+        with run.being_written():
+            return cls(run.tensorboard_folder, config, step)
 
     def record(self, event: Event) -> None:
         """Append what an event says.
@@ -77,46 +86,39 @@ class TensorBoardLog:
         OSError
             If it cannot be written.
         """
-        if isinstance(event, Started):
-            self._append([_settings(self._config, event)])
-        elif isinstance(event, StepDone):
-            self._append(_scalars("step", STEP_COLUMNS, event))
-        elif isinstance(event, EpochDone):
-            self._append(_scalars("epoch", EPOCH_COLUMNS, event))
+        match event:
+            case Started():
+                self._append_settings(event)
+            case StepDone():
+                self._append_scalars("step", STEP_COLUMNS, event)
+            case EpochDone():
+                self._append_scalars("epoch", EPOCH_COLUMNS, event)
 
-    def _append(self, records: Iterable["Record"]) -> None:
-        from tensorboard.summary.writer.record_writer import RecordWriter
+    def _append_scalars(
+        self, group: str, columns: tuple[str, ...], event: StepDone | EpochDone
+    ) -> None:
+        values = {name: getattr(event, name) for name in columns if name not in X_AXIS}
+        scalars = [
+            {"tag": f"{group}/{name}", "simple_value": value}
+            for name, value in values.items()
+            if value is not None
+        ]
+        self._append(step=event.step, summary={"value": scalars})
 
+    def _append_settings(self, started: Started) -> None:
+        # TensorBoard may not be there.
+        from torch.utils.tensorboard.summary import text
+
+        chosen = {"device": started.device, "precision": started.precision}
+        values = {**self._config.as_json(), **chosen}
+        rows = [f"| {name} | {json.dumps(value)} |" for name, value in values.items()]
+        table = "\n".join(["| setting | value |", "| --- | --- |", *rows])
+        self._append(step=started.step, summary=text("settings", table))
+
+    def _append(self, **content: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event as Record
+        from torch.utils.tensorboard import RecordWriter
+
+        record = Record(wall_time=time.time(), **content)
         with self._file.open("ab") as file:
-            writer = RecordWriter(file)
-            for record in records:
-                record.wall_time = time.time()
-                writer.write(record.SerializeToString())
-
-
-def _scalars(
-    group: str, columns: tuple[str, ...], event: StepDone | EpochDone
-) -> list["Record"]:
-    from tensorboard.compat.proto.event_pb2 import Event as Record
-    from torch.utils.tensorboard.summary import scalar
-
-    values = {name: getattr(event, name) for name in columns if name not in X_AXIS}
-    return [
-        Record(step=event.step, summary=scalar(f"{group}/{name}", value))
-        for name, value in values.items()
-        if value is not None
-    ]
-
-
-def _settings(config: Config, started: Started) -> "Record":
-    from tensorboard.compat.proto.event_pb2 import Event as Record
-    from torch.utils.tensorboard.summary import text
-
-    values: dict[str, Any] = {
-        **config.as_json(),
-        "device": started.device,
-        "precision": started.precision,
-    }
-    rows = [f"| {name} | {json.dumps(value)} |" for name, value in values.items()]
-    table = "\n".join(["| setting | value |", "| --- | --- |", *rows])
-    return Record(step=started.step, summary=text("settings", table))
+            RecordWriter(file).write(record.SerializeToString())
