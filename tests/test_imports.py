@@ -34,6 +34,7 @@ FLOORS = {
     "features": 3,
     "figures": 3,
     "preparation": 4,
+    "resuming": 4,
     "machine": 4,
     "pipeline": 5,
     "reports": 6,

@@ -10,20 +10,14 @@ import numpy as np
 import torch
 
 from napari_synapse_cl.config import (
-    AugmentationConfig,
     Config,
-    CropConfig,
-    DataConfig,
-    ModelConfig,
-    TrainingConfig,
-    read_settings,
 )
 from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.data.crop_cache import CachedCrops
 from napari_synapse_cl.data.crops import StreamedCrops
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.opening import open_dataset
-from napari_synapse_cl.data.provenance import Source, changed_sources, sources_of
+from napari_synapse_cl.data.provenance import sources_of
 from napari_synapse_cl.data.split import TOO_FEW, Split, split_of
 from napari_synapse_cl.devices import choose_device, to_device
 from napari_synapse_cl.distributed import ALONE, Ranks
@@ -32,9 +26,16 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import Level
 from napari_synapse_cl.features.tables import check_format
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.checkpoints import Backbone, load_backbone, load_checkpoint
+from napari_synapse_cl.models.checkpoints import Backbone, load_backbone
 from napari_synapse_cl.models.exporting import check_export
 from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.resuming import (
+    check_that_nobody_trains,
+    checkpoint_to_resume,
+    data_warnings,
+    plan_before,
+    schedule_warnings,
+)
 from napari_synapse_cl.training.about import about_run
 from napari_synapse_cl.training.memory_plan import StepPlan
 from napari_synapse_cl.training.runs import RunFolder, default_folder
@@ -42,17 +43,6 @@ from napari_synapse_cl.training.schedule import Schedule
 from napari_synapse_cl.training.step_memory import choose_plan
 from napari_synapse_cl.training.tensorboard import check_tensorboard
 from napari_synapse_cl.training.validation import Labelled
-
-_FIXED_BY_TRAINING = {
-    name
-    for section in (DataConfig, CropConfig, AugmentationConfig, ModelConfig, TrainingConfig)
-    for name in section.model_fields
-} - {"num_epochs", "batch_size", "early_stopping", "cache_dir", "cache_limit"}
-
-_CHANGEABLE = (
-    "num_epochs, early_stopping, a lower batch_size, device, precision, activation_checkpointing, "
-    "micro_batch_size, caches, and all of extraction, export and logs"
-)
 
 
 @dataclass(frozen=True)
@@ -120,8 +110,8 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
     checkpoint = None
     warnings: list[str] = []
     if config.resume:
-        warnings += _check_that_nobody_trains(folder)
-        checkpoint = _checkpoint_to_resume(folder, config)
+        warnings += check_that_nobody_trains(folder)
+        checkpoint = checkpoint_to_resume(folder, config)
     elif folder.holds_run:
         raise InputError(
             f"{folder.path} holds a run already; go on with it with --resume, or name another "
@@ -142,13 +132,13 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
     context = context_shape(config.crop_size, config, dataset.voxel_size)
     source = dataset.crop_source(config, context)
     data = sources_of(config, dataset) if ranks.is_main else []
-    warnings += _data_warnings(folder, data) if checkpoint else []
+    warnings += data_warnings(folder, data) if checkpoint else []
     device = choose_device(config.device)
     schedule = Schedule.plan(config, len(split.training), ranks.size)
-    warnings += _schedule_warnings(schedule, checkpoint)
+    warnings += schedule_warnings(schedule, checkpoint)
     to_device(model, device)
     share = schedule.batch_size // ranks.size
-    preferred = _plan_before(checkpoint, config, share) if checkpoint else None
+    preferred = plan_before(checkpoint, config, share) if checkpoint else None
     chosen = choose_plan(model, config, context, device, share, preferred)
     if preferred not in (None, chosen.plan):
         warnings.append(
@@ -213,20 +203,6 @@ def make_model(
     return model
 
 
-def _plan_before(checkpoint: dict[str, Any], config: Config, batch_size: int) -> StepPlan:
-    """Return how steps were computed, but for what the settings say now.
-
-    Measured again it might come out otherwise, and the run would not be the same.
-    """
-    plan = StepPlan(**checkpoint["plan"])
-    if config.precision != "auto":
-        plan = replace(plan, precision=config.precision)
-    if config.activation_checkpointing != "auto":
-        plan = replace(plan, checkpointing=config.activation_checkpointing == "on")
-    size = config.micro_batch_size or plan.micro_batch_size
-    return replace(plan, micro_batch_size=min(size, batch_size))
-
-
 def _check_metric(job: TrainingJob) -> None:
     """Check that the metric which decides can be measured, where there is a validation at all."""
     if job.config.best_metric != "knn_accuracy" or not len(job.split.validation):
@@ -236,78 +212,6 @@ def _check_metric(job: TrainingJob) -> None:
     labelled = Labelled.of(job.labels, job.split)
     if isinstance(labelled, str):
         raise InputError(f"best_metric cannot be knn_accuracy: {labelled}")
-
-
-def _check_that_nobody_trains(folder: RunFolder) -> list[str]:
-    """Refuse a run that is being trained; return a warning where that cannot be seen."""
-    status = folder.status()
-    if status is None or status.has_ended:
-        return []
-    alive = status.is_alive()
-    if alive:
-        raise InputError(
-            f"the run in {folder.path} is being trained by process {status.pid} on this computer: "
-            f"wait for its end, or stop it first by writing stop into {folder.commands_file}"
-        )
-    if alive is None:
-        return [
-            f"the run in {folder.path} was {status.state} on the computer {status.host} when it "
-            "was last heard of; make sure that it has ended there, since two trainings in one "
-            "folder overwrite each other"
-        ]
-    return []
-
-
-def _data_warnings(folder: RunFolder, data: list[Source]) -> list[str]:
-    """Warn of data that are others than when a run was started."""
-    changed = changed_sources(folder.about().get("data", []), data)
-    if not changed:
-        return []
-    return [
-        f"since the run in {folder.path} was started, its data have changed: {', '.join(changed)}. "
-        "It goes on with them as they are now"
-    ]
-
-
-def _schedule_warnings(schedule: Schedule, checkpoint: dict[str, Any] | None) -> list[str]:
-    warnings = []
-    if checkpoint is not None and not schedule.continues(checkpoint):
-        epoch = schedule.steps_done(checkpoint) // schedule.steps_per_epoch + 1
-        warnings.append(
-            f"batch_size is now {schedule.batch_size}, after {checkpoint['batch_size']}, so the "
-            f"training goes on at the beginning of epoch {epoch}. Losses from before do not "
-            "compare with those to come: with fewer negatives the loss is lower"
-        )
-    return warnings
-
-
-def _checkpoint_to_resume(folder: RunFolder, config: Config) -> dict[str, Any] | None:
-    """Return the last checkpoint of a run, or None if it was ended before its first."""
-    if not folder.holds_run:
-        raise InputError(f"{folder.path} holds no run to go on with")
-    before = Config.from_values(read_settings(folder.config_file))
-    changed = sorted(
-        name for name in _FIXED_BY_TRAINING if getattr(before, name) != getattr(config, name)
-    )
-    if changed:
-        was, now = getattr(before, changed[0]), getattr(config, changed[0])
-        raise InputError(
-            f"{changed[0]} was {was} when the run in {folder.path} was started and cannot become "
-            f"{now}: start a new run for that"
-            + (f" (also changed: {', '.join(changed[1:])})" if len(changed) > 1 else "")
-            + f". What may change is {_CHANGEABLE}"
-        )
-    if config.batch_size > before.batch_size:
-        raise InputError(
-            f"batch_size was {before.batch_size} when the run in {folder.path} was trained last; "
-            f"it can be lowered, and not be raised to {config.batch_size}: start a new run for that"
-        )
-    if not folder.last_checkpoint.exists():
-        return None
-    checkpoint = load_checkpoint(folder.last_checkpoint)
-    if not {"step", "batch_size", "steps_per_epoch", "plan"} <= checkpoint.keys():
-        raise InputError(f"{folder.last_checkpoint} is no checkpoint of a training to go on with")
-    return checkpoint
 
 
 def check_extraction(architecture: Architecture, dataset: Dataset, config: Config) -> None:

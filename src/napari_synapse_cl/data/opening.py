@@ -136,8 +136,9 @@ def entries_of(config: Config) -> dict[str, VolumeConfig]:
         return {"": config}
     shared = {
         name: getattr(config, name)
-        for name in VolumeConfig.model_fields
-        if name in config.model_fields_set
+        for name, field in VolumeConfig.model_fields.items()
+        # A run's settings name all of them.
+        if name in config.model_fields_set and getattr(config, name) != field.default
     }
     entries = {
         name: entry.model_dump(exclude_unset=True)
