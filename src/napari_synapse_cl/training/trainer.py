@@ -27,10 +27,10 @@ from napari_synapse_cl.events import (
     StepDone,
 )
 from napari_synapse_cl.models.batch_norms import weigh_first_batches
-from napari_synapse_cl.models.checkpoints import save_checkpoint
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.training.economy import Economy
 from napari_synapse_cl.training.full_batch import FullBatch
+from napari_synapse_cl.training.keeping import Keeper
 from napari_synapse_cl.training.memory_plan import StepPlan
 from napari_synapse_cl.training.objectives import chance_loss, make_objective
 from napari_synapse_cl.training.optimization import Optimization
@@ -107,6 +107,7 @@ class Trainer:
         self._keeping = True
         self._optimization = Optimization(model, self.objective, config, self.schedule.total_steps)
         views = Views(crops, config, device, voxel_size)
+        self._keeper = Keeper(folder, model, self.objective, self._optimization.optimizer, config)
         self._batch = FullBatch(model, self.objective, views.augmented, device, ranks)
         self._validation = Validation(
             model,
@@ -145,14 +146,7 @@ class Trainer:
             If it is no checkpoint of a training with this model.
         """
         try:
-            features = {
-                name.removeprefix("features."): tensor
-                for name, tensor in checkpoint["model_state_dict"].items()
-            }
-            self.model.backbone.features.load_state_dict(features)
-            self.model.head.load_state_dict(checkpoint["head_state_dict"])
-            self.objective.load_state_dict(checkpoint["objective_state_dict"])
-            self._optimization.optimizer.load_state_dict(checkpoint["optimizer_state_dict"])
+            self._keeper.restore(checkpoint)
             self.step = self._saved_step = self.schedule.steps_done(checkpoint)
             if self.schedule.continues(checkpoint):
                 self._selection.restore(checkpoint["selection"])
@@ -300,30 +294,16 @@ class Trainer:
     def _save(self, path: Path) -> None:
         if not self.ranks.is_main:
             return
-        try:
-            save_checkpoint(
-                path,
-                self.model.backbone,
-                self.model.architecture,
-                head_state_dict=self.model.head.state_dict(),
-                objective_state_dict=self.objective.state_dict(),
-                optimizer_state_dict=self._optimization.optimizer.state_dict(),
-                step=self.step,
-                batch_size=self.schedule.batch_size,
-                steps_per_epoch=self.schedule.steps_per_epoch,
-                epoch_losses=self._epoch_losses,
-                selection=self._selection.state(),
-                device=str(self.device),
-                plan=asdict(self._plan),
-                config=self.config.as_json(),
-            )
-        # torch.save reports a full disk as RuntimeError.
-        except (OSError, RuntimeError) as error:
-            if not self.folder.path.is_dir():
-                raise JobError(self.folder.why_unwritable(error)) from error
-            raise JobError(
-                f"the checkpoint {path} cannot be written: {error}. The one before it is intact"
-            ) from error
+        self._keeper.save(
+            path,
+            step=self.step,
+            batch_size=self.schedule.batch_size,
+            steps_per_epoch=self.schedule.steps_per_epoch,
+            epoch_losses=self._epoch_losses,
+            selection=self._selection.state(),
+            device=str(self.device),
+            plan=asdict(self._plan),
+        )
 
     def _follow(self, plan: StepPlan) -> None:
         self._plan = plan
