@@ -168,7 +168,7 @@ class RunConfig(Section):
     network: Literal["trained", "best", "start"] = setting(
         "trained",
         "Which network of a run extracts the features or is exported (with export_only): the "
-        "trained one as the checkpoint holds it, that of the best validation loss, or the one that "
+        "trained one as the checkpoint holds it, that of the best epoch, or the one that "
         "the training started from.",
     )
     resume: bool = setting(

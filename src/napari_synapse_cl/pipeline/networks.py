@@ -87,7 +87,7 @@ def open_network(checkpoint: str | Path, which: Which) -> OpenedNetwork:
         A run folder, or a file, or a URL of one.
     which
         "trained" for that of the file, or of the last step of the run; "best" for that of the
-        run's lowest validation loss; "start" for the one that the run started from. For these two
+        run's best epoch; "start" for the one that the run started from. For these two
         a file must lie in a run folder.
 
     Raises
