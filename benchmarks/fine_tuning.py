@@ -2,7 +2,7 @@
 
     python benchmarks/fine_tuning.py FOLDER --output RUN [--epochs 12] [further flags of synapse-cl]
 
-FOLDER holds ``validation_z000-259.tif``, FIB-SEM of the *Drosophila* medulla at 10 nm (the lower half
+FOLDER holds ``validation_z000-259.tif``, FIB-SEM of the *Drosophila* medulla at 10 nm (lower half
 of the 520³ sample of janelia-flyem/neuroproof_examples), and ``validation_z000-259_sites.csv`` with
 columns z, y, x and class. The classes are derived by a detector of dark blobs and screened by eye;
 they only judge what was learnt, by nearest neighbours in each epoch. Shown are the metrics of each
