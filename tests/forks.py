@@ -1,9 +1,9 @@
 """Processes that start in no time: forks of one that has imported all that the program imports.
 
 A start of the program takes seconds, and all but an instant of that goes into importing PyTorch.
-What a test says of a job is the same for a fork: it is a child of the process that started it,
-with its own pipes, signals, exit code and place in the tree of processes. Run as a script, this
-is the process that is forked.
+What a test says of a job holds for a fork as well: it is a child of the process that started it,
+with its own pipes, signals and exit code, and runs the same module with the same arguments. Run
+as a script, this is the process that is forked.
 """
 
 import ctypes
@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -37,6 +38,8 @@ IMPORTED = (
     "torch._dynamo",
 )
 """What jobs import."""
+_ONE_AT_A_TIME = threading.Lock()
+"""Windows start processes in several threads."""
 
 
 class Fork(subprocess.Popen):
@@ -62,14 +65,14 @@ class Fork(subprocess.Popen):
             "environment": dict(os.environ if env is None else env),
             "new_session": bool(start_new_session),
         }
-        ends = (p2cread, c2pwrite, errwrite)
         message = json.dumps(request).encode()
         assert len(message) < LARGEST_REQUEST
-        connection, _ = server()
-        socket.send_fds(
-            connection, [message], [fd if end == -1 else end for fd, end in enumerate(ends)]
-        )
-        self.pid = int(connection.recv(LARGEST_REQUEST))
+        # Where none is given, a process has the one of whoever starts it.
+        ends = [fd if end == -1 else end for fd, end in enumerate((p2cread, c2pwrite, errwrite))]
+        with _ONE_AT_A_TIME:
+            connection, _ = server()
+            socket.send_fds(connection, [message], ends)
+            self.pid = int(connection.recv(LARGEST_REQUEST))
         self._child_created = True
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)
 

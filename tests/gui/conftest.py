@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +26,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QDialog, QFileDialog, QPushButton, QWidget
 
 from conftest import wait_for
-from forks import Fork, is_job
+from forks import IMPORTED, Fork, is_job
 from napari_synapse_cl.data.sample import Sample
 from napari_synapse_cl.widgets.docks import EXTRACT, PLUGIN, PREVIEW, TRAIN
 from napari_synapse_cl.widgets.sample_data import sample_layers
@@ -50,15 +51,21 @@ SMALL = {
 
 ENDLESS = {**SMALL, "num_epochs": 100_000}
 
+WIDGETS = [
+    f"napari_synapse_cl.widgets.{name}" for name in ("extract", "open_data", "preview", "train")
+]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def lean_windows() -> Iterator[None]:
     """What all windows have in common is done once, not in each test.
 
-    That is to look for plugins, and to search what modules hold for garbage. Napari's settings are
-    not written: those of whoever runs the tests stay as they are.
+    That is to look for plugins, and to search what modules hold for garbage. Nor are napari's
+    settings written: those of whoever runs the tests stay as they are.
     """
     get_settings()._save_on_change = False
+    for module in (*IMPORTED, *WIDGETS):
+        import_module(module)
     gc.collect()
     gc.freeze()
     with pytest.MonkeyPatch.context() as patch:

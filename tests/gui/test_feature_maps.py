@@ -133,6 +133,12 @@ def known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(NetworkReader, "read", lambda *_: info)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The window shows what there is of the maps with each tile, not every few seconds."""
+    monkeypatch.setattr("napari_synapse_cl.widgets.extraction_jobs.LOOK_SECONDS", 0)
+
+
 def open_filled_in(
     qtbot: QtBot, selected: Layer, viewer: Any, checkpoint: Path, *layers: int, **settings: Any
 ) -> Any:
@@ -278,7 +284,7 @@ class TestVolume:
         features, _ = read_table(folder / "features" / "features_L12_centre.csv")
         return features.filter(like="L12_centre_").to_numpy()
 
-    @pytest.mark.usefixtures("known")
+    @pytest.mark.usefixtures("known", "impatient")
     def test_what_is_removed_meanwhile_does_not_disturb_the_job(
         self,
         viewer: napari.Viewer,
@@ -296,7 +302,7 @@ class TestVolume:
         assert str(folder) in widget.status.text()
         assert not messages(notifications, "error")
 
-    @pytest.mark.usefixtures("known")
+    @pytest.mark.usefixtures("known", "impatient")
     def test_cancel_keeps_nothing(
         self,
         viewer: napari.Viewer,
@@ -314,7 +320,7 @@ class TestVolume:
         assert "Cancelled" in widget.status.text()
         assert not messages(notifications, "error")
 
-    @pytest.mark.usefixtures("known")
+    @pytest.mark.usefixtures("known", "impatient")
     def test_cancel_keeps_what_there_is_of_the_maps_if_wanted(
         self, viewer: napari.Viewer, qtbot: QtBot, coarse: Path, tmp_path: Path
     ) -> None:
