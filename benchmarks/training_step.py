@@ -23,9 +23,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -101,9 +100,10 @@ class RandomCrops(CropSource):
 class Stepper:
     """Takes steps of one training in any way."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, objective: str = "nt_xent") -> None:
         self.config = Config.from_values(
             {
+                "objective": objective,
                 "crop_size": options.crop_size,
                 "fmaps": options.fmaps,
                 "batch_size": options.pairs,
@@ -115,10 +115,11 @@ class Stepper:
         self.model = ContrastiveModel.from_seed(architecture, self.config, 0)
         to_device(self.model, self.device)
         self.context = context_shape(self.config.crop_size, self.config, CUBES)
-        objective = make_objective(self.model, self.config, self.config)
+        self._objective = make_objective(self.model, self.config, self.config)
+        to_device(self._objective, self.device)
         views = Views(RandomCrops(options.pairs, self.context), self.config, self.device, CUBES)
-        self._optimization = Optimization(self.model, objective, self.config, 1000)
-        self._batch = FullBatch(self.model, objective, views.augmented, self.device, ALONE)
+        self._optimization = Optimization(self.model, self._objective, self.config, 1000)
+        self._batch = FullBatch(self.model, self._objective, views.augmented, self.device, ALONE)
         self._synapses = np.arange(options.pairs)
         self._micro_batch_size = options.micro_batch_size
 
@@ -135,8 +136,9 @@ class Stepper:
         self.model.checkpointing = plan.checkpointing
         self._optimization.prepare(0)
         self.model.train()
-        self._batch.backward(self._synapses, 1)
+        _, targets = self._batch.backward(self._synapses, 1)
         self._optimization.take_step()
+        self._objective.after_step(self.model, targets, torch.from_numpy(self._synapses), 0.5)
         # Reading a value waits for the device.
         next(self.model.parameters()).flatten()[0].item()
         return time.perf_counter() - start
@@ -209,24 +211,24 @@ def show_memory(options: argparse.Namespace) -> Iterator[str]:
 def show_speed(options: argparse.Namespace) -> Iterator[str]:
     print_header(options)
     stepper = Stepper(options)
-    seconds: dict[Way, list[float]] = {way: [] for way in WAYS}
+    cases = {way.name: (stepper, way) for way in WAYS}
+    for objective in ("dcl", "moco", "byol"):
+        cases[f"{WAYS[0].name}, {objective}"] = (Stepper(options, objective), WAYS[0])
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
     for repeat in range(options.repeats + 1):
-        for way, times in seconds.items():
+        for name, (stepper, way) in cases.items():
             taken = stepper.step(way)
             # The first step of each is slow.
             if repeat:
-                times.append(taken)
-    medians = {way: statistics.median(times) for way, times in seconds.items()}
-    plain = medians[WAYS[0]]
+                seconds[name].append(taken)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    plain = medians[WAYS[0].name]
     yield "| way | steps/s | ratio to the plain step in float32 |"
     yield "|---|---|---|"
-    for way, median in medians.items():
-        yield f"| {way.name} | {1 / median:.3f} | {plain / median:.2f} |"
+    for name, median in medians.items():
+        yield f"| {name} | {1 / median:.3f} | {plain / median:.2f} |"
     if options.json is not None:
-        rows: list[dict[str, Any]] = [
-            {**asdict(way), "seconds": times} for way, times in seconds.items()
-        ]
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+        options.json.write_text(json.dumps(seconds, indent=2) + "\n")
 
 
 def print_header(options: argparse.Namespace) -> None:
