@@ -38,9 +38,10 @@ def untrained_features(job: TrainingJob) -> np.ndarray:
         job.config.crop_size,
         pooling=job.config.pooling,
         device=job.device,
-        precision=job.precision,
+        precision=job.plan.precision,
     )
-    return np.concatenate([part[layer] for part in extract_features(readout, job.source)])
+    batches = [batch.result for batch in extract_features(readout, job.source)]
+    return np.concatenate([found[layer] for found in batches if found is not None])
 
 
 def crop_histograms(job: TrainingJob) -> np.ndarray:
