@@ -97,7 +97,8 @@ def _told(job: TrainingJob, control: Control) -> Iterator[Event]:
     if len(job.split.left_out):
         yield Message(
             f"{counted(len(job.split.left_out), 'synapse')} near the border to the validation "
-            "neither train nor validate: their crops overlap with crops that do"
+            "neither train nor validate: their crops overlap with crops that do",
+            "detail",
         )
     for text, level in job.notes:
         yield Message(text, level)
