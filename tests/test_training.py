@@ -48,6 +48,17 @@ from napari_synapse_cl.training.validation import Labelled, Validation
 CUBES = (1.0, 1.0, 1.0)
 ONE_VOXEL = (1, 1, 1)
 MakeTrainer = Callable[..., Trainer]
+LEARNING = {
+    "num_epochs": 20,
+    "batch_size": 10,
+    "fmaps": 4,
+    "learning_rate": 5e-3,
+    "temperature": 0.5,
+    "rotation_range": 5,
+    "flip_prob": 0,
+    "brightness_range": 0.02,
+}
+"""Settings with which something is learnt in seconds."""
 
 
 @pytest.fixture
@@ -139,16 +150,7 @@ def test_every_epoch_takes_each_synapse_at_most_once_in_another_order(
 
 
 def test_training_lowers_the_loss(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer(
-        num_epochs=20,
-        batch_size=10,
-        fmaps=4,
-        learning_rate=5e-3,
-        temperature=0.5,
-        rotation_range=5,
-        flip_prob=0,
-        brightness_range=0.02,
-    )
+    trainer = make_trainer(**LEARNING)
     losses = [event.training_loss for event in of_kind(EpochDone, list(trainer.run()))]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
 
@@ -390,19 +392,7 @@ class TestObjectives:
 
     @pytest.mark.parametrize("objective", ["dcl", "moco", "byol"])
     def test_training_lowers_the_loss(self, make_trainer: MakeTrainer, objective: str) -> None:
-        trainer = make_trainer(
-            objective=objective,
-            num_epochs=20,
-            batch_size=10,
-            fmaps=4,
-            learning_rate=5e-3,
-            temperature=0.5,
-            rotation_range=5,
-            flip_prob=0,
-            brightness_range=0.02,
-            queue_size=64,
-            momentum=0.9,
-        )
+        trainer = make_trainer(**LEARNING, objective=objective, queue_size=64, momentum=0.9)
         losses = [event.training_loss for event in of_kind(EpochDone, list(trainer.run()))]
         assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2
 

@@ -96,7 +96,10 @@ class Choice:
                 "warning",
             )
         done = in_words(self.plan, self.batch_size)
-        if done:
+        if done and self.plain <= self.free:
+            # The settings ask for it.
+            yield f"{done[0].upper()}{done[1:]}", "info"
+        elif done:
             size = " × ".join(map(str, crop_size))
             yield (
                 f"{counted(self.batch_size, 'pair')} of {size} voxels would take about "
