@@ -35,6 +35,7 @@ from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.sample import make_sample
 from napari_synapse_cl.data.synapses import positions_inside
 from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.widgets import settings_store
 from napari_synapse_cl.widgets.pairs import make_views
 from napari_synapse_cl.widgets.sample_data import sample_layers
 
@@ -165,6 +166,8 @@ def main() -> None:
         "milliseconds": {},
     }
     with tempfile.TemporaryDirectory() as folder:
+        # The person's own settings stay as they are, and have no say.
+        settings_store.FILE = Path(folder) / "settings.json"
         for name, array in volumes(sample.image, Path(folder)):
             print(f"\n{name:36}{'median':>8}{'p95':>8}")
             results["milliseconds"][name] = {}

@@ -105,6 +105,12 @@ class Job:
         return self.process.returncode
 
 
+@pytest.fixture(autouse=True)
+def nothing_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test know what was measured on this machine before."""
+    monkeypatch.setattr("napari_synapse_cl.probes.FILE", tmp_path / "cache" / "probes.json")
+
+
 @pytest.fixture(scope="session")
 def sample() -> Sample:
     return make_sample(seed=0, shape=(96, 128, 128), n_synapses=12)

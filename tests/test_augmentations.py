@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_synapse_cl import augmentations as aug
+from napari_synapse_cl.compiled import Loop
 from napari_synapse_cl.config import AugmentationConfig
 from napari_synapse_cl.context import context_shape
 
@@ -45,6 +46,14 @@ def scipy_rotation(angles: Tensor) -> np.ndarray:
     return np.array(about_z) @ np.array(about_y) @ np.array(about_x)
 
 
+@pytest.fixture(params=["compiled", "PyTorch"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what the views are computed."""
+    if request.param == "PyTorch":
+        monkeypatch.setattr(Loop, "__call__", lambda *_: False)
+
+
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("voxel_size", [(1, 1, 1), (40, 4, 4)], ids=["cubes", "thick sections"])
 def test_rotation_and_flips_equal_one_scipy_resampling(voxel_size: tuple) -> None:
     crops = tissue()
@@ -68,6 +77,7 @@ def test_rotation_and_flips_equal_one_scipy_resampling(voxel_size: tuple) -> Non
         np.testing.assert_allclose(view.numpy(), reference, atol=2e-5)
 
 
+@pytest.mark.usefixtures("path")
 def test_a_flip_without_rotation_is_the_reversed_crop() -> None:
     crops = tissue()
     parameters = drawn(rotation_range=0, flip_prob=1)
@@ -75,6 +85,7 @@ def test_a_flip_without_rotation_is_the_reversed_crop() -> None:
     torch.testing.assert_close(views, crops.flip(2, 3, 4), atol=1e-5, rtol=0)
 
 
+@pytest.mark.usefixtures("path")
 def test_blur_equals_scipy_gaussian_filter_each_with_its_own_sigma() -> None:
     views = tissue(shape=SHAPE)
     sigma = torch.tensor([0.0, 0.1, 0.8, 3.7])
@@ -94,6 +105,7 @@ def test_contrast_and_brightness_are_an_affine_map_about_the_mean() -> None:
         torch.testing.assert_close(result.double(), reference, atol=1e-6, rtol=0)
 
 
+@pytest.mark.usefixtures("path")
 def test_noise_has_the_drawn_strength_and_comes_from_its_own_seed() -> None:
     views = torch.full((3, 1, 32, 32, 32), 0.5)
     level, seed = torch.tensor([0.0, 0.02, 0.1]), torch.tensor([5, 6, 7])
@@ -106,6 +118,7 @@ def test_noise_has_the_drawn_strength_and_comes_from_its_own_seed() -> None:
     torch.testing.assert_close(alone[0], noise[2])
 
 
+@pytest.mark.usefixtures("path")
 def test_with_all_ranges_zero_a_view_is_the_centre_of_its_crop_to_the_bit() -> None:
     crops = tissue()
     parameters = aug.draw(STILL, len(crops), torch.Generator().manual_seed(0))
@@ -113,6 +126,7 @@ def test_with_all_ranges_zero_a_view_is_the_centre_of_its_crop_to_the_bit() -> N
     assert torch.equal(view, crops[:, :, 6:18, 6:22, 6:20])
 
 
+@pytest.mark.usefixtures("path")
 def test_views_lie_in_the_unit_range_and_leave_the_crops_alone() -> None:
     crops = tissue()
     before = crops.clone()
@@ -141,6 +155,7 @@ def test_draws_stay_in_their_ranges_and_fill_them() -> None:
     assert p.flips.float().mean(dim=0).numpy() == pytest.approx([0.5] * 3, abs=0.05)
 
 
+@pytest.mark.usefixtures("path")
 def test_a_pair_is_the_same_whatever_batch_it_is_in() -> None:
     config, crops = AugmentationConfig(), tissue()
     together = aug.draw_pair(config, seed=3, epoch=2, synapses=[7, 1, 9, 4])
@@ -149,6 +164,20 @@ def test_a_pair_is_the_same_whatever_batch_it_is_in() -> None:
         a = aug.apply(crops, view, SHAPE)[2:3]
         b = aug.apply(crops[2:3], single, SHAPE)
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
+
+def test_what_is_drawn_for_a_synapse_stays_what_it_was_in_earlier_versions() -> None:
+    one, two = aug.draw_pair(AugmentationConfig(), seed=3, epoch=2, synapses=[7, 41])
+    assert one.angles[0].tolist() == [13.095519065856934, 6.696093559265137, 13.753266334533691]
+    assert two.angles[1].tolist() == [11.514387130737305, 0.2561742067337036, 11.667632102966309]
+    assert one.flips.tolist() == [[True, True, True], [False, True, True]]
+    assert two.flips.tolist() == [[True, False, True], [False, True, True]]
+    assert one.blur_sigma.tolist() == [0.1377747654914856, 0.6862923502922058]
+    assert two.contrast.tolist() == [0.937926709651947, 1.165682077407837]
+    assert one.brightness.tolist() == [-0.001899552415125072, -0.0620894692838192]
+    assert two.noise_level.tolist() == [0.0007473439327441156, 0.037546005100011826]
+    assert one.noise_seed.tolist() == [780074404327984566, 2959188228705038400]
+    assert two.noise_seed.tolist() == [3285569182307553776, 3180187265058690515]
 
 
 def test_the_same_seed_gives_the_same_pair_and_another_gives_another() -> None:

@@ -17,6 +17,7 @@ from napari_synapse_cl.features.extraction import extract_features
 from napari_synapse_cl.features.readout import Readout, central_element
 from napari_synapse_cl.features.symmetries import symmetries
 from napari_synapse_cl.models.architecture import Architecture
+from napari_synapse_cl.models.folding import Folded
 from napari_synapse_cl.models.vgg3d import Vgg3D
 
 ARCHITECTURE = Architecture((4, 8, 16, 32))
@@ -163,14 +164,14 @@ class TestShortage:
     def short(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         """Let the network refuse batches of more crops than this."""
         limit = {"crops": 3}
-        whole = Vgg3D.iterate_layers
+        whole = Folded.iterate_layers
 
-        def iterate_layers(self: Vgg3D, raw: torch.Tensor, indices: Any) -> Any:
+        def iterate_layers(self: Folded, raw: torch.Tensor) -> Any:
             if len(raw) > limit["crops"]:
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to …")
-            return whole(self, raw, indices)
+            return whole(self, raw)
 
-        monkeypatch.setattr(Vgg3D, "iterate_layers", iterate_layers)
+        monkeypatch.setattr(Folded, "iterate_layers", iterate_layers)
         return limit
 
     def test_extraction_goes_on_with_smaller_batches(
@@ -195,6 +196,6 @@ class TestShortage:
         def fail(*_: Any) -> None:
             raise RuntimeError("something else")
 
-        monkeypatch.setattr(Vgg3D, "iterate_layers", fail)
+        monkeypatch.setattr(Folded, "iterate_layers", fail)
         with pytest.raises(RuntimeError, match="something else"):
             list(extract_features(read_out(network), larger_crops(sample)))

@@ -149,6 +149,29 @@ def test_every_epoch_takes_each_synapse_at_most_once_in_another_order(
     assert all(a != b for a, b in pairwise(epochs))
 
 
+def test_the_order_of_the_synapses_is_drawn_once_an_epoch(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[int]] = []
+    draw = np.random.default_rng
+
+    def spy(seed: Any) -> np.random.Generator:
+        drawn.append(seed)
+        return draw(seed)
+
+    trainer = make_trainer(num_epochs=2, batch_size=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(np.random, "default_rng", spy)
+        steps = [trainer._synapses_of(step) for step in range(trainer.schedule.total_steps)]
+    seed = trainer.config.seed
+    assert drawn == [[seed, 1], [seed, 2]]
+    n = trainer.schedule.steps_per_epoch
+    for epoch in (1, 2):
+        order = draw([seed, epoch]).permutation(trainer.split.training)
+        taken = np.concatenate([some for number, some in steps if number == epoch])
+        assert taken.tolist() == order[: 2 * n].tolist()
+
+
 def test_training_lowers_the_loss(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(**LEARNING)
     losses = [event.training_loss for event in of_kind(EpochDone, list(trainer.run()))]

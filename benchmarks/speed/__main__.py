@@ -6,8 +6,8 @@ Parts are the modules beside this one, all of them by default. What is compared 
 one run; the tables hold medians, and ratios to the row that their last column names. ``--quick``
 takes small sizes and few repeats: it shows that the benchmark works, and its figures mean nothing.
 
-``pip install -e ".[bench]"`` brings what the others are compared with; what is not installed is left
-out, and said.
+``pip install -e ".[bench]"`` brings what ours is compared with; what is not installed is left out,
+and said.
 """
 
 import argparse

@@ -18,6 +18,7 @@ from typing import Any, Literal, NoReturn, TextIO, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from napari_synapse_cl import __version__
+from napari_synapse_cl.allocation import keep_freed_memory
 from napari_synapse_cl.config import SECTIONS, Config, read_settings, unit_of
 from napari_synapse_cl.control import COMMANDS, Control
 from napari_synapse_cl.errors import InputError, JobError
@@ -152,6 +153,7 @@ def _run(
     # PyTorch takes seconds to import, which neither --help nor a wrong flag should wait for.
     from napari_synapse_cl.pipeline import run
 
+    keep_freed_memory()
     _stop_on_signals(control)
     if follow_standard_input:
         threading.Thread(target=_read_commands, args=(control,), daemon=True).start()

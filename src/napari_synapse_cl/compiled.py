@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ class Loop:
         if not self._is_usable:
             return False
         if self._function is not None:
-            _run(self._function, n, arguments)
+            share(self._function, n, *arguments)
             return True
         try:
             function = getattr(import_module(self._module), self._name)
@@ -58,17 +59,26 @@ class Loop:
             self._is_usable = False
             return False
         self._function = function
-        _run(function, n, arguments)
+        share(function, n, *arguments)
         return True
 
 
-def _run(function: Callable[..., None], n: int, arguments: tuple[Any, ...]) -> None:
-    """Share the rounds among the threads, of which this is one."""
+def share(function: Callable[..., None], n: int, *arguments: Any) -> None:
+    """Share rounds among as many threads as PyTorch uses, of which this is one.
+
+    Parameters
+    ----------
+    function
+        Of a start, a stop and the arguments. It must let go of the GIL to gain anything.
+    n
+        Rounds.
+    arguments
+        What it is given beside.
+    """
     n_parts = max(1, min(n, torch.get_num_threads()))
     bounds = [n * part // n_parts for part in range(n_parts + 1)]
     others = [
-        _threads().submit(function, start, stop, *arguments)
-        for start, stop in zip(bounds[1:-1], bounds[2:], strict=True)
+        _threads().submit(function, start, stop, *arguments) for start, stop in pairwise(bounds[1:])
     ]
     function(0, bounds[1], *arguments)
     for other in others:

@@ -1,5 +1,6 @@
 """Choose where and how precisely to compute, by trying rather than by name."""
 
+import platform
 import time
 from collections.abc import Sequence
 from math import prod
@@ -9,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from napari_synapse_cl.allocation import return_freed_memory
 from napari_synapse_cl.distributed import local_cuda_device
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.free_memory import Memory, main_memory
+from napari_synapse_cl.probes import remembered
 
 GIB = 2**30
 PROBE_REPEATS = 6
@@ -78,7 +81,7 @@ def usable_precisions(
         return ["bfloat16"]
     if wrong:
         return ["float32"]
-    gain = _gain_of_bfloat16(device)
+    gain = remembered(f"gain of bfloat16, {_named(device)}", lambda: _gain_of_bfloat16(device))
     if gain is None:
         return ["float32"]
     return ["bfloat16", "float32"] if gain >= MINIMUM_GAIN else ["float32", "bfloat16"]
@@ -118,8 +121,19 @@ def memory_of(device: torch.device) -> Memory:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         return Memory(*torch.cuda.mem_get_info(device))
+    return_freed_memory()
     # Other GPUs share the machine's memory.
     return main_memory()
+
+
+def _named(device: torch.device) -> str:
+    """Return what the speed of a device depends on."""
+    if device.type == "cuda":
+        hardware = torch.cuda.get_device_name(device)
+    else:
+        capability = torch.backends.cpu.get_cpu_capability()
+        hardware = f"{platform.node()}, {capability}, {torch.get_num_threads()} threads"
+    return f"{device.type}, {hardware}, PyTorch {torch.__version__}"
 
 
 def _works(device: torch.device) -> bool:

@@ -1,16 +1,18 @@
 """What a run works on: tables of synapses, and the volumes or the crops they are in."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from napari_synapse_cl.config import Config, CropConfig
 from napari_synapse_cl.data.crop_cache import CachedCrops
 from napari_synapse_cl.data.crops import StreamedCrops
 from napari_synapse_cl.data.intensities import contrast_warning
 from napari_synapse_cl.data.joining import join
+from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.parts import Part, VoxelSize
 from napari_synapse_cl.data.placing import Placed
 from napari_synapse_cl.data.synapses import Positions

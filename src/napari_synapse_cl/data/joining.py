@@ -1,13 +1,15 @@
 """Join the synapses of several volumes."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.centring import centred
+from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.parts import Part, VoxelSize
 from napari_synapse_cl.data.placing import Placed
 from napari_synapse_cl.data.synapses import Positions

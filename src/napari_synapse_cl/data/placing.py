@@ -1,11 +1,13 @@
 """Find the synapses of a table in a volume, and say what was found."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
+from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.parts import VoxelSize
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables import PositionTable, check_reading, in_voxels

@@ -1,7 +1,8 @@
 """What looks wrong, or is worth knowing, about the positions of synapses in a volume."""
 
-import pandas as pd
+from __future__ import annotations
 
+from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.readings import likely_reading
 from napari_synapse_cl.data.synapses import AXES
 

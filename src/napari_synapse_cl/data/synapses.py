@@ -1,11 +1,13 @@
 """Tables of synapse positions."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
+from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.readings import likely_reading
 from napari_synapse_cl.errors import InputError
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.data.windows import to_unit_range
-from napari_synapse_cl.devices import autocast, memory_of, to_device
+from napari_synapse_cl.devices import memory_of
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.map_grid import (
     FLOAT_BYTES,
@@ -21,6 +21,7 @@ from napari_synapse_cl.features.map_grid import (
 )
 from napari_synapse_cl.features.map_tiles import MapPart, MapTile, halves, plan_tiles
 from napari_synapse_cl.models.architecture import Layer
+from napari_synapse_cl.models.folding import Folded
 from napari_synapse_cl.models.vgg3d import Vgg3D, to_network_range
 from napari_synapse_cl.training.shortage import is_shortage
 from napari_synapse_cl.words import size
@@ -54,7 +55,7 @@ def extract_maps(
     Parameters
     ----------
     network
-        The network to read; it is moved to the device.
+        The network to read; it stays as it is.
     volume
         The volume.
     intensities
@@ -84,8 +85,7 @@ def extract_maps(
     """
     region = check_region(region, volume.shape)
     firsts = {layer.index: MapGrid.of(layer, region, volume.shape).first for layer in layers}
-    modules = list(network.features)[: max(firsts) + 1]
-    to_device(nn.Sequential(*modules).eval(), device)
+    folded = Folded(network, list(firsts), device=device, precision=precision)
     largest = tile_voxels or default_tile_voxels(network, layers, device)
     waiting = plan_tiles(region, layers, volume.shape, largest)
     done = 0
@@ -93,7 +93,7 @@ def extract_maps(
         grids = _grids(layers, waiting[0], volume.shape)
         box = read_box(grids, volume.shape)
         raw = _read(volume, box, intensities)
-        maps = _maps(modules, raw, grids, box, device, precision)
+        maps = _maps(folded, raw, grids, box, device)
         if maps is None:
             if device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -160,24 +160,20 @@ def _read(volume: Volume, box: Box, intensities: tuple[float, float]) -> np.ndar
 
 
 def _maps(
-    modules: Sequence[nn.Module],
+    network: Folded,
     unit: np.ndarray,
     grids: Sequence[tuple[Layer, MapGrid]],
     box: Box,
     device: torch.device,
-    precision: str,
 ) -> dict[int, np.ndarray] | None:
     """Return ``(C, d, h, w)`` float32 for each layer, or None if memory does not suffice."""
     wanted = {layer.index: (layer, grid) for layer, grid in grids}
     maps = {}
     try:
-        with torch.inference_mode(), autocast(device, precision):
-            values = to_network_range(torch.from_numpy(unit).to(device)[None, None])
-            values = values.contiguous(memory_format=torch.channels_last_3d)
-            for index, module in enumerate(modules[: max(wanted) + 1]):
-                values = module(values)
-                if index in wanted:
-                    maps[index] = _part(values, *wanted[index], box)
+        with torch.inference_mode():
+            raw = to_network_range(torch.from_numpy(unit).to(device)[None, None])
+            for index, values in network.iterate_layers(raw, list(wanted)):
+                maps[index] = _part(values, *wanted[index], box)
     except (RuntimeError, MemoryError) as error:
         if not is_shortage(error):
             raise
@@ -186,7 +182,7 @@ def _maps(
 
 
 def _part(values: Tensor, layer: Layer, grid: MapGrid, box: Box) -> np.ndarray:
-    """Copy what is exact of a ``(1, C, D, H, W)`` map, before the ReLU behind overwrites it."""
+    """Copy what is exact of a ``(1, C, D, H, W)`` map, so that the map itself can be freed."""
     first = [low // stride for low, stride in zip(box.start, layer.stride, strict=True)]
     exact = values[0][(slice(None), *grid.slices_from(first))]
     copied = exact.to(torch.float32, memory_format=torch.contiguous_format, copy=True)

@@ -1,15 +1,15 @@
 """Read layers of a network: what they put out for crops, pooled to one vector each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_synapse_cl.devices import autocast, to_device
 from napari_synapse_cl.features.symmetries import Averaging, symmetries
 from napari_synapse_cl.models.architecture import Architecture, Layer
+from napari_synapse_cl.models.folding import Folded
 from napari_synapse_cl.models.vgg3d import Vgg3D, to_network_range
 
 Pooling = Literal["mean", "max", "mean+max", "std", "centre", "none"]
@@ -23,7 +23,7 @@ class Readout:
     Parameters
     ----------
     network
-        The network; it is moved to the device.
+        The network as it is now; it stays so.
     architecture
         That of the network.
     layers
@@ -61,9 +61,14 @@ class Readout:
         self.symmetries = symmetries(
             averaging, crop_size, voxel_size, architecture.total_downsampling
         )
-        self._device, self._precision = device, precision
-        self._network = network.eval()
-        to_device(network.features, device)
+        self._device = device
+        self._network = Folded(
+            network,
+            layers,
+            device=device,
+            precision=precision,
+            mean_of_last=pooling == "mean",
+        )
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -91,25 +96,19 @@ class Readout:
             By the layer's index, ``(B, K)`` float32 vectors, or ``(B, C, d, h, w)`` maps where
             they are not pooled.
         """
+        layers = {layer.index: layer for layer in self.layers}
         sums: dict[int, Tensor] = {}
-        with torch.inference_mode(), autocast(self._device, self._precision):
+        with torch.inference_mode():
             batch = to_network_range(crops.to(self._device))
             for symmetry in self.symmetries:
-                for layer, output in self._outputs(symmetry.apply(batch)):
-                    pooled = self._pool(symmetry.undo(output).float(), layer)
-                    if layer.index in sums:
-                        sums[layer.index] += pooled
+                for index, output in self._network.iterate_layers(symmetry.apply(batch)):
+                    pooled = self._pool(symmetry.undo(output).float(), layers[index])
+                    if index in sums:
+                        sums[index] += pooled
                     else:
-                        # What was not pooled may be overwritten by the network's next module.
-                        sums[layer.index] = pooled.clone()
+                        sums[index] = pooled
             n = len(self.symmetries)
             return {index: (total / n).cpu().numpy() for index, total in sums.items()}
-
-    def _outputs(self, batch: Tensor) -> Iterator[tuple[Layer, Tensor]]:
-        layers = {layer.index: layer for layer in self.layers}
-        batch = batch.contiguous(memory_format=torch.channels_last_3d)
-        for index, output in self._network.iterate_layers(batch, list(layers)):
-            yield layers[index], output
 
     def _pool(self, maps: Tensor, layer: Layer) -> Tensor:
         if self.pooling == "none":

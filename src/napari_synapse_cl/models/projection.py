@@ -13,6 +13,8 @@ from napari_synapse_cl.config import ModelConfig
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.batch_norms import statistics_kept
+from napari_synapse_cl.models.layouts import channels_last
+from napari_synapse_cl.models.norm_relu import run_modules
 from napari_synapse_cl.models.vgg3d import Vgg3D, to_network_range
 
 
@@ -145,18 +147,18 @@ class ContrastiveModel(nn.Module):
 
         Pooling makes what follows independent of the crop size.
         """
-        maps = to_network_range(crops)
+        maps = channels_last(to_network_range(crops))
         if self.checkpointing and torch.is_grad_enabled():
             for block in self.backbone.blocks():
                 maps = checkpoint(
-                    block,
+                    partial(run_modules, block),
                     maps,
                     use_reentrant=False,
                     preserve_rng_state=False,
                     context_fn=partial(_contexts, block),
                 )
         else:
-            maps = self.backbone.features(maps)
+            maps = run_modules(self.backbone.features, maps)
         return maps.float().mean(dim=(2, 3, 4))
 
     def forward(self, crops: Tensor) -> Tensor:

@@ -6,13 +6,8 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
 from napari_synapse_cl.distributed import Ranks, joined
 from napari_synapse_cl.events import Event
-from napari_synapse_cl.pipeline.comparison import compare_layers
-from napari_synapse_cl.pipeline.dense import extract_dense
-from napari_synapse_cl.pipeline.exporting import export_alone
-from napari_synapse_cl.pipeline.extraction import extract_alone
 from napari_synapse_cl.pipeline.fetching import fetch_checkpoints
 from napari_synapse_cl.pipeline.steps import stopped
-from napari_synapse_cl.pipeline.training import train_and_extract
 from napari_synapse_cl.training.runs import default_folder
 
 
@@ -47,11 +42,31 @@ def run(config: Config, control: Control | None = None) -> Generator[Event, None
 
 def _without_help(config: Config) -> Callable[[Config, Control], Iterator[Event]] | None:
     """Return the job, if it is one that several processes have nothing to share of."""
+    # Each imports what it needs alone: Zarr, scikit-learn or ONNX.
     if config.export_only:
+        from napari_synapse_cl.pipeline.exporting import export_alone
+
         return export_alone
     if config.dense:
+        from napari_synapse_cl.pipeline.dense import extract_dense
+
         return extract_dense
-    return compare_layers if config.compare_layers else None
+    if config.compare_layers:
+        from napari_synapse_cl.pipeline.comparison import compare_layers
+
+        return compare_layers
+    return None
+
+
+def _shared(config: Config) -> Callable[[Config, Control, Ranks], Iterator[Event]]:
+    """Return the job that several processes may share."""
+    if config.extract_only:
+        from napari_synapse_cl.pipeline.extraction import extract_alone
+
+        return extract_alone
+    from napari_synapse_cl.pipeline.training import train_and_extract
+
+    return train_and_extract
 
 
 def _run(config: Config, control: Control, ranks: Ranks) -> Iterator[Event]:
@@ -66,5 +81,4 @@ def _run(config: Config, control: Control, ranks: Ranks) -> Iterator[Event]:
         if ranks.is_main:
             yield from alone(config, control)
         return
-    together = extract_alone if config.extract_only else train_and_extract
-    yield from together(config, control, ranks)
+    yield from _shared(config)(config, control, ranks)

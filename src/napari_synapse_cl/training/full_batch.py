@@ -161,6 +161,12 @@ class FullBatch:
                     found.append(self._model.pooled(crops))
         return self._ranks.gather(torch.cat(found))
 
+    def reads(self, synapses: np.ndarray) -> list[np.ndarray]:
+        """Return the synapses whose views :meth:`backward` makes, one part after the other."""
+        parts = [part for part in self._parts(synapses) if len(part)]
+        trained = any(p.requires_grad for p in self._model.backbone.features.parameters())
+        return 2 * parts if trained and len(parts) > 1 else parts
+
     def _parts(self, synapses: np.ndarray) -> list[np.ndarray]:
         """Divide what this process has of a batch, as evenly as can be."""
         own = self._ranks.share_of(synapses)

@@ -38,7 +38,8 @@ def step_memory(
         Whether the optimiser has its state already, so that it is not to come.
     """
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
-    inputs = 4 * (prod(context) + 2 * INPUT_VOLUMES * prod(crop_size))
+    # The crops of what comes next are read while a step is under way.
+    inputs = 4 * (2 * prod(context) + 2 * INPUT_VOLUMES * prod(crop_size))
     return StepMemory(
         # A gradient of each weight, and Adam's two moments.
         (1 if has_moments else 3) * trained,

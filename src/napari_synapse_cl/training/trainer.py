@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import lru_cache, partial
 from pathlib import Path
 from traceback import clear_frames
 from typing import Any
@@ -106,7 +107,9 @@ class Trainer:
         self._stopping = False
         self._keeping = True
         self._optimization = Optimization(model, self.objective, config, self.schedule.total_steps)
-        views = Views(crops, config, device, voxel_size)
+        # Of two epochs: crops of the next are read while the last steps of one are taken.
+        self._order_of = lru_cache(maxsize=2)(partial(_order, config.seed, split.training))
+        views = self._views = Views(crops, config, device, voxel_size)
         self._keeper = Keeper(folder, model, self.objective, self._optimization.optimizer, config)
         self._batch = FullBatch(model, self.objective, views.augmented, device, ranks)
         self._validation = Validation(
@@ -169,11 +172,12 @@ class Trainer:
         """
         yield self._started()
         try:
-            while not self._is_complete and not self._stopping:
-                yield from self._take_step()
-                if self.step % self.schedule.steps_per_epoch == 0:
-                    yield self._end_epoch()
-                    yield self._keep()
+            with self._views.reading_ahead(self._reads()):
+                while not self._is_complete and not self._stopping:
+                    yield from self._take_step()
+                    if self.step % self.schedule.steps_per_epoch == 0:
+                        yield self._end_epoch()
+                        yield self._keep()
             if self._is_worth_keeping:
                 yield self._keep()
         except GeneratorExit:
@@ -229,8 +233,7 @@ class Trainer:
     def _take_step(self) -> Iterator[Event]:
         """Take a step; if memory runs out for the first time, in a way that takes less."""
         start = time.perf_counter()
-        epoch = self.step // self.schedule.steps_per_epoch + 1
-        synapses = self._synapses_of(epoch)
+        epoch, synapses = self._synapses_of(self.step)
         rate = self._optimization.prepare(self.step)
         buffers = [b for m in (self.model, self.objective) for b in m.buffers()]
         before = [buffer.clone() for buffer in buffers]
@@ -241,6 +244,7 @@ class Trainer:
                 raise
             clear_frames(error.__traceback__)
             yield self._plan_anew()
+            self._views.expect(self._reads())
             for buffer, value in zip(buffers, before, strict=True):
                 buffer.copy_(value)
             loss, targets = self._backward(synapses, epoch)
@@ -270,11 +274,17 @@ class Trainer:
             weigh_first_batches(module)
         return self._batch.backward(synapses, epoch)
 
-    def _synapses_of(self, epoch: int) -> np.ndarray:
-        """Return the synapses of the step that comes next."""
-        order = np.random.default_rng([self.config.seed, epoch]).permutation(self.split.training)
-        first = self.step % self.schedule.steps_per_epoch * self.schedule.batch_size
-        return order[first : first + self.schedule.batch_size]
+    def _reads(self) -> Iterator[np.ndarray]:
+        """Yield the synapses of each read that is to come in training."""
+        for step in range(self.step, self.schedule.total_steps):
+            yield from self._batch.reads(self._synapses_of(step)[1])
+
+    def _synapses_of(self, step: int) -> tuple[int, np.ndarray]:
+        """Return the epoch and the synapses of a step counted from 0."""
+        epoch = step // self.schedule.steps_per_epoch + 1
+        order = self._order_of(epoch)
+        first = step % self.schedule.steps_per_epoch * self.schedule.batch_size
+        return epoch, order[first : first + self.schedule.batch_size]
 
     def _end_epoch(self) -> EpochDone:
         epoch = self.step // self.schedule.steps_per_epoch
@@ -327,3 +337,8 @@ class Trainer:
             raise JobError(self._economy.why_ended(self.step + 1, failed))
         self._follow(plan)
         return Message(self._economy.told(self.step + 1, failed, plan, n), "warning")
+
+
+def _order(seed: int, synapses: np.ndarray, epoch: int) -> np.ndarray:
+    """Return the order in which an epoch takes the synapses that train."""
+    return np.random.default_rng([seed, epoch]).permutation(synapses)

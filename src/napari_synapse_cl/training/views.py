@@ -1,5 +1,8 @@
 """Views of synapses, as they go into a network."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,6 +10,7 @@ from torch import Tensor
 from napari_synapse_cl import augmentations
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops import CropSource
+from napari_synapse_cl.training.prefetching import Prefetching
 
 
 class Views:
@@ -35,6 +39,21 @@ class Views:
         self._config = config
         self._device = device
         self._voxel_size = voxel_size
+        self._prefetching = Prefetching(self._read_to_memory)
+
+    def reading_ahead(self, coming: Iterator[np.ndarray]) -> AbstractContextManager[None]:
+        """Within this context, read crops before they are asked for.
+
+        Parameters
+        ----------
+        coming
+            The synapses whose views will be asked for, in order.
+        """
+        return self._prefetching.following(coming)
+
+    def expect(self, coming: Iterator[np.ndarray]) -> None:
+        """Read ahead in another order from here on."""
+        self._prefetching.expect(coming)
 
     def augmented(self, synapses: np.ndarray, epoch: int) -> Tensor:
         """Return ``(2n, 1, D, H, W)``, two views of n synapses, all first before all second."""
@@ -52,4 +71,10 @@ class Views:
         return crops.contiguous(memory_format=torch.channels_last_3d)
 
     def _read(self, synapses: np.ndarray) -> Tensor:
-        return torch.from_numpy(self._crops.read(synapses.tolist())).to(self._device)
+        crops = self._prefetching.read(synapses)
+        return crops.to(self._device, non_blocking=self._device.type == "cuda")
+
+    def _read_to_memory(self, synapses: np.ndarray) -> Tensor:
+        crops = torch.from_numpy(self._crops.read(synapses.tolist()))
+        # From pinned memory a GPU takes them without being waited for.
+        return crops.pin_memory() if self._device.type == "cuda" else crops

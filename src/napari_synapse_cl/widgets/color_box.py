@@ -6,8 +6,8 @@ from napari.layers import Layer, Points
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QComboBox
 
-from napari_synapse_cl.features.table_formats import FEATURE_COLUMN
 from napari_synapse_cl.widgets.feature_columns import color_by
+from napari_synapse_cl.widgets.feature_names import feature_match
 
 AS_THEY_ARE = "as they are"
 
@@ -82,7 +82,7 @@ def _sorted_out(names: list[str]) -> tuple[list[str], list[str], list[str]]:
     others: list[str] = []
     channels: list[str] = []
     for name in names:
-        match = FEATURE_COLUMN.fullmatch(name)
+        match = feature_match(name)
         kind = others if match is None else components if match["component"] else channels
         kind.append(name)
     return components, others, channels

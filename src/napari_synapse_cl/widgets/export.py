@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 from qtpy.QtWidgets import QWidget
 
+from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.files import replacing
 from napari_synapse_cl.training.runs import RunFolder

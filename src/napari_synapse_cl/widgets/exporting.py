@@ -1,6 +1,7 @@
 """Save a Points layer with its features to a file."""
 
 from pathlib import Path
+from typing import Any
 
 from napari.layers import Layer, Points
 from napari.utils.notifications import show_info
@@ -10,7 +11,6 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.widgets.latest import Latest
 from napari_synapse_cl.widgets.messages import tell
-from napari_synapse_cl.widgets.table_files import write_points
 
 FILTERS = ("CSV (*.csv)", "Parquet (*.parquet)", "NumPy (*.npz)", "AnnData (*.h5ad)")
 
@@ -27,7 +27,7 @@ class Exporter(QObject):
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
         self._window = parent
-        self._writer = Latest(write_points)
+        self._writer = Latest(_write_points)
         self._writer.done.connect(self._on_done)
         self._writer.failed.connect(self._on_failure)
 
@@ -54,3 +54,10 @@ class Exporter(QObject):
         if not isinstance(error, InputError | JobError):
             raise error
         tell(error)
+
+
+def _write_points(*arguments: Any) -> list[str]:
+    # Formats of tables take longer to import than a dock should to open.
+    from napari_synapse_cl.widgets.table_files import write_points
+
+    return write_points(*arguments)

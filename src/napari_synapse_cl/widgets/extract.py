@@ -12,12 +12,12 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSpinBox
 from napari_synapse_cl.data.mask_recipes import EVERYTHING
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import Progress
-from napari_synapse_cl.features.layer_report import Report
 from napari_synapse_cl.widgets.base import FittingArea, JobWidget, run_folder
 from napari_synapse_cl.widgets.columns_question import ask_about_columns
 from napari_synapse_cl.widgets.crop_settings import label_layers_used
 from napari_synapse_cl.widgets.exporting import Exporter
 from napari_synapse_cl.widgets.extraction_jobs import (
+    Compared,
     Features,
     MapsGrow,
     MapsOfSynapses,
@@ -138,8 +138,8 @@ class ExtractWidget(JobWidget):
                     names = ", ".join(layer.name for layer in layers)
                     added = f"added {names}; " if names else ""
                     self._tell_result(f"{added}the maps are in {event.folder}")
-            case Report():
-                self._show_report(event)
+            case Compared(report):
+                self._show_report(report)
 
     def on_end(self) -> None:
         """Take away what was shown of a job that had no result."""
@@ -256,7 +256,7 @@ class ExtractWidget(JobWidget):
             f"The layer {layer.name} has {len(columns)} new columns{part}, from {columns[0]} on"
         )
 
-    def _show_report(self, report: Report) -> None:
+    def _show_report(self, report: Any) -> None:
         # Plots take longer to import than a widget should to open.
         from napari_synapse_cl.widgets.report_dialog import ReportDialog
 

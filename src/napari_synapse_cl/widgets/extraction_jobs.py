@@ -1,4 +1,10 @@
-"""Jobs that read layers of a network, and what they find for the window."""
+"""Jobs that read layers of a network, and what they find for the window.
+
+What reads tables and maps takes longer to import than a dock should to open: it is imported when
+there is something to read.
+"""
+
+from __future__ import annotations
 
 import json
 import shutil
@@ -7,21 +13,21 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
+from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.events import Growing, Message, Progress, Wrote
-from napari_synapse_cl.features.layer_report import Report, from_json
-from napari_synapse_cl.features.map_store import move_maps
-from napari_synapse_cl.features.table_formats import FEATURE_COLUMN
-from napari_synapse_cl.features.tables import read_table
+from napari_synapse_cl.widgets.feature_names import feature_match
 from napari_synapse_cl.widgets.inputs import Inputs
 from napari_synapse_cl.widgets.job import ChildJob
 from napari_synapse_cl.widgets.map_arrays import MapArray, read_maps
 from napari_synapse_cl.widgets.region_inputs import RegionInputs
+
+if TYPE_CHECKING:
+    from napari_synapse_cl.features.layer_report import Report
 
 LOOK_SECONDS = 1.0
 """Least time between two looks at results that grow."""
@@ -55,6 +61,13 @@ class MapsOfSynapses:
     """Maps that were not pooled are in a file: they are too many numbers for columns."""
 
     path: Path
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Layers have been compared."""
+
+    report: Report
 
 
 @dataclass(frozen=True)
@@ -116,7 +129,7 @@ class SynapsesJob(ChildJob):
                     case Wrote("features", path):
                         yield _read(Path(path))
                     case Wrote("report", path):
-                        yield _read_report(Path(path))
+                        yield Compared(_read_report(Path(path)))
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -158,6 +171,8 @@ class RegionJob(ChildJob):
             shutil.rmtree(self._region.folder, ignore_errors=True)
 
     def _read_whole(self, folder: Path) -> MapsGrow:
+        from napari_synapse_cl.features.map_store import move_maps
+
         region = self._region
         try:
             if region.intensities is not None:
@@ -179,12 +194,16 @@ def _look(growing: Growing) -> Iterator[PartOfFeatures]:
 def _read(path: Path) -> Features | MapsOfSynapses:
     if path.suffix == ".npy":
         return MapsOfSynapses(path)
+    from napari_synapse_cl.features.tables import read_table
+
     table, record = read_table(path)
-    columns = [name for name in table.columns if FEATURE_COLUMN.fullmatch(name)]
+    columns = [name for name in table.columns if feature_match(name)]
     return Features(table[columns], record)
 
 
 def _read_report(path: Path) -> Report:
+    from napari_synapse_cl.features.layer_report import from_json
+
     try:
         content = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         return from_json(content["report"])

@@ -1,15 +1,17 @@
 """Columns of features on a Points layer: which are there, and how others join them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from napari.layers import Points
 from napari.utils.colormaps import ensure_colormap
 from napari.utils.colormaps.standardize_color import transform_color
 
-from napari_synapse_cl.features.table_formats import FEATURE_COLUMN
+from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.widgets.feature_names import feature_match
 from napari_synapse_cl.widgets.geometry import geometry_of
 from napari_synapse_cl.widgets.metadata import METADATA_KEY
 
@@ -27,7 +29,7 @@ def prefix_of(column: str) -> str:
     ValueError
         If it is no column that an extraction adds.
     """
-    match = FEATURE_COLUMN.fullmatch(column)
+    match = feature_match(column)
     if match is None:
         raise ValueError(f"{column} is no column of features")
     version = f"_v{match['version']}" if match["version"] else ""
@@ -37,7 +39,7 @@ def prefix_of(column: str) -> str:
 def prefixes(points: Points) -> list[str]:
     """Return the prefixes of all features that a layer has, in their order."""
     names = [str(name) for name in points.features.columns]
-    return list(dict.fromkeys(prefix_of(n) for n in names if FEATURE_COLUMN.fullmatch(n)))
+    return list(dict.fromkeys(prefix_of(n) for n in names if feature_match(n)))
 
 
 def next_version(points: Points, wanted: Iterable[str]) -> int:

@@ -1,5 +1,7 @@
 """Put what a job works on into its folder, where the command line finds it."""
 
+from __future__ import annotations
+
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -8,13 +10,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pandas as pd
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.control import Control
 from napari_synapse_cl.data.crop_cache import cache_size, fill_cache
 from napari_synapse_cl.data.crop_identity import cache_folder
+from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables import interpret
 from napari_synapse_cl.data.volumes import Volume

@@ -1,17 +1,19 @@
 """What a job needs to know of layers: a volume, synapses in its voxels, a voxel size, labels."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from napari.layers import Image, Labels, Points
 from numpy.typing import ArrayLike
 
 from napari_synapse_cl.config import Config, values_by_role
 from napari_synapse_cl.data.dataset import Dataset, assemble
 from napari_synapse_cl.data.labels import AlignedLabels
+from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.placing import Placed
 from napari_synapse_cl.data.position_checks import position_warnings
@@ -21,7 +23,7 @@ from napari_synapse_cl.data.tables import interpret
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import Level
-from napari_synapse_cl.features.table_formats import FEATURE_COLUMN
+from napari_synapse_cl.widgets.feature_names import feature_match
 from napari_synapse_cl.widgets.layer_voxels import (
     THE_LAYER,
     labels_over,
@@ -209,9 +211,5 @@ def _labels(image: Image, labels: Labels | None, segmentation: Labels | None) ->
 
 def _table(voxels: np.ndarray, features: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(voxels, columns=list(AXES))
-    others = [
-        name
-        for name in features.columns
-        if name not in AXES and not FEATURE_COLUMN.fullmatch(str(name))
-    ]
+    others = [name for name in features.columns if name not in AXES and not feature_match(name)]
     return pd.concat([table, features[others].reset_index(drop=True)], axis=1)

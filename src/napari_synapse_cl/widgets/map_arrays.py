@@ -5,9 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
-
-from napari_synapse_cl.features.map_store import array_name, color_name
 
 LARGEST_IN_MEMORY = 2**28
 """In bytes; larger maps are read from the disk as they are looked at."""
@@ -57,6 +54,11 @@ def read_maps(folder: Path) -> list[MapArray]:
     OSError, KeyError, ValueError
         If the folder is gone, or holds no maps.
     """
+    # Zarr takes longer to import than a dock should to open.
+    import zarr
+
+    from napari_synapse_cl.features.map_store import array_name, color_name
+
     group = zarr.open_group(folder, mode="r")
     layers = sorted(int(array.attrs["layer"]) for name, array in group.arrays() if "_" not in name)
     names = [name for n in layers for name in (array_name(n), color_name(n))]

@@ -1,11 +1,13 @@
 """Columns of a table as features of a points layer."""
 
+from __future__ import annotations
+
 from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables.conventions import Source, by_name, find_partners
 

@@ -1,17 +1,17 @@
 """Features that come to a Points layer, and go again if they are not to stay."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from napari.layers import Points
 
 from napari_synapse_cl import __version__
+from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.errors import JobError
-from napari_synapse_cl.features.table_formats import FEATURE_COLUMN
-from napari_synapse_cl.features.tables import write_table
 from napari_synapse_cl.widgets.extraction_jobs import Features
 from napari_synapse_cl.widgets.feature_columns import (
     drop,
@@ -22,6 +22,7 @@ from napari_synapse_cl.widgets.feature_columns import (
     prefix_of,
     versioned,
 )
+from napari_synapse_cl.widgets.feature_names import feature_match
 
 
 class PointResults:
@@ -92,6 +93,9 @@ class PointResults:
         record = {**features.record, "image": self._volume, "napari-synapse-cl": __version__}
         problem = self._problem()
         if problem is not None:
+            # Formats of tables take longer to import than a dock should to open.
+            from napari_synapse_cl.features.tables import write_table
+
             self.undo()
             path = folder / f"features_{self._source.name.replace('/', '_')}.csv"
             folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +139,7 @@ class PointResults:
                 self._viewer.layers.selection.active = active
         self._order = list(layer.features.columns)
         new = {prefix_of(name) for name in columns}
-        there = [n for n in self._order if FEATURE_COLUMN.fullmatch(str(n)) and prefix_of(n) in new]
+        there = [n for n in self._order if feature_match(n) and prefix_of(n) in new]
         self._before = layer.features[there].reset_index(drop=True)
         if there:
             freeze_colors(layer)

@@ -1,9 +1,13 @@
 """A training as it is shown: plots, a progress bar, and a line that says how far it is."""
 
-import time
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QLabel, QProgressBar, QVBoxLayout, QWidget
 
 from napari_synapse_cl.events import (
@@ -17,10 +21,12 @@ from napari_synapse_cl.events import (
 )
 from napari_synapse_cl.training.following import MetricsRead
 from napari_synapse_cl.widgets.messages import sentence
-from napari_synapse_cl.widgets.monitor import Monitor
 from napari_synapse_cl.widgets.pace import Pace
 from napari_synapse_cl.widgets.theme import MARK, MARK_COLOR
 from napari_synapse_cl.words import duration
+
+if TYPE_CHECKING:
+    from napari_synapse_cl.widgets.monitor import Monitor
 
 TELL_SECONDS = 1.0
 """Least time between two changes of bar and text: each has the whole window composed anew."""
@@ -44,7 +50,7 @@ class RunView(QWidget):
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
-        self.monitor = Monitor(viewer)
+        self._viewer = viewer
         self.bar = QProgressBar()
         self.bar.setFormat("%v of %m")
         self.bar.setToolTip("Steps that are done")
@@ -61,7 +67,23 @@ class RunView(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.bar)
         layout.addWidget(self.warning)
-        layout.addWidget(self.monitor, stretch=1)
+
+    @cached_property
+    def monitor(self) -> Monitor:
+        """The plots: made when they are first shown, or told something."""
+        # pyqtgraph and the plots take a good part of the time in which the dock should open.
+        from napari_synapse_cl.widgets.monitor import Monitor
+
+        monitor = Monitor(self._viewer)
+        layout = self.layout()
+        assert isinstance(layout, QVBoxLayout)
+        layout.addWidget(monitor, stretch=1)
+        return monitor
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
+        """Have plots to show."""
+        _ = self.monitor
+        super().showEvent(event)
 
     def begin(self, *, attached: bool = False) -> None:
         """Wait for another training.
@@ -110,7 +132,8 @@ class RunView(QWidget):
 
     def follow_theme(self) -> None:
         """Take the colours of the viewer's theme."""
-        self.monitor.follow_theme()
+        if "monitor" in vars(self):
+            self.monitor.follow_theme()
 
     def _on_start(self, event: Started) -> None:
         self.started = event

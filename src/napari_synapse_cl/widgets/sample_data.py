@@ -1,9 +1,10 @@
 """File ▸ Open Sample: the synthetic EM volume and its synapses as layers."""
 
+from __future__ import annotations
+
 from typing import Any
 
-import pandas as pd
-
+from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.synapses import AXES
 
 CLASS_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7")

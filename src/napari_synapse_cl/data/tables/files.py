@@ -1,5 +1,7 @@
 """Read a table from a file of any format that laboratories keep positions in."""
 
+from __future__ import annotations
+
 import csv
 import gzip
 import re
@@ -7,8 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
+from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.tables.conventions import by_name, find_positions
 from napari_synapse_cl.data.tables.neuroglancer import read_annotations
 from napari_synapse_cl.errors import InputError

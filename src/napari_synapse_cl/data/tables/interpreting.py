@@ -1,12 +1,14 @@
 """Find the positions in a table, by the names of its columns or as the user says."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 
+from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.tables.conventions import (
     Source,
     by_name,

@@ -1,13 +1,15 @@
 """Annotations of neuroglancer: those of a layer, or a whole state with its layers."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.tables.reading import VoxelSize
 from napari_synapse_cl.errors import InputError
 

@@ -1,10 +1,12 @@
 """Columns of a table as numbers, with what is missing and what is wrong told apart."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.errors import InputError
 
 _NUMBER = r"(?P<{}>-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"

@@ -1,0 +1,43 @@
+"""What was measured on a device once, remembered for the jobs that follow."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+
+from napari_synapse_cl.files import write_json
+
+FILE = user_cache_path("napari-synapse-cl") / "probes.json"
+
+
+def remembered(name: str, measure: Callable[[], float | None]) -> float | None:
+    """Return what was measured under a name, and measure it if that has not been done yet.
+
+    Parameters
+    ----------
+    name
+        Of the probe and all that its result depends on: the device, versions, the number of
+        threads.
+    measure
+        Measures it. None, for what cannot be measured, is remembered too.
+    """
+    known = _known(FILE)
+    if name not in known:
+        known[name] = measure()
+        # Without a folder to write to it is measured again the next time.
+        with suppress(OSError):
+            FILE.parent.mkdir(parents=True, exist_ok=True)
+            write_json(FILE, known)
+    value = known[name]
+    return value if isinstance(value, float) else None
+
+
+def _known(file: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
