@@ -63,8 +63,8 @@ SMALL = {
 ALWAYS = {"events": "jsonl", "device": "cpu", "precision": "float32"}
 JOBS = ("training", "extraction")
 STAGES = {
-    "training": ("opening", "checking crops", "steps", "validation", "end"),
-    "extraction": ("opening", "extracting", "writing", "end"),
+    "training": ("opening", "checking crops", "steps", "validation", "rest"),
+    "extraction": ("opening", "extracting", "writing", "rest"),
 }
 MANY = 10**8
 FEATURES = 96

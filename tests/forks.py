@@ -28,7 +28,9 @@ PR_SET_CHILD_SUBREAPER = 36
 LARGEST_REQUEST = 2**17
 IMPORTED = (
     "napari_synapse_cl.cli",
-    "napari_synapse_cl.pipeline",
+    "napari_synapse_cl.pipeline.extraction",
+    "napari_synapse_cl.pipeline.training",
+    "napari_synapse_cl.augmentations.kernels",
     # What is imported only when it is needed takes no less long.
     "napari_synapse_cl.features.analysis",
     "napari_synapse_cl.features.map_colors",
@@ -159,6 +161,8 @@ def become(request: dict[str, Any], ends: list[int]) -> list[str]:
 if __name__ == "__main__":
     for name in IMPORTED:
         import_module(name)
+    # What numba sets up when it compiles for the first time.
+    import_module("numba").njit(lambda: 0)()
     # Undo what nohup does, under which these tests may run and which children inherit.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # What is never collected is never copied for a fork either.

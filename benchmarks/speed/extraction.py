@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from measuring import Case, Section, Target, interleaved, process_of_its_own
 from torch import Tensor, nn
 
-from napari_synapse_cl.devices import choose_device, choose_precision
+from napari_synapse_cl.devices import choose_device, choose_precision, to_device
 from napari_synapse_cl.features.readout import Readout
 from napari_synapse_cl.models.architecture import Architecture
+from napari_synapse_cl.models.layouts import channels_last
 from napari_synapse_cl.models.vgg3d import Vgg3D, to_network_range
 
 LAYER = 20
@@ -144,16 +145,16 @@ def floor_case(device: str, side: int, n: int, precision: str) -> Case:
     keep_freed_memory()
     network, crops = network_and_crops(side, n)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    settings = {"device": device, "dtype": dtype, "memory_format": torch.channels_last_3d}
     calls: list[tuple[nn.Module, Tensor]] = []
     maps = to_network_range(crops)
     with torch.inference_mode():
         for module in network.features[: LAYER + 1]:
             if isinstance(module, nn.Conv3d):
-                calls.append((module, maps.to(**settings)))
+                calls.append((module, channels_last(maps.to(device, dtype))))
             maps = module(maps)
         for module, _ in calls:
-            module.to(**settings)
+            to_device(module, torch.device(device))
+            module.to(dtype)
 
     def run() -> None:
         with torch.inference_mode():

@@ -205,7 +205,7 @@ def measure(options: argparse.Namespace) -> Iterator[Section]:
     keep_freed_memory()
     settings = [(16, 4, 4)] if options.quick else [(80, 2, 24), (48, 4, 24)]
     for size, pairs, fmaps in settings:
-        yield _measure(size, pairs, fmaps, device, repeats=3 if options.quick else 7)
+        yield _measure(size, pairs, fmaps, device, repeats=3 if options.quick else 5)
 
 
 def _measure(size: int, pairs: int, fmaps: int, device: torch.device, repeats: int) -> Section:
@@ -230,7 +230,7 @@ def _measure(size: int, pairs: int, fmaps: int, device: torch.device, repeats: i
                 AT_PEAK: at_peak,
             },
             repeats,
-            warm_up=2,
+            warm_up=1,
         )
     section = Section(
         f"A training step of {pairs} pairs of {size}³, {fmaps} feature maps, on {device}",

@@ -16,7 +16,9 @@ from napari.layers import Points
 from napari.utils.notifications import Notification
 
 from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.features.table_formats import KEY
 from napari_synapse_cl.features.tables import FORMATS, read_table, write_table
+from napari_synapse_cl.widgets.metadata import METADATA_KEY
 from napari_synapse_cl.widgets.table_files import get_reader, read_points, write_points
 
 from .conftest import PLUGIN, messages
@@ -340,6 +342,10 @@ def test_importing_the_reader_loads_neither_napari_nor_torch() -> None:
         "assert not {'torch', 'napari', 'qtpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_layers_and_files_keep_records_under_the_same_key() -> None:
+    assert METADATA_KEY == KEY
 
 
 def test_the_record_of_a_saved_layer_is_plain_json(tmp_path: Path) -> None:

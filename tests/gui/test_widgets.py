@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QMenu
 
 from napari_synapse_cl.widgets import sample_data
 from napari_synapse_cl.widgets.form import Form
+from napari_synapse_cl.widgets.monitor import Monitor
 
 from .conftest import EXTRACT, PLUGIN, PREVIEW, TRAIN, open_widget
 
@@ -114,14 +115,27 @@ def test_form_shows_what_the_settings_declare(qtbot: QtBot) -> None:
     assert config.learning_rate == 3e-5
 
 
-def test_opening_menus_and_widgets_imports_no_torch() -> None:
+def test_opening_docks_imports_nothing_that_only_jobs_need() -> None:
     code = f"""
 import sys, napari
 viewer = napari.Viewer(show=False)
-for name in {[TRAIN, EXTRACT]!r}:
+before = set(sys.modules)
+for name in {["Open data", TRAIN, PREVIEW, EXTRACT]!r}:
     viewer.window.add_plugin_dock_widget({PLUGIN!r}, name)
-assert "torch" not in sys.modules
+late = {{"torch", "pandas", "pyarrow", "zarr", "pyqtgraph", "h5py", "tensorstore", "sklearn"}}
+assert not late & (set(sys.modules) - before), late & set(sys.modules)
 viewer.close()
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert result.returncode == 0, result.stderr
+
+
+def test_the_plots_of_a_training_are_there_when_they_are_looked_at(
+    window: Any, qtbot: QtBot
+) -> None:
+    window.viewer.window._qt_window.show()
+    widget = open_widget(window.viewer, TRAIN)
+    assert not widget.findChildren(Monitor)
+    widget.tabs.setCurrentWidget(widget.view)
+    qtbot.waitUntil(lambda: len(widget.findChildren(Monitor)) == 1)
+    qtbot.waitUntil(widget.view.monitor.isVisible)

@@ -29,7 +29,7 @@ class Folded:
         are of that type.
     mean_of_last
         Whether of the deepest layer only the mean over its map is needed. If it is a convolution,
-        or the batch norm of one, that follows from sums over what it reads.
+        or the batch norm of one that is not read too, that follows from sums over what it reads.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class Folded:
         Yields
         ------
         tuple
-            An index and its ``(B, C, d, h, w)``, which nothing changes later; where only the mean
-            of the last is needed that is ``(B, C, 1, 1, 1)`` float32.
+            An index and its ``(B, C, d, h, w)``, which nothing changes later. A mean that follows
+            from sums is ``(B, C, 1, 1, 1)`` float32.
         """
         wanted = self._layers if indices is None else frozenset(indices)
         maps = channels_last(raw.to(self._dtype))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from napari_synapse_cl.devices import autocast
+from napari_synapse_cl.models.norm_relu import in_one_at_any_size
 from napari_synapse_cl.models.projection import ContrastiveModel
 
 COUNTED_SIDE = 16
@@ -124,7 +125,7 @@ def _saved_bytes(
     views = torch.zeros(n_views, 1, *shape, device=device)
     views = views.contiguous(memory_format=torch.channels_last_3d)
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with hooks, autocast(device, precision):
+    with hooks, autocast(device, precision), in_one_at_any_size():
         # Held, so that no storage is freed and its address given to another.
         embeddings = model(views)
     del embeddings

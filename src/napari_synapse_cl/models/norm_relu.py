@@ -5,7 +5,9 @@ gradients. In one, maps are read half as often; in a training step that is the m
 beside the convolutions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from napari_synapse_cl.compiled import Loop
 
 SMALLEST = 2**18
 """Elements of a map, of all views together, from which on it is worth it."""
+_smallest = ContextVar("smallest", default=SMALLEST)
 _ROW = 384
 _CHUNK = 2**16
 _KERNELS = "napari_synapse_cl.models.norm_kernels"
@@ -36,6 +39,16 @@ def run_modules(modules: Iterable[nn.Module], maps: Tensor) -> Tensor:
         else:
             maps = module(maps)
     return maps
+
+
+@contextmanager
+def in_one_at_any_size() -> Iterator[None]:
+    """Run small maps in the block as large ones, so that they stand for these."""
+    token = _smallest.set(0)
+    try:
+        yield
+    finally:
+        _smallest.reset(token)
 
 
 def norm_relu(norm: nn.BatchNorm3d, maps: Tensor) -> Tensor | None:
@@ -78,7 +91,7 @@ def _is_worth_it(norm: nn.BatchNorm3d, maps: Tensor) -> bool:
         and norm.track_running_stats
         and maps.device.type == "cpu"
         and maps.dtype in (torch.float32, torch.bfloat16)
-        and maps.numel() >= SMALLEST
+        and maps.numel() >= _smallest.get()
         and maps.is_contiguous(memory_format=torch.channels_last_3d)
     )
 
