@@ -22,18 +22,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
+from speed.random_crops import RandomCrops
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.context import context_shape
-from napari_synapse_cl.data.crops import CropSource
-from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.devices import choose_device, to_device
 from napari_synapse_cl.distributed import ALONE
 from napari_synapse_cl.models.architecture import Architecture
@@ -74,27 +73,6 @@ WAYS = [
     for checkpointing in (False, True)
     for caching in (False, True)
 ]
-
-
-class RandomCrops(CropSource):
-    """The same random bytes for every synapse."""
-
-    def __init__(self, n: int, shape: tuple[int, int, int]) -> None:
-        self.shape = shape
-        self.positions = Positions(np.zeros((n, 3), int), np.arange(n), 0)
-        self._crop = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-
-    def read_usable(self, synapses: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return it as many times."""
-        crop = self._crop.astype(np.float32) / 255
-        return np.repeat(crop[None, None], len(synapses), axis=0), np.asarray(synapses)
-
-    def states(self) -> None:
-        """Return nothing: all can be used."""
-
-    def problem(self, synapse: int) -> str:
-        """Return nothing: all can be used."""
-        return ""
 
 
 class Stepper:
