@@ -171,6 +171,8 @@ def _download(url: str, file: BinaryIO, progress: Progress | None) -> None:
         else:
             why = "the server cannot be reached; check the address and the connection"
         raise InputError(f"{url} cannot be downloaded: {why}, {elsewhere}") from None
+    finally:
+        sink.end_answer()
     if sink.total and sink.done < sink.total:
         raise InputError(
             f"{url} cannot be downloaded: the connection broke off; try again, {elsewhere}"
@@ -188,14 +190,21 @@ class _Sink:
         self.has_begun = False
         self.done = 0
         self.total = 0
+        self._end: Callable[[], None] | None = None
 
     def take_answer(self, response: Any, **_: Any) -> None:
         """Refuse an answer that is declared a web page."""
+        self._end = response.close
         self.answer = f"{response.status_code} {response.reason}"
         self.has_begun = response.ok and not response.is_redirect
         kind = response.headers.get("content-type", "")
         if self.has_begun and kind.lower().startswith("text/html"):
             raise self._is_page()
+
+    def end_answer(self) -> None:
+        """Close the connection, which an answer that was refused still holds."""
+        if self._end is not None:
+            self._end()
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes."""
