@@ -159,6 +159,7 @@ def _train(settings: dict[str, Any], started: float) -> dict[str, Any]:
     import psutil
     import torch
 
+    from napari_synapse_cl.allocation import keep_freed_memory
     from napari_synapse_cl.config import Config
     from napari_synapse_cl.events import StepDone
     from napari_synapse_cl.pipeline import run, training
@@ -189,6 +190,8 @@ def _train(settings: dict[str, Any], started: float) -> dict[str, Any]:
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
+    # As the command line does.
+    keep_freed_memory()
     events = run(Config.from_values(settings))
     steps = sum(isinstance(event, StepDone) for event in events)
     stages.turn()
