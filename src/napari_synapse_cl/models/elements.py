@@ -27,6 +27,7 @@ def _bits_of_float(context: Any, value: Any) -> Any:
     return types.uint32(types.float32), generate
 
 
+# Of these two numba knows the names alone: what it compiles in their place stands below.
 def load(value: Any) -> Any:
     """Return an element as float32."""
     raise NotImplementedError
