@@ -77,6 +77,36 @@ def test_two_processes_have_loss_and_gradients_of_one_with_fixed_statistics(tmp_
         assert np.array(list(errors.values())).max() < 1e-12, errors
 
 
+THREADS_AFTER_THE_END = """
+import sys
+from pathlib import Path
+import torch
+from napari_synapse_cl.distributed import joined
+
+def n_threads():
+    names = [file.read_text() for file in Path("/proc/self/task").glob("*/comm")]
+    return sum("gloo" in name for name in names)
+
+with joined() as ranks:
+    torch.optim.AdamW(torch.nn.Linear(1, 1).parameters())
+    ranks.wait()
+    during = n_threads()
+Path(sys.argv[1], str(ranks.rank)).write_text(f"{during} {n_threads()}")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads from /proc")
+def test_no_thread_of_the_group_outlives_it(tmp_path: Path) -> None:
+    script = tmp_path / "threads.py"
+    script.write_text(THREADS_AFTER_THE_END)
+    job = torchrun(str(script), str(tmp_path))
+    assert job.returncode == 0, job.stderr
+    for rank in ("0", "1"):
+        during, after = map(int, (tmp_path / rank).read_text().split())
+        assert during > 0
+        assert after == 0
+
+
 def settings(tmp_path: Path, files: Files, **more: Any) -> Path:
     image, synapses = files
     path = tmp_path / "settings.json"

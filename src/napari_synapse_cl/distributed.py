@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from typing import Any, TypeVar
 
 import numpy as np
@@ -127,6 +128,10 @@ def joined() -> Iterator[Ranks]:
     if size == 1:
         yield ALONE
         return
+    # Functions in there have the group as a default argument, if there is one when PyTorch's first
+    # optimizer imports it. The group would outlive its end, and its threads the interpreter, which
+    # aborts the process now and then.
+    import_module("torch.distributed.nn")
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if local_cuda_device() is not None:
         torch.cuda.set_device(local_cuda_device())
