@@ -1,7 +1,7 @@
 """What a synapse costs where there are very many: seconds, memory and disk against their number.
 
     python benchmarks/scale.py [--synapses 1000 10000 100000 1000000] [--results FILE]
-        [--plot FILE] [--crops_per_second 0.58] [--extracted_per_second RATE] [--machines 1 8 64]
+        [--plot FILE]
 
 The command line trains for one epoch on N random positions, reading every crop from the volume, and
 extracts the features of all of them with what came of it: two child processes for each N, with a
@@ -11,12 +11,7 @@ volume is a TIFF stack of 16,384 slices that share the voxels of 16: 256 GiB in 
 For each: how long every stage took, by the events that the child tells; the most memory that it
 held, as in ``extraction_memory.py``; and what it left on the disk. A child with 64 synapses first
 shows what the start takes. The exponent is the slope of the logarithm of the seconds beyond that
-against the logarithm of N: 1 is linear.
-
-At last what crops of 80³ and networks of 24 maps would take for 10⁸ synapses on several machines,
-with rates of one that are given. The default is that of a training on two cores of an AMD EPYC
-processor, 2 synapses in 3.42 s (``predictions.md``); for a GPU, give what ``benchmarks/speed``
-measures there.
+against the logarithm of N: 1 is linear. What larger crops take is told by ``projection.py``.
 
 ``--results`` keeps what was measured, so that further runs add to it and measure nothing twice.
 """
@@ -66,9 +61,6 @@ STAGES = {
     "training": ("opening", "checking crops", "steps", "validation", "rest"),
     "extraction": ("opening", "extracting", "writing", "rest"),
 }
-MANY = 10**8
-FEATURES = 96
-"""Channels of the default layer 20, in a table of the projection."""
 
 Result = dict[str, Any]
 
@@ -273,29 +265,6 @@ def show(results: Sequence[Result]) -> None:
         )
 
 
-def project(options: argparse.Namespace) -> None:
-    """Print what very many synapses would take."""
-    machines = options.machines
-    rates = {"training, an epoch": options.crops_per_second}
-    if options.extracted_per_second is not None:
-        rates["extraction"] = options.extracted_per_second
-    print(f"### {MANY:,} synapses, crops of 80³, 24 maps\n")
-    print(f"| | synapses/s of one | {' | '.join(f'hours on {n:,}' for n in machines)} |")
-    print("| --- | ---: |" + " ---: |" * len(machines))
-    for job, rate in rates.items():
-        hours = [f"{MANY / rate / n / 3600:,.0f}" for n in machines]
-        print(f"| {job} | {rate:,.2f} | {' | '.join(hours)} |")
-    needed = [f"{MANY / n / 24 / 3600:,.0f}" for n in machines]
-    print(f"| synapses/s that each needs for a pass in a day | | {' | '.join(needed)} |")
-    table = MANY * (FEATURES * 4 + 3 * 8) / 1e9
-    read = MANY * 80**3 / 1e12
-    print(
-        f"\nA table of {FEATURES} features in float32 and positions: {table:,.0f} GB. Voxels of "
-        f"one byte in all crops: {read:,.0f} TB for each pass. Taken for granted: reading keeps "
-        "up, and machines share the work evenly."
-    )
-
-
 def draw(results: Sequence[Result], path: Path) -> None:
     import matplotlib
 
@@ -333,14 +302,10 @@ def main() -> None:
     parser.add_argument("--synapses", type=int, nargs="+", default=[10**3, 10**4, 10**5, 10**6])
     parser.add_argument("--results", type=Path, help="JSON file of what was measured, to add to")
     parser.add_argument("--plot", type=Path, help="where the curves are drawn")
-    parser.add_argument("--crops_per_second", type=float, default=0.58, help="in training")
-    parser.add_argument("--extracted_per_second", type=float, help="in extraction")
-    parser.add_argument("--machines", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--folder", type=Path, help="where the volume is made; for a real disk")
     options = parser.parse_args()
     results = measured(options)
     show(results)
-    project(options)
     if options.plot is not None:
         draw(results, options.plot)
 

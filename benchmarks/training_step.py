@@ -7,8 +7,9 @@
 
 ``memory`` takes one step in a process of its own for each row, and shows the most memory that it
 held beyond what it held before the step: on a GPU what PyTorch allocated, else the process's
-resident memory. "Estimated" is what a training plans by. ``speed`` takes steps of all ways in turn
-and shows medians as ratios to the plain step in float32.
+resident memory. "Estimated" is what a training plans by; a step that by it does not fit into the
+memory that is free is not taken. ``speed`` takes steps of all ways in turn and shows medians as
+ratios to the plain step in float32. Freed memory is kept, as the command line does.
 
 Crops are random bytes with the context that augmentations need, and in memory; a step is all that a
 training does in one: reading, augmentation, both passes, loss and optimiser.
@@ -31,9 +32,10 @@ import psutil
 import torch
 from speed.random_crops import RandomCrops
 
+from napari_synapse_cl.allocation import keep_freed_memory
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.context import context_shape
-from napari_synapse_cl.devices import choose_device, to_device
+from napari_synapse_cl.devices import choose_device, memory_of, to_device
 from napari_synapse_cl.distributed import ALONE
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.projection import ContrastiveModel
@@ -155,16 +157,16 @@ class PeakMemory:
 
 
 def measure_memory(options: argparse.Namespace, way: Way) -> dict[str, float]:
-    """Take one step in this process."""
+    """Take one step in this process, if it fits."""
     stepper = Stepper(options)
     memory = step_memory(stepper.model, stepper.config.crop_size, stepper.context, stepper.device)
+    estimated, free = memory.bytes_of(stepper.plan(way)), memory_of(stepper.device).free
+    row = {"estimated_gib": estimated / GIB, "free_gib": free / GIB}
+    if estimated > free:
+        return row
     with PeakMemory(stepper.device) as peak:
         seconds = stepper.step(way)
-    return {
-        "measured_gib": peak.bytes / GIB,
-        "estimated_gib": memory.bytes_of(stepper.plan(way)) / GIB,
-        "seconds": seconds,
-    }
+    return {**row, "measured_gib": peak.bytes / GIB, "seconds": seconds}
 
 
 def show_memory(options: argparse.Namespace) -> Iterator[str]:
@@ -180,10 +182,11 @@ def show_memory(options: argparse.Namespace) -> Iterator[str]:
             yield f"| {way.name} | did not fit ({reason}) | | |"
             continue
         row = json.loads(job.stdout)
-        yield (
-            f"| {way.name} | {row['measured_gib']:.2f} | {row['estimated_gib']:.2f} "
-            f"| {row['seconds']:.1f} |"
-        )
+        estimated = f"{row['estimated_gib']:.2f}"
+        if "measured_gib" not in row:
+            yield f"| {way.name} | not tried, {row['free_gib']:.1f} are free | {estimated} | |"
+            continue
+        yield f"| {way.name} | {row['measured_gib']:.2f} | {estimated} | {row['seconds']:.1f} |"
 
 
 def show_speed(options: argparse.Namespace) -> Iterator[str]:
@@ -235,6 +238,7 @@ def main() -> None:
     for name, value in zip(("pairs", "crop_size", "micro_batch_size"), defaults, strict=True):
         if getattr(options, name) is None:
             setattr(options, name, value)
+    keep_freed_memory()
     if options.child is not None:
         print(json.dumps(measure_memory(options, WAYS[options.child])))
         return
