@@ -39,8 +39,9 @@ from napari_synapse_cl.training.memory_plan import StepPlan
 from napari_synapse_cl.training.metrics import read_metrics
 from napari_synapse_cl.training.monitors import measure
 from napari_synapse_cl.training.objectives import of_pairs
+from napari_synapse_cl.training.order import Order
 from napari_synapse_cl.training.runs import RunFolder
-from napari_synapse_cl.training.schedule import learning_rate, stages_waiting
+from napari_synapse_cl.training.schedule import Schedule, learning_rate, stages_waiting
 from napari_synapse_cl.training.selection import Selection
 from napari_synapse_cl.training.trainer import Trainer
 from napari_synapse_cl.training.validation import Labelled, Validation
@@ -149,9 +150,7 @@ def test_every_epoch_takes_each_synapse_at_most_once_in_another_order(
     assert all(a != b for a, b in pairwise(epochs))
 
 
-def test_the_order_of_the_synapses_is_drawn_once_an_epoch(
-    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_order_of_the_synapses_is_drawn_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[list[int]] = []
     draw = np.random.default_rng
 
@@ -159,17 +158,16 @@ def test_the_order_of_the_synapses_is_drawn_once_an_epoch(
         drawn.append(seed)
         return draw(seed)
 
-    trainer = make_trainer(num_epochs=2, batch_size=2)
+    synapses = np.arange(20, 29)
+    order = Order(7, synapses, Schedule(batch_size=2, steps_per_epoch=4, total_steps=8))
     with monkeypatch.context() as patched:
         patched.setattr(np.random, "default_rng", spy)
-        steps = [trainer._synapses_of(step) for step in range(trainer.schedule.total_steps)]
-    seed = trainer.config.seed
-    assert drawn == [[seed, 1], [seed, 2]]
-    n = trainer.schedule.steps_per_epoch
+        steps = [order.of_step(step) for step in range(8)]
+    assert drawn == [[7, 1], [7, 2]]
     for epoch in (1, 2):
-        order = draw([seed, epoch]).permutation(trainer.split.training)
+        expected = draw([7, epoch]).permutation(synapses)[:8]
         taken = np.concatenate([some for number, some in steps if number == epoch])
-        assert taken.tolist() == order[: 2 * n].tolist()
+        assert taken.tolist() == expected.tolist()
 
 
 def test_training_lowers_the_loss(make_trainer: MakeTrainer) -> None:

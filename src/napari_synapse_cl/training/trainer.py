@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import lru_cache, partial
 from pathlib import Path
 from traceback import clear_frames
 from typing import Any
@@ -35,6 +34,7 @@ from napari_synapse_cl.training.keeping import Keeper
 from napari_synapse_cl.training.memory_plan import StepPlan
 from napari_synapse_cl.training.objectives import chance_loss, make_objective
 from napari_synapse_cl.training.optimization import Optimization
+from napari_synapse_cl.training.order import Order
 from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.training.schedule import Schedule
 from napari_synapse_cl.training.selection import Selection
@@ -107,8 +107,7 @@ class Trainer:
         self._stopping = False
         self._keeping = True
         self._optimization = Optimization(model, self.objective, config, self.schedule.total_steps)
-        # Of two epochs: crops of the next are read while the last steps of one are taken.
-        self._order_of = lru_cache(maxsize=2)(partial(_order, config.seed, split.training))
+        self._order = Order(config.seed, split.training, self.schedule)
         views = self._views = Views(crops, config, device, voxel_size)
         self._keeper = Keeper(folder, model, self.objective, self._optimization.optimizer, config)
         self._batch = FullBatch(model, self.objective, views.augmented, device, ranks)
@@ -233,7 +232,7 @@ class Trainer:
     def _take_step(self) -> Iterator[Event]:
         """Take a step; if memory runs out for the first time, in a way that takes less."""
         start = time.perf_counter()
-        epoch, synapses = self._synapses_of(self.step)
+        epoch, synapses = self._order.of_step(self.step)
         rate = self._optimization.prepare(self.step)
         buffers = [b for m in (self.model, self.objective) for b in m.buffers()]
         before = [buffer.clone() for buffer in buffers]
@@ -277,14 +276,7 @@ class Trainer:
     def _reads(self) -> Iterator[np.ndarray]:
         """Yield the synapses of each read that is to come in training."""
         for step in range(self.step, self.schedule.total_steps):
-            yield from self._batch.reads(self._synapses_of(step)[1])
-
-    def _synapses_of(self, step: int) -> tuple[int, np.ndarray]:
-        """Return the epoch and the synapses of a step counted from 0."""
-        epoch = step // self.schedule.steps_per_epoch + 1
-        order = self._order_of(epoch)
-        first = step % self.schedule.steps_per_epoch * self.schedule.batch_size
-        return epoch, order[first : first + self.schedule.batch_size]
+            yield from self._batch.reads(self._order.of_step(step)[1])
 
     def _end_epoch(self) -> EpochDone:
         epoch = self.step // self.schedule.steps_per_epoch
@@ -337,8 +329,3 @@ class Trainer:
             raise JobError(self._economy.why_ended(self.step + 1, failed))
         self._follow(plan)
         return Message(self._economy.told(self.step + 1, failed, plan, n), "warning")
-
-
-def _order(seed: int, synapses: np.ndarray, epoch: int) -> np.ndarray:
-    """Return the order in which an epoch takes the synapses that train."""
-    return np.random.default_rng([seed, epoch]).permutation(synapses)
