@@ -102,6 +102,7 @@ class Stepper:
         self._batch = FullBatch(self.model, self._objective, views.augmented, self.device, ALONE)
         self._synapses = np.arange(options.pairs)
         self._micro_batch_size = options.micro_batch_size
+        self.memory = step_memory(self.model, self.config.crop_size, self.context, self.device)
 
     def plan(self, way: Way) -> StepPlan:
         """Return the way with its micro-batch."""
@@ -113,6 +114,7 @@ class Stepper:
         start, plan = time.perf_counter(), self.plan(way)
         self._batch.precision = plan.precision
         self._batch.micro_batch_size = plan.micro_batch_size
+        self._batch.part_bytes = self.memory.bytes_of(plan)
         self.model.checkpointing = plan.checkpointing
         self._optimization.prepare(0)
         self.model.train()
@@ -159,8 +161,7 @@ class PeakMemory:
 def measure_memory(options: argparse.Namespace, way: Way) -> dict[str, float]:
     """Take one step in this process, if it fits."""
     stepper = Stepper(options)
-    memory = step_memory(stepper.model, stepper.config.crop_size, stepper.context, stepper.device)
-    estimated, free = memory.bytes_of(stepper.plan(way)), memory_of(stepper.device).free
+    estimated, free = stepper.memory.bytes_of(stepper.plan(way)), memory_of(stepper.device).free
     row = {"estimated_gib": estimated / GIB, "free_gib": free / GIB}
     if estimated > free:
         return row

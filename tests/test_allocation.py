@@ -6,10 +6,16 @@ import sys
 
 import pytest
 
-CODE = """
+pytestmark = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="other C libraries keep it anyway"
+)
+
+START = """
 import resource
 import numpy as np
-from napari_synapse_cl.allocation import keep_freed_memory, return_freed_memory
+from napari_synapse_cl import allocation
+from napari_synapse_cl.allocation import keep_freed_memory, make_room, return_freed_memory
+from napari_synapse_cl.free_memory import Memory
 
 def pages_of(n):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -17,20 +23,59 @@ def pages_of(n):
         np.ones(2**23)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
+def free_are(*amounts):
+    answers = iter(amounts)
+    allocation.main_memory = lambda: Memory(next(answers), 10**9)
+
+"""
+
+
+def pages(code: str) -> list[int]:
+    """Run code in a process of its own, and return the pages that it prints."""
+    job = subprocess.run([sys.executable, "-c", START + code], capture_output=True, text=True)
+    assert job.returncode == 0, job.stderr
+    return [int(number) for number in job.stdout.split()]
+
+
+def test_large_arrays_come_from_memory_that_was_freed() -> None:
+    fresh, kept, returned = pages("""
 fresh = pages_of(4)
 assert keep_freed_memory()
 pages_of(1)
 print(fresh, pages_of(4))
 return_freed_memory()
 print(pages_of(1))
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep it anyway")
-def test_large_arrays_come_from_memory_that_was_freed() -> None:
-    code = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
-    (fresh, kept), (returned,) = (map(int, line.split()) for line in code.stdout.splitlines())
+""")
     assert fresh > 100
     assert kept < fresh / 10
     # What was given back has to be asked for again.
     assert returned > 10 * max(1, kept)
+
+
+def test_what_is_kept_is_given_back_where_it_is_needed_and_kept_on_where_that_is_enough() -> None:
+    roomy, given_back, after = pages("""
+keep_freed_memory()
+pages_of(1)
+free_are(1500)
+make_room(1000)
+print(pages_of(1))
+free_are(1499, 1500)
+make_room(1000)
+print(pages_of(1), pages_of(4))
+""")
+    assert roomy < given_back / 10
+    assert after < given_back / 10
+
+
+def test_nothing_is_kept_any_more_where_that_leaves_too_little() -> None:
+    fresh, first, after = pages("""
+fresh = pages_of(4)
+keep_freed_memory()
+pages_of(1)
+free_are(100, 1499)
+make_room(1000)
+print(fresh, pages_of(1), pages_of(4))
+make_room(1000)  # Nothing is asked: there is no further answer.
+""")
+    assert first > 100
+    assert after > fresh / 2

@@ -34,6 +34,7 @@ from napari_synapse_cl.events import (
     to_line,
 )
 from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint
+from napari_synapse_cl.training import full_batch
 from napari_synapse_cl.training.metrics import read_metrics
 
 
@@ -123,6 +124,16 @@ class TestWholeJob:
         assert main([*flags, "--overwrite", "--pooling", "max", "--feature_format", "parquet"]) == 0
         table = pd.read_parquet(trained / "features_L20_max.parquet")
         assert "L20_max_007" in table.columns
+
+    def test_room_is_made_for_what_a_step_was_planned_to_take(
+        self, flags: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        needed: list[int] = []
+        monkeypatch.setattr(full_batch, "make_room", needed.append)
+        assert main([*flags, "--train_only"]) == 0
+        # Of some weights, maps of 16 cubed and their gradients.
+        assert all(2**20 < n < 2**28 for n in needed)
+        assert len(set(needed)) == 1
 
     def test_training_only_extracts_nothing(self, flags: list[str], tmp_path: Path) -> None:
         assert main([*flags, "--train_only"]) == 0

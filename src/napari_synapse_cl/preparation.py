@@ -59,6 +59,7 @@ class TrainingJob:
     schedule: Schedule
     device: torch.device
     plan: StepPlan
+    step_bytes: int
     checkpoint: dict[str, Any] | None
     """What to go on from."""
     notes: list[tuple[str, Level]]
@@ -145,7 +146,7 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
             "less memory is free than when this training began, so it does not go on exactly as it "
             "would have"
         )
-    plan = ranks.agree(chosen.plan)
+    plan, step_bytes = ranks.agree((chosen.plan, chosen.needed))
     notes: list[tuple[str, Level]] = [(text, "warning") for text in warnings]
     job = TrainingJob(
         config=config,
@@ -157,6 +158,7 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
         schedule=schedule,
         device=device,
         plan=plan,
+        step_bytes=step_bytes,
         checkpoint=checkpoint,
         notes=[*notes, *chosen.told(config.crop_size)],
         about=about_run(folder.config_file, config, plan, device, data, ranks),

@@ -123,6 +123,7 @@ def _told(job: TrainingJob, control: Control) -> Iterator[Event]:
         config,
         device=job.device,
         plan=job.plan,
+        step_bytes=job.step_bytes,
         voxel_size=job.dataset.voxel_size,
         folder=folder,
         labelled=labelled,

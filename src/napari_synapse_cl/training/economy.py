@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from napari_synapse_cl.allocation import stop_keeping
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.devices import memory_of
 from napari_synapse_cl.models.projection import ContrastiveModel
@@ -30,6 +31,13 @@ class Economy:
         Voxel size along z, y, x, in any unit.
     has_moments
         Tells whether the optimiser has its state already.
+    step_bytes
+        What a step takes that is computed as planned.
+
+    Attributes
+    ----------
+    step_bytes
+        The same, of the plan that was returned last.
     """
 
     def __init__(
@@ -40,6 +48,7 @@ class Economy:
         device: torch.device,
         voxel_size: tuple[float, float, float],
         has_moments: Callable[[], bool],
+        step_bytes: int,
     ) -> None:
         self._model = model
         self._config = config
@@ -47,6 +56,7 @@ class Economy:
         self._device = device
         self._voxel_size = voxel_size
         self._has_moments = has_moments
+        self.step_bytes = step_bytes
         self._is_spent = False
 
     def smaller(self, failed: StepPlan, batch_size: int) -> StepPlan | None:
@@ -64,8 +74,12 @@ class Economy:
             self._device,
             has_moments=self._has_moments(),
         )
+        stop_keeping()
         free = memory_of(self._device).free
-        return smaller_plan(memory, self._config, batch_size, failed, free)
+        plan = smaller_plan(memory, self._config, batch_size, failed, free)
+        if plan is not None:
+            self.step_bytes = memory.bytes_of(plan)
+        return plan
 
     def told(self, step: int, failed: StepPlan, new: StepPlan, batch_size: int) -> str:
         """Return in words that memory ran out in a step, and what is done about it."""

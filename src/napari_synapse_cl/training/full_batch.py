@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_synapse_cl.allocation import make_room
 from napari_synapse_cl.devices import autocast
 from napari_synapse_cl.distributed import Ranks
 from napari_synapse_cl.models.batch_norms import statistics_kept
@@ -69,6 +70,8 @@ class FullBatch:
         Of the backbone.
     micro_batch_size
         How many synapses go through the backbone at once in this process.
+    part_bytes
+        Bytes of main memory that so many take, as far as is known; room is made for them.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class FullBatch:
     ) -> None:
         self.precision = "float32"
         self.micro_batch_size = 1
+        self.part_bytes = 0
         self._model = model
         self._objective = objective
         self._make_views = make_views
@@ -156,6 +160,7 @@ class FullBatch:
         found = [torch.zeros(0, self._model.architecture.fmaps[-1], device=self._device)]
         for part in self._parts(synapses):
             if len(part):
+                make_room(self.part_bytes)
                 crops = read(part)
                 with autocast(self._device, self.precision):
                     found.append(self._model.pooled(crops))
@@ -181,6 +186,7 @@ class FullBatch:
             # A process may have nothing of a small batch.
             none = torch.zeros(0, 2, self._model.architecture.fmaps[-1], device=self._device)
             return none, none if encoder is not None else None
+        make_room(self.part_bytes)
         views = self._make_views(synapses, epoch)
         with autocast(self._device, self.precision):
             pooled = _as_pairs(self._model.pooled(views))

@@ -65,6 +65,8 @@ class Trainer:
     plan
         How to compute a step. When memory runs out it is changed once, as far as the settings
         leave it open.
+    step_bytes
+        What a step takes that is computed so; 0 if that is not known.
     voxel_size
         Voxel size along z, y, x, in any unit.
     folder
@@ -84,6 +86,7 @@ class Trainer:
         *,
         device: torch.device,
         plan: StepPlan,
+        step_bytes: int = 0,
         voxel_size: tuple[float, float, float],
         folder: RunFolder,
         labelled: Labelled | None = None,
@@ -128,6 +131,7 @@ class Trainer:
             device,
             voxel_size,
             has_moments=lambda: bool(self._optimization.optimizer.state),
+            step_bytes=step_bytes,
         )
         self._follow(plan)
 
@@ -311,6 +315,7 @@ class Trainer:
         self._plan = plan
         self._batch.precision = plan.precision
         self._batch.micro_batch_size = plan.micro_batch_size
+        self._batch.part_bytes = 0 if self.device.type == "cuda" else self._economy.step_bytes
         self.model.checkpointing = plan.checkpointing
 
     def _plan_anew(self) -> Message:
