@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from napari_synapse_cl.features.readout import Pooling, Readout, pool
 from napari_synapse_cl.features.symmetries import symmetries
+from napari_synapse_cl.models import folding
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.downsampling import downsampling_factors
 from napari_synapse_cl.models.folding import Folded
@@ -172,3 +173,13 @@ def test_what_is_read_in_bfloat16_points_where_the_network_in_float32_does(
         read = torch.from_numpy(found[index])
         # Of both crops in one, as the centre of a ReLU may be nothing but zeros.
         assert torch.cosine_similarity(read.flatten(), expected[index].flatten(), dim=0) > 0.9999
+
+
+def test_room_is_made_for_the_largest_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed: list[int] = []
+    monkeypatch.setattr(folding, "make_room", needed.append)
+    network = settled(ARCHITECTURES["isotropic"])
+    folded = Folded(network, (20,), device=CPU, precision="float32")
+    list(folded.iterate_layers(torch.zeros(3, 1, *CROP)))
+    # Four of 4 channels in float32, of each voxel.
+    assert needed == [4 * 4 * 4 * 3 * 16**3]

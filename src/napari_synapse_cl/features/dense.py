@@ -6,14 +6,13 @@ from math import prod
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.data.windows import to_unit_range
 from napari_synapse_cl.devices import memory_of
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.map_grid import (
-    FLOAT_BYTES,
     Box,
     MapGrid,
     check_region,
@@ -21,15 +20,13 @@ from napari_synapse_cl.features.map_grid import (
 )
 from napari_synapse_cl.features.map_tiles import MapPart, MapTile, halves, plan_tiles
 from napari_synapse_cl.models.architecture import Layer
-from napari_synapse_cl.models.folding import Folded
+from napari_synapse_cl.models.folding import Folded, bytes_per_voxel
 from napari_synapse_cl.models.vgg3d import Vgg3D, to_network_range
 from napari_synapse_cl.training.shortage import is_shortage
 from napari_synapse_cl.words import size
 
 TILE_VOXELS = 16 * 80**3
 """Voxels that go through the network at once, where deep layers do not need more."""
-MAPS_AT_ONCE = 4
-"""Maps of the largest size in memory at once: what a layer reads and writes, and working space."""
 SHARE_OF_FREE_MEMORY = 0.6
 """The system does not always say before it is too late that memory runs out."""
 
@@ -123,19 +120,8 @@ def default_tile_voxels(network: Vgg3D, layers: Sequence[Layer], device: torch.d
     """
     deepest = max(layers, key=lambda layer: layer.index)
     wanted = max(TILE_VOXELS, prod(2 * n for n in deepest.receptive_field))
-    fitting = SHARE_OF_FREE_MEMORY * memory_of(device).free / _bytes_per_voxel(network, deepest)
-    return max(1, min(wanted, int(fitting)))
-
-
-def _bytes_per_voxel(network: Vgg3D, deepest: Layer) -> float:
-    """Return the memory that a tile takes for each of its voxels, in bytes."""
-    values, stride = 0.0, 1
-    for module in list(network.features)[: deepest.index + 1]:
-        if isinstance(module, nn.Conv3d):
-            values = max(values, module.out_channels / stride)
-        elif isinstance(module, nn.MaxPool3d):
-            stride *= int(np.prod(module.kernel_size))
-    return MAPS_AT_ONCE * FLOAT_BYTES * values
+    needed = bytes_per_voxel(list(network.features)[: deepest.index + 1])
+    return max(1, min(wanted, int(SHARE_OF_FREE_MEMORY * memory_of(device).free / needed)))
 
 
 def _grids(

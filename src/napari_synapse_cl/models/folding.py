@@ -2,14 +2,37 @@
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from math import prod
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
+from napari_synapse_cl.allocation import make_room
 from napari_synapse_cl.devices import to_device
 from napari_synapse_cl.models.layouts import channels_last
 from napari_synapse_cl.models.vgg3d import Vgg3D
+
+MAPS_AT_ONCE = 4
+"""Maps of the largest size in memory at once: what a layer reads and writes, and working space."""
+
+
+def bytes_per_voxel(modules: Sequence[nn.Module]) -> float:
+    """Return the memory that reading some layers takes for each voxel of what they read, in bytes.
+
+    Parameters
+    ----------
+    modules
+        A network's ``features``, up to the deepest that is read.
+    """
+    values, stride = 0.0, 1
+    for module in modules:
+        if isinstance(module, nn.Conv3d):
+            values = max(values, module.out_channels / stride)
+        elif isinstance(module, nn.MaxPool3d):
+            size = module.kernel_size
+            stride *= size**3 if isinstance(size, int) else prod(size)
+    return MAPS_AT_ONCE * torch.float32.itemsize * values
 
 
 class Folded:
@@ -43,7 +66,9 @@ class Folded:
     ) -> None:
         self._layers = frozenset(layers)
         self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        self._steps = list(self._folded(list(network.features)[: max(layers) + 1]))
+        modules = list(network.features)[: max(layers) + 1]
+        self._bytes_per_voxel = bytes_per_voxel(modules)
+        self._steps = list(self._folded(modules))
         index, last = self._steps[-1]
         if mean_of_last and isinstance(last, nn.Conv3d):
             self._steps[-1] = (index, _MeanOfConvolution(last))
@@ -72,6 +97,8 @@ class Folded:
             from sums is ``(B, C, 1, 1, 1)`` float32.
         """
         wanted = self._layers if indices is None else frozenset(indices)
+        if raw.device.type != "cuda":
+            make_room(round(self._bytes_per_voxel * len(raw) * raw[0, 0].numel()))
         maps = channels_last(raw.to(self._dtype))
         for index, module in self._steps:
             maps = module(maps)
