@@ -1,15 +1,16 @@
 """What a training step takes, of memory and of time, with each way to save memory.
 
     python benchmarks/training_step.py memory [--pairs 32] [--crop_size 80] [--fmaps 24]
-        [--micro_batch_size 8] [--device auto]
+        [--micro_batch_size 8] [--device auto] [--keep]
     python benchmarks/training_step.py speed [--pairs 4] [--crop_size 48] [--fmaps 24]
         [--micro_batch_size 2] [--repeats 5] [--device auto] [--json FILE]
 
 ``memory`` takes one step in a process of its own for each row, and shows the most memory that it
 held beyond what it held before the step: on a GPU what PyTorch allocated, else the process's
 resident memory. "Estimated" is what a training plans by; a step that by it does not fit into the
-memory that is free is not taken. ``speed`` takes steps of all ways in turn and shows medians as
-ratios to the plain step in float32. Freed memory is kept, as the command line does.
+memory that is free is not taken. With ``--keep`` what is freed is kept, as the command line does
+where there is room: a step needs less than it holds then. ``speed`` takes steps of all ways in turn
+and shows medians as ratios to the plain step in float32; what is freed is kept.
 
 Crops are random bytes with the context that augmentations need, and in memory; a step is all that a
 training does in one: reading, augmentation, both passes, loss and optimiser.
@@ -233,13 +234,15 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--way", type=int, default=None, help="only this row, counted from 0")
+    parser.add_argument("--keep", action="store_true", help="memory that is freed")
     parser.add_argument("--child", type=int, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     defaults = {"memory": (32, 80, 8), "speed": (4, 48, 2)}[options.what]
     for name, value in zip(("pairs", "crop_size", "micro_batch_size"), defaults, strict=True):
         if getattr(options, name) is None:
             setattr(options, name, value)
-    keep_freed_memory()
+    if options.keep or options.what == "speed":
+        keep_freed_memory()
     if options.child is not None:
         print(json.dumps(measure_memory(options, WAYS[options.child])))
         return
