@@ -22,7 +22,6 @@ from napari_synapse_cl.augmentations.resampling import (
     affine_matrices,
     centre_crop,
     resample,
-    rotation_matrices,
 )
 
 __all__ = [
@@ -38,5 +37,4 @@ __all__ = [
     "draw",
     "draw_pair",
     "resample",
-    "rotation_matrices",
 ]

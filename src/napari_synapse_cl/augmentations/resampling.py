@@ -14,22 +14,6 @@ from napari_synapse_cl.context import rotations
 _resample = loop("resample")
 
 
-def rotation_matrices(angles: Tensor) -> Tensor:
-    """Return the rotations Rz @ Ry @ Rx as matrices on (z, y, x) vectors.
-
-    Parameters
-    ----------
-    angles
-        ``(B, 3)``, about z, y, x in degrees.
-
-    Returns
-    -------
-    Tensor
-        ``(B, 3, 3)`` float64.
-    """
-    return torch.from_numpy(rotations(angles.numpy()))
-
-
 def affine_matrices(
     parameters: AugmentationParameters, voxel_size: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> Tensor:
@@ -52,7 +36,8 @@ def affine_matrices(
     """
     size = torch.tensor(voxel_size, dtype=torch.float64)
     signs = 1 - 2 * parameters.flips.double()
-    return rotation_matrices(parameters.angles) * signs[:, None, :] * size / size[:, None]
+    turns = torch.from_numpy(rotations(parameters.angles.numpy()))
+    return turns * signs[:, None, :] * size / size[:, None]
 
 
 def centre_crop(crops: Tensor, shape: Sequence[int]) -> Tensor:
