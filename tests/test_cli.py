@@ -52,7 +52,7 @@ class TestWholeJob:
     def test_it_leaves_checkpoints_metrics_features_and_pictures(
         self, trained: Path, sample: Sample
     ) -> None:
-        names = {path.name for path in trained.iterdir() if not path.name.startswith("crops-")}
+        names = {p.name for p in trained.iterdir() if not p.name.startswith(("crops-", "."))}
         assert names == {
             "config.json",
             "run.json",

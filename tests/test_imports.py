@@ -23,6 +23,7 @@ FLOORS = {
     "free_memory": 0,
     "allocation": 0,
     "compiled": 0,
+    "holding": 1,
     "probes": 1,
     "downloads": 0,
     "config": 1,

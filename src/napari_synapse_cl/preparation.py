@@ -108,16 +108,8 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
     if config.tensorboard:
         check_tensorboard()
     folder = RunFolder(config.output or default_folder())
-    checkpoint = None
-    warnings: list[str] = []
-    if config.resume:
-        warnings += check_that_nobody_trains(folder)
-        checkpoint = checkpoint_to_resume(folder, config)
-    elif folder.holds_run:
-        raise InputError(
-            f"{folder.path} holds a run already; go on with it with --resume, or name another "
-            "output folder"
-        )
+    warnings = check_output(folder, config)
+    checkpoint = checkpoint_to_resume(folder, config) if config.resume else None
     config = config.model_copy(update={"output": folder.path, "resume": False})
     pretrained = None if checkpoint else open_pretrained(config)
     if pretrained and pretrained.crop_size and "crop_size" not in config.model_fields_set:
@@ -166,6 +158,22 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
     )
     _check_metric(job)
     return job
+
+
+def check_output(folder: RunFolder, config: Config) -> list[str]:
+    """Check that a training may write to a folder; return what to warn of.
+
+    A new one needs a folder in which nobody's files are, one that goes on its own run.
+    """
+    if config.resume:
+        return check_that_nobody_trains(folder)
+    if folder.holds_run:
+        raise InputError(
+            f"{folder.path} holds a run already; go on with it with --resume, or name another "
+            "output folder"
+        )
+    folder.owned.check_free(config.cache_dir)
+    return []
 
 
 def with_what_was_found(config: Config, dataset: Dataset) -> Config:

@@ -1,13 +1,15 @@
 """Crops are cut once, into a memory-mapped cache."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
+from napari_synapse_cl.control import Control
 from napari_synapse_cl.data.arrays import bounded
 from napari_synapse_cl.data.crop_identity import VERSION, crop_settings
 from napari_synapse_cl.data.crops import CropSource, StreamedCrops
@@ -16,10 +18,16 @@ from napari_synapse_cl.data.labels import VoxelSize
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.windows import to_unit_range
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.files import create_array, replacing, write_json
+from napari_synapse_cl.events import Message
+from napari_synapse_cl.files import create_array, remove_partial, replacing, write_json
+from napari_synapse_cl.holding import HeldError, Hold
 
 GIB = 2**30
+FILES = ("index.json", "positions.npz", "states.npy", "windows.npy", "crops.npy")
+"""All that a cache holds."""
 CUT_AT_ONCE = 16
+WAIT_SECONDS = 0.5
+"""Between two looks whether another job has cut the crops."""
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile)
 
 
@@ -147,6 +155,35 @@ def fill_cache(source: StreamedCrops, folder: Path, n_rows: int) -> Iterator[int
             yield n_done
     for array in (crops, windows, states):
         array.flush()
+
+
+def hold_cache(folder: Path, control: Control) -> Generator[Message, None, Hold | None]:
+    """Hold the folder of a cache once nobody else fills it; return None if the job ends before.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written to.
+    """
+    told = False
+    while not control.stopping:
+        try:
+            return Hold(folder, "folder of crops")
+        except HeldError as error:
+            if not told:
+                yield Message(f"{error.holder} cuts the same crops into {folder}: waiting for it")
+            told = True
+            control.wait_for_stop(WAIT_SECONDS)
+    return None
+
+
+def remove_crops(folder: Path) -> None:
+    """Remove a cache; files that are not of it stay, and the folder with them."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+        remove_partial(folder / name)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def cache_size(source: StreamedCrops) -> float:

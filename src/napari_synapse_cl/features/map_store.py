@@ -1,5 +1,7 @@
 """Feature maps on the disk, as Zarr arrays in one folder. Without PyTorch."""
 
+import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +25,8 @@ CHUNK = (32, 64, 64)
 CHUNK_ELEMENTS = 2**17
 """Of small maps, several channels make a chunk, so that there are not too many files."""
 COLOR_BYTES = 3
+_OWN = re.compile(r"L\d+(_rgb)?|zarr\.json")
+"""What a folder of maps holds."""
 
 
 def array_name(layer: int) -> str:
@@ -90,20 +94,25 @@ class MapStore:
         self.path = path
         self.folder = partial_folder(path)
         self._missing = {layer.index: grids[layer.index].n_elements for layer in layers}
+        replaced = _replaced_folder(path)
+        if replaced.exists() and not path.exists():
+            # A job was killed while it replaced them, and these are the only whole ones.
+            replaced.rename(path)
         if path.exists() and not overwrite:
             raise InputError(
                 f"{path} is there already; replace it with --overwrite, or name another output "
                 "folder"
             )
-        if path.exists() and not (path / "zarr.json").is_file():
+        if path.exists() and not _holds_maps(path):
             raise InputError(
-                f"{path} is not replaced: it holds no Zarr arrays; choose another name"
+                f"{path} is not replaced: it holds no feature maps of this program; choose another "
+                "name"
             )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            for left in (self.folder, _replaced_folder(path)):
-                if left.exists():
-                    shutil.rmtree(left)
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+            _remove_replaced(path)
             check_room(path.parent, layers, grids)
             group = zarr.open_group(self.folder, mode="w")
             common = {
@@ -162,11 +171,9 @@ class MapStore:
                 layer = array.attrs["layer"]
                 array.update_attributes({"complete": not self._missing[layer]})
             if self.path.exists():
-                replaced = self.path.rename(_replaced_folder(self.path))
-                self.folder = self.folder.rename(self.path)
-                shutil.rmtree(replaced)
-            else:
-                self.folder = self.folder.rename(self.path)
+                self.path.rename(_replaced_folder(self.path))
+            self.folder = self.folder.rename(self.path)
+            _remove_replaced(self.path)
 
 
 def move_maps(
@@ -256,6 +263,29 @@ def compressor() -> BloscCodec:
 def _replaced_folder(path: Path) -> Path:
     """Return where maps are moved to before those that replace them take their name."""
     return path.with_name(f".{path.stem}.replaced.zarr")
+
+
+def _holds_maps(path: Path) -> bool:
+    """Whether a folder holds maps that this program has written."""
+    for file in path.glob("L*/zarr.json"):
+        try:
+            attributes = json.loads(file.read_text(encoding="utf-8"))["attributes"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if _OWN.fullmatch(file.parent.name) and "provenance" in attributes:
+            return True
+    return False
+
+
+def _remove_replaced(path: Path) -> None:
+    """Remove maps that others have replaced; what else was among them stays at its place."""
+    replaced = _replaced_folder(path)
+    if not replaced.exists():
+        return
+    for part in list(replaced.iterdir()):
+        if not _OWN.fullmatch(part.name) and not (path / part.name).exists():
+            part.rename(path / part.name)
+    shutil.rmtree(replaced)
 
 
 def _create(

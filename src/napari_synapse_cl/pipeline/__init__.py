@@ -5,10 +5,11 @@ from collections.abc import Callable, Generator, Iterator
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
 from napari_synapse_cl.distributed import Ranks, joined
-from napari_synapse_cl.events import Event
+from napari_synapse_cl.events import Event, Message
 from napari_synapse_cl.pipeline.fetching import fetch_checkpoints
-from napari_synapse_cl.pipeline.steps import stopped
-from napari_synapse_cl.training.runs import default_folder
+from napari_synapse_cl.pipeline.steps import held, stopped
+from napari_synapse_cl.preparation import check_output
+from napari_synapse_cl.training.runs import RunFolder
 
 
 def run(config: Config, control: Control | None = None) -> Generator[Event, None, None]:
@@ -74,11 +75,15 @@ def _run(config: Config, control: Control, ranks: Ranks) -> Iterator[Event]:
         yield from fetch_checkpoints(config, control)
     if stopped(control, ranks):
         return
-    if ranks.size > 1 and config.output is None:
-        config = config.model_copy(update={"output": ranks.agree(default_folder())})
     alone = _without_help(config)
-    if alone is not None:
-        if ranks.is_main:
+    if config.output is not None and alone is None and not config.extract_only:
+        # Before it is held, so that a folder in which nothing is to begin stays as it is.
+        check_output(RunFolder(config.output), config)
+    with held(config.output, ranks) as (folder, warnings):
+        config = config.model_copy(update={"output": folder})
+        for text in warnings:
+            yield Message(text, "warning")
+        if alone is None:
+            yield from _shared(config)(config, control, ranks)
+        elif ranks.is_main:
             yield from alone(config, control)
-        return
-    yield from _shared(config)(config, control, ranks)

@@ -34,7 +34,6 @@ from napari_synapse_cl.pipeline.records import make_record
 from napari_synapse_cl.pipeline.steps import (
     check_absent,
     how_data_were_read,
-    make_folder,
     wait_while_paused,
 )
 
@@ -80,8 +79,8 @@ def _prepare(config: Config) -> ExtractionJob:
     job = prepare_extraction(config, with_context=True)
     if len(job.crops) < 2:
         raise InputError("there is only one synapse inside the volume; comparing needs at least 2")
-    check_absent(job.folder.path / f"{NAME}.csv", config)
-    make_folder(job.folder)
+    endings = (".csv", ".json", ".png") if config.figures else (".csv", ".json")
+    check_absent((job.folder.path / f"{NAME}{ending}" for ending in endings), config)
     return job
 
 

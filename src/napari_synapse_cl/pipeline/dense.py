@@ -25,7 +25,7 @@ from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline.extraction_job import open_chosen_network, voxel_size_warnings
 from napari_synapse_cl.pipeline.networks import OpenedNetwork
 from napari_synapse_cl.pipeline.records import make_record
-from napari_synapse_cl.pipeline.steps import make_folder, wait_while_paused
+from napari_synapse_cl.pipeline.steps import wait_while_paused
 from napari_synapse_cl.training.runs import RunFolder, default_folder
 from napari_synapse_cl.words import size
 
@@ -55,7 +55,6 @@ class DenseJob:
 def extract_dense(config: Config, control: Control) -> Iterator[Event]:
     """Extract maps into a Zarr group, and paint each in colours."""
     job = _prepare(config)
-    make_folder(job.folder)
     for text in job.warnings:
         yield Message(text, "warning")
     with MapStore(

@@ -1,6 +1,7 @@
 """Export a network: write it for other programs."""
 
 from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
 
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.models.exporting import Export, check_export, export_network
 from napari_synapse_cl.pipeline.extraction_job import open_chosen_network
 from napari_synapse_cl.pipeline.networks import OpenedNetwork, open_network
-from napari_synapse_cl.pipeline.steps import check_absent, make_folder, wait_while_paused
+from napari_synapse_cl.pipeline.steps import check_absent, wait_while_paused
 from napari_synapse_cl.training.runs import RunFolder, default_folder
 
 CLASSIFIER = "classifier."
@@ -28,8 +29,7 @@ def export_alone(config: Config, control: Control) -> Iterator[Event]:
         for index in config.layer_num:
             opened.architecture.check_layer(index)
     folder = RunFolder(config.output or default_folder())
-    check_exports_absent(folder, config)
-    make_folder(folder)
+    check_absent(exports_of(folder, config), config)
     yield from _export(opened, folder, config, control)
 
 
@@ -48,16 +48,9 @@ def export_trained(folder: RunFolder, config: Config, control: Control) -> Itera
     yield from _export(opened, folder, config, control)
 
 
-def check_exports_absent(folder: RunFolder, config: Config) -> None:
-    """Check that nothing lies yet where the exports go, unless it may be replaced.
-
-    Raises
-    ------
-    InputError
-        If something does.
-    """
-    for kind in config.export:
-        check_absent(folder.export_file(kind), config)
+def exports_of(folder: RunFolder, config: Config) -> list[Path]:
+    """Return where the exports go that the settings ask for."""
+    return [folder.export_file(kind) for kind in config.export]
 
 
 def _export(

@@ -27,10 +27,10 @@ from napari_synapse_cl.pipeline.extraction_job import ExtractionJob, prepare_ext
 from napari_synapse_cl.pipeline.steps import (
     check_absent,
     how_data_were_read,
-    make_folder,
     stopped,
     wait_while_paused,
 )
+from napari_synapse_cl.training.runs import RunFolder
 
 Features = Mapping[int, np.ndarray]
 ENDED = "the extraction was ended before it was complete, so nothing is kept"
@@ -39,11 +39,9 @@ ENDED = "the extraction was ended before it was complete, so nothing is kept"
 def extract_alone(config: Config, control: Control, ranks: Ranks = ALONE) -> Iterator[Event]:
     """Extract features with the network of a checkpoint."""
     job = prepare_extraction(config, ranks=ranks)
-    for target in _targets(job):
-        check_absent(target, config)
-    # The folder is looked at by all before it is made.
+    check_absent(results_of(job.folder, job.config), config)
+    # The folder is looked at by all before anything is written.
     ranks.wait()
-    make_folder(job.folder)
     yield from how_data_were_read(job.dataset)
     yield from extract(job, control)
 
@@ -63,12 +61,25 @@ def extract(job: ExtractionJob, control: Control) -> Iterator[Event]:
         yield from _extract_vectors(job, control)
 
 
-def _targets(job: ExtractionJob) -> list[Path]:
-    """Return the files that the features go to."""
-    table = job.folder.features_file(job.config)
-    if job.config.pooling != "none":
-        return [table]
-    return [table.with_name(f"features_L{layer.index}_none.npy") for layer in job.layers]
+def results_of(folder: RunFolder, config: Config) -> list[Path]:
+    """Return the files that an extraction with these settings writes to a folder."""
+    if config.pooling == "none":
+        targets = list(_map_files(folder, config).values())
+    else:
+        targets = [folder.features_file(config)]
+    results = [path for target in targets for path in (target, target.with_suffix(".json"))]
+    if config.figures and config.pooling != "none":
+        results += [_figure_file(folder, config, index) for index in config.layer_num]
+    return results
+
+
+def _map_files(folder: RunFolder, config: Config) -> dict[int, Path]:
+    """Return where the maps of each layer go that are not pooled."""
+    return {index: folder.path / f"features_L{index}_none.npy" for index in config.layer_num}
+
+
+def _figure_file(folder: RunFolder, config: Config, layer: int) -> Path:
+    return folder.path / f"features_L{layer}_{config.pooling}.png"
 
 
 def _extract_vectors(job: ExtractionJob, control: Control) -> Iterator[Event]:
@@ -105,7 +116,7 @@ def _extract_maps(job: ExtractionJob, control: Control) -> Iterator[Event]:
     """Extract the map of each layer for each synapse, one array a layer."""
     rows, n_rows = job.dataset.positions.rows, len(job.dataset.table)
     readout = job.readout
-    targets = dict(zip((layer.index for layer in job.layers), _targets(job), strict=True))
+    targets = _map_files(job.folder, job.config)
     with ExitStack() as stack:
         arrays = {
             layer.index: stack.enter_context(
@@ -223,7 +234,7 @@ def _draw_map(job: ExtractionJob, layer: Layer, features: np.ndarray, read: _Rea
     from napari_synapse_cl.features.analysis import balanced_accuracy, principal_components
     from napari_synapse_cl.figures import draw_feature_map
 
-    path = job.folder.path / f"features_L{layer.index}_{job.config.pooling}.png"
+    path = _figure_file(job.folder, job.config, layer.index)
     title = f"Features of layer {layer}"
     labels = None if job.labels is None else job.labels[read.synapses]
     if labels is not None and len(np.unique(labels)) > 1:

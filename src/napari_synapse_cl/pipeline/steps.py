@@ -1,6 +1,9 @@
 """What the jobs of the pipeline share."""
 
-from collections.abc import Iterator
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,37 +15,91 @@ from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.distributed import Ranks
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import Event, Message, Paused, Resumed
-from napari_synapse_cl.training.runs import RunFolder
+from napari_synapse_cl.holding import HeldError, Hold
+from napari_synapse_cl.training.runs import default_folder
+
+MARKS_OF_RECORDS = {"napari-synapse-cl", "napari_synapse_cl", "pooling"}
+"""Each record that this program writes has one of them; the last that of its first version."""
 
 
-def make_folder(folder: RunFolder) -> None:
-    """Make the folder for results.
+@contextmanager
+def held(output: Path | None, ranks: Ranks) -> Iterator[tuple[Path, list[str]]]:
+    """Hold the folder for results as long as the block runs.
+
+    Of several processes the main one holds it for all.
+
+    Parameters
+    ----------
+    output
+        The folder; without it that is a new one.
+    ranks
+        The processes that work together.
+
+    Yields
+    ------
+    folder
+        The folder.
+    warnings
+        What to tell.
 
     Raises
     ------
     InputError
-        If it cannot be made.
+        In all processes, if another job holds it, or it cannot be written to.
     """
+    hold, folder = None, output or Path()
+    refusal: str | None = None
+    while ranks.is_main and hold is None and refusal is None:
+        folder = output or default_folder()
+        try:
+            hold = Hold(folder)
+        except InputError as error:
+            # Another job may have made the new folder at the same instant.
+            if output is not None or not isinstance(error, HeldError):
+                refusal = str(error)
     try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot write to the output folder {folder.path}: {error.strerror}"
-        ) from None
+        folder, refusal = ranks.agree((folder, refusal))
+    except BaseException:
+        if hold is not None:
+            hold.release(void=True)
+        raise
+    if refusal is not None:
+        raise InputError(refusal)
+    with hold or nullcontext():
+        yield folder, [hold.note] if hold is not None and hold.note else []
 
 
-def check_absent(target: Path, config: Config) -> None:
-    """Check that a result is not there yet, unless it may be replaced.
+def check_absent(targets: Iterable[Path], config: Config) -> None:
+    """Check that results are not there yet, unless they may be replaced.
+
+    Records that are not this program's, and folders, are not replaced in any case.
 
     Raises
     ------
     InputError
-        If it is.
+        If one is.
     """
-    if target.exists() and not config.overwrite:
-        raise InputError(
-            f"{target} is there already; replace it with --overwrite, or name another output folder"
-        )
+    for target in targets:
+        if not os.path.lexists(target):
+            continue
+        if not config.overwrite:
+            raise InputError(
+                f"{target} is there already; replace it with --overwrite, or name another output "
+                "folder"
+            )
+        if target.is_dir() or (target.suffix == ".json" and not _is_record(target)):
+            raise InputError(
+                f"{target} is not replaced: it is no result of this program; move it away, or name "
+                "another output folder"
+            )
+
+
+def _is_record(file: Path) -> bool:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and not MARKS_OF_RECORDS.isdisjoint(content)
 
 
 def how_data_were_read(dataset: Dataset) -> Iterator[Event]:

@@ -1,12 +1,13 @@
 """Train a network, and extract the features of its synapses."""
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import numpy as np
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
-from napari_synapse_cl.data.crop_cache import CachedCrops, cache_size, fill_cache
+from napari_synapse_cl.data.crop_cache import CachedCrops, cache_size, fill_cache, hold_cache
 from napari_synapse_cl.data.crop_identity import cache_folder
 from napari_synapse_cl.data.crops import CropSource, StreamedCrops
 from napari_synapse_cl.data.cutting import CropState
@@ -20,11 +21,16 @@ from napari_synapse_cl.events import (
     Started,
     Wrote,
 )
-from napari_synapse_cl.pipeline.exporting import check_exports_absent, export_trained
-from napari_synapse_cl.pipeline.extraction import extract
+from napari_synapse_cl.pipeline.exporting import export_trained, exports_of
+from napari_synapse_cl.pipeline.extraction import extract, results_of
 from napari_synapse_cl.pipeline.extraction_job import ExtractionJob
 from napari_synapse_cl.pipeline.networks import NetworkOrigin
-from napari_synapse_cl.pipeline.steps import crops_left_out, stopped, wait_while_paused
+from napari_synapse_cl.pipeline.steps import (
+    check_absent,
+    crops_left_out,
+    stopped,
+    wait_while_paused,
+)
 from napari_synapse_cl.preparation import TrainingJob, prepare_training
 from napari_synapse_cl.training.commands import following_commands
 from napari_synapse_cl.training.health import HealthCheck
@@ -47,9 +53,8 @@ def train_and_extract(config: Config, control: Control, ranks: Ranks = ALONE) ->
     Of several processes the main one does so; the others help.
     """
     job = prepare_training(config, ranks)
-    if not config.resume:
-        check_exports_absent(job.folder, config)
-    # The folder is looked at by all before it is made.
+    _check_results(job)
+    # The folder is looked at by all before anything is written.
     ranks.wait()
     if not ranks.is_main:
         yield from _told(job, control)
@@ -69,6 +74,14 @@ def train_and_extract(config: Config, control: Control, ranks: Ranks = ALONE) ->
             if isinstance(event, Started):
                 steps, epochs = read_metrics(folder.steps_file), read_metrics(folder.epochs_file)
                 yield from health.catch_up(step_events(steps), epoch_events(epochs))
+
+
+def _check_results(job: TrainingJob) -> None:
+    """Check that nothing of others lies where the results go, unless it may be replaced."""
+    config, owned = job.config, job.folder.owned
+    results = exports_of(job.folder, config)
+    results += [] if config.train_only else results_of(job.folder, config)
+    check_absent((file for file in results if not owned.owns(file)), config)
 
 
 def _status(job: TrainingJob) -> RunStatus:
@@ -140,13 +153,18 @@ def _told(job: TrainingJob, control: Control) -> Iterator[Event]:
     if ended and (yield from _remove_if_void(job, control)):
         return
     if config.figures and job.ranks.is_main:
-        yield _draw_loss(folder)
+        yield from _draw_loss(folder)
     if ended:
         return
     if config.export and job.ranks.is_main:
+        with folder.being_written():
+            folder.owned.claim(*exports_of(folder, config), replace=config.overwrite)
         yield from export_trained(folder, config, control)
     if config.train_only:
         return
+    if job.ranks.is_main:
+        with folder.being_written():
+            folder.owned.claim(*results_of(folder, config), replace=config.overwrite)
     extraction = ExtractionJob(
         config=config,
         folder=folder,
@@ -175,13 +193,27 @@ def _cut_crops(job: TrainingJob, control: Control) -> Generator[Event, None, Cro
         )
         return source
     cache = cache_folder(source, job.config.cache_dir or job.folder.path)
-    for n_done in fill_cache(source, cache, len(job.dataset.table)) if job.ranks.is_main else ():
-        yield Progress("cutting crops", n_done, len(source))
-        yield from wait_while_paused(control)
-        if control.stopping:
-            break
+    if job.ranks.is_main:
+        yield from _fill(cache, source, job, control)
     # The others wait for it here.
     return source if stopped(control, job.ranks) else CachedCrops(cache)
+
+
+def _fill(
+    cache: Path, source: StreamedCrops, job: TrainingJob, control: Control
+) -> Iterator[Event]:
+    if cache.parent == job.folder.path:
+        with job.folder.being_written():
+            job.folder.owned.claim(cache)
+    hold = yield from hold_cache(cache, control)
+    if hold is None:
+        return
+    with hold:
+        for n_done in fill_cache(source, cache, len(job.dataset.table)):
+            yield Progress("cutting crops", n_done, len(source))
+            yield from wait_while_paused(control)
+            if control.stopping:
+                return
 
 
 def _without_unusable(
@@ -212,14 +244,19 @@ def _states_of(crops: StreamedCrops, control: Control) -> Generator[Event, None,
     return states
 
 
-def _draw_loss(folder: RunFolder) -> Wrote:
+def _draw_loss(folder: RunFolder) -> Iterator[Event]:
     # Matplotlib, and scikit-learn below, take longer to import than a job should wait to begin.
     from napari_synapse_cl.figures import draw_loss
 
+    try:
+        folder.owned.claim(folder.loss_figure)
+    except FileExistsError as error:
+        yield Message(f"the loss is not drawn: {error.strerror}", "warning")
+        return
     steps, epochs = read_metrics(folder.steps_file), read_metrics(folder.epochs_file)
     with folder.being_written():
         draw_loss(steps, epochs, folder.loss_figure)
-    return Wrote("figure", str(folder.loss_figure))
+    yield Wrote("figure", str(folder.loss_figure))
 
 
 def _remove_if_void(job: TrainingJob, control: Control) -> Generator[Event, None, bool]:

@@ -56,6 +56,7 @@ class Keeper:
             If it cannot be written. The one before it is intact.
         """
         try:
+            self._folder.owned.claim(path)
             save_checkpoint(
                 path,
                 self._model.backbone,

@@ -1,13 +1,12 @@
 """The folder that a run leaves behind."""
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from napari_synapse_cl.config import ABOUT, Config
 from napari_synapse_cl.config.fields import ExportFormat
@@ -15,12 +14,14 @@ from napari_synapse_cl.control import Command
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import EpochDone, Event, StepDone
 from napari_synapse_cl.files import new_folder_name, remove_partial, write_json
+from napari_synapse_cl.holding import check_folder, remove_marks
 from napari_synapse_cl.training.metrics import (
     EPOCH_COLUMNS,
     STEP_COLUMNS,
     append_row,
     keep_until,
 )
+from napari_synapse_cl.training.ownership import ALWAYS, FROM_THE_START, Ownership
 from napari_synapse_cl.training.status import RunStatus
 
 REPRODUCE = "reproduce"
@@ -34,7 +35,8 @@ class RunFolder:
     ``--config``; ``run.json`` says when and by which command the run was started, ``status.json``
     what it does now; ``steps.csv`` and ``epochs.csv`` grow as it trains, and so does
     ``tensorboard`` where that is wanted; ``commands.txt`` is where commands to it arrive;
-    ``checkpoints`` holds ``last.pt`` and ``best.pt``.
+    ``checkpoints`` holds ``last.pt`` and ``best.pt``. What of all that is there the run has made
+    is what `owned` says.
 
     Parameters
     ----------
@@ -54,6 +56,7 @@ class RunFolder:
         self.tensorboard_folder = path / "tensorboard"
         self._status_file = path / "status.json"
         self._started_file = path / "run.json"
+        self.owned = Ownership(path)
 
     @property
     def holds_run(self) -> bool:
@@ -68,10 +71,6 @@ class RunFolder:
     def export_file(self, kind: ExportFormat) -> Path:
         """Return where the network goes in a format for other programs."""
         return self.path / f"vgg3d.{kind}"
-
-    @property
-    def _exports(self) -> list[Path]:
-        return [self.export_file(kind) for kind in get_args(ExportFormat)]
 
     def about(self) -> dict[str, Any]:
         """Return what ``config.json`` says beside the settings; nothing of runs of old versions."""
@@ -104,8 +103,12 @@ class RunFolder:
         if self.last_checkpoint.exists():
             # The command names the folder, which may have been moved.
             told |= {name: value for name, value in self.about().items() if name != REPRODUCE}
+        check_folder(self.path)
         try:
-            self.last_checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            # That nobody's files are here has been looked at before.
+            self.owned.claim(*(self.path / name for name in FROM_THE_START), replace=True)
+            self.last_checkpoint.parent.mkdir(exist_ok=True)
             self._remove_unfinished()
             if not self.holds_run:
                 write_json(self._started_file, started)
@@ -117,17 +120,8 @@ class RunFolder:
 
     def _remove_unfinished(self) -> None:
         """Remove what a process had begun to write when it was killed."""
-        for file in (
-            self.last_checkpoint,
-            self.best_checkpoint,
-            self.config_file,
-            self.steps_file,
-            self.epochs_file,
-            self._status_file,
-            self._started_file,
-            *self._exports,
-        ):
-            remove_partial(file)
+        for name in ALWAYS:
+            remove_partial(self.path / name)
 
     def status(self) -> RunStatus | None:
         """Return what the training in this folder does; None if that is missing or unreadable."""
@@ -215,23 +209,8 @@ class RunFolder:
 
     def discard(self) -> None:
         """Remove the run's files, and the folder if nothing else is in it."""
-        for file in (
-            self.config_file,
-            self.commands_file,
-            self.steps_file,
-            self.epochs_file,
-            self.loss_figure,
-            self._status_file,
-            self._started_file,
-            *self._exports,
-        ):
-            file.unlink(missing_ok=True)
-        for folder in (self.last_checkpoint.parent, self.tensorboard_folder):
-            shutil.rmtree(folder, ignore_errors=True)
-        for cache in self.path.glob("crops-*"):
-            shutil.rmtree(cache, ignore_errors=True)
-        if self.path.is_dir() and not any(self.path.iterdir()):
-            self.path.rmdir()
+        self.owned.remove()
+        remove_marks(self.path)
 
 
 def default_folder() -> Path:

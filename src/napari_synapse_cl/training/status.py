@@ -8,13 +8,11 @@ from typing import Any, Literal, Self
 import psutil
 
 from napari_synapse_cl.events import Started
+from napari_synapse_cl.holding import process_lives
 
 State = Literal["running", "paused", "completed", "stopped", "failed"]
 
 _OF_TRAINING = tuple(f.name for f in fields(Started) if f.name != "run")
-
-CLOCK_TOLERANCE = 2.0
-"""In seconds: by how much the start of a process can seem to shift when the clock is set."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +95,5 @@ class RunStatus:
 
     def is_alive(self) -> bool | None:
         """Return whether the process still runs; None if that cannot be seen from this computer."""
-        if self.host != platform.node():
-            return False if self.has_ended else None
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.process_started) < CLOCK_TOLERANCE
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
+        lives = process_lives(self.host, self.pid, self.process_started)
+        return False if lives is None and self.has_ended else lives

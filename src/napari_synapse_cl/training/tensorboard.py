@@ -58,8 +58,7 @@ class TensorBoardLog:
     def __init__(self, folder: Path, config: Config, step: int) -> None:
         self._config = config
         folder.mkdir(parents=True, exist_ok=True)
-        number = 1 + len(list(folder.glob("*.tfevents.*")))
-        self._file = folder / f"events.out.tfevents.{number:010d}.synapse-cl"
+        self._file = _next_file(folder)
         self._append(file_version=FILE_VERSION)
         # TensorBoard forgets what it has read of this step and those after it.
         self._append(step=step + 1, session_log={"status": "START"})
@@ -76,6 +75,7 @@ class TensorBoardLog:
         if not config.tensorboard:
             return None
         with run.being_written():
+            run.owned.claim(_next_file(run.tensorboard_folder))
             return cls(run.tensorboard_folder, config, step)
 
     def record(self, event: Event) -> None:
@@ -122,3 +122,8 @@ class TensorBoardLog:
         record = Record(wall_time=time.time(), **content)
         with self._file.open("ab") as file:
             RecordWriter(file).write(record.SerializeToString())
+
+
+def _next_file(folder: Path) -> Path:
+    number = 1 + len(list(folder.glob("*.tfevents.*")))
+    return folder / f"events.out.tfevents.{number:010d}.synapse-cl"

@@ -14,7 +14,7 @@ import numpy as np
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.control import Control
-from napari_synapse_cl.data.crop_cache import cache_size, fill_cache
+from napari_synapse_cl.data.crop_cache import cache_size, fill_cache, hold_cache, remove_crops
 from napari_synapse_cl.data.crop_identity import cache_folder
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.synapses import AXES
@@ -23,6 +23,8 @@ from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import Event, Progress
 from napari_synapse_cl.files import write_json
+from napari_synapse_cl.holding import Hold
+from napari_synapse_cl.training.ownership import Ownership
 from napari_synapse_cl.widgets.layer_voxels import reopened
 from napari_synapse_cl.widgets.layers import IN_VOXELS, LayerData, dataset_of
 from napari_synapse_cl.widgets.point_features import with_partners
@@ -99,8 +101,10 @@ class RunInputs:
         self._run_file = self.folder / "run.json"
         self._written: list[Path] = []
         self._cache: Path | None = None
+        self._owned = Ownership(self.folder)
         if any(f.exists() for f in (self._run_file, self._table_file(0), self.config_file)):
             raise InputError(f"{folder} holds a run already; choose another output folder")
+        self._owned.check_free(config.cache_dir)
 
     def write(self, control: Control) -> Iterator[Event]:
         """Write the inputs; broken off when the control says so.
@@ -110,30 +114,38 @@ class RunInputs:
         InputError
             If they cannot be written, or the layers cannot be used.
         """
+        try:
+            with Hold(self.folder):
+                yield from self._write(control)
+        except OSError as error:
+            raise InputError(f"cannot write to {self.folder}: {error.strerror}") from None
+
+    def _write(self, control: Control) -> Iterator[Event]:
         values = self._config.model_dump(exclude_unset=True)
         values.setdefault("output", self.folder)
         if not values.get("roles"):
             # The volumes may bring their own.
             values.pop("roles", None)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            entries = self._entries()
-            if entries is None:
-                yield from self._cut_crops(values, control)
-                if control.stopping:
-                    return
-            elif len(entries) == 1:
-                values = {**entries[0], **values}
-            else:
-                file = self.folder / "dataset.json"
-                write_json(file, {"volumes": entries})
-                self._written.append(file)
-                values["dataset"] = file
-        except OSError as error:
-            raise InputError(f"cannot write to {self.folder}: {error.strerror}") from None
+        entries = self._entries()
+        if entries is None:
+            yield from self._cut_crops(values, control)
+            if control.stopping:
+                return
+        elif len(entries) == 1:
+            values = {**entries[0], **values}
+        else:
+            file = self._own(self.folder / "dataset.json")
+            write_json(file, {"volumes": entries})
+            values["dataset"] = file
         # Only what was set: the crop size of an extraction is else that of the training.
         settings = Config.from_values(values).model_dump(mode="json", exclude_unset=True)
-        write_json(self.config_file, settings)
+        write_json(self._own(self.config_file), settings)
+
+    def _own(self, file: Path) -> Path:
+        """Note that a file is this run's, which is about to be written."""
+        self._owned.claim(file)
+        self._written.append(file)
+        return file
 
     def clean_up(self) -> None:
         """Remove what was written for a run that was never started."""
@@ -142,19 +154,17 @@ class RunInputs:
 
     def remove(self) -> None:
         """Remove what was written, and the folder if nothing else is in it."""
-        for file in (self.config_file, *self._written):
+        for file in self._written:
             file.unlink(missing_ok=True)
         if self._cache is not None:
-            shutil.rmtree(self._cache, ignore_errors=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
+            remove_crops(self._cache)
+        self._owned.remove_list_alone()
 
     def _table_file(self, number: int) -> Path:
         return self.folder / (f"synapses_{number + 1}.csv" if number else "synapses.csv")
 
     def _write_table(self, table: pd.DataFrame, number: int = 0) -> Path:
-        file = self._table_file(number)
-        self._written.append(file)
+        file = self._own(self._table_file(number))
         table.to_csv(file, index=False)
         return file
 
@@ -203,12 +213,17 @@ class RunInputs:
         values["synapses"] = self._write_table(dataset.table)
         values["position_columns"], values["position_unit"] = AXES, "voxels"
         if config.cache_dir is None:
+            self._owned.claim(cache)
             self._cache = cache
-        for n_done in fill_cache(crops, cache, len(dataset.table)):
-            yield Progress("cutting crops", n_done, len(crops))
-            control.wait()
-            if control.stopping:
-                return
+        hold = yield from hold_cache(cache, control)
+        if hold is None:
+            return
+        with hold:
+            for n_done in fill_cache(crops, cache, len(dataset.table)):
+                yield Progress("cutting crops", n_done, len(crops))
+                control.wait()
+                if control.stopping:
+                    return
 
 
 def _reopened(data: LayerData) -> Volume | None:
@@ -251,6 +266,11 @@ class ContinuedRun:
         self._config = config
         self._temporary = Path(tempfile.mkdtemp(prefix="synapse_cl_"))
         self.config_file = self._temporary / "config.json"
+        table = config.synapses
+        is_own = (
+            table is not None and table.parent == self.folder and Ownership(self.folder).owns(table)
+        )
+        self._table = table if is_own else None
 
     def write(self, control: Control) -> Iterator[Event]:
         """Write the settings where they do not replace those of the run before it goes on."""
@@ -263,8 +283,7 @@ class ContinuedRun:
 
     def remove(self) -> None:
         """Remove the table that the window had written for the run."""
-        table = self._config.synapses
-        if table is not None and table.parent == self.folder:
-            table.unlink(missing_ok=True)
+        if self._table is not None:
+            self._table.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()

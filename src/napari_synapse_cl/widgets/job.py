@@ -109,17 +109,23 @@ class ChildJob(Job):
             self._inputs = None
 
     def _run_child(self, inputs: Inputs) -> Iterator[Event]:
+        discarded: Discarded | None = None
         with self._start_child(inputs) as child:
             try:
                 for event in child.events():
                     if isinstance(event, Discarded):
-                        inputs.remove()
-                    yield event
+                        discarded = event
+                    else:
+                        yield event
             finally:
                 with self._lock:
                     self._child = None
                     if self._deadline is not None:
                         self._deadline.cancel()
+        if discarded is not None:
+            # The child holds the folder until its end.
+            inputs.remove()
+            yield discarded
 
     def _start_child(self, inputs: Inputs) -> Child:
         with self._lock:
