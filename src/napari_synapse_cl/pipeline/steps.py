@@ -27,7 +27,8 @@ def make_folder(folder: RunFolder) -> None:
         folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"cannot write to the output folder {folder.path}: {error.strerror}"
+            f"cannot write to the output folder {folder.path}: {error.strerror}; name another with "
+            "--output"
         ) from None
 
 

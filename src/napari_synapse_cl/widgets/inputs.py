@@ -130,7 +130,12 @@ class RunInputs:
                 self._written.append(file)
                 values["dataset"] = file
         except OSError as error:
-            raise InputError(f"cannot write to {self.folder}: {error.strerror}") from None
+            raise InputError(
+                f"cannot write to {self.folder}: {error.strerror}; choose another output folder"
+            ) from None
+        if self._config.extract_only:
+            # The crops that are cut for an extraction were held to it here.
+            values.pop("cache_limit", None)
         # Only what was set: the crop size of an extraction is else that of the training.
         settings = Config.from_values(values).model_dump(mode="json", exclude_unset=True)
         write_json(self.config_file, settings)
