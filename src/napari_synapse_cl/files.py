@@ -109,3 +109,8 @@ def safe_name(text: str) -> str:
 def shortened(text: str, n_bytes: int) -> str:
     """Return as much of the beginning of a text as takes this many bytes in UTF-8."""
     return text.encode("utf-8", "replace")[:n_bytes].decode("utf-8", "ignore")
+
+
+def encodable(text: str) -> str:
+    """Return a text with escapes for what no encoding takes: parts of names that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

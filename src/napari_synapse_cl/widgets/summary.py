@@ -156,7 +156,7 @@ def _rows(asked: _Asked, plan: Plan) -> list[tuple[str, str]]:
 
 
 def _key(config: Config) -> str:
-    return config.model_dump_json(include=set(MEASURED_FOR))
+    return json.dumps(config.model_dump(mode="json", include=set(MEASURED_FOR)))
 
 
 def _marked(text: Any) -> str:
