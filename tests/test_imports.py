@@ -16,6 +16,8 @@ GUI_LIBRARIES = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "PyQt6", 
 FLOORS = {
     "": 0,
     "errors": 0,
+    "environment": 0,
+    "streams": 0,
     "files": 0,
     "events": 0,
     "control": 0,

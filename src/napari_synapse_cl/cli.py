@@ -4,16 +4,17 @@ Every setting is a flag; see :mod:`napari_synapse_cl.config`. This module knows 
 """
 
 import argparse
+import errno
 import os
 import signal
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, NoReturn, TextIO, get_args, get_origin
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -21,9 +22,11 @@ from napari_synapse_cl import __version__
 from napari_synapse_cl.allocation import keep_freed_memory
 from napari_synapse_cl.config import SECTIONS, Config, read_settings, unit_of
 from napari_synapse_cl.control import COMMANDS, Control
+from napari_synapse_cl.environment import Launch
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import Event, Failed, to_line
+from napari_synapse_cl.events import Event, Failed, Message, to_line
 from napari_synapse_cl.reports import report
+from napari_synapse_cl.streams import lead_nowhere, make_safe, say
 
 DESCRIPTION = """\
 Fine-tune a VGG3D network on synapses in an electron-microscopy volume by contrastive learning
@@ -35,28 +38,83 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code.
 
     0 when it did what was asked or was stopped by request, 2 when something that was given cannot
-    be used, 1 when the job could not go on.
+    be used, 1 when the job could not go on, 130 when it was interrupted at once.
     """
+    make_safe()
+    _use_no_empty_home()
     options = vars(make_parser().parse_args(arguments))
     as_json = options.pop("events") == "jsonl"
+    given = options.pop(GIVEN, [])
     control = Control()
     try:
         config = make_config(options)
         # Closed when its reader has gone away, a training keeps a checkpoint.
-        with closing(_run(config, control, follow_standard_input=as_json)) as events:
-            if _helps_another():
+        with closing(_run(config, control, given, follow_standard_input=as_json)) as events:
+            # torchrun has started it to help one that reports.
+            if Launch.of_this_process().rank:
                 deque(events, maxlen=0)
             elif as_json:
                 _write_lines(events, control)
             else:
                 report(events)
     except (InputError, JobError) as error:
-        if as_json:
-            _write_lines([Failed(str(error))], control)
-        with suppress(BrokenPipeError):
-            _write_error(f"synapse-cl: error: {error}\n")
-        return 2 if isinstance(error, InputError) else 1
+        return _fail(str(error), 2 if isinstance(error, InputError) else 1, control, as_json)
+    except KeyboardInterrupt:
+        text = "interrupted at once; of a training what came after its last checkpoint is lost"
+        return _fail(text, 130, control, as_json)
+    except (OSError, MemoryError, ImportError) as error:
+        limit = _limit_of_system(error)
+        if limit is None:
+            raise
+        return _fail(limit, 1, control, as_json)
     return 0
+
+
+def _fail(text: str, code: int, control: Control, as_json: bool) -> int:
+    """Say in one line how the job has ended, and return the exit code."""
+    if as_json:
+        _write_lines([Failed(text)], control)
+    say(sys.stderr, f"synapse-cl: error: {text}\n")
+    return code
+
+
+def _limit_of_system(error: Exception) -> str | None:
+    """Say which limit of the computer a job has met, None if it is none of these."""
+    cause = str(error).strip().partition("\n")[0]
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.EMFILE, errno.ENFILE):
+        return f"too many files are open at once ({cause}): raise that limit (ulimit -n)"
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({cause}): make room"
+    # So the loader says that a library did not fit.
+    texts = ("failed to map", "cannot allocate", "DLL load failed", "paging file")
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or any(t in cause for t in texts):
+        return f"memory ran out ({cause or 'no more is to be had'}): free some, or raise its limit"
+    if isinstance(error, ImportError) and "Too many open files" in cause:
+        return f"too many files are open at once ({cause}): raise that limit (ulimit -n)"
+    return None
+
+
+def _use_no_empty_home() -> None:
+    """Take an empty HOME as not set, for libraries too: they would take the root for it."""
+    if os.environ.get("HOME") == "":
+        del os.environ["HOME"]
+
+
+GIVEN = " given"
+"""Under this name the parser keeps the names of the options that it has met, in their order."""
+
+
+class _Store(argparse._StoreAction):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
+        vars(namespace).setdefault(GIVEN, []).append(self.dest)
+        super().__call__(parser, namespace, values, option)
+
+
+class _Switch(argparse.BooleanOptionalAction):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
+        vars(namespace).setdefault(GIVEN, []).append(self.dest)
+        super().__call__(parser, namespace, values, option)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -76,6 +134,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument(
         "--config",
+        action=_Store,
         type=Path,
         default=None,
         metavar="FILE",
@@ -83,6 +142,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--events",
+        action=_Store,
         choices=["text", "jsonl"],
         default="text",
         help="jsonl: write one JSON event a line to standard output, and read the commands "
@@ -104,6 +164,7 @@ def make_config(options: dict[str, Any]) -> Config:
         If a setting is unknown, out of bounds or at odds with another.
     """
     options = dict(options)
+    options.pop(GIVEN, None)
     file = options.pop("config")
     values = read_settings(file) if file else {}
     if options.get("resume") and not file and "output" in options:
@@ -130,7 +191,8 @@ def _argument(name: str, field: FieldInfo) -> dict[str, Any]:
         "help": f"{field.description}{unit} (default: {shown})".replace("%", "%%"),
     }
     if field.annotation is bool:
-        return {**keywords, "action": argparse.BooleanOptionalAction}
+        return {**keywords, "action": _Switch}
+    keywords["action"] = _Store
     if get_origin(field.annotation) is Literal:
         return {**keywords, "choices": get_args(field.annotation)}
     if _is_tuple(field):
@@ -142,13 +204,8 @@ def _is_tuple(field: FieldInfo) -> bool:
     return "tuple" in str(field.annotation)
 
 
-def _helps_another() -> bool:
-    """Whether torchrun has started this process to help one that reports."""
-    return int(os.environ.get("RANK", "0")) > 0
-
-
 def _run(
-    config: Config, control: Control, *, follow_standard_input: bool
+    config: Config, control: Control, given: Sequence[str], *, follow_standard_input: bool
 ) -> Generator[Event, None, None]:
     # PyTorch takes seconds to import, which neither --help nor a wrong flag should wait for.
     from napari_synapse_cl.pipeline import run
@@ -157,7 +214,16 @@ def _run(
     _stop_on_signals(control)
     if follow_standard_input:
         threading.Thread(target=_read_commands, args=(control,), daemon=True).start()
-    return run(config, control)
+    return _told(given, run(config, control, given))
+
+
+def _told(
+    given: Sequence[str], events: Generator[Event, None, None]
+) -> Generator[Event, None, None]:
+    for name, n in Counter(given).items():
+        if n > 1:
+            yield Message(f"--{name} is given {n} times, and the last one counts", "warning")
+    yield from events
 
 
 def _stop_on_signals(control: Control) -> None:
@@ -188,7 +254,7 @@ def _read_commands(control: Control) -> None:
             control.request(command)
         if command == "detach":
             # At once, so that whoever reads need not wait for the next event.
-            _close_standard_output()
+            lead_nowhere(sys.stdout)
     # Nobody is left who could end a pause: go on, and notice when nobody reads the events either.
     control.request("resume")
 
@@ -199,29 +265,5 @@ def _write_lines(events: Iterable[Event], control: Control) -> None:
     A job that is detached goes on without a reader.
     """
     for event in events:
-        try:
-            sys.stdout.write(to_line(event) + "\n")
-            sys.stdout.flush()
-        # Windows says that the argument is invalid.
-        except OSError:
-            _close_standard_output()
-            if not control.detached:
-                return
-
-
-def _write_error(text: str) -> None:
-    try:
-        sys.stderr.write(text)
-        sys.stderr.flush()
-    except OSError:
-        _lead_nowhere(sys.stderr)
-
-
-def _close_standard_output() -> None:
-    """Let nothing more reach the reader of standard output, and tell it that this is the end."""
-    _lead_nowhere(sys.stdout)
-
-
-def _lead_nowhere(stream: TextIO) -> None:
-    # Python flushes it once more when it ends, and calls it a failure if nobody is there.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if not say(sys.stdout, to_line(event) + "\n") and not control.detached:
+            return

@@ -16,6 +16,24 @@ import torch
 _pool: ThreadPoolExecutor | None = None
 
 
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return numba's decorator `njit` with these options.
+
+    What it compiles is kept for the next process where there is a place for it: beside the module,
+    or in the user's cache folder.
+    """
+    from numba import njit
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        try:
+            return njit(cache=True, **options)(function)
+        # Numba has looked for a folder that it can write to.
+        except RuntimeError:
+            return njit(**options)(function)
+
+    return decorate
+
+
 class Loop:
     """A loop that is compiled at its first run, and run by as many threads as PyTorch uses.
 

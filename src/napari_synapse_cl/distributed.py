@@ -4,7 +4,6 @@ Every process reads its share of each batch; what they exchange makes the result
 with the whole batch. One of them writes.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from napari_synapse_cl.environment import Launch, variable
 from napari_synapse_cl.errors import InputError
 
 PATIENCE = timedelta(days=30)
@@ -124,10 +124,16 @@ def joined() -> Iterator[Ranks]:
     InputError
         If the environment says that there are several, and not how to reach them.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = Launch.of_this_process().size
     if size == 1:
         yield ALONE
         return
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if variable(name) is None:
+            raise InputError(
+                f"WORLD_SIZE says that {size} processes work together, and {name} does not say how "
+                "they reach each other: start them with torchrun, or unset WORLD_SIZE"
+            )
     # Functions in there have the group as a default argument, if there is one when PyTorch's first
     # optimizer imports it. The group would outlive its end, and its threads the interpreter, which
     # aborts the process now and then.
@@ -137,10 +143,11 @@ def joined() -> Iterator[Ranks]:
         torch.cuda.set_device(local_cuda_device())
     try:
         dist.init_process_group(backend, timeout=PATIENCE)
-    except ValueError as error:
+    except (ValueError, RuntimeError, OverflowError) as error:
+        cause = str(error).strip().partition("\n")[0]
         raise InputError(
             f"WORLD_SIZE says that {size} processes work together, but they cannot be joined "
-            f"({error}): start them with torchrun"
+            f"({cause}): start them with torchrun"
         ) from None
     try:
         yield Ranks(dist.get_rank(), size)
@@ -150,7 +157,11 @@ def joined() -> Iterator[Ranks]:
 
 def local_cuda_device() -> torch.device | None:
     """Return the GPU of this process among those that torchrun started on this computer."""
-    local = os.environ.get("LOCAL_RANK")
+    launch = Launch.of_this_process()
+    local = launch.local_rank
+    if local is None and launch.size > 1:
+        # Computers of one cluster have as many GPUs each, and take their processes in order.
+        local = launch.rank
     if local is None or not torch.cuda.is_available():
         return None
-    return torch.device("cuda", int(local) % torch.cuda.device_count())
+    return torch.device("cuda", local % torch.cuda.device_count())

@@ -7,10 +7,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import unquote, urldefrag, urlsplit
 
-from platformdirs import user_cache_path
-
+from napari_synapse_cl.environment import CACHE_VARIABLE, cache_folder
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.files import replacing
+from napari_synapse_cl.files import replacing, shortened
 
 TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 2**20
@@ -36,11 +35,13 @@ def is_cached(location: str | Path, folder: Path | None = None) -> bool:
     """
     if isinstance(location, Path) or not is_url(location):
         return True
-    return _cached_name(_address(location), folder or _downloads()).is_file()
+    folder = folder or _downloads()
+    return folder is not None and _cached_name(_address(location), folder).is_file()
 
 
-def _downloads() -> Path:
-    return user_cache_path("napari-synapse-cl") / "checkpoints"
+def _downloads() -> Path | None:
+    cache = cache_folder()
+    return None if cache is None else cache / "checkpoints"
 
 
 def local_file(
@@ -74,6 +75,11 @@ def local_file(
         return Path(location)
     url, expected = _address(location), _expected_hash(location)
     folder = folder or _downloads()
+    if folder is None:
+        raise InputError(
+            f"{url} cannot be kept, since there is no home directory: set {CACHE_VARIABLE} to a "
+            "folder for it, or download it elsewhere and name its path"
+        )
     file = _cached_name(url, folder)
     if file.is_file():
         _check_hash(file, expected, url)
@@ -86,8 +92,9 @@ def local_file(
             _check_hash(temporary, expected, url)
     except OSError as error:
         raise InputError(
-            f"{url} cannot be kept in {folder}: {error.strerror or error}; make room there, or "
-            "download it elsewhere and name its path"
+            f"{url} cannot be kept in {folder}: {error.strerror or error}; make it a folder "
+            f"that can be written and has room, set {CACHE_VARIABLE} to another, or download it "
+            "elsewhere and name its path"
         ) from None
     return file
 
@@ -124,6 +131,8 @@ def _cached_name(url: str, folder: Path) -> Path:
     """Return where a URL is kept: its hash tells files of one name apart."""
     name = PurePosixPath(unquote(urlsplit(url).path)).name
     readable = re.sub(r"[^\w.-]", "_", name)[-80:] or "file"
+    # A name of 80 characters can be too long in bytes.
+    readable = shortened(readable[::-1], 200)[::-1]
     return folder / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{readable}"
 
 

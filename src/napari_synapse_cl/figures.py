@@ -1,17 +1,19 @@
 """Pictures that a run leaves behind."""
 
 import re
+import warnings
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from napari_synapse_cl.features.layer_report import Report
-from napari_synapse_cl.files import replacing
+from napari_synapse_cl.files import encodable, replacing
 from napari_synapse_cl.words import counted
 
 SCORES = {
@@ -28,6 +30,11 @@ LONGEST_LABELS = 60
 """Characters that a title has room for."""
 
 
+# Names of classes, and of whatever else people have, are no formulas.
+as_written = rc_context({"text.parse_math": False})
+
+
+@as_written
 def draw_loss(steps: dict[str, np.ndarray], epochs: dict[str, np.ndarray], path: Path) -> None:
     """Draw the training loss per step and the validation loss per epoch.
 
@@ -52,6 +59,7 @@ def draw_loss(steps: dict[str, np.ndarray], epochs: dict[str, np.ndarray], path:
     _save(figure, path)
 
 
+@as_written
 def draw_feature_map(
     components: np.ndarray, labels: np.ndarray | None, title: str, path: Path
 ) -> None:
@@ -70,19 +78,22 @@ def draw_feature_map(
     """
     figure = Figure(figsize=(5.6, 4.8), layout="constrained")
     axes = figure.add_subplot(
-        xlabel="principal component 1", ylabel="principal component 2", title=title
+        xlabel="principal component 1", ylabel="principal component 2", title=encodable(title)
     )
     groups = [("synapses", np.ones(len(components), bool))]
     if labels is not None:
         groups = [(str(label) or "no label", labels == label) for label in np.unique(labels)]
     for name, chosen in groups:
         x, y = components[chosen].T
-        axes.scatter(x, y, s=18, alpha=0.8, linewidths=0, label=name)
+        # Matplotlib leaves out what begins with an underscore.
+        label = encodable(f" {name}" if name.startswith("_") else name)
+        axes.scatter(x, y, s=18, alpha=0.8, linewidths=0, label=label)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     _save(figure, path)
 
 
+@as_written
 def draw_layer_report(report: Report, path: Path) -> None:
     """Draw the scores of each layer, beside those of the intensity histogram and chance.
 
@@ -116,7 +127,7 @@ def draw_layer_report(report: Report, path: Path) -> None:
         range(0, len(report.layers), step), [str(s.layer) for s in report.layers[::step]]
     )
     figure.align_ylabels()
-    figure.suptitle(_report_title(report), parse_math=False)
+    figure.suptitle(encodable(_report_title(report)))
     _explain(figure, shares, report)
     _save(figure, path)
 
@@ -192,5 +203,7 @@ def _explain(figure: Figure, axes: Any, report: Report) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, warnings.catch_warnings():
+        # The box that stands for a sign no font has says so by itself.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         figure.savefig(temporary, dpi=150)

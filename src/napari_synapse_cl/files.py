@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,13 @@ import numpy as np
 
 RENAME_ATTEMPTS = 10
 RENAME_WAIT_SECONDS = 0.02
+LONGEST_NAME = 100
+"""In bytes, of a name that is made; file systems take 255 with all that is put around it."""
+
+_RESERVED = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE
+)
+"""Names that Windows keeps for devices, whatever follows them behind a dot."""
 
 
 @contextmanager
@@ -85,3 +93,24 @@ def new_folder_name(parent: Path) -> Path:
     name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     candidates = (parent / (name + suffix) for suffix in ("", *(f"_{i}" for i in range(2, 1000))))
     return next(path for path in candidates if not path.exists())
+
+
+def safe_name(text: str) -> str:
+    """Return a file name, without its suffix, that every system takes, as near a text as can be.
+
+    What a name cannot hold becomes _; a long one is cut.
+    """
+    printable = "".join(character if character.isprintable() else "_" for character in text)
+    name = re.sub(r'[<>:"/\\|?*]', "_", printable)
+    name = shortened(name, LONGEST_NAME).strip(" .")
+    return f"_{name}" if not name or _RESERVED.fullmatch(name) else name
+
+
+def shortened(text: str, n_bytes: int) -> str:
+    """Return as much of the beginning of a text as takes this many bytes in UTF-8."""
+    return text.encode("utf-8", "replace")[:n_bytes].decode("utf-8", "ignore")
+
+
+def encodable(text: str) -> str:
+    """Return a text with escapes for what no encoding takes: parts of names that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -145,7 +145,9 @@ class Hold:
             write_json(folder / HOLDER, asdict(Holder.this_process()))
         except OSError as error:
             self.release(void=True)
-            raise InputError(f"cannot write to the {what} {folder}: {error.strerror}") from None
+            raise InputError(
+                f"cannot write to the {what} {folder}: {error.strerror}; name another folder"
+            ) from None
 
     def __enter__(self) -> Self:
         return self

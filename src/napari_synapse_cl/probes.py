@@ -6,11 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_path
-
+from napari_synapse_cl.environment import cache_folder
 from napari_synapse_cl.files import write_json
 
-FILE = user_cache_path("napari-synapse-cl") / "probes.json"
+_CACHE = cache_folder()
+FILE = None if _CACHE is None else _CACHE / "probes.json"
 
 
 def remembered(name: str, measure: Callable[[], float | None]) -> float | None:
@@ -24,13 +24,14 @@ def remembered(name: str, measure: Callable[[], float | None]) -> float | None:
     measure
         Measures it. None, for what cannot be measured, is remembered too.
     """
-    known = _known(FILE)
+    known = {} if FILE is None else _known(FILE)
     if name not in known:
         known[name] = measure()
-        # Without a folder to write to it is measured again the next time.
-        with suppress(OSError):
-            FILE.parent.mkdir(parents=True, exist_ok=True)
-            write_json(FILE, known)
+        if FILE is not None:
+            # Without a folder to write to it is measured again the next time.
+            with suppress(OSError):
+                FILE.parent.mkdir(parents=True, exist_ok=True)
+                write_json(FILE, known)
     value = known[name]
     return value if isinstance(value, float) else None
 

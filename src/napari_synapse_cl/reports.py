@@ -1,6 +1,10 @@
-"""Tell a person at a terminal what a job does: progress bars, messages, where the results are."""
+"""Tell a person at a terminal what a job does: progress bars, messages, where the results are.
+
+Where standard error is no terminal but a log, progress is a line now and then.
+"""
 
 import sys
+import time
 from collections.abc import Iterable
 
 from tqdm import tqdm
@@ -16,65 +20,130 @@ from napari_synapse_cl.events import (
     StepDone,
     Wrote,
 )
+from napari_synapse_cl.streams import Listener, say
+from napari_synapse_cl.words import counted, duration
+
+SECONDS_BETWEEN_LINES = 60
+"""Least time between two lines of progress in a log."""
 
 
 def report(events: Iterable[Event]) -> None:
-    """Show events on the terminal until they end; the last line says where the results are."""
-    bar: tqdm | None = None
-    task = ""
+    """Show events on standard error until they end; the last line says where the results are."""
+    shown = _Bar() if sys.stderr.isatty() else _Lines()
     results: list[str] = []
-
-    def begin(new_task: str, total: int, done: int, unit: str) -> None:
-        nonlocal bar, task
-        end()
-        task = new_task
-        bar = tqdm(total=total, initial=done, desc=new_task, unit=unit, dynamic_ncols=True)
-
-    def end() -> None:
-        nonlocal bar, task
-        if bar is not None:
-            bar.close()
-        bar, task = None, ""
-
-    def say(text: str) -> None:
-        tqdm.write(text, file=sys.stderr)
-
     try:
         for event in events:
             match event:
                 case Message(text, level):
-                    say(f"Warning: {text}" if level == "warning" else text)
+                    shown.say(f"Warning: {text}" if level == "warning" else text)
                 case Started():
-                    say(_about(event))
-                    begin("training", event.total_steps, event.step, "step")
-                case StepDone() if bar is not None:
-                    bar.set_postfix(
-                        loss=f"{event.loss:.3f}", crops_s=f"{event.crops_per_second:.1f}"
-                    )
-                    bar.update()
+                    shown.say(_about(event))
+                    shown.begin("training", event.total_steps, event.step, "step")
+                case StepDone():
+                    speed = f"{event.crops_per_second:.1f} crops/s"
+                    shown.advance(event.step, f"loss {event.loss:.3f}, {speed}")
                 case EpochDone():
-                    say(_epoch(event))
+                    shown.say(_epoch(event))
                 case Finished(outcome, _, checkpoint):
-                    end()
+                    shown.end()
                     results.append(f"checkpoint {checkpoint}")
                     if outcome == "stopped":
-                        say("Stopped. Go on with --resume and the same --output.")
+                        shown.say("Stopped. Go on with --resume and the same --output.")
                 case Progress(name, done, total, unit):
-                    if name != task:
-                        begin(name, total, 0, unit)
-                    if bar is not None:
-                        # Tiles become more when memory runs short.
-                        bar.total = total
-                        bar.update(done - bar.n)
+                    if name != shown.task:
+                        shown.begin(name, total, 0, unit)
+                    # Tiles become more when memory runs short.
+                    shown.total = total
+                    shown.advance(done)
                 case Wrote(what, path) if what != "settings":
-                    end()
+                    shown.end()
                     results.append(f"{what} {path}")
                 case Discarded(run):
-                    say(f"Discarded the run in {run}.")
+                    shown.say(f"Discarded the run in {run}.")
                     results.clear()
     finally:
-        end()
-    sys.stdout.write(f"Results: {', '.join(results)}\n" if results else "No results were kept.\n")
+        shown.end()
+    text = f"Results: {', '.join(results)}" if results else "No results were kept."
+    say(sys.stdout, f"{text}\n")
+
+
+class _Lines:
+    """Progress as lines of a log."""
+
+    def __init__(self) -> None:
+        self.task = ""
+        self.total = 0
+        self._unit = ""
+        self._first = 0
+        self._begun = self._told = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        say(sys.stderr, f"{text}\n")
+
+    def begin(self, task: str, total: int, done: int, unit: str) -> None:
+        """Begin a task of which a part may be done."""
+        self.task, self.total, self._first, self._unit = task, total, done, unit
+        self._begun = time.monotonic()
+
+    def advance(self, done: int, more: str = "") -> None:
+        """Say how far the task has come, unless that was said a short while ago."""
+        now = time.monotonic()
+        if now - self._told < SECONDS_BETWEEN_LINES:
+            return
+        self._told = now
+        plural = self._unit if self._unit.endswith("B") else None
+        parts = [f"{done} of {counted(self.total, self._unit, plural)}"]
+        parts += [more] if more else []
+        if done > self._first:
+            pace = (now - self._begun) / (done - self._first)
+            parts.append(f"about {duration(pace * max(0, self.total - done))} left")
+        self.say(f"{self.task.capitalize()}: {', '.join(parts)}")
+
+    def end(self) -> None:
+        """End the task."""
+        self.task = ""
+
+
+class _Bar(_Lines):
+    """Progress as a bar that is drawn again and again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stream = Listener(sys.stderr)
+        self._bar: tqdm | None = None
+
+    def say(self, text: str) -> None:
+        """Write a line above the bar."""
+        tqdm.write(text, file=self._stream)
+
+    def begin(self, task: str, total: int, done: int, unit: str) -> None:
+        """Draw a bar in place of another."""
+        self.end()
+        super().begin(task, total, done, unit)
+        self._bar = tqdm(
+            total=total,
+            initial=done,
+            desc=task,
+            unit=unit,
+            dynamic_ncols=True,
+            file=self._stream,
+        )
+
+    def advance(self, done: int, more: str = "") -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.total = self.total
+            if more:
+                self._bar.set_postfix_str(more, refresh=False)
+            self._bar.update(done - self._bar.n)
+
+    def end(self) -> None:
+        """Leave the bar as it is."""
+        super().end()
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None
 
 
 def _about(event: Started) -> str:

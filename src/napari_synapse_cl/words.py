@@ -39,3 +39,9 @@ def counted(n: int, singular: str, plural: str | None = None) -> str:
 def size(lengths: Sequence[float]) -> str:
     """Return lengths along z, y, x in words: "80 × 80 × 80", "41.6 × 8 × 8"."""
     return " × ".join(f"{n:.1f}".removesuffix(".0") if n >= 1 else f"{n:.2g}" for n in lengths)
+
+
+def listing(words: Sequence[str], joint: str = "and") -> str:
+    """Return words as a list: "a", "a and b", "a, b and c"."""
+    *first, last = words
+    return f"{', '.join(first)} {joint} {last}" if first else last

@@ -1,5 +1,6 @@
 """Extractions that put features onto the points that are selected."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
 
 from napari_synapse_cl.data.sample import Sample
+from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.features.tables import read_table
+from napari_synapse_cl.widgets.extraction_jobs import Features
 from napari_synapse_cl.widgets.point_results import PointResults
 
 from .conftest import (
@@ -356,6 +359,22 @@ class TestChangesMeanwhile:
         (message,) = messages(notifications, "error")
         assert "was removed" in message
         assert len(list((tmp_path / "runs").rglob("*.csv"))) == 1
+
+    @pytest.mark.parametrize("name", ["CON", "a/b\\c:d\0", "🧠" * 300])
+    def test_they_are_kept_whatever_the_layer_is_called_and_the_home_takes_nothing(
+        self, window: Any, tmp_path: Path, name: str
+    ) -> None:
+        window.points.name = name
+        results = PointResults(window.viewer, window.points, 1, on_new_layer=False, volume="volume")
+        n = len(window.points.data)
+        found = Features(pd.DataFrame({"L20_mean_000": np.arange(n, dtype=np.float32)}), {})
+        window.viewer.layers.remove(window.points)
+        (tmp_path / "file").touch()
+        with pytest.raises(JobError, match="was removed") as caught:
+            results.finish(found, tmp_path / "file" / "runs")
+        kept = Path(str(caught.value).partition("they are in ")[2].partition(", one row")[0])
+        assert len(read_table(kept)[0]) == n
+        shutil.rmtree(kept.parent)
 
     def test_a_column_that_was_added_meanwhile_stays(
         self, window: Any, widget: Any, qtbot: QtBot, expected: np.ndarray

@@ -7,8 +7,9 @@ nothing. Read of what is given are C-contiguous arrays alone.
 from math import ceil, floor
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from napari_synapse_cl.compiled import compiled
 
 # Not "nnan" or "ninf": what is not a number in a crop stays it.
 FAST = {"contract", "reassoc", "nsz", "arcp"}
@@ -16,7 +17,7 @@ INSIDE = 1e-3
 """Voxels from the outermost centres up to which a place counts as inside: more than rounding."""
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@compiled(nogil=True, fastmath=FAST)
 def resample(
     start: int,
     stop: int,
@@ -72,7 +73,7 @@ def resample(
             _mix(corners.view(np.float32), shares, inner)
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _inside(base: float, step: float, n: int, low: float, high: float) -> tuple[float, float]:
     """Narrow [low, high) to those i whose place, base + i * step, has both neighbours in [0, n)."""
     first, last = INSIDE - base, n - 1 - INSIDE - base
@@ -83,7 +84,7 @@ def _inside(base: float, step: float, n: int, low: float, high: float) -> tuple[
     return max(low, first / step), min(high, last / step + 1)
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@compiled(nogil=True, fastmath=FAST)
 def _places(
     begin: tuple[float, float, float],
     step: tuple[float, float, float],
@@ -105,7 +106,7 @@ def _places(
         at[i] = iz * strides[0] + iy * strides[1] + ix
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _gather(
     pairs: NDArray[np.uint64],
     at: NDArray[np.int32],
@@ -126,7 +127,7 @@ def _gather(
         corners[3, i] = pairs[corner + both]
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@compiled(nogil=True, fastmath=FAST)
 def _mix(
     corners: NDArray[np.float32], shares: NDArray[np.float32], row: NDArray[np.float32]
 ) -> None:
@@ -143,7 +144,7 @@ def _mix(
         row[i] = upper + z * (lower - upper)
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _at_a_face(crop: NDArray[np.float32], z: float, y: float, x: float) -> np.float32:
     """Interpolate at a place that may lie at the faces of a crop or beyond them."""
     depth, height, width = crop.shape
@@ -160,7 +161,7 @@ def _at_a_face(crop: NDArray[np.float32], z: float, y: float, x: float) -> np.fl
     return np.float32(upper + z * (lower - upper))
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _reflected(place: float, n: int) -> float:
     """Return where a place is seen that lies beyond the outer faces of n voxels."""
     place = abs(place + 0.5) % (2 * n)
@@ -169,7 +170,7 @@ def _reflected(place: float, n: int) -> float:
     return min(max(place - 0.5, 0.0), n - 1.0)
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@compiled(nogil=True, fastmath=FAST)
 def blur(
     start: int,
     stop: int,
@@ -219,20 +220,20 @@ def blur(
                 _add(one, other, kernel[step], row)
 
 
-@njit(nogil=True, cache=True)
+@compiled(nogil=True)
 def _mirrored(i: int, n: int) -> int:
     """Return which of n voxels is seen at index i."""
     i %= 2 * n
     return i if i < n else 2 * n - 1 - i
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@compiled(nogil=True, fastmath=FAST)
 def _weigh(line: NDArray[np.float32], weight: np.float32, result: NDArray[np.float32]) -> None:
     for i in range(result.size):
         result[i] = weight * line[i]
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@compiled(nogil=True, fastmath=FAST)
 def _add(
     one: NDArray[np.float32],
     other: NDArray[np.float32],
@@ -243,7 +244,7 @@ def _add(
         result[i] += weight * (one[i] + other[i])
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@compiled(nogil=True, fastmath=FAST)
 def add_up(start: int, stop: int, slices: NDArray[np.float32], sums: NDArray[np.float64]) -> None:
     """Sum each of ``(B * D, H * W)`` slices."""
     for k in range(start, stop):
@@ -253,7 +254,7 @@ def add_up(start: int, stop: int, slices: NDArray[np.float32], sums: NDArray[np.
         sums[k] = total
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@compiled(nogil=True, fastmath=FAST)
 def finish(
     start: int,
     stop: int,

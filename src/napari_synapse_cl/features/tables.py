@@ -23,7 +23,7 @@ from napari_synapse_cl.features.table_formats import (
     KEY,
     ForeignFileError,
 )
-from napari_synapse_cl.files import replacing
+from napari_synapse_cl.files import encodable, replacing
 
 FORMATS = ("csv", "parquet", "npz", "h5ad")
 """Names of the formats, which are the suffixes of the files."""
@@ -143,7 +143,7 @@ def write_table(table: pd.DataFrame, path: Path, record: Mapping[str, Any]) -> N
     """
     name = _format_name(path)
     check_format(name)
-    table = _checked(table.rename(columns=str), path)
+    table = _encodable(_checked(table.rename(columns=str), path))
     sidecar = path.with_suffix(".json")
     plain = json.loads(json.dumps(dict(record)))
     text = json.dumps({**plain, KEY: name}, indent=2) + "\n"
@@ -248,6 +248,17 @@ def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
             f"{path}: a column named as features are, such as {features[0]}, holds something that "
             f"is not a number: {_first_line(error)}"
         ) from None
+
+
+def _encodable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose texts every format takes, names of files that are no UTF-8 included."""
+    texts = table.select_dtypes(["object", "string"]).columns
+    changed = {
+        n: table[n].map(lambda value: encodable(value) if isinstance(value, str) else value)
+        for n in texts
+        if table[n].map(lambda value: isinstance(value, str) and encodable(value) != value).any()
+    }
+    return table.assign(**changed) if changed else table
 
 
 def _record_beside(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract"}}
+OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}}
 """How loops over them are compiled."""
 
 

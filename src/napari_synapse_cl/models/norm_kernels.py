@@ -9,12 +9,12 @@ depend on the number of threads.
 """
 
 import numpy as np
-from numba import njit
 
+from napari_synapse_cl.compiled import compiled
 from napari_synapse_cl.models.elements import OPTIONS, load, store_as
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def sum_squares(
     start: int,
     stop: int,
@@ -36,7 +36,7 @@ def sum_squares(
                 square[i] += deviation * deviation
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def normalise(
     start: int,
     stop: int,
@@ -59,7 +59,7 @@ def normalise(
                 result[i] = store_as(zero if value <= zero else value, part[i])
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def sum_gradients(
     start: int,
     stop: int,
@@ -87,7 +87,7 @@ def sum_gradients(
                 product[i] += through * (value - mean[i])
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def map_gradients(
     start: int,
     stop: int,

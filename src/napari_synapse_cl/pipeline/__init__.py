@@ -1,8 +1,8 @@
 """Train and extract, whole: what the command line runs and the widgets start."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 
-from napari_synapse_cl.config import Config
+from napari_synapse_cl.config import Config, settings_without_effect
 from napari_synapse_cl.control import Control
 from napari_synapse_cl.distributed import Ranks, joined
 from napari_synapse_cl.events import Event, Message
@@ -12,7 +12,9 @@ from napari_synapse_cl.preparation import check_output
 from napari_synapse_cl.training.runs import RunFolder
 
 
-def run(config: Config, control: Control | None = None) -> Generator[Event, None, None]:
+def run(
+    config: Config, control: Control | None = None, told: Collection[str] = ()
+) -> Generator[Event, None, None]:
     """Do what the settings ask for: train and extract, one of them, or export a network.
 
     Everything that can be checked is checked before anything is written.
@@ -23,6 +25,8 @@ def run(config: Config, control: Control | None = None) -> Generator[Event, None
         The settings.
     control
         Pauses or ends the job from outside.
+    told
+        Names of settings that a person has given, whatever their values are.
 
     Yields
     ------
@@ -38,7 +42,7 @@ def run(config: Config, control: Control | None = None) -> Generator[Event, None
     """
     control = control or Control()
     with joined() as ranks:
-        yield from _run(config, control, ranks)
+        yield from _run(config, control, ranks, told)
 
 
 def _without_help(config: Config) -> Callable[[Config, Control], Iterator[Event]] | None:
@@ -70,8 +74,10 @@ def _shared(config: Config) -> Callable[[Config, Control, Ranks], Iterator[Event
     return train_and_extract
 
 
-def _run(config: Config, control: Control, ranks: Ranks) -> Iterator[Event]:
+def _run(config: Config, control: Control, ranks: Ranks, told: Collection[str]) -> Iterator[Event]:
     if ranks.is_main:
+        for text in settings_without_effect(config, told):
+            yield Message(text, "warning")
         yield from fetch_checkpoints(config, control)
     if stopped(control, ranks):
         return

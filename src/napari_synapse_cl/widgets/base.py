@@ -1,5 +1,6 @@
 """What the three widgets share: choosing layers, telling errors, and minding a job."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_synapse_cl.environment import home
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import Message
 from napari_synapse_cl.files import new_folder_name
@@ -300,5 +302,18 @@ class FittingArea(QScrollArea):
 
 
 def run_folder(output: Path | None) -> Path:
-    """Return the folder for a run: the one that was chosen, else a new one."""
-    return output or new_folder_name(Path.home() / RUNS)
+    """Return the folder for a run: the one that was chosen, else a new one.
+
+    Raises
+    ------
+    InputError
+        If there is no place for a new one.
+    """
+    if output is None and home() is None:
+        raise InputError("there is no home directory for the results: choose an output folder")
+    return output or new_folder_name(runs_folder())
+
+
+def runs_folder() -> Path:
+    """Return where the runs are that were given no folder: in the home, if there is one."""
+    return (home() or Path(tempfile.gettempdir())) / RUNS

@@ -9,6 +9,7 @@ from qtpy.QtCore import QObject
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.files import safe_name
 from napari_synapse_cl.widgets.latest import Latest
 from napari_synapse_cl.widgets.messages import tell
 
@@ -37,7 +38,10 @@ class Exporter(QObject):
             tell(InputError("select the Points layer whose features are to be saved"))
             return
         chosen, filter_ = QFileDialog.getSaveFileName(
-            self._window, "Save points with features", f"{layer.name}.csv", ";;".join(FILTERS)
+            self._window,
+            "Save points with features",
+            f"{safe_name(layer.name)}.csv",
+            ";;".join(FILTERS),
         )
         if not chosen:
             return

@@ -12,7 +12,8 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSpinBox
 from napari_synapse_cl.data.mask_recipes import EVERYTHING
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.events import Progress
-from napari_synapse_cl.widgets.base import FittingArea, JobWidget, run_folder
+from napari_synapse_cl.files import new_folder_name
+from napari_synapse_cl.widgets.base import FittingArea, JobWidget, runs_folder
 from napari_synapse_cl.widgets.columns_question import ask_about_columns
 from napari_synapse_cl.widgets.crop_settings import label_layers_used
 from napari_synapse_cl.widgets.exporting import Exporter
@@ -246,7 +247,7 @@ class ExtractWidget(JobWidget):
     def _keep(self, features: Features, results: PointResults) -> None:
         self._results = None
         try:
-            layer, columns = results.finish(features, run_folder(None))
+            layer, columns = results.finish(features, new_folder_name(runs_folder()))
         except JobError as error:
             tell(error)
             self.tell_end(sentence(str(error)))

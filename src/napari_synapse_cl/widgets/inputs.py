@@ -118,7 +118,9 @@ class RunInputs:
             with Hold(self.folder):
                 yield from self._write(control)
         except OSError as error:
-            raise InputError(f"cannot write to {self.folder}: {error.strerror}") from None
+            raise InputError(
+                f"cannot write to {self.folder}: {error.strerror}; choose another output folder"
+            ) from None
 
     def _write(self, control: Control) -> Iterator[Event]:
         values = self._config.model_dump(exclude_unset=True)
@@ -137,6 +139,9 @@ class RunInputs:
             file = self._own(self.folder / "dataset.json")
             write_json(file, {"volumes": entries})
             values["dataset"] = file
+        if self._config.extract_only:
+            # The crops that are cut for an extraction were held to it here.
+            values.pop("cache_limit", None)
         # Only what was set: the crop size of an extraction is else that of the training.
         settings = Config.from_values(values).model_dump(mode="json", exclude_unset=True)
         write_json(self._own(self.config_file), settings)

@@ -132,7 +132,7 @@ class NetworkPanel(QWidget):
         self.run_button = button
 
     def _ask_run(self) -> None:
-        start = Path.home() / base.RUNS
+        start = base.runs_folder()
         chosen = QFileDialog.getExistingDirectory(self, "Folder of a run", str(start))
         if chosen:
             self._form.editor("checkpoint").value = Path(chosen)

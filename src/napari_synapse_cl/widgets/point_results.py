@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from napari.layers import Points
 
 from napari_synapse_cl import __version__
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.errors import JobError
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.files import safe_name
 from napari_synapse_cl.widgets.extraction_jobs import Features
 from napari_synapse_cl.widgets.feature_columns import (
     drop,
@@ -75,7 +77,8 @@ class PointResults:
         features
             One row a point.
         folder
-            Where they are kept if the points are no longer what they were.
+            Where they are kept if the points are no longer what they were; a temporary folder,
+            if they cannot be kept there.
 
         Returns
         -------
@@ -93,14 +96,9 @@ class PointResults:
         record = {**features.record, "image": self._volume, "napari-synapse-cl": __version__}
         problem = self._problem()
         if problem is not None:
-            # Formats of tables take longer to import than a dock should to open.
-            from napari_synapse_cl.features.tables import write_table
-
             self.undo()
-            path = folder / f"features_{self._source.name.replace('/', '_')}.csv"
-            folder.mkdir(parents=True, exist_ok=True)
             positions = pd.DataFrame(self._positions, columns=["z", "y", "x"])
-            write_table(pd.concat([positions, table], axis=1), path, record)
+            path = self._save(pd.concat([positions, table], axis=1), record, folder)
             raise JobError(
                 f"the layer {self._source.name} {problem} while its features were extracted, so "
                 f"they were not added to it; they are in {path}, one row for each point there was"
@@ -108,6 +106,20 @@ class PointResults:
         layer = self._join(table)
         note_origin(layer, table.columns, record)
         return layer, list(table.columns)
+
+    def _save(self, table: pd.DataFrame, record: dict[str, Any], folder: Path) -> Path:
+        """Write features into a folder; into a temporary one, if that takes none."""
+        # Formats of tables take longer to import than a dock should to open.
+        from napari_synapse_cl.features.tables import write_table
+
+        name = f"features_{safe_name(self._source.name)}.csv"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_table(table, folder / name, record)
+        except (OSError, InputError, JobError):
+            folder = Path(tempfile.mkdtemp(prefix="synapse_cl_"))
+            write_table(table, folder / name, record)
+        return folder / name
 
     def undo(self) -> None:
         """Take back what was shown, and put back what it replaced."""

@@ -105,10 +105,14 @@ class RegionInputs:
                 values["image"] = self._data.location
             along = zip((*box.start, *box.stop), (*factor, *factor), strict=True)
             values["region"] = tuple(n * f for n, f in along)
+            # What is copied was held to it here.
+            values.pop("cache_limit", None)
             settings = Config.from_values(values).model_dump(mode="json", exclude_unset=True)
             write_json(self.config_file, settings)
         except OSError as error:
-            raise InputError(f"cannot write to {self.folder}: {error.strerror}") from None
+            raise InputError(
+                f"cannot write to {self.folder}: {error.strerror}; choose another output folder"
+            ) from None
 
     def clean_up(self) -> None:
         """Remove the copy; the settings go with the folder."""

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from platformdirs import user_cache_path
 
 from napari_synapse_cl import __version__
 from napari_synapse_cl.data.sample import VOXEL_SIZE, Sample, make_sample
 from napari_synapse_cl.data.synapses import AXES
+from napari_synapse_cl.environment import cache_folder
 from napari_synapse_cl.files import replacing
 
-CACHE = user_cache_path("napari-synapse-cl")
+CACHE = cache_folder()
+"""Where it is kept; None where there is no place for it."""
 
 
 def cached_sample(seed: int = 0) -> Sample:
@@ -26,6 +27,8 @@ def cached_sample(seed: int = 0) -> Sample:
     seed
         Determines the sample, with the version of this package.
     """
+    if CACHE is None:
+        return make_sample(seed)
     file = CACHE / f"sample-{__version__}-{seed}.npz"
     # np.load raises a wide range of types on a damaged file.
     with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

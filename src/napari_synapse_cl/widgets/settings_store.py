@@ -5,15 +5,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_config_path
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
 from napari_synapse_cl.config import Config, possible_value, read_settings
+from napari_synapse_cl.environment import settings_folder
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.files import write_json
 
-FILE = user_config_path("napari-synapse-cl") / "settings.json"
-"""Where the settings wait for the next start of napari."""
+_FOLDER = settings_folder()
+FILE = None if _FOLDER is None else _FOLDER / "settings.json"
+"""Where the settings wait for the next start of napari; None where there is no place for them."""
 SAVE_MS = 1000
 """Least time between two writes of that file."""
 
@@ -25,7 +26,7 @@ class SharedSettings(QObject):
     ----------
     file
         Where they are kept from one start of napari to the next. What it holds that cannot be
-        used, a damaged file included, is passed over.
+        used, a damaged file included, is passed over. None where they cannot be kept.
 
     Attributes
     ----------
@@ -35,13 +36,13 @@ class SharedSettings(QObject):
 
     changed = Signal(str, object)
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path | None) -> None:
         super().__init__()
         self._file = file
         self._values: dict[str, Any] = {}
         self._is_kept = True
         with suppress(InputError):
-            for name, value in read_settings(file).items():
+            for name, value in ({} if file is None else read_settings(file)).items():
                 with suppress(InputError):
                     self._values[name] = possible_value(name, value)
         self._timer = QTimer(self)
@@ -89,7 +90,7 @@ class SharedSettings(QObject):
 
     def keep(self) -> None:
         """Write the settings where the next start of napari finds them, if they have changed."""
-        if self._is_kept:
+        if self._is_kept or self._file is None:
             return
         self._is_kept = True
         fields = Config.model_fields

@@ -11,7 +11,7 @@ from typing import Any
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QLabel
 
-from napari_synapse_cl.config import Config
+from napari_synapse_cl.config import Config, VolumeConfig, settings_without_effect
 from napari_synapse_cl.data.cutting import recipe_of
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.estimates import MEASURED_FOR, Machine, Plan, in_words, plan_of
@@ -110,7 +110,9 @@ class Summary(QLabel):
             lines.append("<i>Measuring speed and memory on this machine …</i>")
         elif isinstance(asked.machine, str):
             lines.append(_marked(asked.machine))
-        self.setText("<br>".join([*lines, *map(_marked, plan.warnings)]))
+        # Layers are in place of what names a volume.
+        vain = settings_without_effect(asked.config, left_out=VolumeConfig.model_fields)
+        self.setText("<br>".join([*lines, *map(_marked, [*plan.warnings, *vain])]))
 
     def _on_no_plan(self, error: Exception) -> None:
         if not isinstance(error, InputError | JobError):
@@ -154,7 +156,7 @@ def _rows(asked: _Asked, plan: Plan) -> list[tuple[str, str]]:
 
 
 def _key(config: Config) -> str:
-    return config.model_dump_json(include=set(MEASURED_FOR))
+    return json.dumps(config.model_dump(mode="json", include=set(MEASURED_FOR)))
 
 
 def _marked(text: Any) -> str:

@@ -267,8 +267,8 @@ class TrainWidget(JobWidget):
 
     def _choose_run(self, title: str) -> Path | None:
         last = self.session.last_checkpoint
-        start = base.RUNS if last is None else last.parents[2]
-        chosen = QFileDialog.getExistingDirectory(self, title, str(Path.home() / start))
+        start = base.runs_folder() if last is None else last.parents[2]
+        chosen = QFileDialog.getExistingDirectory(self, title, str(start))
         return Path(chosen) if chosen else None
 
     def _ask_run_to_continue(self) -> None:

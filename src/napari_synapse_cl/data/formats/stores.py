@@ -1,7 +1,6 @@
 """Folders of chunks and their metadata, on this machine or on a server, through tensorstore."""
 
 import json
-import os
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from napari_synapse_cl.data.arrays import ReadArray, Region, first_line
 from napari_synapse_cl.data.formats.axes import spatial_axes
 from napari_synapse_cl.data.formats.locations import Location
+from napari_synapse_cl.environment import home, variable
 from napari_synapse_cl.errors import InputError
 
 CACHE_BYTES = 2**28
@@ -194,5 +194,10 @@ def _is_denied(error: Exception) -> bool:
 def _s3_credentials() -> dict[str, Any]:
     """Return none where the machine has none: else the search for them takes seconds."""
     named = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE")
-    known = any(name in os.environ for name in named) or (Path.home() / ".aws").is_dir()
+    known = any(variable(name) for name in named) or _has_aws_folder()
     return {} if known else {"aws_credentials": {"type": "anonymous"}}
+
+
+def _has_aws_folder() -> bool:
+    folder = home()
+    return folder is not None and (folder / ".aws").is_dir()
