@@ -16,6 +16,7 @@ GUI_LIBRARIES = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "PyQt6", 
 FLOORS = {
     "": 0,
     "errors": 0,
+    "documents": 0,
     "files": 0,
     "events": 0,
     "control": 0,

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 from platformdirs import user_cache_path
 
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.files import replacing
 
 TIMEOUT_SECONDS = 30
@@ -86,7 +86,7 @@ def local_file(
             _check_hash(temporary, expected, url)
     except OSError as error:
         raise InputError(
-            f"{url} cannot be kept in {folder}: {error.strerror or error}; make room there, or "
+            f"{url} cannot be kept in {folder}: {reason(error)}; make room there, or "
             "download it elsewhere and name its path"
         ) from None
     return file

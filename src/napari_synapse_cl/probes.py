@@ -1,6 +1,5 @@
 """What was measured on a device once, remembered for the jobs that follow."""
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
+from napari_synapse_cl.documents import read_json
 from napari_synapse_cl.files import write_json
 
 FILE = user_cache_path("napari-synapse-cl") / "probes.json"
@@ -37,7 +37,7 @@ def remembered(name: str, measure: Callable[[], float | None]) -> float | None:
 
 def _known(file: Path) -> dict[str, Any]:
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))
+        known = read_json(file)
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}

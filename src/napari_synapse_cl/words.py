@@ -1,8 +1,15 @@
 """Numbers in words, as the window and the command line show them."""
 
+import reprlib
 from collections.abc import Sequence
+from typing import Any
 
 _MINUTE, _HOUR = 60, 3600
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel = 4
+_SHOWN.maxlong = 80
+_SHOWN.maxstring = _SHOWN.maxother = 400
+_SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = 12
 
 
 def duration(seconds: float) -> str:
@@ -39,3 +46,14 @@ def counted(n: int, singular: str, plural: str | None = None) -> str:
 def size(lengths: Sequence[float]) -> str:
     """Return lengths along z, y, x in words: "80 × 80 × 80", "41.6 × 8 × 8"."""
     return " × ".join(f"{n:.1f}".removesuffix(".0") if n >= 1 else f"{n:.2g}" for n in lengths)
+
+
+def shown(value: Any) -> str:
+    """Return a value as it was given, to be named in a message; the middle of a long one left out.
+
+    Parameters
+    ----------
+    value
+        Of any kind, and nested as deeply as can be.
+    """
+    return _SHOWN.repr(value)

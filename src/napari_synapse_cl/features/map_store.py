@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
-from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.errors import InputError, JobError, reason
 from napari_synapse_cl.features.map_grid import MapGrid, map_bytes
 from napari_synapse_cl.features.map_tiles import MapTile
 from napari_synapse_cl.models.architecture import Layer
@@ -116,7 +116,7 @@ class MapStore:
         except OSError as error:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise InputError(
-                f"cannot write feature maps to {path.parent}: {error.strerror}"
+                f"cannot write feature maps to {path.parent}: {reason(error)}"
             ) from None
 
     def __enter__(self) -> Self:
@@ -243,9 +243,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise JobError(
-            f"cannot write the feature maps to {folder}: {error.strerror or error}"
-        ) from error
+        raise JobError(f"cannot write the feature maps to {folder}: {reason(error)}") from error
 
 
 def compressor() -> BloscCodec:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterator
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
 from napari_synapse_cl.distributed import Ranks, joined
+from napari_synapse_cl.errors import JobError, is_of_disk, reason
 from napari_synapse_cl.events import Event
 from napari_synapse_cl.pipeline.fetching import fetch_checkpoints
 from napari_synapse_cl.pipeline.steps import stopped
@@ -36,8 +37,16 @@ def run(config: Config, control: Control | None = None) -> Generator[Event, None
         If the job cannot go on; what was reached is kept.
     """
     control = control or Control()
-    with joined() as ranks:
-        yield from _run(config, control, ranks)
+    try:
+        with joined() as ranks:
+            yield from _run(config, control, ranks)
+    # What writes to one file says which; this is for all that nobody thought of.
+    except (OSError, RuntimeError) as error:
+        if not is_of_disk(error):
+            raise
+        file = getattr(error, "filename", None)
+        where = f" at {file}" if file else ""
+        raise JobError(f"the job cannot go on{where}: {reason(error)}") from error
 
 
 def _without_help(config: Config) -> Callable[[Config, Control], Iterator[Event]] | None:

@@ -10,7 +10,7 @@ from napari_synapse_cl.control import Control
 from napari_synapse_cl.data.cutting import REASONS, unusable_counts
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.distributed import Ranks
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.events import Event, Message, Paused, Resumed
 from napari_synapse_cl.training.runs import RunFolder
 
@@ -27,7 +27,7 @@ def make_folder(folder: RunFolder) -> None:
         folder.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"cannot write to the output folder {folder.path}: {error.strerror}"
+            f"cannot write to the output folder {folder.path}: {reason(error)}"
         ) from None
 
 

@@ -57,11 +57,13 @@ def train_and_extract(config: Config, control: Control, ranks: Ranks = ALONE) ->
     folder, checkpoint = job.folder, job.checkpoint
     folder.create(job.config, job.about)
     n_kept = job.schedule.steps_recorded(checkpoint) if checkpoint else 0
-    folder.forget_after(n_kept)
+    damaged = folder.forget_after(n_kept)
     tensorboard = TensorBoardLog.of_run(folder, job.config, n_kept)
     health = HealthCheck()
     recording = Recorder(folder, _status(job), tensorboard)
     with recording as recorder, following_commands(folder, control):
+        for text in damaged:
+            yield Message(text, "warning")
         for event in _told(job, control):
             recorder.record(event)
             yield event
@@ -175,11 +177,15 @@ def _cut_crops(job: TrainingJob, control: Control) -> Generator[Event, None, Cro
         )
         return source
     cache = cache_folder(source, job.config.cache_dir or job.folder.path)
-    for n_done in fill_cache(source, cache, len(job.dataset.table)) if job.ranks.is_main else ():
+    told: list[str] = []
+    filling = fill_cache(source, cache, len(job.dataset.table), told)
+    for n_done in filling if job.ranks.is_main else ():
         yield Progress("cutting crops", n_done, len(source))
         yield from wait_while_paused(control)
         if control.stopping:
             break
+    for text in told:
+        yield Message(text, "warning")
     # The others wait for it here.
     return source if stopped(control, job.ranks) else CachedCrops(cache)
 

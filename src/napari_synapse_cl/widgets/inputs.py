@@ -20,8 +20,8 @@ from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables import interpret
 from napari_synapse_cl.data.volumes import Volume
-from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.events import Event, Progress
+from napari_synapse_cl.errors import InputError, reason
+from napari_synapse_cl.events import Event, Message, Progress
 from napari_synapse_cl.files import write_json
 from napari_synapse_cl.widgets.layer_voxels import reopened
 from napari_synapse_cl.widgets.layers import IN_VOXELS, LayerData, dataset_of
@@ -130,7 +130,7 @@ class RunInputs:
                 self._written.append(file)
                 values["dataset"] = file
         except OSError as error:
-            raise InputError(f"cannot write to {self.folder}: {error.strerror}") from None
+            raise InputError(f"cannot write to {self.folder}: {reason(error)}") from None
         # Only what was set: the crop size of an extraction is else that of the training.
         settings = Config.from_values(values).model_dump(mode="json", exclude_unset=True)
         write_json(self.config_file, settings)
@@ -204,11 +204,14 @@ class RunInputs:
         values["position_columns"], values["position_unit"] = AXES, "voxels"
         if config.cache_dir is None:
             self._cache = cache
-        for n_done in fill_cache(crops, cache, len(dataset.table)):
+        told: list[str] = []
+        for n_done in fill_cache(crops, cache, len(dataset.table), told):
             yield Progress("cutting crops", n_done, len(crops))
             control.wait()
             if control.stopping:
                 return
+        for text in told:
+            yield Message(text, "warning")
 
 
 def _reopened(data: LayerData) -> Volume | None:
