@@ -70,7 +70,7 @@ class Campaign:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        sample = make_sample(seed=0, shape=(64, 96, 96), n_synapses=14)
+        sample = make_sample(seed=0, shape=(96, 128, 128), n_synapses=12)
         np.save(folder / "volume.npy", sample.image)
         sample.synapses.to_csv(folder / "synapses.csv", index=False)
         self.data = ["--image", str(folder / "volume.npy")]
