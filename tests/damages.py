@@ -78,6 +78,7 @@ class Campaign:
         self._whole = folder / "whole"
         # Copies take this place, so that what files say of places holds.
         self._run = folder / "run"
+        self.last_checkpoint = self._run / "checkpoints" / "last.pt"
         exports = ["--export", "safetensors"]
         self._do([*self.data, *SETTINGS, *exports, "--num_epochs", "2", "--output", self._run])
         (self._run / "commands.txt").write_text("resume\n", encoding="utf-8")
@@ -101,12 +102,16 @@ class Campaign:
             )
         ]
 
+    def go_on(self, *more: str) -> frozenset[str]:
+        """Train a further epoch in the copy of the run, and return what was warned of."""
+        return self._do(["--resume", "--output", self._run, "--num_epochs", "3", *more])
+
     def outcome(self, case: Case) -> Outcome:
         """Damage a copy of the run, and see what comes of it."""
         if case.action not in self._expected:
-            self._restore()
+            self.restore()
             self._expected[case.action] = self._act(case.action)
-        self._restore()
+        self.restore()
         KINDS[case.kind](self._run / case.file, random.Random(case.seed))
         try:
             made = self._act(case.action)
@@ -121,7 +126,8 @@ class Campaign:
         same = _same(made.result, expected.result)
         return Outcome("equal" if same else "silent")
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
+        """Have a sound copy of the run."""
         shutil.rmtree(self._run, ignore_errors=True)
         shutil.copytree(self._whole, self._run)
 

@@ -1,8 +1,15 @@
 """A damaged run: one line, or made anew and told; never a traceback, nor another result."""
 
+import errno
+from fnmatch import fnmatch
+from pathlib import Path
+
 import pytest
 
 from damages import LOGS, Campaign, Case
+from napari_synapse_cl import files
+from napari_synapse_cl.errors import InputError, JobError, reason
+from napari_synapse_cl.models.checkpoints import load_checkpoint
 
 N_CASES = 40
 
@@ -49,3 +56,49 @@ def test_a_flipped_bit_in_an_export_is_refused(campaign: Campaign) -> None:
     }
     assert kinds <= {"refused", "equal"}
     assert "refused" in kinds
+
+
+@pytest.mark.parametrize(
+    ("name", "trains"),
+    [
+        ("config.json", False),
+        ("status.json", False),
+        ("last.pt", False),
+        ("loss.png", True),
+        ("vgg3d.pt", True),
+        ("vgg3d.safetensors", True),
+        ("features*.npz", True),
+    ],
+)
+def test_a_full_disk_is_called_so_and_the_run_goes_on_once_there_is_room(
+    name: str, trains: bool, campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = files._replace
+    flags = ["--export", "pt", "safetensors", "--overwrite", "--figures"]
+
+    def full(source: Path, target: Path) -> None:
+        if fnmatch(target.name, name):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    campaign.restore()
+    n_before = load_checkpoint(campaign.last_checkpoint)["step"]
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "_replace", full)
+        with pytest.raises((InputError, JobError), match="the disk is full") as error:
+            campaign.go_on(*flags)
+    assert len(str(error.value).splitlines()) == 1
+    n_kept = load_checkpoint(campaign.last_checkpoint)["step"]
+    assert (n_kept > n_before) == trains
+    campaign.go_on(*flags)
+    assert load_checkpoint(campaign.last_checkpoint)["step"] > n_before
+
+
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_what_the_system_says_is_found_behind_what_libraries_say(number: int) -> None:
+    wrapped = RuntimeError("unexpected pos 576 vs 534")
+    wrapped.__context__ = OSError(number, "said by the system")
+    assert "unexpected pos" not in reason(wrapped)
+    assert reason(OSError(f"Unable to write (errno = {number}, error message = ...)")) == reason(
+        OSError(number, "said by the system")
+    )

@@ -6,8 +6,8 @@ import re
 
 _OF_DISKS = {
     # Windows has no number for quotas.
-    getattr(errno, "EDQUOT", errno.ENOSPC): "the quota on the disk is used up: make room there",
-    errno.ENOSPC: "the disk is full: make room on it",
+    getattr(errno, "EDQUOT", errno.ENOSPC): "the quota on the disk is used up",
+    errno.ENOSPC: "the disk is full",
 }
 _WRITTEN_IN_PART = re.compile(r"\d+ requested and \d+ written")
 """NumPy says no more of a disk that takes nothing."""
@@ -37,7 +37,8 @@ def reason(error: BaseException) -> str:
     """
     number = _number(error)
     if number is not None:
-        return _OF_DISKS.get(number, os.strerror(number))
+        said = os.strerror(number)
+        return f"{_OF_DISKS[number]} ({said})" if number in _OF_DISKS else said
     if _WRITTEN_IN_PART.search(str(error)):
         return _OF_DISKS[errno.ENOSPC]
     text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__

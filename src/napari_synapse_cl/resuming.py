@@ -105,11 +105,11 @@ def checkpoint_to_resume(folder: RunFolder, config: Config) -> dict[str, Any] | 
         return None
     checkpoint = load_checkpoint(folder.last_checkpoint)
     check_sound(checkpoint, folder.last_checkpoint)
-    _check_settings(folder, before, checkpoint["config"])
+    check_settings(folder, before, checkpoint["config"])
     return checkpoint
 
 
-def _check_settings(folder: RunFolder, stored: Config, trained: Mapping[str, Any]) -> None:
+def check_settings(folder: RunFolder, stored: Config, trained: Mapping[str, Any]) -> None:
     """Refuse settings of a run that are not those it was trained with, as its checkpoint says."""
     values = stored.as_json()
     for name in sorted(_FIXED_BY_TRAINING & trained.keys()):

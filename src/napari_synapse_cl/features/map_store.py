@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
 from napari_synapse_cl.errors import InputError, JobError, reason
 from napari_synapse_cl.features.map_grid import MapGrid, map_bytes
@@ -246,9 +246,12 @@ def writing(folder: Path) -> Iterator[None]:
         raise JobError(f"cannot write the feature maps to {folder}: {reason(error)}") from error
 
 
-def compressor() -> BloscCodec:
-    """Return how chunks are compressed: fast, and least where a chunk reaches beyond the map."""
-    return BloscCodec(cname="lz4", clevel=3, shuffle="shuffle")
+def compressors() -> tuple[BloscCodec, Crc32cCodec]:
+    """Return how chunks are compressed: fast, and least where a chunk reaches beyond the map.
+
+    A check sum follows, so that a damaged chunk is no other map.
+    """
+    return BloscCodec(cname="lz4", clevel=3, shuffle="shuffle"), Crc32cCodec()
 
 
 def _replaced_folder(path: Path) -> Path:
@@ -268,7 +271,7 @@ def _create(
         chunks=(channels, z, y, x),
         dtype="float32",
         fill_value=np.nan,
-        compressors=compressor(),
+        compressors=compressors(),
         dimension_names=("c", "z", "y", "x"),
         attributes={
             "axes": ["c", "z", "y", "x"],
