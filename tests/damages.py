@@ -133,8 +133,7 @@ class Campaign:
 
     def _act(self, action: str) -> Made:
         if action == "open":
-            (table,) = self._run.glob("features_*.npz")
-            read, record = read_table(table)
+            read, record = read_table(self._run / "features_L2_mean.npz")
             return Made((read.to_csv(), json.dumps(record)), frozenset())
         if action == "attach":
             control = Control()

@@ -86,7 +86,7 @@ def test_a_network_whose_weights_are_not_finite_is_refused(tmp_path: Path) -> No
     with torch.no_grad():
         network.features[0].weight[0, 0, 0, 0, 0] = torch.nan
     save_checkpoint(tmp_path / "c.pt", network, architecture)
-    with pytest.raises(InputError, match=r"1 of 27 weights in features\.0\.weight are NaN"):
+    with pytest.raises(InputError, match=r"not finite, in features\.0\.weight"):
         load_backbone(tmp_path / "c.pt")
 
 

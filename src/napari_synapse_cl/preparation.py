@@ -113,6 +113,11 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
     if config.resume:
         warnings += check_that_nobody_trains(folder)
         checkpoint = checkpoint_to_resume(folder, config)
+        if checkpoint is None and folder.steps_file.exists():
+            warnings.append(
+                f"there is no {folder.last_checkpoint}, though steps were taken: the training "
+                "begins anew with the first"
+            )
     elif folder.holds_run:
         raise InputError(
             f"{folder.path} holds a run already; go on with it with --resume, or name another "
