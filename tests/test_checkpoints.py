@@ -5,7 +5,7 @@ import os
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -340,8 +340,8 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     file = tmp_path / "c.pt"
     save_checkpoint(file, network, architecture, step=1)
 
-    def full_disk(content: Any, target: Path) -> None:
-        Path(target).write_bytes(b"half")
+    def full_disk(content: Any, target: IO[bytes]) -> None:
+        target.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)

@@ -18,6 +18,7 @@ FLOORS = {
     "errors": 0,
     "environment": 0,
     "streams": 0,
+    "documents": 0,
     "files": 0,
     "events": 0,
     "control": 0,

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urldefrag, urlsplit
 
 from napari_synapse_cl.environment import CACHE_VARIABLE, cache_folder
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.files import replacing, shortened
 
 TIMEOUT_SECONDS = 30
@@ -92,7 +92,7 @@ def local_file(
             _check_hash(temporary, expected, url)
     except OSError as error:
         raise InputError(
-            f"{url} cannot be kept in {folder}: {error.strerror or error}; make it a folder "
+            f"{url} cannot be kept in {folder}: {reason(error)}; make it a folder "
             f"that can be written and has room, set {CACHE_VARIABLE} to another, or download it "
             "elsewhere and name its path"
         ) from None

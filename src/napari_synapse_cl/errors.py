@@ -1,5 +1,17 @@
 """Errors that speak to the person who runs the program."""
 
+import errno
+import os
+import re
+
+_OF_DISKS = {
+    # Windows has no number for quotas.
+    getattr(errno, "EDQUOT", errno.ENOSPC): "the quota on the disk is used up",
+    errno.ENOSPC: "the disk is full",
+}
+_WRITTEN_IN_PART = re.compile(r"\d+ requested and \d+ written")
+"""NumPy says no more of a disk that takes nothing."""
+
 
 class InputError(ValueError):
     """Something a user gave cannot be used.
@@ -15,3 +27,37 @@ class JobError(Exception):
 
     Not a RuntimeError, which napari's generator workers swallow.
     """
+
+
+def reason(error: BaseException) -> str:
+    """Return in words why a file could not be read or written.
+
+    The libraries wrap what the system says in errors of their own: it is looked for in what they
+    say, and in the errors that came before.
+    """
+    number = _number(error)
+    if number is not None:
+        said = os.strerror(number)
+        return f"{_OF_DISKS[number]} ({said})" if number in _OF_DISKS else said
+    if _WRITTEN_IN_PART.search(str(error)):
+        return _OF_DISKS[errno.ENOSPC]
+    text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+    return str(text).splitlines()[0]
+
+
+def is_of_disk(error: BaseException) -> bool:
+    """Whether the system refused to read or write a file, whatever a library made of it."""
+    return isinstance(error, OSError) or _number(error) is not None
+
+
+def _number(error: BaseException | None) -> int | None:
+    """Return the system's number of what went wrong, None where nobody says it."""
+    while error is not None:
+        if isinstance(error, OSError):
+            # HDF5 and Arrow write it into their text.
+            named = re.search(r"\berrno:? =? ?(\d+)", str(error))
+            number = error.errno or (int(named[1]) if named else None)
+            if number:
+                return number
+        error = error.__cause__ or error.__context__
+    return None

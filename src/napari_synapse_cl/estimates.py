@@ -12,6 +12,7 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.position_checks import NO_VOXEL_SIZE
 from napari_synapse_cl.data.split import TOO_FEW, Split, split_of
+from napari_synapse_cl.documents import parse_json
 from napari_synapse_cl.models.downsampling import (
     Triple,
     crop_size_problem,
@@ -99,7 +100,7 @@ class Machine:
         ValueError
             If the text describes no machine.
         """
-        content = json.loads(text)
+        content = parse_json(text)
         try:
             z, y, x = content.pop("total_downsampling")
             pairs = {name: (a, b) for name, (a, b) in content.pop("pair_gib").items()}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -86,6 +86,28 @@ def create_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np
         with path.open("rb+") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return created
+
+
+def open_array(path: Path, mode: Literal["r", "r+"]) -> np.memmap:
+    """Map a ``.npy`` file into memory.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is none, or damaged.
+    """
+    try:
+        found = np.load(path, mmap_mode=mode, allow_pickle=False)
+    except OSError:
+        raise
+    # NumPy parses what its header says as Python, which fails in many ways.
+    except Exception as error:
+        raise ValueError(f"{path.name} is damaged: {str(error).splitlines()[:1]}") from None
+    if not isinstance(found, np.memmap):
+        raise ValueError(f"{path.name} is no array")
+    return found
 
 
 def new_folder_name(parent: Path) -> Path:

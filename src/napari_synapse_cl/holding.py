@@ -15,7 +15,7 @@ from typing import Self
 import psutil
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.files import write_json
 
 LOCK = ".synapse-cl.lock"
@@ -146,7 +146,7 @@ class Hold:
         except OSError as error:
             self.release(void=True)
             raise InputError(
-                f"cannot write to the {what} {folder}: {error.strerror}; name another folder"
+                f"cannot write to the {what} {folder}: {reason(error)}; name another folder"
             ) from None
 
     def __enter__(self) -> Self:

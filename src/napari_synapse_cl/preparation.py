@@ -110,6 +110,11 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
     folder = RunFolder(config.output or default_folder())
     warnings = check_output(folder, config)
     checkpoint = checkpoint_to_resume(folder, config) if config.resume else None
+    if config.resume and checkpoint is None and folder.steps_file.exists():
+        warnings.append(
+            f"there is no {folder.last_checkpoint}, though steps were taken: the training "
+            "begins anew with the first"
+        )
     config = config.model_copy(update={"output": folder.path, "resume": False})
     pretrained = None if checkpoint else open_pretrained(config)
     if pretrained and pretrained.crop_size and "crop_size" not in config.model_fields_set:

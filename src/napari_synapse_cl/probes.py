@@ -1,11 +1,11 @@
 """What was measured on a device once, remembered for the jobs that follow."""
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from napari_synapse_cl.documents import read_json
 from napari_synapse_cl.environment import cache_folder
 from napari_synapse_cl.files import write_json
 
@@ -38,7 +38,7 @@ def remembered(name: str, measure: Callable[[], float | None]) -> float | None:
 
 def _known(file: Path) -> dict[str, Any]:
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))
+        known = read_json(file)
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}

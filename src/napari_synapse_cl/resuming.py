@@ -3,6 +3,7 @@
 Each function raises :class:`InputError` for what cannot be.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,8 @@ from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.training.memory_plan import StepPlan
 from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.training.schedule import Schedule
+from napari_synapse_cl.training.soundness import check_sound
+from napari_synapse_cl.words import shown
 
 _FIXED_BY_TRAINING = {
     name
@@ -37,6 +40,12 @@ _CHANGEABLE = (
 def check_that_nobody_trains(folder: RunFolder) -> list[str]:
     """Refuse a run that is being trained; return a warning where that cannot be seen."""
     status = folder.status()
+    if status is None and folder.has_status:
+        return [
+            f"what the run in {folder.path} does cannot be read, since its status.json is damaged "
+            "or of another version; make sure that nobody trains it, since two trainings in one "
+            "folder overwrite each other"
+        ]
     if status is None or status.has_ended:
         return []
     alive = status.is_alive()
@@ -56,7 +65,13 @@ def check_that_nobody_trains(folder: RunFolder) -> list[str]:
 
 def data_warnings(folder: RunFolder, data: list[Source]) -> list[str]:
     """Warn of data that are others than when a run was started."""
-    changed = changed_sources(folder.about().get("data", []), data)
+    before = folder.about().get("data", [])
+    if not isinstance(before, list) or not all(isinstance(source, dict) for source in before):
+        return [
+            f"{folder.config_file} is damaged where it tells of the data, so it is not known "
+            "whether they have changed since the run was started"
+        ]
+    changed = changed_sources(before, data)
     if not changed:
         return []
     return [
@@ -89,9 +104,21 @@ def checkpoint_to_resume(folder: RunFolder, config: Config) -> dict[str, Any] | 
     if not folder.last_checkpoint.exists():
         return None
     checkpoint = load_checkpoint(folder.last_checkpoint)
-    if not {"step", "batch_size", "steps_per_epoch", "plan"} <= checkpoint.keys():
-        raise InputError(f"{folder.last_checkpoint} is no checkpoint of a training to go on with")
+    check_sound(checkpoint, folder.last_checkpoint)
+    check_settings(folder, before, checkpoint["config"])
     return checkpoint
+
+
+def check_settings(folder: RunFolder, stored: Config, trained: Mapping[str, Any]) -> None:
+    """Refuse settings of a run that are not those it was trained with, as its checkpoint says."""
+    values = stored.as_json()
+    for name in sorted(_FIXED_BY_TRAINING & trained.keys()):
+        if trained[name] != values[name]:
+            raise InputError(
+                f"{folder.config_file} says {name} {shown(values[name])}, and the run was trained "
+                f"with {shown(trained[name])}, as its last checkpoint says: the file was damaged "
+                "or changed. Write that there, or start a new run"
+            )
 
 
 def schedule_warnings(schedule: Schedule, checkpoint: dict[str, Any] | None) -> list[str]:

@@ -1,8 +1,15 @@
 """Numbers in words, as the window and the command line show them."""
 
+import reprlib
 from collections.abc import Sequence
+from typing import Any
 
 _MINUTE, _HOUR = 60, 3600
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel = 4
+_SHOWN.maxlong = 80
+_SHOWN.maxstring = _SHOWN.maxother = 400
+_SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = 12
 
 
 def duration(seconds: float) -> str:
@@ -45,3 +52,14 @@ def listing(words: Sequence[str], joint: str = "and") -> str:
     """Return words as a list: "a", "a and b", "a, b and c"."""
     *first, last = words
     return f"{', '.join(first)} {joint} {last}" if first else last
+
+
+def shown(value: Any) -> str:
+    """Return a value as it was given, to be named in a message; the middle of a long one left out.
+
+    Parameters
+    ----------
+    value
+        Of any kind, and nested as deeply as can be.
+    """
+    return _SHOWN.repr(value)

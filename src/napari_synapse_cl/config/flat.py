@@ -1,6 +1,5 @@
 """All settings of one run, and where they are read from."""
 
-import json
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +14,9 @@ from napari_synapse_cl.config.sections import (
     RunConfig,
 )
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.documents import read_json
+from napari_synapse_cl.errors import InputError, reason
+from napari_synapse_cl.words import shown
 
 
 class Config(
@@ -174,9 +175,9 @@ def read_settings(path: Path) -> dict[str, Any]:
         If there is no such file, or it does not hold a JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except OSError as error:
-        raise InputError(f"cannot read the settings in {path}: {error.strerror}") from None
+        raise InputError(f"cannot read the settings in {path}: {reason(error)}") from None
     except ValueError as error:
         raise InputError(f"{path} is not a JSON file of settings: {error}") from None
     if not isinstance(content, dict):
@@ -208,4 +209,4 @@ def _in_words(problem: Any) -> str:
     name = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
         return f"there is no setting called {name}"
-    return f"{name} cannot be {problem['input']!r}: {message[0].lower()}{message[1:]}"
+    return f"{name} cannot be {shown(problem['input'])}: {message[0].lower()}{message[1:]}"

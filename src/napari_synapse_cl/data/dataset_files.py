@@ -1,6 +1,5 @@
 """Datasets of several volumes: a file that lists them, or the folders of published boxes."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from napari_synapse_cl.config import VolumeConfig, is_url
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.documents import read_json, read_yaml
+from napari_synapse_cl.errors import InputError, reason
+from napari_synapse_cl.words import shown
 
 FILES = ("image", "synapses", "labels", "segmentation")
 TABLES = (".xlsx", ".xlsm", ".csv", ".tsv", ".parquet")
@@ -43,21 +44,16 @@ def read_entries(path: Path) -> dict[str, VolumeConfig]:
     InputError
         If there is no such dataset, or it cannot be understood.
     """
-    # The window imports this module before anybody asks for a dataset.
-    import yaml
-
     if path.is_dir():
         return _of_folders(path)
     if not path.exists():
         raise InputError(f"there is no dataset {path}")
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the dataset {path}: {error}") from None
-    except (ValueError, yaml.YAMLError) as error:
-        problem = " ".join(str(error).split())
-        raise InputError(f"{path} is no JSON or YAML file of a dataset: {problem}") from None
+        content = read_json(path) if path.suffix.lower() == ".json" else read_yaml(path)
+    except OSError as error:
+        raise InputError(f"cannot read the dataset {path}: {reason(error)}") from None
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON or YAML file of a dataset: {error}") from None
     listed = content.get("volumes") if isinstance(content, dict) else content
     if not isinstance(listed, list) or not listed:
         raise InputError(
@@ -89,7 +85,7 @@ def _entry(values: Mapping[str, Any], folder: Path, where: str) -> VolumeConfig:
         if problem["type"] == "extra_forbidden":
             raise InputError(f"{where}: there is no setting called {name}") from None
         why = problem["msg"].removeprefix("Value error, ")
-        raise InputError(f"{where}: {name} cannot be {problem['input']!r}: {why}") from None
+        raise InputError(f"{where}: {name} cannot be {shown(problem['input'])}: {why}") from None
     for key in ("image", "synapses"):
         if getattr(entry, key) is None:
             raise InputError(f"{where} names no {key}")

@@ -17,7 +17,7 @@ from napari_synapse_cl.data.formats.fingerprints import fingerprint
 from napari_synapse_cl.data.formats.locations import parse, split_file
 from napari_synapse_cl.data.opening import entries_of
 from napari_synapse_cl.data.volumes import Volume
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.errors import InputError, reason
 
 WHOLE_BYTES = 2**26
 """Of volumes; larger ones are hashed in parts, since reading all of one may take hours."""
@@ -54,7 +54,7 @@ def sources_of(config: Config, dataset: Dataset) -> list[Source]:
     try:
         return list(_sources(config, dataset))
     except OSError as error:
-        raise InputError(f"cannot read {error.filename}: {error.strerror}") from None
+        raise InputError(f"cannot read {error.filename}: {reason(error)}") from None
 
 
 def changed_sources(before: Sequence[Mapping[str, Any]], now: Sequence[Source]) -> list[str]:

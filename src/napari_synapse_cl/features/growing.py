@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from napari_synapse_cl.errors import JobError
+from napari_synapse_cl.errors import JobError, reason
 from napari_synapse_cl.files import create_array
 
 
@@ -38,7 +38,7 @@ class GrowingArray:
             path.unlink(missing_ok=True)
             gib = 4 * np.prod([float(n) for n in shape]) / 2**30
             raise JobError(
-                f"cannot write the {gib:.2g} GiB of features to {path.parent}: {error.strerror}"
+                f"cannot write the {gib:.2g} GiB of features to {path.parent}: {reason(error)}"
             ) from error
         if blank:
             self.values[:] = np.nan

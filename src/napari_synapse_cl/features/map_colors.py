@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from napari_synapse_cl.features.map_store import (
     array_name,
     color_name,
-    compressor,
+    compressors,
     writing,
 )
 
@@ -85,7 +85,7 @@ def principal_rgb(folder: Path, layer: int) -> Iterator[tuple[int, int]]:
             shape=(*size, 3),
             chunks=(*chunk, 3),
             dtype="uint8",
-            compressors=compressor(),
+            compressors=compressors(),
             dimension_names=("z", "y", "x", "c"),
             attributes={
                 **features.attrs.asdict(),

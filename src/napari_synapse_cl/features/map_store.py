@@ -12,9 +12,9 @@ from typing import Any, Self
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 
-from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.errors import InputError, JobError, reason
 from napari_synapse_cl.features.map_grid import MapGrid, map_bytes
 from napari_synapse_cl.features.map_tiles import MapTile
 from napari_synapse_cl.models.architecture import Layer
@@ -125,7 +125,7 @@ class MapStore:
         except OSError as error:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise InputError(
-                f"cannot write feature maps to {path.parent}: {error.strerror}"
+                f"cannot write feature maps to {path.parent}: {reason(error)}"
             ) from None
 
     def __enter__(self) -> Self:
@@ -250,14 +250,15 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise JobError(
-            f"cannot write the feature maps to {folder}: {error.strerror or error}"
-        ) from error
+        raise JobError(f"cannot write the feature maps to {folder}: {reason(error)}") from error
 
 
-def compressor() -> BloscCodec:
-    """Return how chunks are compressed: fast, and least where a chunk reaches beyond the map."""
-    return BloscCodec(cname="lz4", clevel=3, shuffle="shuffle")
+def compressors() -> tuple[BloscCodec, Crc32cCodec]:
+    """Return how chunks are compressed: fast, and least where a chunk reaches beyond the map.
+
+    A check sum follows, so that a damaged chunk is no other map.
+    """
+    return BloscCodec(cname="lz4", clevel=3, shuffle="shuffle"), Crc32cCodec()
 
 
 def _replaced_folder(path: Path) -> Path:
@@ -300,7 +301,7 @@ def _create(
         chunks=(channels, z, y, x),
         dtype="float32",
         fill_value=np.nan,
-        compressors=compressor(),
+        compressors=compressors(),
         dimension_names=("c", "z", "y", "x"),
         attributes={
             "axes": ["c", "z", "y", "x"],

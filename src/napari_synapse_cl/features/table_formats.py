@@ -88,11 +88,12 @@ def _check_last_row(path: Path) -> None:
 def _write_parquet(table: pd.DataFrame, record: Record, path: Path) -> None:
     # pandas keeps these in the metadata of the file, as JSON.
     table.attrs = {KEY: record}
-    table.to_parquet(path, engine="pyarrow", index=False)
+    table.to_parquet(path, engine="pyarrow", index=False, write_page_checksum=True)
 
 
 def _read_parquet(path: Path) -> Table:
-    table = pd.read_parquet(path, engine="pyarrow")
+    # Of files without check sums none are missed.
+    table = pd.read_parquet(path, engine="pyarrow", page_checksum_verification=True)
     record = table.attrs.pop(KEY, {})
     return table, record
 

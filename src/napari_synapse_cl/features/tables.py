@@ -4,8 +4,6 @@ No PyTorch in here: the window imports it.
 """
 
 import json
-import os
-import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from napari_synapse_cl.data.synapses import AXES
-from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.documents import read_json
+from napari_synapse_cl.errors import InputError, JobError, is_of_disk, reason
 from napari_synapse_cl.features.table_formats import (
     FEATURE_COLUMN,
     FEATURE_DTYPE,
@@ -155,10 +154,9 @@ def write_table(table: pd.DataFrame, path: Path, record: Mapping[str, Any]) -> N
                 sidecar.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
         # HDF5 fails once more when it closes a file that it could not write, in other words.
-        cause = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(cause, OSError):
+        if not is_of_disk(error):
             raise
-        raise JobError(f"cannot write the feature table {path}: {_reason(cause)}") from error
+        raise JobError(f"cannot write the feature table {path}: {reason(error)}") from error
 
 
 def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -219,7 +217,7 @@ def _opened(path: Path, what: Literal["read", "columns"]) -> Any:
             return []
         raise InputError(f"{path} is no feature table: it has no columns z, y, x") from None
     except PermissionError as error:
-        raise InputError(f"cannot read the feature table {path}: {_reason(error)}") from None
+        raise InputError(f"cannot read the feature table {path}: {reason(error)}") from None
     # The libraries raise a wide range of types on a damaged file, and the cause is the same.
     except Exception as error:
         raise InputError(
@@ -272,7 +270,7 @@ def _record_beside(path: Path) -> dict[str, Any]:
 
 def _read_sidecar(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path}, where the record of the table beside it belongs, cannot be read: "
@@ -283,13 +281,6 @@ def _read_sidecar(path: Path) -> Any:
 def _is_record(content: Any) -> bool:
     # Tables of the first version had no mark in their records.
     return isinstance(content, dict) and bool({KEY, "pooling"} & content.keys())
-
-
-def _reason(error: OSError) -> str:
-    """Return what the system says, of which HDF5 and Arrow make longer texts."""
-    named = re.search(r"errno = (\d+)", str(error))
-    number = error.errno or (int(named[1]) if named else None)
-    return os.strerror(number) if number else error.strerror or str(error)
 
 
 def _first_line(error: Exception) -> str:

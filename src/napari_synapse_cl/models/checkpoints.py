@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
-from napari_synapse_cl.config import CropConfig
+from napari_synapse_cl.config import CropConfig, possible_value
 from napari_synapse_cl.downloads import is_web_page
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.files import replacing
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.architecture_inference import (
@@ -30,12 +30,16 @@ from napari_synapse_cl.models.architecture_inference import (
     infer_architecture,
 )
 from napari_synapse_cl.models.downsampling import Triple
+from napari_synapse_cl.models.integrity import check_archive, digest
 from napari_synapse_cl.models.vgg3d import Vgg3D
 
 FORMAT = "napari-synapse-cl/1"
 DESCRIPTION = "napari-synapse-cl"
 """Under this name a state dict that was exported here is described, as
 :attr:`napari_synapse_cl.models.exporting.Export.description` does it."""
+
+DIGEST = "sha256"
+"""Under this name such a description in safetensors keeps a hash of the rest and of all tensors."""
 
 _CROP_SETTINGS = set(CropConfig.model_fields) - {"crop_size", "network_voxel_size"}
 _SAVE_STATE_DICT = "Save its state dict alone, with torch.save(model.state_dict(), …)"
@@ -78,7 +82,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(f"there is no checkpoint {path}") from None
     except PermissionError as error:
-        raise InputError(f"cannot read the checkpoint {path}: {error.strerror}") from None
+        raise InputError(f"cannot read the checkpoint {path}: {reason(error)}") from None
     except pickle.UnpicklingError as error:
         culprit = re.search(r"GLOBAL ([\w.]+)", str(error))
         more = f" ({culprit[1]})" if culprit else ""
@@ -88,15 +92,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from None
     except InputError:
         raise
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        LookupError,
-        zipfile.BadZipFile,
-    ):
+    # What is damaged makes a pickle raise anything.
+    except Exception:
         raise InputError(f"{path} is {_DAMAGED}") from None
     if not isinstance(content, Mapping):
         raise InputError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
@@ -115,10 +112,10 @@ def load_backbone(path: Path) -> Backbone:
         As :func:`load_checkpoint`, or if the tensors are not those of a VGG3D.
     """
     content = load_checkpoint(path)
-    state = find_state_dict(content)
-    described = content.get("architecture")
     settings: Mapping[str, Any] = {}
     try:
+        state = find_state_dict(content)
+        described = content.get("architecture")
         if isinstance(described, dict):
             architecture = Architecture.from_dict(described)
             settings = content.get("config", {})
@@ -126,8 +123,14 @@ def load_backbone(path: Path) -> Backbone:
         else:
             architecture, size = infer_architecture(state, path)
         network = Vgg3D.from_architecture(architecture)
-    except InputError:
-        raise
+        crop_size = _possible("crop_size", size)
+        voxel_size = _possible(
+            "voxel_size", settings.get("network_voxel_size") or settings.get("voxel_size")
+        )
+        crop_settings = {n: possible_value(n, settings[n]) for n in _CROP_SETTINGS if n in settings}
+    except InputError as error:
+        told = str(error)
+        raise InputError(told if str(path) in told else f"{path} is damaged: {told}") from None
     except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise InputError(f"{path} describes no architecture of a VGG3D: {error!r}") from None
     if architecture.input_fmaps != 1:
@@ -137,16 +140,15 @@ def load_backbone(path: Path) -> Backbone:
         )
     check_fits(state, network.state_dict(), path)
     network.load_state_dict({n: state[n] for n in network.state_dict() if n in state}, strict=False)
-    voxel_size = settings.get("network_voxel_size") or settings.get("voxel_size")
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return Backbone(
         network,
         architecture,
         sha256,
-        crop_size=(size[0], size[1], size[2]) if size else None,
-        voxel_size=(voxel_size[0], voxel_size[1], voxel_size[2]) if voxel_size else None,
-        crop_settings={name: settings[name] for name in _CROP_SETTINGS if name in settings},
+        crop_size=crop_size,
+        voxel_size=voxel_size,
+        crop_settings=crop_settings,
     )
 
 
@@ -172,8 +174,9 @@ def save_checkpoint(path: Path, network: Vgg3D, architecture: Architecture, **mo
         "model_state_dict": state,
         **more,
     }
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    # Given a name, it would keep that of the temporary file, and not say why a disk takes nothing.
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
 
 
 def _what_else(path: Path) -> str | None:
@@ -192,6 +195,7 @@ def _what_else(path: Path) -> str | None:
             return f"a TorchScript archive, which holds code. {_SAVE_STATE_DICT}"
         if "data.pkl" not in names:
             return "a zip archive and no checkpoint; if there is one in it, unpack it first"
+        check_archive(path)
     elif is_web_page(beginning):
         return "a web page and no checkpoint: download the file that the page offers"
     elif beginning and all(byte >= 32 or byte in b"\t\n\r" for byte in beginning):
@@ -199,6 +203,11 @@ def _what_else(path: Path) -> str | None:
     elif not beginning.startswith((b"PK", b"\x80")) and not _is_safetensors(path):
         return _DAMAGED
     return None
+
+
+def _possible(name: str, value: Any) -> Any:
+    """Return a value that a file gives for a setting, in plain types; None for none."""
+    return possible_value(name, value) if value else None
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -211,9 +220,14 @@ def _read_safetensors(path: Path) -> Any:
     try:
         with safe_open(path, framework="pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return _described(state, file.metadata() or {})
+            description = dict(file.metadata() or {})
     except SafetensorError as error:
         raise ValueError(str(error)) from error
+    # The format has no check sums. Exports of older versions have none either.
+    written = description.pop(DIGEST, None)
+    if DESCRIPTION in description and written not in (None, digest(state, description)):
+        raise InputError(f"{path} is damaged: its tensors do not match their hash. Export it again")
+    return _described(state, description)
 
 
 def _read(path: Path) -> Any:

@@ -19,8 +19,9 @@ from napari_synapse_cl.config.fields import ExportFormat
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.files import replacing
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.checkpoints import DESCRIPTION
+from napari_synapse_cl.models.checkpoints import DESCRIPTION, DIGEST
 from napari_synapse_cl.models.downsampling import Triple
+from napari_synapse_cl.models.integrity import digest
 from napari_synapse_cl.models.vgg3d import Vgg3D
 
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -154,7 +155,9 @@ def _write_pt(path: Path, export: Export) -> None:
 
 
 def _write_safetensors(path: Path, export: Export) -> None:
-    path.write_bytes(safetensors.torch.save(export.state, export.description))
+    state, description = export.state, export.description
+    described = {**description, DIGEST: digest(state, description)}
+    path.write_bytes(safetensors.torch.save(state, described))
 
 
 class _Layers(nn.Module):

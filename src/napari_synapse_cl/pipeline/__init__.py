@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from napari_synapse_cl.config import Config, settings_without_effect
 from napari_synapse_cl.control import Control
 from napari_synapse_cl.distributed import Ranks, joined
+from napari_synapse_cl.errors import JobError, is_of_disk, reason
 from napari_synapse_cl.events import Event, Message
 from napari_synapse_cl.pipeline.fetching import fetch_checkpoints
 from napari_synapse_cl.pipeline.steps import held, stopped
@@ -41,8 +42,16 @@ def run(
         If the job cannot go on; what was reached is kept.
     """
     control = control or Control()
-    with joined() as ranks:
-        yield from _run(config, control, ranks, told)
+    try:
+        with joined() as ranks:
+            yield from _run(config, control, ranks, told)
+    # What writes to one file says which; this is for all that nobody thought of.
+    except (OSError, RuntimeError) as error:
+        if not is_of_disk(error):
+            raise
+        file = getattr(error, "filename", None)
+        where = f" at {file}" if file else ""
+        raise JobError(f"the job cannot go on{where}: {reason(error)}") from error
 
 
 def _without_help(config: Config) -> Callable[[Config, Control], Iterator[Event]] | None:

@@ -10,10 +10,11 @@ from napari_synapse_cl.data.crop_identity import crop_settings
 from napari_synapse_cl.downloads import local_file
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.checkpoints import load_backbone
+from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint
 from napari_synapse_cl.models.downsampling import Triple
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.preparation import make_model
+from napari_synapse_cl.resuming import check_settings
 from napari_synapse_cl.training.runs import RunFolder
 
 Which = Literal["trained", "best", "start"]
@@ -138,6 +139,8 @@ def _of_file(location: str, which: Which) -> OpenedNetwork:
 
 def _start_of(run: RunFolder) -> OpenedNetwork:
     config = Config.from_values(read_settings(run.config_file))
+    if run.last_checkpoint.exists():
+        check_settings(run, config, load_checkpoint(run.last_checkpoint).get("config", {}))
     model = make_model(config)
     if config.pretrained is None:
         origin = NetworkOrigin("start", str(run.path.absolute()), seed=config.seed)

@@ -62,11 +62,13 @@ def train_and_extract(config: Config, control: Control, ranks: Ranks = ALONE) ->
     folder, checkpoint = job.folder, job.checkpoint
     folder.create(job.config, job.about)
     n_kept = job.schedule.steps_recorded(checkpoint) if checkpoint else 0
-    folder.forget_after(n_kept)
+    damaged = folder.forget_after(n_kept)
     tensorboard = TensorBoardLog.of_run(folder, job.config, n_kept)
     health = HealthCheck()
     recording = Recorder(folder, _status(job), tensorboard)
     with recording as recorder, following_commands(folder, control):
+        for text in damaged:
+            yield Message(text, "warning")
         for event in _told(job, control):
             recorder.record(event)
             yield event
@@ -208,12 +210,15 @@ def _fill(
     hold = yield from hold_cache(cache, control)
     if hold is None:
         return
+    told: list[str] = []
     with hold:
-        for n_done in fill_cache(source, cache, len(job.dataset.table)):
+        for n_done in fill_cache(source, cache, len(job.dataset.table), told):
             yield Progress("cutting crops", n_done, len(source))
             yield from wait_while_paused(control)
             if control.stopping:
-                return
+                break
+    for text in told:
+        yield Message(text, "warning")
 
 
 def _without_unusable(

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_synapse_cl.control import Control
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import Event, Finished, Paused, Resumed, Started
+from napari_synapse_cl.events import Event, Finished, Message, Paused, Resumed, Started
 from napari_synapse_cl.training.health import HealthCheck
 from napari_synapse_cl.training.metrics import (
     EPOCH_COLUMNS,
@@ -19,6 +19,7 @@ from napari_synapse_cl.training.metrics import (
 )
 from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.training.status import RunStatus
+from napari_synapse_cl.words import counted
 
 PATIENCE = 2.0
 """In seconds: how long a run that was just begun may take to say so."""
@@ -96,7 +97,9 @@ def _first_status(folder: RunFolder, control: Control) -> RunStatus | None:
         if monotonic() > deadline:
             raise InputError(
                 f"the run in {folder.path} says nothing of a training; it may have been ended "
-                "before it began. Go on with it with --resume, or start a new run"
+                "before it began"
+                + (", or its status.json is damaged" if folder.has_status else "")
+                + ". Go on with it with --resume, or start a new run"
             )
         if control.wait_for_stop(0.05):
             return None
@@ -113,6 +116,7 @@ class _Reading:
         self._epochs = MetricsTail(folder.epochs_file, EPOCH_COLUMNS)
         self._health = HealthCheck()
         self._paused = False
+        self._n_damaged = 0
         self._last_step = status.step
         self._saved_step = status.step
 
@@ -131,6 +135,13 @@ class _Reading:
         if steps is None or epochs is None:
             return None
         news: list[Event | MetricsRead] = []
+        n_damaged = self._steps.n_damaged + self._epochs.n_damaged
+        if n_damaged > self._n_damaged:
+            self._n_damaged = n_damaged
+            what = counted(n_damaged, "row")
+            news.append(
+                Message(f"{what} of this run's metrics are damaged, and not shown", "warning")
+            )
         if len(steps["step"]) or len(epochs["step"]):
             news.append(MetricsRead(steps, epochs))
             self._last_step = max(self._last_step, _last(steps))

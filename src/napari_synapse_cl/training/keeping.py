@@ -6,11 +6,12 @@ from typing import Any
 import torch
 
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.errors import JobError
+from napari_synapse_cl.errors import JobError, reason
 from napari_synapse_cl.models.checkpoints import save_checkpoint
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.training.objectives import Objective
 from napari_synapse_cl.training.runs import RunFolder
+from napari_synapse_cl.training.soundness import check_options
 
 
 class Keeper:
@@ -71,8 +72,9 @@ class Keeper:
         except (OSError, RuntimeError) as error:
             if not self._folder.path.is_dir():
                 raise JobError(self._folder.why_unwritable(error)) from error
+            kept = ". The one before it is intact" if path.exists() else ""
             raise JobError(
-                f"the checkpoint {path} cannot be written: {error}. The one before it is intact"
+                f"the checkpoint {path} cannot be written: {reason(error)}{kept}"
             ) from error
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
@@ -90,4 +92,5 @@ class Keeper:
         self._model.backbone.features.load_state_dict(features)
         self._model.head.load_state_dict(checkpoint["head_state_dict"])
         self._objective.load_state_dict(checkpoint["objective_state_dict"])
+        check_options(checkpoint["optimizer_state_dict"], self._optimizer)
         self._optimizer.load_state_dict(checkpoint["optimizer_state_dict"])

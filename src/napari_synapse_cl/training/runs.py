@@ -1,6 +1,5 @@
 """The folder that a run leaves behind."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,8 @@ from typing import Any
 from napari_synapse_cl.config import ABOUT, Config
 from napari_synapse_cl.config.fields import ExportFormat
 from napari_synapse_cl.control import Command
-from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.documents import read_json
+from napari_synapse_cl.errors import InputError, JobError, reason
 from napari_synapse_cl.events import EpochDone, Event, StepDone
 from napari_synapse_cl.files import new_folder_name, remove_partial, write_json
 from napari_synapse_cl.holding import check_folder, remove_marks
@@ -63,6 +63,11 @@ class RunFolder:
         """Whether a run was started in this folder."""
         return self._started_file.exists()
 
+    @property
+    def has_status(self) -> bool:
+        """Whether a training has told what it does, even if that cannot be read."""
+        return self._status_file.exists()
+
     def features_file(self, config: Config) -> Path:
         """Return where the table of features of these layers and this pooling goes."""
         layers = "_".join(f"L{index}" for index in config.layer_num)
@@ -75,7 +80,7 @@ class RunFolder:
     def about(self) -> dict[str, Any]:
         """Return what ``config.json`` says beside the settings; nothing of runs of old versions."""
         try:
-            about = json.loads(self.config_file.read_text(encoding="utf-8")).get(ABOUT)
+            about = read_json(self.config_file).get(ABOUT)
         except (OSError, ValueError, AttributeError):
             return {}
         return about if isinstance(about, dict) else {}
@@ -115,7 +120,7 @@ class RunFolder:
             write_json(self.config_file, {**config.as_json(), ABOUT: told})
         except OSError as error:
             raise InputError(
-                f"cannot write to the output folder {self.path}: {error.strerror}"
+                f"cannot write to the output folder {self.path}: {reason(error)}"
             ) from None
 
     def _remove_unfinished(self) -> None:
@@ -126,7 +131,7 @@ class RunFolder:
     def status(self) -> RunStatus | None:
         """Return what the training in this folder does; None if that is missing or unreadable."""
         try:
-            return RunStatus.from_json(json.loads(self._status_file.read_text(encoding="utf-8")))
+            return RunStatus.from_json(read_json(self._status_file))
         except (OSError, ValueError):
             return None
 
@@ -154,7 +159,7 @@ class RunFolder:
                 file.write(f"{command}\n")
         except OSError as error:
             raise InputError(
-                f"cannot send {command} to the run in {self.path}: {error.strerror}"
+                f"cannot send {command} to the run in {self.path}: {reason(error)}"
             ) from None
 
     def record(self, event: Event) -> None:
@@ -171,8 +176,8 @@ class RunFolder:
             elif isinstance(event, EpochDone):
                 append_row(self.epochs_file, EPOCH_COLUMNS, event)
 
-    def forget_after(self, step: int) -> None:
-        """Drop the metrics of steps that a resumed training takes again.
+    def forget_after(self, step: int) -> list[str]:
+        """Drop the metrics of steps that a resumed training takes again; say what was damaged.
 
         Raises
         ------
@@ -180,8 +185,11 @@ class RunFolder:
             If they cannot be written.
         """
         with self.being_written():
-            keep_until(self.steps_file, STEP_COLUMNS, step)
-            keep_until(self.epochs_file, EPOCH_COLUMNS, step)
+            told = [
+                keep_until(self.steps_file, STEP_COLUMNS, step),
+                keep_until(self.epochs_file, EPOCH_COLUMNS, step),
+            ]
+        return [text for text in told if text is not None]
 
     @contextmanager
     def being_written(self) -> Iterator[None]:
@@ -197,15 +205,14 @@ class RunFolder:
         except OSError as error:
             raise JobError(self.why_unwritable(error)) from error
 
-    def why_unwritable(self, error: Exception) -> str:
+    def why_unwritable(self, error: BaseException) -> str:
         """Return in words why something could not be written to this folder."""
         if not self.path.is_dir():
             return (
                 f"the run folder {self.path} is no longer there: it was moved or removed, or its "
                 "disk was taken away"
             )
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return f"cannot write to the run folder {self.path}: {reason}"
+        return f"cannot write to the run folder {self.path}: {reason(error)}"
 
     def discard(self) -> None:
         """Remove the run's files, and the folder if nothing else is in it."""

@@ -1,15 +1,21 @@
 """What a training is doing, as its run folder tells others."""
 
+import json
 import os
 import platform
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import psutil
+from pydantic import Field, TypeAdapter, ValidationError
 
 from napari_synapse_cl.events import Started
 from napari_synapse_cl.holding import process_lives
 
+LARGEST = 2**31 - 1
+"""The largest number that a process can have, or a progress bar show."""
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 State = Literal["running", "paused", "completed", "stopped", "failed"]
 
 _OF_TRAINING = tuple(f.name for f in fields(Started) if f.name != "run")
@@ -35,16 +41,16 @@ class RunStatus:
 
     state: State
     host: str
-    pid: int
+    pid: Positive
     process_started: float
     device: str
     precision: str
-    n_training: int
-    n_validation: int
-    batch_size: int
-    steps_per_epoch: int
-    total_steps: int
-    step: int
+    n_training: Count
+    n_validation: Count
+    batch_size: Count
+    steps_per_epoch: Positive
+    total_steps: Count
+    step: Count
     message: str = ""
     chance_loss: float | None = None
 
@@ -72,8 +78,8 @@ class RunStatus:
         if not isinstance(content, dict) or set(content) - names:
             raise ValueError("not the status of a run")
         try:
-            return cls(**content)
-        except TypeError as error:
+            return TypeAdapter(cls).validate_json(json.dumps(content), strict=True)
+        except ValidationError as error:
             raise ValueError(f"not the status of a run: {error}") from None
 
     def of_training(self, started: Started) -> Self:

@@ -157,7 +157,7 @@ class Trainer:
             if self.schedule.continues(checkpoint):
                 self._selection.restore(checkpoint["selection"])
                 self._epoch_losses = list(checkpoint["epoch_losses"])
-        except (KeyError, ValueError, RuntimeError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"{self.folder.last_checkpoint} does not fit this training: {error}"
             ) from None

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_synapse_cl.control import Command, Control
-from napari_synapse_cl.errors import JobError
+from napari_synapse_cl.errors import JobError, reason
 from napari_synapse_cl.training.following import follow
 from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.widgets.job import Job
@@ -37,7 +37,7 @@ class AttachedJob(Job):
             self._folder.send(command)
         except OSError as error:
             raise JobError(
-                f"the run in {self._folder.path} cannot be told to {command}: {error.strerror}"
+                f"the run in {self._folder.path} cannot be told to {command}: {reason(error)}"
             ) from None
 
     def end_soon(self) -> None:

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_synapse_cl.config import Config, read_settings
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.training.metrics import read_metrics
 from napari_synapse_cl.training.runs import RunFolder
 from napari_synapse_cl.widgets.editors import LARGEST_INT
@@ -59,7 +59,12 @@ def open_run(folder: Path) -> EndedRun:
     if status is not None and not status.has_ended and status.is_alive():
         raise InputError(f"the run in {folder} is running; attach to it to see it, or to stop it")
     config = Config.from_values(read_settings(run.config_file))
-    steps, epochs = read_metrics(run.steps_file), read_metrics(run.epochs_file)
+    try:
+        steps, epochs = read_metrics(run.steps_file), read_metrics(run.epochs_file)
+    except OSError as error:
+        raise InputError(
+            f"cannot read the metrics of the run in {folder}: {reason(error)}"
+        ) from None
     return EndedRun(
         folder,
         config,

@@ -6,7 +6,7 @@ from pathlib import Path
 from qtpy.QtWidgets import QWidget
 
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.files import replacing
 from napari_synapse_cl.training.runs import RunFolder
 
@@ -52,4 +52,4 @@ def _write(path: Path, write: Callable[[Path], bool]) -> None:
             if not write(temporary):
                 raise OSError("Qt could not write the picture")
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{path} cannot be written: {reason(error)}") from None

@@ -6,7 +6,6 @@ there is something to read.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.documents import read_json
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.events import Growing, Message, Progress, Wrote
 from napari_synapse_cl.widgets.feature_names import feature_match
@@ -205,7 +205,7 @@ def _read_report(path: Path) -> Report:
     from napari_synapse_cl.features.layer_report import from_json
 
     try:
-        content = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        content = read_json(path.with_suffix(".json"))
         return from_json(content["report"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise JobError(f"cannot read the comparison in {path}: {error}") from error

@@ -20,8 +20,8 @@ from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables import interpret
 from napari_synapse_cl.data.volumes import Volume
-from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.events import Event, Progress
+from napari_synapse_cl.errors import InputError, reason
+from napari_synapse_cl.events import Event, Message, Progress
 from napari_synapse_cl.files import write_json
 from napari_synapse_cl.holding import Hold
 from napari_synapse_cl.training.ownership import Ownership
@@ -119,7 +119,7 @@ class RunInputs:
                 yield from self._write(control)
         except OSError as error:
             raise InputError(
-                f"cannot write to {self.folder}: {error.strerror}; choose another output folder"
+                f"cannot write to {self.folder}: {reason(error)}; choose another output folder"
             ) from None
 
     def _write(self, control: Control) -> Iterator[Event]:
@@ -223,12 +223,15 @@ class RunInputs:
         hold = yield from hold_cache(cache, control)
         if hold is None:
             return
+        told: list[str] = []
         with hold:
-            for n_done in fill_cache(crops, cache, len(dataset.table)):
+            for n_done in fill_cache(crops, cache, len(dataset.table), told):
                 yield Progress("cutting crops", n_done, len(crops))
                 control.wait()
                 if control.stopping:
                     return
+        for text in told:
+            yield Message(text, "warning")
 
 
 def _reopened(data: LayerData) -> Volume | None:

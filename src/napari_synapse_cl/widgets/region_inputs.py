@@ -9,7 +9,7 @@ import numpy as np
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.control import Control
 from napari_synapse_cl.data.windows import Intensity, to_unit_range, volume_window
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.events import Event, Progress
 from napari_synapse_cl.features.map_grid import Box, with_halo
 from napari_synapse_cl.files import create_array, write_json
@@ -111,7 +111,7 @@ class RegionInputs:
             write_json(self.config_file, settings)
         except OSError as error:
             raise InputError(
-                f"cannot write to {self.folder}: {error.strerror}; choose another output folder"
+                f"cannot write to {self.folder}: {reason(error)}; choose another output folder"
             ) from None
 
     def clean_up(self) -> None:

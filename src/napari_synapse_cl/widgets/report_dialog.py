@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_synapse_cl.errors import JobError
+from napari_synapse_cl.errors import JobError, reason
 from napari_synapse_cl.features.layer_report import LayerScore, Report, to_table
 from napari_synapse_cl.files import replacing
 from napari_synapse_cl.widgets.base import scrolling
@@ -158,7 +158,7 @@ class ReportDialog(QDialog):
             with replacing(Path(chosen)) as temporary:
                 to_table(self._report).to_csv(temporary, index=False)
         except OSError as error:
-            tell(JobError(f"cannot write the scores to {chosen}: {error.strerror}"))
+            tell(JobError(f"cannot write the scores to {chosen}: {reason(error)}"))
 
 
 def _heading(report: Report) -> str:

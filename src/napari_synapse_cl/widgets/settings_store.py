@@ -9,7 +9,7 @@ from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
 from napari_synapse_cl.config import Config, possible_value, read_settings
 from napari_synapse_cl.environment import settings_folder
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.files import write_json
 
 _FOLDER = settings_folder()
@@ -112,7 +112,7 @@ def save_settings(config: Config, names: list[str], path: Path) -> None:
     try:
         write_json(path, config.model_dump(mode="json", include=set(names)))
     except OSError as error:
-        raise InputError(f"cannot write the settings to {path}: {error.strerror}") from None
+        raise InputError(f"cannot write the settings to {path}: {reason(error)}") from None
 
 
 def _as_json(value: Any) -> Any:

@@ -1,6 +1,5 @@
 """Datasets of HDF5 files."""
 
-import json
 import weakref
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from napari_synapse_cl.data.arrays import ReadArray, Region
 from napari_synapse_cl.data.formats.axes import spatial_axes
 from napari_synapse_cl.data.formats.found import Found, Triple, Voxel, listed
 from napari_synapse_cl.data.formats.lengths import offset_in_voxels, size_in_nm
+from napari_synapse_cl.documents import parse_json
 from napari_synapse_cl.errors import InputError
 
 SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
@@ -117,7 +117,7 @@ def _array(dataset: Any, axes: tuple[int, int, int], name: str) -> ReadArray:
 def _axis_names(dataset: Any) -> list[str]:
     """Return the names of axes, as ilastik or HDF5 itself keep them."""
     try:
-        tags = json.loads(dataset.attrs["axistags"])["axes"]
+        tags = parse_json(dataset.attrs["axistags"])["axes"]
         return [str(tag["key"]) for tag in tags]
     except (KeyError, TypeError, ValueError):
         return [dimension.label for dimension in dataset.dims]

@@ -1,6 +1,5 @@
 """Folders of chunks and their metadata, on this machine or on a server, through tensorstore."""
 
-import json
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from napari_synapse_cl.data.arrays import ReadArray, Region, first_line
 from napari_synapse_cl.data.formats.axes import spatial_axes
 from napari_synapse_cl.data.formats.locations import Location
+from napari_synapse_cl.documents import parse_json
 from napari_synapse_cl.environment import home, variable
 from napari_synapse_cl.errors import InputError
 
@@ -174,7 +174,7 @@ class Store:
 
     def _parsed(self, name: str, text: bytes) -> dict[str, Any]:
         try:
-            document = json.loads(text)
+            document = parse_json(text)
         except ValueError as error:
             raise InputError(
                 f"{self.location.inside(name).text} is damaged: {first_line(error)}"

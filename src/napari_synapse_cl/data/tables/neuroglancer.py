@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.tables.reading import VoxelSize
+from napari_synapse_cl.documents import read_json
 from napari_synapse_cl.errors import InputError
 
 VOXEL_SIZE = "neuroglancer_voxel_size"
@@ -47,7 +48,7 @@ def read_annotations(path: Path, layer_name: str | None) -> pd.DataFrame:
     InputError
         If there are no annotations, or it is not clear which layer is meant.
     """
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    content = read_json(path)
     state = content if isinstance(content, dict) else {}
     layer = {"annotations": content} if isinstance(content, list) else state
     if "layers" in state:
