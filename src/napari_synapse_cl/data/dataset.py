@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_synapse_cl.config import Config, CropConfig
+from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.crop_cache import CachedCrops
 from napari_synapse_cl.data.crops import StreamedCrops
 from napari_synapse_cl.data.intensities import contrast_warning
@@ -78,7 +79,7 @@ class Dataset:
         """
         volumes = self.positions.volumes
         sizes = np.array(self.image_sizes)[0 if volumes is None else volumes]
-        voxels = np.rint(self.positions.voxels * (sizes / np.array(self.voxel_size)))
+        voxels = nearest_voxel(self.positions.voxels * (sizes / np.array(self.voxel_size)))
         return self.positions._replace(voxels=voxels.astype(np.int64)).apart
 
     def streamed(self, config: CropConfig, shape: tuple[int, int, int]) -> StreamedCrops:

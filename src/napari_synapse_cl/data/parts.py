@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.volumes import Volume
 
@@ -69,5 +70,5 @@ class Part:
             Size of a crop, as :meth:`reach` takes it.
         """
         reach = np.array(self.reach(shape, voxel_size))
-        start = np.rint(voxels) - reach // 2
+        start = nearest_voxel(voxels) - reach // 2
         return ((start >= 0) & (start + reach <= np.array(self.volume.shape))).all(axis=1)
