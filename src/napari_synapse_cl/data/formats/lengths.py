@@ -3,8 +3,10 @@
 import math
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.formats.found import NO_OFFSET, Triple, Voxel
 
 _NANOMETRES = {
@@ -55,6 +57,46 @@ def size_in_nm(lengths: Any, units: Any) -> Triple | None:
     return (z, y, x)
 
 
+@dataclass(frozen=True)
+class Scale:
+    """A voxel size along z, y, x in nm, and what to tell where a file tells but a part of it."""
+
+    voxel_size: Triple | None
+    note: str = ""
+
+
+NO_SCALE = Scale(None)
+
+
+def scale_of(lengths: Sequence[Any], units: Sequence[Any]) -> Scale:
+    """Return a voxel size, with a note where one axis is known and another is not.
+
+    Parameters
+    ----------
+    lengths, units
+        Along z, y, x, whatever the file holds in place of numbers and units.
+    """
+    found = size_in_nm(lengths, units)
+    known = {
+        axis: _length_in_nm(length, unit)
+        for axis, length, unit in zip("zyx", lengths, units, strict=True)
+    }
+    told = [f"{axis} {length:g} nm" for axis, length in known.items() if length is not None]
+    if found is not None or not told:
+        return Scale(found)
+    unknown = ", ".join(axis for axis, length in known.items() if length is None)
+    return Scale(
+        None,
+        f"tells the voxel size along {', '.join(told)}, and along {unknown} in no length that is "
+        "known, so it counts as not known",
+    )
+
+
+def _length_in_nm(length: Any, unit: Any) -> float | None:
+    found = size_in_nm([length] * 3, unit)
+    return None if found is None else found[0]
+
+
 def three_numbers(value: Any) -> Triple | None:
     """Return three finite numbers, or None if it is anything else."""
     try:
@@ -73,6 +115,6 @@ def offset_in_voxels(offset: Any, lengths: Any) -> Voxel:
 
 
 def rounded(numbers: Sequence[float]) -> Voxel:
-    """Return the integers nearest to three numbers."""
-    z, y, x = (round(number) for number in numbers)
+    """Return the voxel that a place in voxels lies in, as `nearest_voxel` has it."""
+    z, y, x = nearest_voxel(numbers).astype(int).tolist()
     return (z, y, x)
