@@ -39,6 +39,13 @@ class Part:
     roles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     name: str = ""
 
+    @property
+    def notes(self) -> list[str]:
+        """What to tell of how its volumes were read."""
+        labels = (self.labels, self.segmentation)
+        volumes = [self.volume, *(found.volume for found in labels if found is not None)]
+        return [note for volume in volumes for note in volume.notes]
+
     def reach(
         self, shape: tuple[int, int, int], voxel_size: VoxelSize | None
     ) -> tuple[int, int, int]:

@@ -137,8 +137,7 @@ def are_inside(voxels: np.ndarray, volume: Volume) -> np.ndarray:
     """Return ``(M,)`` bool, which of ``(M, 3)`` positions in voxels lie inside a volume."""
     nearest = nearest_voxel(voxels)
     # Comparisons with NaN are false.
-    inside: np.ndarray = ((nearest >= 0) & (nearest < np.array(volume.shape))).all(axis=1)
-    return inside
+    return np.asarray(((nearest >= 0) & (nearest < np.array(volume.shape))).all(axis=1))
 
 
 def _in_level(voxels: np.ndarray, volume: Volume) -> np.ndarray:

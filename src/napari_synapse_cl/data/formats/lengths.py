@@ -1,6 +1,7 @@
 """Lengths in nm, from the units that files tell."""
 
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ _NANOMETRES = {
     1e6: ("mm", "millimeter", "millimetre"),
     1e7: ("cm", "centimeter", "centimetre"),
     1e9: ("m", "meter", "metre"),
-    25.4e6: ("inch",),
+    25.4e6: ("inch", "inche", "in"),
 }
 
 
@@ -26,13 +27,15 @@ def _as_one(text: str) -> str:
     return unicodedata.normalize("NFKC", text)
 
 
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 _BY_UNIT = {_as_one(unit): length for length, units in _NANOMETRES.items() for unit in units}
 
 
 def nanometres(unit: Any) -> float | None:
     """Return the length of a unit in nm, or None where it is unknown or none of length."""
-    # ImageJ escapes the letter.
-    text = _as_one(str(unit or "").replace("\\u00B5", "u").strip().lower())
+    # As ImageJ escapes letters.
+    text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), str(unit or ""))
+    text = _as_one(text.strip().lower())
     return _BY_UNIT.get(text, _BY_UNIT.get(text.removesuffix("s")))
 
 
@@ -87,8 +90,8 @@ def scale_of(lengths: Sequence[Any], units: Sequence[Any]) -> Scale:
     unknown = ", ".join(axis for axis, length in known.items() if length is None)
     return Scale(
         None,
-        f"tells the voxel size along {', '.join(told)}, and along {unknown} in no length that is "
-        "known, so it counts as not known",
+        f"tells the voxel size along {', '.join(told)}, and along {unknown} no length that is "
+        "known, so that none of it is used",
     )
 
 

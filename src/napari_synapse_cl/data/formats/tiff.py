@@ -192,7 +192,10 @@ def _scale(file: tifffile.TiffFile, ome: OmeTiff | None, shape: tuple[int, ...])
     in_plane = [value[1] / value[0] if _is_ratio(value) else None for value in per_unit]
     unit = metadata.get("unit")
     units = [metadata.get("zunit", unit), metadata.get("yunit", unit), unit]
-    return scale_of([metadata.get("spacing"), *in_plane], units)
+    spacing = metadata.get("spacing")
+    # To ImageJ, the sign of a spacing means nothing.
+    spacing = abs(spacing) if isinstance(spacing, int | float) else spacing
+    return scale_of([spacing, *in_plane], units)
 
 
 def _is_ratio(value: Any) -> bool:
