@@ -249,6 +249,23 @@ class TestOmeInSeveralFiles:
         for file in (tmp_path / "other.tif", files[0], files[1]):
             check(open_volume(file), voxels())
 
+    def test_a_file_that_has_the_name_of_a_missing_one_does_not_stand_for_it(
+        self, tmp_path: Path
+    ) -> None:
+        files = self.write(tmp_path)
+        files[2].rename(files[1])
+        with pytest.raises(InputError, match=r"x_1\.ome\.tif \(planes 2 to 3\) is not beside it"):
+            open_volume(files[0])
+
+    def test_a_file_that_was_saved_anew_is_known_by_its_name(self, tmp_path: Path) -> None:
+        files = self.write(tmp_path)
+        with tifffile.TiffFile(files[1]) as file:
+            text = file.pages[0].description
+        text = text.replace(text.split('UUID="')[1][:45], f"urn:uuid:{uuid.uuid4()}", 1)
+        settings = {"metadata": None, "photometric": "minisblack"}
+        tifffile.imwrite(files[1], voxels()[2:4], description=text.encode(), **settings)
+        check(open_volume(files[0]), voxels())
+
     @pytest.mark.parametrize("name", ["/somewhere/else/{}", "../outside/{}", "C:\\data\\{}"])
     def test_names_that_lead_out_of_the_folder_are_not_followed(
         self, name: str, tmp_path: Path
@@ -329,6 +346,26 @@ class TestFilesMadeToFillTheMemory:
         tifffile.imwrite(tmp_path / "v.tif", voxels(), description=laughs, metadata=None)
         with pytest.raises(InputError, match="XML entities"):
             open_volume(tmp_path / "v.tif")
+
+    @pytest.mark.parametrize(
+        ("tags", "message"),
+        [
+            ({"ImageLength": 2**30}, "is damaged: pages of 29 × 1073741824 pixels"),
+            ({"ImageWidth": 2**31 - 1, "ImageLength": 2**31 - 1}, "GiB to unpack|is damaged"),
+        ],
+    )
+    def test_stacks_that_say_they_are_huge_are_refused(
+        self, tags: dict[str, int], message: str, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "v.tif"
+        settings = {"metadata": None, "photometric": "minisblack"}
+        tifffile.imwrite(path, voxels(), compression="zlib", **settings)
+        with tifffile.TiffFile(path, mode="r+") as file:
+            for page in file.pages:
+                for tag, n in tags.items():
+                    page.tags[tag].overwrite(n, dtype="I", erase=False)
+        with pytest.raises(InputError, match=message):
+            open_volume(path)
 
     @pytest.mark.parametrize("suffix", ["png", "tif"])
     def test_slices_that_would_unpack_to_more_than_the_memory_are_refused(

@@ -109,6 +109,7 @@ class OmeTiff:
         ]
         self._by_uuid: dict[str, Path] | None = None
         names = {(block.file, block.uuid) for image in self.images for block in image.blocks}
+        self._uuids = {uuid for _, uuid in names if uuid is not None}
         # Such a file was renamed.
         self._is_alone = self._uuid is None and len(names) == 1 and self._main == path
 
@@ -199,16 +200,18 @@ class OmeTiff:
         if uuid is not None and uuid == self._uuid:
             return self._path
         file = None if name is None else self._beside(name)
-        if file is not None and uuid in (None, _uuid_of(file), ""):
+        called = None if file is None else _uuid_of(file)
+        if file is not None and uuid in (None, called):
             return file
         # It was renamed, or another has its name now.
         if self._by_uuid is None:
             files = (f for f in sorted(self._path.parent.iterdir()) if _is_tiff(f))
             self._by_uuid = {found: f for f in files if (found := _uuid_of(f)) is not None}
         renamed = self._by_uuid.get(uuid or "")
-        if renamed is None and file is not None and _uuid_of(file) is None:
-            return file
-        return renamed
+        if renamed is not None:
+            return renamed
+        # Some programs write other UUIDs when they save a file anew.
+        return None if called in self._uuids else file
 
     def _beside(self, name: str) -> Path | None:
         """Return the file of that name in the folder, or None."""

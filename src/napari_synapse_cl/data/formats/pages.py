@@ -90,6 +90,12 @@ class PageReader:
         elif self._decodes:
             self._piece = (min(page.rowsperstrip, self.shape[0]), self.shape[1])
         check_memory(path, self._piece, page.dtype)
+        n_pieces = math.prod(-(-n // m) for n, m in zip(self.shape, self._piece, strict=True))
+        if self._decodes and any(p and len(p.dataoffsets) < n_pieces for p in pages):
+            raise InputError(
+                f"{path} is damaged: pages of {self.shape[1]} × {self.shape[0]} pixels consist of "
+                f"{n_pieces} pieces, and it holds fewer"
+            )
         try:
             self._decoded(0, 0, 0)
         except Exception as error:
