@@ -12,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from napari_synapse_cl.data.synapses import Positions
+from napari_synapse_cl.data.arrays import nearest_voxel
+from napari_synapse_cl.data.labels import AlignedLabels
+from napari_synapse_cl.data.placing import are_inside
+from napari_synapse_cl.data.synapses import Positions, positions_inside
 from napari_synapse_cl.data.tables import (
     Mapping,
     PositionTable,
@@ -23,6 +26,7 @@ from napari_synapse_cl.data.tables import (
     open_table,
     read_table,
 )
+from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
 
 ZYX = np.array([[1.0, 2.0, 3.0], [4.5, 5.0, 60.0], [7.0, 8.0, 9.0]])
@@ -181,6 +185,19 @@ class TestFormats:
             open_table(tmp_path / name)
 
 
+def test_half_a_voxel_goes_up_wherever_positions_become_voxels() -> None:
+    places = np.array([[-0.5, 19.5, 20.5], [21.5, 22.5, 29.5], [22.499, 20.4999999999, np.nan]])
+    expected = [[0, 20, 21], [22, 23, 30], [22, 21, np.nan]]
+    np.testing.assert_array_equal(nearest_voxel(places), expected)
+    table = pd.DataFrame(places, columns=["z", "y", "x"])
+    found = positions_inside(table, (30, 30, 30))
+    # The last whole voxel is 29: what lies at 29.5 is beyond.
+    np.testing.assert_array_equal(found.voxels, [[0, 20, 21]])
+    volume = Volume(np.zeros((30, 30, 30), np.uint8))
+    np.testing.assert_array_equal(are_inside(places, volume), [True, False, False])
+    assert AlignedLabels(Volume(np.arange(8, dtype=np.uint8).reshape(2, 2, 2))).at([0.5, 0, 0]) == 4
+
+
 class TestNeuroglancer:
     POINTS = [  # noqa: RUF012
         {"type": "point", "id": "a", "point": [3, 2, 1], "description": "first", "props": [7]},
@@ -191,6 +208,18 @@ class TestNeuroglancer:
     ]
     LAYER = {"type": "annotation", "name": "syn", "annotations": POINTS}  # noqa: RUF012
     NM = {"x": [4e-9, "m"], "y": [4e-9, "m"], "z": [4e-8, "m"]}  # noqa: RUF012
+
+    @staticmethod
+    def moved(output: Any, points: Any = ((3, 2, 1),), **transform: Any) -> dict[str, Any]:
+        """A layer whose source says how its points lie."""
+        return {
+            "name": "syn",
+            "annotations": [{"type": "point", "point": list(point)} for point in points],
+            "source": {
+                "url": "local://annotations",
+                "transform": {"outputDimensions": output, **transform},
+            },
+        }
 
     def open(self, content: Any, folder: Path, part: str = "") -> PositionTable:
         (folder / "s.json").write_text(json.dumps(content))
@@ -230,6 +259,83 @@ class TestNeuroglancer:
         np.testing.assert_array_equal(read.positions, [[1, 2, 3]])
         assert read.reading.voxel_size == (30, 5, 5)
 
+    def test_the_centre_of_a_voxel_is_half_a_voxel_behind_its_corner(self, tmp_path: Path) -> None:
+        half = [20.5, 21.5, 22.5]
+        items = [
+            {"type": "point", "point": half},
+            {"type": "ellipsoid", "center": half, "radii": [1, 1, 1]},
+            {"type": "line", "pointA": [20.5] * 3, "pointB": [20.5, 22.5, 24.5]},
+            {
+                "type": "axis_aligned_bounding_box",
+                "pointA": [20.5] * 3,
+                "pointB": [20.5, 22.5, 24.5],
+            },
+            {"type": "point", "point": [20, 21, 22]},
+            {"type": "point", "point": [20.25, 21.75, 22]},
+        ]
+        read = self.open(items, tmp_path)
+        np.testing.assert_array_equal(read.positions[:5], [[22, 21, 20]] * 5)
+        # Wherever a voxel is hit, it is that one.
+        np.testing.assert_array_equal(nearest_voxel(read.positions[5]), [22, 21, 20])
+
+    @pytest.mark.parametrize(
+        ("voxels", "transform", "expected"),
+        [
+            (8, {"inputDimensions": {"0": [8e-9, "m"], "1": [8e-9, "m"], "2": [8e-9, "m"]}}, 1),
+            (4, {"inputDimensions": {"x": [8, "nm"], "y": [8, "nm"], "z": [8, "nm"]}}, 2),
+            (8, {"inputDimensions": {"x": [4, "nm"], "y": [4, "nm"], "z": [4, "nm"]}}, 0.5),
+            (8, {"matrix": [[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0]]}, 2),
+        ],
+    )
+    def test_coordinates_count_in_the_input_dimensions(
+        self, voxels: int, transform: Any, expected: float, tmp_path: Path
+    ) -> None:
+        output = {axis: [voxels * 1e-9, "m"] for axis in "xyz"}
+        read = self.open(self.moved(output, [(30.5, 20.5, 10.5)], **transform), tmp_path)
+        assert read.reading.voxel_size == (voxels,) * 3
+        corner = np.array([[10.5, 20.5, 30.5]]) * expected
+        np.testing.assert_allclose(read.positions, corner - 0.5)
+
+    def test_input_dimensions_alone_are_what_coordinates_count_in(self, tmp_path: Path) -> None:
+        layer = self.moved(None, [(3.5, 2.5, 1.5)], inputDimensions=self.NM)
+        read = self.open(layer, tmp_path)
+        assert read.reading.voxel_size == (40, 4, 4)
+        np.testing.assert_array_equal(read.positions, [[1, 2, 3]])
+
+    @pytest.mark.parametrize(
+        ("matrix", "expected"),
+        [
+            # x and z exchanged: lengths stay, so 10 nm along z are 2.5 voxels of 4 along x.
+            ([[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0]], [30.5 / 10, 20.5, 10.5 * 10]),
+            # A shift counts in output voxels.
+            ([[1, 0, 0, 5], [0, 1, 0, -2], [0, 0, 1, 1]], [11.5, 18.5, 35.5]),
+            ([[0, -1, 0, 40], [1, 0, 0, 0], [0, 0, 1, 0]], [10.5, 30.5, 19.5]),
+        ],
+    )
+    def test_a_matrix_is_followed(self, matrix: Any, expected: Any, tmp_path: Path) -> None:
+        read = self.open(self.moved(self.NM, [(30.5, 20.5, 10.5)], matrix=matrix), tmp_path)
+        np.testing.assert_allclose(read.positions, [np.array(expected) - 0.5])
+
+    def test_only_the_source_of_the_annotations_themselves_counts(self, tmp_path: Path) -> None:
+        layer = self.moved(self.NM)
+        image = {"url": "precomputed://gs://a", "transform": {"outputDimensions": {"a": [1, "m"]}}}
+        read = self.open({**layer, "source": [image, layer["source"]]}, tmp_path)
+        assert read.reading.voxel_size == (40, 4, 4)
+
+    def test_a_place_of_fewer_dimensions_lies_at_the_origin_of_the_others(
+        self, tmp_path: Path
+    ) -> None:
+        output = {**self.NM, "t": [1, "s"]}
+        read = self.open(self.moved(output, [(3.5, 2.5, 1.5)], sourceRank=3), tmp_path)
+        np.testing.assert_array_equal(read.positions, [[1, 2, 3]])
+        with pytest.raises(InputError, match="a place has 3 coordinates"):
+            self.open(self.moved(output, [(3.5, 2.5, 1.5)]), tmp_path)
+
+    def test_a_state_that_is_nested_too_deeply_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "s.json").write_text("[" * 100_000)
+        with pytest.raises(InputError, match=r"s\.json cannot be read as neuroglancer"):
+            open_table(tmp_path / "s.json")
+
     def test_a_voxel_size_that_is_given_comes_before_that_of_the_file(self, tmp_path: Path) -> None:
         self.open({"dimensions": self.NM, "layers": [self.LAYER]}, tmp_path)
         read = open_table(tmp_path / "s.json", Mapping(voxel_size=(40, 8, 8)))
@@ -256,17 +362,19 @@ class TestNeuroglancer:
             ({"layers": [{"type": "image", "name": "em"}]}, "no layer that holds annotations"),
             ([{"type": "point", "point": [1, 2]}], "cannot be read as neuroglancer annotations"),
             ({"dimensions": {"a": [1, ""], "b": [1, ""]}, "layers": [LAYER]}, "dimensions a, b"),
+            (moved(NM, matrix=[[1, 0, 0], [0, 1, 0]]), "is none of 3 × 4 numbers"),
+            (moved(NM, matrix=[["a", 0, 0, 0]] * 3), "is none of 3 × 4 numbers"),
+            (moved(NM, inputDimensions={**NM, "z": [1, "s"]}), "turns s of inputDimensions into m"),
             (
-                {
-                    **LAYER,
-                    "source": {
-                        "transform": {
-                            "outputDimensions": NM,
-                            "matrix": [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0]],
-                        }
-                    },
-                },
-                "by a matrix",
+                moved(NM, inputDimensions={"x": [1, "m"]}),
+                "1 inputDimensions and 3 outputDimensions",
+            ),
+            (moved({**NM, "z": {"coordinates": []}}), "dimensions .* not understood"),
+            (moved({**NM, "z": [0, "m"]}), "dimensions .* not understood"),
+            ({**LAYER, "source": {"transform": [[1, 0, 0, 0]] * 4}}, "older neuroglancer versions"),
+            (
+                {"layers": [{**LAYER, "annotations": 0, "source": "precomputed://gs://a"}]},
+                "no layer",
             ),
         ],
     )

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
+from numpy.typing import ArrayLike
 
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.free_memory import main_memory
@@ -20,6 +21,8 @@ MAPPED_AROUND = 2**16
 """Bytes around a place that the system maps with it."""
 CAUSE_LENGTH = 200
 """Letters of what a library says about a failure that are shown."""
+HALF_DECIMALS = 6
+"""Digits behind the point, in voxels, by which half a voxel is told from less."""
 
 Region = tuple[slice, slice, slice]
 
@@ -206,6 +209,27 @@ def _region(key: Any, shape: tuple[int, ...]) -> tuple[Region, tuple[Any, ...]]:
         picked.append(0)
     z, y, x = region
     return (z, y, x), tuple(picked)
+
+
+def nearest_voxel(positions: ArrayLike) -> np.ndarray:
+    """Return the voxels that positions lie in, where voxel 0 has its centre at 0.
+
+    Voxel i reaches from i − 0.5, which belongs to it, to i + 0.5, which belongs to the next: half a
+    voxel goes up everywhere. Rounded to even numbers, places a voxel apart would come to lie in one
+    voxel or two apart.
+
+    Parameters
+    ----------
+    positions
+        In voxels, of any shape; NaN stays NaN.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 whole numbers of the same shape.
+    """
+    # What conversions leave of half a voxel may be a hair less.
+    return np.floor(np.round(np.asarray(positions, dtype=float), HALF_DECIMALS) + 0.5)
 
 
 def first_line(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from napari_synapse_cl.config import Config
+from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.cutting import CUBES
 from napari_synapse_cl.data.mask_recipes import SIDES, Recipe
 from napari_synapse_cl.data.masks import presynaptic_side
@@ -60,7 +61,7 @@ def _of_sides(
     z, y, x = part.reach(config.crop_size, voxel_size)
     found, partners = np.full_like(placed.voxels, np.nan), placed.partners
     for row in np.flatnonzero(placed.inside(part.volume)):
-        centre = np.rint(placed.voxels[row]).astype(int).tolist()
+        centre = nearest_voxel(placed.voxels[row]).astype(int).tolist()
         side = presynaptic_side(
             part.labels.cut(centre, (z, y, x)),
             part.segmentation.cut(centre, (z, y, x)),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_synapse_cl.config import Config, CropConfig
+from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.crop_cache import CachedCrops
 from napari_synapse_cl.data.crops import StreamedCrops
 from napari_synapse_cl.data.intensities import contrast_warning
@@ -78,7 +79,7 @@ class Dataset:
         """
         volumes = self.positions.volumes
         sizes = np.array(self.image_sizes)[0 if volumes is None else volumes]
-        voxels = np.rint(self.positions.voxels * (sizes / np.array(self.voxel_size)))
+        voxels = nearest_voxel(self.positions.voxels * (sizes / np.array(self.voxel_size)))
         return self.positions._replace(voxels=voxels.astype(np.int64)).apart
 
     def streamed(self, config: CropConfig, shape: tuple[int, int, int]) -> StreamedCrops:
@@ -149,6 +150,7 @@ def assemble(
         If crops are to be resampled and a voxel size is not known, or no synapse is left.
     """
     voxel_size, messages = _crop_voxel_size(parts, config, network_size)
+    messages += [(note, "info") for part in parts for note in part.notes]
     if config.intensity == "range":
         found = (contrast_warning(part.volume) for part in parts)
         messages += [(text, "warning") for text in found if text]

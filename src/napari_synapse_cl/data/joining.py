@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_synapse_cl.config import Config
+from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.centring import centred
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.parts import Part, VoxelSize
@@ -74,7 +75,7 @@ def join(
             n_beyond += int((reaching & inside).sum())
             inside &= ~reaching
         chosen = np.flatnonzero(inside)
-        voxels.append(np.rint(places[chosen]).astype(np.int64))
+        voxels.append(nearest_voxel(places[chosen]).astype(np.int64))
         rows.append(chosen + first_row)
         volumes.append(np.full(len(chosen), number))
         for name, arrays in partners.items():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
 
@@ -78,7 +79,7 @@ class AlignedLabels:
 
     def at(self, voxel: ArrayLike) -> int:
         """Return the label at a voxel of the image, 0 outside of the label volume or for NaN."""
-        nearest = np.rint(np.asarray(voxel, dtype=float))
+        nearest = nearest_voxel(voxel)
         if not np.isfinite(nearest).all():
             return 0
         index = [int(self._index(nearest[axis], axis)) for axis in range(3)]

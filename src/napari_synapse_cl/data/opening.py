@@ -111,7 +111,7 @@ def open_part(
     def labels(location: str | None) -> AlignedLabels | None:
         if location is None:
             return None
-        opened = open_volume(location, voxel_size=voxel_size)
+        opened = open_volume(location, voxel_size=voxel_size, are_labels=True)
         return aligned(opened, volume, opened.voxel_size, voxel_size)
 
     part = Part(

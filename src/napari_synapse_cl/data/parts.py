@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.volumes import Volume
 
@@ -38,6 +39,13 @@ class Part:
     roles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     name: str = ""
 
+    @property
+    def notes(self) -> list[str]:
+        """What to tell of how its volumes were read."""
+        labels = (self.labels, self.segmentation)
+        volumes = [self.volume, *(found.volume for found in labels if found is not None)]
+        return [note for volume in volumes for note in volume.notes]
+
     def reach(
         self, shape: tuple[int, int, int], voxel_size: VoxelSize | None
     ) -> tuple[int, int, int]:
@@ -69,5 +77,5 @@ class Part:
             Size of a crop, as :meth:`reach` takes it.
         """
         reach = np.array(self.reach(shape, voxel_size))
-        start = np.rint(voxels) - reach // 2
+        start = nearest_voxel(voxels) - reach // 2
         return ((start >= 0) & (start + reach <= np.array(self.volume.shape))).all(axis=1)

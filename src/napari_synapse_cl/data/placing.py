@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.parts import VoxelSize
 from napari_synapse_cl.data.synapses import AXES
@@ -134,9 +135,9 @@ def with_positions(table: PositionTable, voxels: np.ndarray) -> pd.DataFrame:
 
 def are_inside(voxels: np.ndarray, volume: Volume) -> np.ndarray:
     """Return ``(M,)`` bool, which of ``(M, 3)`` positions in voxels lie inside a volume."""
-    nearest = np.rint(voxels)
+    nearest = nearest_voxel(voxels)
     # Comparisons with NaN are false.
-    return ((nearest >= 0) & (nearest < np.array(volume.shape))).all(axis=1)
+    return np.asarray(((nearest >= 0) & (nearest < np.array(volume.shape))).all(axis=1))
 
 
 def _in_level(voxels: np.ndarray, volume: Volume) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.readings import likely_reading
 from napari_synapse_cl.errors import InputError
@@ -20,7 +21,7 @@ class Positions(NamedTuple):
     """The synapses of a table that lie inside its volumes."""
 
     voxels: np.ndarray
-    """``(N, 3)`` int64, z, y, x of the nearest voxel."""
+    """``(N, 3)`` int64, z, y, x of the voxel each lies in, see `nearest_voxel`."""
     rows: np.ndarray
     """``(N,)`` int64, row of each in the table."""
     n_outside: int
@@ -82,7 +83,7 @@ def positions_inside(
         If none lies inside.
     """
     positions = table[list(AXES)].to_numpy(float)
-    voxels = np.rint(positions)
+    voxels = nearest_voxel(positions)
     inside = ((voxels >= 0) & (voxels < np.array(shape))).all(axis=1)
     if not inside.any():
         reading = likely_reading(positions, shape, voxel_size)

@@ -40,6 +40,8 @@ class Volume:
         Coordinates of its first voxel along z, y, x, in its voxels.
     factor
         How many voxels of the finest level make one of this along z, y, x, in a multiscale volume.
+    notes
+        What to tell of how it was read, a sentence each.
     """
 
     array: Array3D
@@ -48,6 +50,7 @@ class Volume:
     voxel_size: tuple[float, float, float] | None = None
     offset: tuple[int, int, int] = (0, 0, 0)
     factor: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape, dtype = tuple(self.array.shape), self.array.dtype
@@ -71,7 +74,12 @@ class Volume:
         return (z, y, x)
 
 
-def open_volume(location: str | Path, *, voxel_size: Sequence[float] | None = None) -> Volume:
+def open_volume(
+    location: str | Path,
+    *,
+    voxel_size: Sequence[float] | None = None,
+    are_labels: bool = False,
+) -> Volume:
     """Open a volume of any of the formats without reading its voxels.
 
     Parameters
@@ -84,6 +92,10 @@ def open_volume(location: str | Path, *, voxel_size: Sequence[float] | None = No
     voxel_size
         Along z, y, x in nm that it is wanted for: of a multiscale volume the coarsest level is
         opened that is not coarser along any axis. Without it, or if none is so fine, the finest.
+    are_labels
+        Whether it holds labels. Grey values of images are those that are shown: where 0 is white
+        they are inverted, and colours of palettes become grey. Labels are numbers, and stay as
+        they are stored.
 
     Raises
     ------
@@ -93,7 +105,7 @@ def open_volume(location: str | Path, *, voxel_size: Sequence[float] | None = No
     """
     place = parse(location)
     try:
-        found = _find(place, voxel_size)
+        found = _find(place, voxel_size, are_labels)
     except InputError:
         raise
     # The libraries raise a wide range of types on a damaged file, and the cause is the same.
@@ -106,20 +118,21 @@ def open_volume(location: str | Path, *, voxel_size: Sequence[float] | None = No
         found.voxel_size,
         found.offset,
         found.factor,
+        found.notes,
     )
 
 
-def _find(place: Location, voxel_size: Sequence[float] | None) -> Found:
+def _find(place: Location, voxel_size: Sequence[float] | None, are_labels: bool) -> Found:
     path = Path(place.base)
     file = None if place.is_remote else split_file(path)
     if file is not None and place.format is None:
-        return _open_file(*file, place)
+        return _open_file(*file, place, are_labels)
     if file is None and (place.is_remote or path.is_dir()):
         found = open_chunked(place, voxel_size)
         if found is not None:
             return found
         if not place.is_remote and place.format is None and slice_files(path):
-            return open_slices(path)
+            return open_slices(path, are_labels=are_labels)
     elif file is None:
         raise InputError(f"there is no volume {place.text}")
     if place.is_remote and path.suffix.lower() in FILE_SUFFIXES:
@@ -134,14 +147,14 @@ def _find(place: Location, voxel_size: Sequence[float] | None) -> Found:
     raise InputError(f"{place.text} is no volume that can be opened: {ALL_FORMATS} can")
 
 
-def _open_file(file: Path, inner: str, place: Location) -> Found:
+def _open_file(file: Path, inner: str, place: Location, are_labels: bool) -> Found:
     suffix = file.suffix.lower()
     if suffix in hdf5.SUFFIXES:
         return hdf5.open_hdf5(file, inner, place.name)
     if inner:
         raise InputError(f"there is no volume {place.text}: {file} is a file")
     if suffix in tiff.SUFFIXES:
-        return tiff.open_tiff(file)
+        return tiff.open_tiff(file, are_labels=are_labels)
     if suffix in mrc.SUFFIXES:
         return mrc.open_mrc(file)
     if suffix == ".npy":

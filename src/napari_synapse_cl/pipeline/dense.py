@@ -120,6 +120,7 @@ def _prepare(config: Config) -> DenseJob:
             "precision": precision,
         },
         warnings=[
+            *part.notes,
             *warnings,
             *_mask_warnings(opened),
             *voxel_size_warnings(opened, voxel_size),

@@ -238,9 +238,10 @@ def _reopened(data: LayerData) -> Volume | None:
     """Return the volume as another process finds it, if it and its labels are in files."""
     volume = reopened(data.location, data.volume)
     for name, labels in (("labels", data.labels), ("segmentation", data.segmentation)):
-        if labels is not None and (
-            not labels.is_aligned or reopened(data.label_locations.get(name), labels.volume) is None
-        ):
+        if labels is None:
+            continue
+        location = data.label_locations.get(name)
+        if not labels.is_aligned or reopened(location, labels.volume, are_labels=True) is None:
             return None
     return volume
 

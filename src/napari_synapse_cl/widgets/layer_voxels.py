@@ -40,7 +40,7 @@ def in_units_of(layer: Layer, position: ArrayLike, units: Sequence[Any] | None) 
     return np.asarray(position, dtype=float)[-3:] * ratios
 
 
-def reopened(location: str | None, volume: Volume) -> Volume | None:
+def reopened(location: str | None, volume: Volume, *, are_labels: bool = False) -> Volume | None:
     """Return the volume at a location, if another process finds the very voxels of a layer there.
 
     It reads a sample of both, so it is for a worker thread.
@@ -51,11 +51,13 @@ def reopened(location: str | None, volume: Volume) -> Volume | None:
         A path or a URL, if there is one.
     volume
         What the layer holds.
+    are_labels
+        Whether these are labels.
     """
     if location is None:
         return None
     try:
-        found = open_volume(location)
+        found = open_volume(location, are_labels=are_labels)
         if found.shape != volume.shape or found.array.dtype != volume.array.dtype:
             return None
         # Someone may have put other voxels into the layer since.

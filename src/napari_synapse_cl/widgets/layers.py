@@ -11,6 +11,7 @@ from napari.layers import Image, Labels, Points
 from numpy.typing import ArrayLike
 
 from napari_synapse_cl.config import Config, values_by_role
+from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.dataset import Dataset, assemble
 from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.late_pandas import pd
@@ -182,7 +183,7 @@ def take_position(
     volume = volume_of(image)
     if position is None:
         raise InputError("click in the viewer to choose a position")
-    voxel = np.rint(np.asarray(position, dtype=float))
+    voxel = nearest_voxel(position)
     if ((voxel < 0) | (voxel >= volume.shape)).any():
         raise InputError(
             f"z, y, x = {', '.join(f'{v:.0f}' for v in voxel)} lies outside the layer "

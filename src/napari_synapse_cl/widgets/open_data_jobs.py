@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_synapse_cl.config import Config, VolumeConfig, is_url
 from napari_synapse_cl.control import Command
+from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.formats.locations import METADATA
 from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.opening import entries_of, mapping_of, open_part
@@ -216,7 +217,7 @@ def _depth(volume: Volume, placed: Placed | None) -> int:
     middle = volume.shape[0] // 2
     if placed is None:
         return middle
-    depths = np.rint(placed.voxels[placed.inside(volume), 0])
+    depths = nearest_voxel(placed.voxels[placed.inside(volume), 0])
     return int(depths[np.argmin(np.abs(depths - middle))])
 
 

@@ -8,6 +8,7 @@ from napari.layers import Image, Points
 from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSpinBox, QStackedLayout, QWidget
 
+from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.widgets.clicks import Click, Clicks
 from napari_synapse_cl.widgets.layer_voxels import in_units_of
 
@@ -136,7 +137,7 @@ class SynapsePicker(QWidget):
             self._set_position(None, "Show slices (2D) to click a position")
         else:
             world = in_units_of(image, click.position, self._viewer.dims.units)
-            self._set_position(np.rint(image.world_to_data(world)))
+            self._set_position(nearest_voxel(image.world_to_data(world)))
         self.changed.emit()
 
     def _set_position(self, position: np.ndarray | None, instead: str = NO_POSITION) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from napari.layers import Image, Shapes
 
+from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.features.map_grid import Box, check_region
@@ -68,7 +69,7 @@ def _box_around(image: Image, shapes: Shapes, depth: int) -> Box:
         raise InputError(f"the layer {shapes.name} holds no shapes: draw a rectangle around a part")
     corners = np.concatenate([np.asarray(shapes.data[i], dtype=float) for i in chosen])
     voxels = voxels_in(image, shapes, corners)
-    low, high = np.floor(voxels.min(axis=0) + 0.5), np.floor(voxels.max(axis=0) + 0.5) + 1
+    low, high = nearest_voxel(voxels.min(axis=0)), nearest_voxel(voxels.max(axis=0)) + 1
     flat = high - low <= 1
     low = np.where(flat, low - (depth - 1) // 2, low).astype(int)
     high = np.where(flat, low + depth, high).astype(int)

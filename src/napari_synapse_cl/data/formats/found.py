@@ -27,6 +27,8 @@ class Found:
         Coordinates of the first voxel along z, y, x, in voxels.
     factor
         How many voxels of the finest level make one along z, y, x.
+    notes
+        What to tell of how it was read, a sentence each.
     """
 
     array: Array3D
@@ -34,6 +36,7 @@ class Found:
     voxel_size: Triple | None = None
     offset: Voxel = NO_OFFSET
     factor: Triple = UNIT_FACTOR
+    notes: tuple[str, ...] = ()
 
 
 def listed(names: list[str], limit: int = 10) -> str:

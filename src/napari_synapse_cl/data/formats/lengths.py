@@ -1,10 +1,13 @@
 """Lengths in nm, from the units that files tell."""
 
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.formats.found import NO_OFFSET, Triple, Voxel
 
 _NANOMETRES = {
@@ -15,7 +18,7 @@ _NANOMETRES = {
     1e6: ("mm", "millimeter", "millimetre"),
     1e7: ("cm", "centimeter", "centimetre"),
     1e9: ("m", "meter", "metre"),
-    25.4e6: ("inch",),
+    25.4e6: ("inch", "inche", "in"),
 }
 
 
@@ -24,13 +27,15 @@ def _as_one(text: str) -> str:
     return unicodedata.normalize("NFKC", text)
 
 
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 _BY_UNIT = {_as_one(unit): length for length, units in _NANOMETRES.items() for unit in units}
 
 
 def nanometres(unit: Any) -> float | None:
     """Return the length of a unit in nm, or None where it is unknown or none of length."""
-    # ImageJ escapes the letter.
-    text = _as_one(str(unit or "").replace("\\u00B5", "u").strip().lower())
+    # As ImageJ escapes letters.
+    text = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), str(unit or ""))
+    text = _as_one(text.strip().lower())
     return _BY_UNIT.get(text, _BY_UNIT.get(text.removesuffix("s")))
 
 
@@ -55,6 +60,46 @@ def size_in_nm(lengths: Any, units: Any) -> Triple | None:
     return (z, y, x)
 
 
+@dataclass(frozen=True)
+class Scale:
+    """A voxel size along z, y, x in nm, and what to tell where a file tells but a part of it."""
+
+    voxel_size: Triple | None
+    note: str = ""
+
+
+NO_SCALE = Scale(None)
+
+
+def scale_of(lengths: Sequence[Any], units: Sequence[Any]) -> Scale:
+    """Return a voxel size, with a note where one axis is known and another is not.
+
+    Parameters
+    ----------
+    lengths, units
+        Along z, y, x, whatever the file holds in place of numbers and units.
+    """
+    found = size_in_nm(lengths, units)
+    known = {
+        axis: _length_in_nm(length, unit)
+        for axis, length, unit in zip("zyx", lengths, units, strict=True)
+    }
+    told = [f"{axis} {length:g} nm" for axis, length in known.items() if length is not None]
+    if found is not None or not told:
+        return Scale(found)
+    unknown = ", ".join(axis for axis, length in known.items() if length is None)
+    return Scale(
+        None,
+        f"tells the voxel size along {', '.join(told)}, and along {unknown} no length that is "
+        "known, so that none of it is used",
+    )
+
+
+def _length_in_nm(length: Any, unit: Any) -> float | None:
+    found = size_in_nm([length] * 3, unit)
+    return None if found is None else found[0]
+
+
 def three_numbers(value: Any) -> Triple | None:
     """Return three finite numbers, or None if it is anything else."""
     try:
@@ -73,6 +118,6 @@ def offset_in_voxels(offset: Any, lengths: Any) -> Voxel:
 
 
 def rounded(numbers: Sequence[float]) -> Voxel:
-    """Return the integers nearest to three numbers."""
-    z, y, x = (round(number) for number in numbers)
+    """Return the voxel that a place in voxels lies in, as `nearest_voxel` has it."""
+    z, y, x = nearest_voxel(numbers).astype(int).tolist()
     return (z, y, x)

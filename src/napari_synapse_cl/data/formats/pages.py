@@ -1,5 +1,7 @@
 """Pages of compressed TIFF files, decoded piece by piece, and whole images in colour or grey."""
 
+import math
+import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
@@ -13,6 +15,7 @@ import tifffile
 from PIL import Image
 
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.free_memory import main_memory
 
 DECODED_BYTES = 2**28
 """How much of what was decoded is kept, for all volumes together."""
@@ -65,7 +68,7 @@ class PageReader:
     file
         The same, opened.
     pages
-        Its pages, of one size and compression.
+        Its pages, of one size and compression, or those of other files.
 
     Raises
     ------
@@ -78,7 +81,7 @@ class PageReader:
         page = pages[0].keyframe
         self._page, self.dtype = page, page.dtype
         self.shape = (page.imagelength, page.imagewidth)
-        self._decodes = _can_decode(page)
+        self._decodes = can_decode(page)
         self._is_plain = all(_is_one_run(page) for page in pages)
         self._lock, self._key = threading.Lock(), object()
         self._piece = self.shape
@@ -86,6 +89,13 @@ class PageReader:
             self._piece = (page.tilelength, page.tilewidth)
         elif self._decodes:
             self._piece = (min(page.rowsperstrip, self.shape[0]), self.shape[1])
+        check_memory(path, self._piece, page.dtype)
+        n_pieces = math.prod(-(-n // m) for n, m in zip(self.shape, self._piece, strict=True))
+        if self._decodes and any(p and len(p.dataoffsets) < n_pieces for p in pages):
+            raise InputError(
+                f"{path} is damaged: pages of {self.shape[1]} × {self.shape[0]} pixels consist of "
+                f"{n_pieces} pieces, and it holds fewer"
+            )
         try:
             self._decoded(0, 0, 0)
         except Exception as error:
@@ -117,12 +127,22 @@ class PageReader:
         """Return some rows of a page without compression."""
         page, width = self._pages[index], self.shape[1]
         row_bytes = width * self.dtype.itemsize
+        start, n_bytes = rows.start * row_bytes, (rows.stop - rows.start) * row_bytes
+        content = self._content(page, page.dataoffsets[0] + start, n_bytes)
+        stored = self.dtype.newbyteorder(page.parent.byteorder)
+        return np.frombuffer(content, stored).reshape(-1, width)
+
+    def _content(self, page: Any, start: int, n_bytes: int) -> bytes:
+        """Return bytes of the file that a page is in."""
+        if page.parent is not self._file:
+            # There may be thousands, more than can be open at the same time.
+            with page_path(page).open("rb", buffering=0) as stream:
+                stream.seek(start)
+                return stream.read(n_bytes)
         with self._lock:
             handle = page.parent.filehandle
-            handle.seek(page.dataoffsets[0] + rows.start * row_bytes)
-            content = handle.read((rows.stop - rows.start) * row_bytes)
-        stored = self.dtype.newbyteorder(self._file.byteorder)
-        return np.frombuffer(content, stored).reshape(-1, width)
+            handle.seek(start)
+            return handle.read(n_bytes)
 
     def _decoded(self, index: int, i: int, j: int) -> np.ndarray:
         """Return a strip, a tile or, where only Pillow can decode it, a page."""
@@ -130,13 +150,10 @@ class PageReader:
         if page is None:
             raise ValueError(f"page {index} is missing")
         if not self._decodes:
-            return read_image(self._path, page.index)
+            return read_image(page_path(page), page.index, as_stored=True)
         width = self._piece[1]
         n = i * -(-self.shape[1] // width) + j
-        with self._lock:
-            handle = page.parent.filehandle
-            handle.seek(page.dataoffsets[n])
-            content = handle.read(page.databytecounts[n])
+        content = self._content(page, page.dataoffsets[n], page.databytecounts[n])
         if len(content) < page.databytecounts[n]:
             raise ValueError(f"page {index} is cut off")
         piece = self._page.decode(content, n, jpegtables=self._page.jpegtables)[0]
@@ -145,7 +162,41 @@ class PageReader:
         return np.ascontiguousarray(piece[0, :, :, 0])
 
 
-def read_image(path: Path, index: int = 0) -> np.ndarray:
+def check_not_cut_off(file: tifffile.TiffFile, path: Path) -> None:
+    """Follow the chain of pages to its end, which libraries take to be where the file ends.
+
+    Raises
+    ------
+    InputError
+        If a page, or the voxels of the last, would lie beyond the end of the file.
+    """
+    handle, form = file.filehandle, file.tiff
+    n_bytes = handle.size
+    handle.seek(form.offsetsize if form.is_bigtiff else 4)
+    place = struct.unpack(form.offsetformat, handle.read(form.offsetsize))[0]
+    seen = set()
+    while place and place not in seen:
+        seen.add(place)
+        handle.seek(place)
+        count = handle.read(form.tagnosize)
+        n_tags = struct.unpack(form.tagnoformat, count)[0] if len(count) == form.tagnosize else 0
+        handle.seek(min(place + form.tagnosize + n_tags * form.tagsize, n_bytes))
+        following = handle.read(form.offsetsize)
+        if len(count) < form.tagnosize or len(following) < form.offsetsize:
+            raise InputError(f"{path} is cut off: page {len(seen)} is not in it")
+        place = struct.unpack(form.offsetformat, following)[0]
+    last = file.pages[-1]
+    ends = [a + n for a, n in zip(last.dataoffsets, last.databytecounts, strict=True)]
+    if max(ends, default=0) > n_bytes:
+        raise InputError(f"{path} is cut off: voxels of its last page are missing")
+
+
+def page_path(page: Any) -> Path:
+    """Return the file that a page is in."""
+    return Path(page.parent.filehandle.path)
+
+
+def read_image(path: Path, index: int = 0, *, as_stored: bool = False) -> np.ndarray:
     """Return an image with Pillow, grey ``(Y, X)`` or in colour ``(Y, X, 3)``.
 
     Parameters
@@ -154,16 +205,60 @@ def read_image(path: Path, index: int = 0) -> np.ndarray:
         The file.
     index
         Which of its images.
+    as_stored
+        Return the numbers that stand for the colours of a palette, and values as they are where 0
+        is white.
     """
     with _opened(path, index) as image:
-        return _values(image)
+        if as_stored and image.mode == "P":
+            return np.asarray(image)
+        values = _values(image)
+        # Pillow turns these over, and 16 bits or floating types not.
+        is_turned = image.mode in ("1", "L") and image.format == "TIFF"
+        if as_stored and is_turned and _photometric(image) == tifffile.PHOTOMETRIC.MINISWHITE:
+            return 255 - values
+        return values
 
 
 def image_header(path: Path) -> tuple[tuple[int, int], np.dtype]:
-    """Return the size along y, x and the type of an image, without decoding it."""
+    """Return the size along y, x and the type of an image, without decoding it.
+
+    Raises
+    ------
+    InputError
+        If there is no memory for decoding it.
+    """
     with _opened(path) as image:
-        kind = np.uint16 if image.mode.startswith("I") else np.uint8
-        return (image.height, image.width), np.dtype(kind)
+        kind = np.dtype(np.uint16 if image.mode.startswith("I") else np.uint8)
+        shape = (image.height, image.width)
+        check_memory(path, (*shape, len(image.getbands())), kind)
+        return shape, kind
+
+
+def check_memory(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Refuse what cannot be decoded as a whole, such as files made to fill up the memory.
+
+    Parameters
+    ----------
+    path
+        The file.
+    shape, dtype
+        Of what is decoded at once.
+
+    Raises
+    ------
+    InputError
+        If there is no memory for it.
+    """
+    # What was decoded is copied once.
+    n_bytes = 2 * math.prod(shape) * dtype.itemsize
+    # Looking costs something, and few images are so large.
+    if n_bytes > DECODED_BYTES and n_bytes > (free := main_memory().free):
+        raise InputError(
+            f"{path} takes {n_bytes / 2**30:,.0f} GiB to unpack {shape[1]} × {shape[0]} pixels at "
+            f"once, and {free / 2**30:,.0f} GiB of memory are free; save it in tiles or without "
+            "compression as TIFF, or as Zarr"
+        )
 
 
 @contextmanager
@@ -179,6 +274,11 @@ def _opened(path: Path, index: int = 0) -> Iterator[Image.Image]:
     # Several threads may decode at the same time.
     with image:
         yield image
+
+
+def _photometric(image: Any) -> int | None:
+    tags = getattr(image, "tag_v2", {})
+    return tags.get(262)  # PhotometricInterpretation
 
 
 def _values(image: Image.Image) -> np.ndarray:
@@ -201,8 +301,10 @@ def _is_one_run(page: Any) -> bool:
     return ends[:-1] == list(page.dataoffsets[1:])
 
 
-def _can_decode(page: Any) -> bool:
+def can_decode(page: Any) -> bool:
+    """Whether tifffile decodes a page as it is installed here; else Pillow may do it."""
     return (
-        page.compression in tifffile.TIFF.DECOMPRESSORS
+        page.bitspersample in (1, 8, 16, 32, 64)
+        and page.compression in tifffile.TIFF.DECOMPRESSORS
         and page.predictor in tifffile.TIFF.UNPREDICTORS
     )

@@ -12,13 +12,18 @@ import tifffile
 
 from napari_synapse_cl.data.arrays import MAPPED_AROUND, ReadArray, Region
 from napari_synapse_cl.data.formats.found import Found, listed
-from napari_synapse_cl.data.formats.pages import DECODED, image_header, read_image
-from napari_synapse_cl.data.formats.tiff import check_not_cut_off
+from napari_synapse_cl.data.formats.pages import (
+    DECODED,
+    can_decode,
+    check_memory,
+    check_not_cut_off,
+    image_header,
+    read_image,
+)
+from napari_synapse_cl.data.formats.photometry import Tones, grey, tones_of
 from napari_synapse_cl.errors import InputError
 
 KINDS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-LUMINOSITY = (299, 587, 114)
-"""What red, green and blue add to grey, in thousandths (ITU-R BT.601)."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,19 @@ class Slice:
         Size along y, x, and type as it is in the file.
     offset
         Of its first voxel in the file, or None where it has to be decoded.
+    tones
+        How what a TIFF file stores becomes grey.
     """
 
     shape: tuple[int, int]
     dtype: np.dtype
     offset: int | None = None
+    tones: Tones | None = None
+
+    @property
+    def grey_dtype(self) -> np.dtype:
+        """Type of its grey values."""
+        return (self.dtype if self.tones is None else self.tones.dtype).newbyteorder("=")
 
 
 def slice_files(folder: Path) -> list[Path]:
@@ -48,8 +61,15 @@ def slice_files(folder: Path) -> list[Path]:
     return sorted(files, key=lambda file: _natural(file.name))
 
 
-def open_slices(folder: Path) -> Found:
+def open_slices(folder: Path, *, are_labels: bool = False) -> Found:
     """Open a folder of slices; of those without compression only the rows of a crop are read.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    are_labels
+        Whether they hold labels, whose numbers are kept as they are stored.
 
     Raises
     ------
@@ -61,7 +81,7 @@ def open_slices(folder: Path) -> Found:
     if len(kinds) > 1:
         raise InputError(f"{folder} holds slices as {listed(sorted(kinds))}; leave one kind in it")
     _check_numbers(folder, files)
-    slices = [_slice(file) for file in files]
+    slices = [_slice(file, are_labels) for file in files]
     first = slices[0]
     for file, found in zip(files, slices, strict=True):
         if found.shape != first.shape:
@@ -69,12 +89,12 @@ def open_slices(folder: Path) -> Found:
                 f"the slices in {folder} differ in size: {files[0].name} has {_size(first.shape)} "
                 f"pixels, {file.name} {_size(found.shape)}"
             )
-        if found.dtype.newbyteorder("=") != first.dtype.newbyteorder("="):
+        if found.grey_dtype != first.grey_dtype:
             raise InputError(
-                f"the slices in {folder} differ in type: {files[0].name} holds {first.dtype}, "
-                f"{file.name} {found.dtype}"
+                f"the slices in {folder} differ in type: {files[0].name} holds {first.grey_dtype}, "
+                f"{file.name} {found.grey_dtype}"
             )
-    shape, dtype = (len(files), *first.shape), first.dtype.newbyteorder("=")
+    shape, dtype = (len(files), *first.shape), first.grey_dtype
     volume = object()
 
     def read(region: Region) -> np.ndarray:
@@ -84,12 +104,17 @@ def open_slices(folder: Path) -> Found:
             file, found = files[index], slices[index]
             if found.offset is None:
                 key = (volume, index)
-                slot[:] = DECODED.get(key, partial(_decoded, file))[y, x]
+                slot[:] = DECODED.get(key, partial(_decoded, file, found, are_labels))[y, x]
             else:
-                slot[:] = _rows(file, found, y)[:, x]
+                rows = _rows(file, found, y)[:, x]
+                slot[:] = rows if found.tones is None else found.tones.of(rows)
         return crop
 
-    return Found(ReadArray(shape, dtype, read, folder.name))
+    told = {
+        found.tones.note: file for file, found in zip(files, slices, strict=True) if found.tones
+    }
+    notes = tuple(f"{file} {note}" for note, file in told.items() if note)
+    return Found(ReadArray(shape, dtype, read, folder.name), notes=notes)
 
 
 def _rows(file: Path, found: Slice, rows: slice) -> np.ndarray:
@@ -149,11 +174,11 @@ def _check_numbers(folder: Path, files: list[Path]) -> None:
         )
 
 
-def _slice(file: Path) -> Slice:
+def _slice(file: Path, are_labels: bool) -> Slice:
     """Return where the voxels of a slice are, from what is before them in its file."""
     try:
         if KINDS[file.suffix.lower()] == "TIFF":
-            return _tiff_slice(file)
+            return _tiff_slice(file, are_labels)
         return Slice(*image_header(file))
     except InputError:
         raise
@@ -161,47 +186,41 @@ def _slice(file: Path) -> Slice:
         raise InputError(f"the slice {file} cannot be read: {error}") from error
 
 
-def _tiff_slice(file: Path) -> Slice:
+def _tiff_slice(file: Path, are_labels: bool) -> Slice:
     with tifffile.TiffFile(file) as opened:
         check_not_cut_off(opened, file)
         page: Any = opened.pages[0]
         if len(opened.pages) > 1:
             raise InputError(f"{file} holds {len(opened.pages)} images; a slice is one")
-        if page.samplesperpixel != 1 or page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-            return Slice((page.imagelength, page.imagewidth), page.dtype)
-        offset = page.dataoffsets[0] if page.is_memmappable else None
-        dtype = page.dtype if offset is None else page.dtype.newbyteorder(opened.byteorder)
-        return Slice((page.imagelength, page.imagewidth), dtype, offset)
+        shape, n_samples = (page.imagelength, page.imagewidth), page.samplesperpixel
+        # One that tells what is transparent says nothing about grey.
+        tones = (
+            tones_of(page, is_imagej=bool(opened.is_imagej), are_labels=are_labels)
+            if n_samples < 3
+            else None
+        )
+        if n_samples == 1 and page.is_memmappable:
+            dtype = page.dtype.newbyteorder(opened.byteorder)
+            return Slice(shape, dtype, page.dataoffsets[0], tones)
+        check_memory(file, (*shape, n_samples), page.dtype)
+        return Slice(shape, page.dtype, None, tones)
 
 
-def _decoded(file: Path) -> np.ndarray:
+def _decoded(file: Path, found: Slice, are_labels: bool) -> np.ndarray:
     """Return a whole slice in grey."""
     if KINDS[file.suffix.lower()] != "TIFF":
-        return _grey(read_image(file))
+        values = read_image(file, as_stored=are_labels)
+        return values if values.ndim == 2 else grey(values)
     with tifffile.TiffFile(file) as opened:
         page: Any = opened.pages[0]
-        try:
+        if not can_decode(page):
+            values = read_image(file, as_stored=True)
+        else:
             values = page.asarray()
-            is_palette = page.photometric == tifffile.PHOTOMETRIC.PALETTE
-        except ValueError:
-            # Compressed in a way that Pillow may know.
-            values, is_palette = read_image(file), False
-        if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
-            values = np.moveaxis(values, 0, -1)
-    return _grey(read_image(file) if is_palette else values)
-
-
-def _grey(values: np.ndarray) -> np.ndarray:
-    """Return ``(Y, X)`` of an image that may have colours, and may tell what is transparent."""
-    if values.ndim == 2:
-        return values
-    if values.shape[-1] < 3:
-        return values[..., 0]
-    is_integer = values.dtype.kind in "ui"
-    wide = values[..., :3].astype(np.int64 if is_integer else np.float64)
-    thousands = sum(part * wide[..., i] for i, part in enumerate(LUMINOSITY))
-    grey = (thousands + 500) // 1000 if is_integer else thousands / 1000
-    return np.asarray(grey).astype(values.dtype)
+            if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+                values = np.moveaxis(values, 0, -1)
+    values = values if values.ndim == 2 else grey(values)
+    return values if found.tones is None else found.tones.of(values)
 
 
 def _size(shape: tuple[int, int]) -> str:

@@ -1,6 +1,6 @@
 """TIFF stacks: plain, BigTIFF, ImageJ and OME."""
 
-import struct
+import math
 import weakref
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,25 @@ import tifffile
 
 from napari_synapse_cl.data.arrays import Array3D, ReadArray, Region, bounded
 from napari_synapse_cl.data.formats.axes import spatial_axes
-from napari_synapse_cl.data.formats.found import Found, Triple
-from napari_synapse_cl.data.formats.lengths import size_in_nm
-from napari_synapse_cl.data.formats.pages import PageReader
+from napari_synapse_cl.data.formats.found import Found
+from napari_synapse_cl.data.formats.lengths import NO_SCALE, Scale, scale_of
+from napari_synapse_cl.data.formats.ome import OmeTiff, check_xml
+from napari_synapse_cl.data.formats.pages import PageReader, check_not_cut_off
+from napari_synapse_cl.data.formats.photometry import Tones, tones_of
 from napari_synapse_cl.errors import InputError
 
 SUFFIXES = (".tif", ".tiff", ".btf")
 
 
-def open_tiff(path: Path) -> Found:
+def open_tiff(path: Path, *, are_labels: bool = False) -> Found:
     """Open a TIFF stack: memory-mapped, or where it is compressed piece by piece.
+
+    Parameters
+    ----------
+    path
+        The file, or any of those of an OME-TIFF in several.
+    are_labels
+        Whether it holds labels, whose numbers are kept as they are stored.
 
     Raises
     ------
@@ -30,55 +39,69 @@ def open_tiff(path: Path) -> Found:
     file = tifffile.TiffFile(path)
     try:
         check_not_cut_off(file, path)
+        ome = _ome(file, path)
+        if ome is not None and ome.is_spread:
+            return _open_spread(ome, path, file, are_labels)
         pages = _single_pages(file)
         if pages is not None:
-            shape = (len(pages), *file.series[0].shape)
-            return Found(_paged(path, file, pages, shape), voxel_size=_voxel_size(file))
+            shape: tuple[int, ...] = (len(pages), *file.series[0].shape)
+            return _paged(path, file, pages, shape, _scale(file, ome, shape), are_labels)
         series = _volume_series(file, path)
-        axes = _axes(series, path)
+        axes = _axes(series.axes, series.shape, path)
         shape = tuple(series.shape[axis] for axis in axes)
-        size = _voxel_size(file)
-        offset = series.dataoffset
-        if offset is not None:
-            dtype = np.dtype(f"{file.byteorder}{series.dtype.char}")
-            if offset + int(np.prod(shape)) * dtype.itemsize > path.stat().st_size:
-                raise InputError(f"{path} is cut off: its last voxels are missing")
-            file.close()
-            return Found(bounded(np.memmap(path, dtype, "r", offset, shape)), voxel_size=size)
-        array = _paged(path, file, series.pages, shape)
+        scale = _scale(file, ome, shape)
+        if series.dataoffset is None:
+            return _paged(path, file, series.pages, shape, scale, are_labels)
+        return _mapped(path, file, series, shape, scale, are_labels)
     except BaseException:
         file.close()
         raise
-    return Found(array, voxel_size=size)
 
 
-def check_not_cut_off(file: tifffile.TiffFile, path: Path) -> None:
-    """Follow the chain of pages to its end, which libraries take to be where the file ends.
+def _mapped(
+    path: Path,
+    file: tifffile.TiffFile,
+    series: Any,
+    shape: tuple[int, ...],
+    scale: Scale,
+    are_labels: bool,
+) -> Found:
+    dtype = np.dtype(f"{file.byteorder}{series.dtype.char}")
+    if series.dataoffset + math.prod(shape) * dtype.itemsize > path.stat().st_size:
+        raise InputError(f"{path} is cut off: its last voxels are missing")
+    tones = tones_of(series.keyframe, is_imagej=bool(file.is_imagej), are_labels=are_labels)
+    file.close()
+    stored = bounded(np.memmap(path, dtype, "r", series.dataoffset, shape))
+    array = stored
+    if tones.convert is not None:
+        array = ReadArray(shape, tones.dtype, lambda region: tones.of(stored[region]), path.name)
+    return _found(array, path, tones, scale)
 
-    Raises
-    ------
-    InputError
-        If a page, or the voxels of the last, would lie beyond the end of the file.
-    """
-    handle, form = file.filehandle, file.tiff
-    n_bytes = handle.size
-    handle.seek(form.offsetsize if form.is_bigtiff else 4)
-    place = struct.unpack(form.offsetformat, handle.read(form.offsetsize))[0]
-    seen = set()
-    while place and place not in seen:
-        seen.add(place)
-        handle.seek(place)
-        count = handle.read(form.tagnosize)
-        n_tags = struct.unpack(form.tagnoformat, count)[0] if len(count) == form.tagnosize else 0
-        handle.seek(min(place + form.tagnosize + n_tags * form.tagsize, n_bytes))
-        following = handle.read(form.offsetsize)
-        if len(count) < form.tagnosize or len(following) < form.offsetsize:
-            raise InputError(f"{path} is cut off: page {len(seen)} is not in it")
-        place = struct.unpack(form.offsetformat, following)[0]
-    last = file.pages[-1]
-    ends = [a + n for a, n in zip(last.dataoffsets, last.databytecounts, strict=True)]
-    if max(ends, default=0) > n_bytes:
-        raise InputError(f"{path} is cut off: voxels of its last page are missing")
+
+def _open_spread(ome: OmeTiff, path: Path, file: tifffile.TiffFile, are_labels: bool) -> Found:
+    """Open an OME-TIFF whose planes are in several files."""
+    image = ome.chosen()
+    axes = _axes(image.axes, image.shape, path)
+    pages = ome.pages(image)
+    shape = tuple(image.shape[axis] for axis in axes)
+    if pages[0].shape != shape[1:]:
+        raise InputError(
+            f"{path} holds planes of {' × '.join(map(str, pages[0].shape))} pixels, and its "
+            f"metadata tell of {' × '.join(map(str, shape[1:]))} along y, x"
+        )
+    return _paged(path, file, pages, shape, scale_of(image.lengths, image.units), are_labels)
+
+
+def _ome(file: tifffile.TiffFile, path: Path) -> OmeTiff | None:
+    """Return OME metadata, None where there are none that can be read."""
+    page: Any = file.pages[0]
+    check_xml(page.description, path)
+    if not file.is_ome:
+        return None
+    try:
+        return OmeTiff(path, page.description)
+    except ElementTree.ParseError:
+        return None
 
 
 def _single_pages(file: tifffile.TiffFile) -> list[Any] | None:
@@ -103,70 +126,88 @@ def _volume_series(file: tifffile.TiffFile, path: Path) -> Any:
     return several[0] if several else file.series[0]
 
 
-def _axes(series: Any, path: Path) -> tuple[int, int, int]:
-    names: list[str | None] = list(series.axes.lower())
-    if any(name == "s" and n > 1 for name, n in zip(names, series.shape, strict=True)):
+def _axes(axes: str, shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
+    names: list[str | None] = list(axes.lower())
+    if any(name == "s" and n > 1 for name, n in zip(names, shape, strict=True)):
         raise InputError(
             f"{path} looks like a colour image; a volume of grey values along z, y, x is needed"
         )
     stacked = [
         axis
-        for axis, (name, n) in enumerate(zip(names, series.shape, strict=True))
+        for axis, (name, n) in enumerate(zip(names, shape, strict=True))
         if n > 1 and name not in ("y", "x")
     ]
     if len(stacked) == 1:
         if names[stacked[0]] == "c":
             raise InputError(
-                f"{path} holds {series.shape[stacked[0]]} channels of one slice; a 3D volume of "
+                f"{path} holds {shape[stacked[0]]} channels of one slice; a 3D volume of "
                 "grey values along z, y, x is needed"
             )
         # Stacks are often saved as a series of times, or of nothing in particular.
         names = [None if name == "z" else name for name in names]
         names[stacked[0]] = "z"
-    return spatial_axes(series.shape, names, str(path))
+    return spatial_axes(shape, names, str(path))
 
 
-def _paged(path: Path, file: tifffile.TiffFile, pages: Any, shape: tuple[int, ...]) -> Array3D:
+def _paged(
+    path: Path,
+    file: tifffile.TiffFile,
+    pages: Any,
+    shape: tuple[int, ...],
+    scale: Scale,
+    are_labels: bool,
+) -> Found:
     if len(pages) != shape[0]:
         raise InputError(f"{path} has {len(pages)} pages for {shape[0]} slices; it may be cut off")
     reader = PageReader(path, file, pages)
+    page = pages[0].keyframe
+    tones = tones_of(page, is_imagej=bool(file.is_imagej), are_labels=are_labels)
 
     def read(region: Region) -> np.ndarray:
         z, y, x = region
         crop = np.empty(tuple(along.stop - along.start for along in region), reader.dtype)
         for slot, index in zip(crop, range(z.start, z.stop), strict=True):
             reader.read(index, y, x, slot)
-        return crop
+        return tones.of(crop)
 
-    array = ReadArray(shape, reader.dtype, read, path.name)
+    array = ReadArray(shape, tones.dtype, read, path.name)
     weakref.finalize(array, file.close)
-    return array
+    return _found(array, path, tones, scale)
 
 
-def _voxel_size(file: tifffile.TiffFile) -> Triple | None:
-    if file.is_ome and file.ome_metadata:
-        return _ome_voxel_size(file.ome_metadata)
+def _found(array: Array3D, path: Path, tones: Tones, scale: Scale) -> Found:
+    notes = tuple(f"{path} {note}" for note in (tones.note, scale.note) if note)
+    return Found(array, voxel_size=scale.voxel_size, notes=notes)
+
+
+def _scale(file: tifffile.TiffFile, ome: OmeTiff | None, shape: tuple[int, ...]) -> Scale:
+    if ome is not None:
+        return _ome_scale(ome, shape)
     if not file.is_imagej or not file.imagej_metadata:
-        return None
+        return NO_SCALE
     page: Any = file.pages[0]
-    tags, metadata = page.tags, file.imagej_metadata
+    metadata = file.imagej_metadata
     # As pixels per unit.
-    per_unit = [tags.valueof(name) for name in ("YResolution", "XResolution")]
-    if not all(isinstance(value, tuple) and value[0] for value in per_unit):
-        return None
-    y, x = (value[1] / value[0] for value in per_unit)
-    return size_in_nm((metadata.get("spacing"), y, x), metadata.get("unit"))
+    per_unit = [page.tags.valueof(name) for name in ("YResolution", "XResolution")]
+    in_plane = [value[1] / value[0] if _is_ratio(value) else None for value in per_unit]
+    unit = metadata.get("unit")
+    units = [metadata.get("zunit", unit), metadata.get("yunit", unit), unit]
+    spacing = metadata.get("spacing")
+    # To ImageJ, the sign of a spacing means nothing.
+    spacing = abs(spacing) if isinstance(spacing, int | float) else spacing
+    return scale_of([spacing, *in_plane], units)
 
 
-def _ome_voxel_size(text: str) -> Triple | None:
-    try:
-        elements = ElementTree.fromstring(text).iter()
-    except ElementTree.ParseError:
-        return None
-    pixels = next((e for e in elements if e.tag.rpartition("}")[2] == "Pixels"), None)
-    if pixels is None:
-        return None
-    names = [f"PhysicalSize{axis}" for axis in "ZYX"]
-    # The unit that OME gives lengths without one.
-    units = [pixels.get(f"{name}Unit", "µm") for name in names]
-    return size_in_nm([pixels.get(name) for name in names], units)
+def _is_ratio(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and bool(value[0])
+
+
+def _ome_scale(ome: OmeTiff, shape: tuple[int, ...]) -> Scale:
+    """Return the voxel size of the image of that shape; of several they must be alike."""
+    same = [image for image in ome.images if sorted(_long(image.shape)) == sorted(_long(shape))]
+    scales = {scale_of(image.lengths, image.units) for image in same or ome.images[:1]}
+    return scales.pop() if len(scales) == 1 else NO_SCALE
+
+
+def _long(shape: tuple[int, ...]) -> list[int]:
+    return [n for n in shape if n > 1]

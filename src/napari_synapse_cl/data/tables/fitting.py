@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.tables.reading import Reading, VoxelSize, in_voxels
 
 FITTING_SHARE = 0.95
@@ -68,7 +69,7 @@ class Space:
 
     def count_inside(self, here: np.ndarray) -> int:
         """Return how many positions lie inside."""
-        voxels = np.rint(here)
+        voxels = nearest_voxel(here)
         return int(((voxels >= 0) & (voxels < self.shape)).all(axis=1).sum())
 
     def is_filled(self, here: np.ndarray, share: float) -> bool:
