@@ -7,6 +7,7 @@ import numpy as np
 
 from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.events import Level
 
 VoxelSize = tuple[float, float, float]
 
@@ -37,6 +38,12 @@ class Part:
     segmentation: AlignedLabels | None = None
     roles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     name: str = ""
+
+    @property
+    def messages(self) -> list[tuple[str, Level]]:
+        """What to tell of how its volumes were read."""
+        labels = [labels.volume for labels in (self.labels, self.segmentation) if labels]
+        return [message for volume in (self.volume, *labels) for message in volume.messages]
 
     def reach(
         self, shape: tuple[int, int, int], voxel_size: VoxelSize | None

@@ -122,6 +122,7 @@ def _prepare(config: Config) -> DenseJob:
         },
         warnings=[
             *warnings,
+            *(text for text, _ in part.messages),
             *_mask_warnings(opened),
             *voxel_size_warnings(opened, voxel_size),
         ],
