@@ -2,6 +2,7 @@
 
 import json
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ def read_entries(path: Path) -> dict[str, VolumeConfig]:
         content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the dataset {path}: {error}") from None
-    except (ValueError, yaml.YAMLError) as error:
+    # The latter of lists in lists without an end.
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         problem = " ".join(str(error).split())
         raise InputError(f"{path} is no JSON or YAML file of a dataset: {problem}") from None
     listed = content.get("volumes") if isinstance(content, dict) else content
@@ -68,7 +70,10 @@ def read_entries(path: Path) -> dict[str, VolumeConfig]:
         where = f"volume {number} in {path}"
         if not isinstance(values, dict):
             raise InputError(f"{where} is no group of settings")
-        name = str(values.get(NAME, f"volume {number}"))
+        name = values.get(NAME, f"volume {number}")
+        if not isinstance(name, str | int | float):
+            raise InputError(f"{where} has a name that is no text")
+        name = str(name)
         if name in entries:
             raise InputError(f"{path} has two volumes called {name}")
         entries[name] = _entry(values, path.parent, where)
@@ -88,8 +93,9 @@ def _entry(values: Mapping[str, Any], folder: Path, where: str) -> VolumeConfig:
         name = ".".join(str(part) for part in problem["loc"][:1])
         if problem["type"] == "extra_forbidden":
             raise InputError(f"{where}: there is no setting called {name}") from None
+        given = reprlib.repr(problem["input"])
         why = problem["msg"].removeprefix("Value error, ")
-        raise InputError(f"{where}: {name} cannot be {problem['input']!r}: {why}") from None
+        raise InputError(f"{where}: {name} cannot be {given}: {why}") from None
     for key in ("image", "synapses"):
         if getattr(entry, key) is None:
             raise InputError(f"{where} names no {key}")
@@ -102,7 +108,9 @@ def _of_folders(folder: Path) -> dict[str, VolumeConfig]:
     base = inner[0] if not (folder / "raw").is_dir() and len(inner) == 1 else folder
     raw = base / "raw"
     names = [f.name for f in raw.iterdir() if f.is_dir()] if raw.is_dir() else []
-    tables = {f.stem: f for f in sorted(base.rglob("*")) if f.suffix.lower() in TABLES}
+    # Without volumes this may be any folder, and large.
+    files = sorted(base.rglob("*")) if names else []
+    tables = {f.stem: f for f in files if f.suffix.lower() in TABLES}
     found = sorted((name for name in names if name in tables), key=_natural)
     if not found:
         raise InputError(

@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache, partial
 from io import BytesIO
 from itertools import product
@@ -64,7 +64,7 @@ class Chunks:
         self._array, self._axes = array, axes
         self._location, self._folder, self._probe = location, folder, probe
         fill = array.fill_value
-        self._fill = np.zeros((), self._dtype) if fill is None else np.asarray(fill)
+        self._fill = 0 if fill is None else np.asarray(fill).item()
         self._packed_there = lru_cache(REMEMBERED)(self._packed_on_server)
         self._suffixes_in = lru_cache(REMEMBERED)(_suffixes_in)
         self._check_header = lru_cache(REMEMBERED)(self._check_blosc)
@@ -99,8 +99,8 @@ class Chunks:
             If one does.
         """
         if self._is_blosc and self._folder is not None and self._names.of is not None:
-            for index, _ in self._in(region):
-                self._check_header(index)
+            for numbers in product(*self._numbers(region)):
+                self._check_header(numbers)
 
     def completed(self, voxels: np.ndarray, region: Region) -> np.ndarray:
         """Return a region with what lies where tensorstore does not look for it.
@@ -117,50 +117,48 @@ class Chunks:
         JobError
             If a chunk is there and cannot be read.
         """
-        for index, along in self._in(region):
-            inside = tuple(
-                slice(max(a.start - r.start, 0), a.stop - r.start)
-                for a, r in zip(along, region, strict=True)
-            )
-            part = voxels[inside]
-            if not self._is_fill(part):
+        ranges = self._numbers(region)
+        starts = [
+            [max(number * step - part.start, 0) for number in numbers]
+            for numbers, step, part in zip(ranges, self._steps, region, strict=True)
+        ]
+        # Nearly always the first voxel of a chunk tells that it was read.
+        for numbers, begins in zip(product(*ranges), product(*starts), strict=True):
+            first = voxels.item(*begins)
+            if first != self._fill and not _is_nan(first):
                 continue
-            packed = self._packed(index)
-            if packed is None:
-                continue
-            whole = DECODED.get((self._key, index), partial(self._unpacked, index, packed))
-            begins = [max(r.start - a.start, 0) for a, r in zip(along, region, strict=True)]
-            part[...] = whole[
-                tuple(slice(b, b + n) for b, n in zip(begins, part.shape, strict=True))
+            within = [
+                max(part.start - number * step, 0)
+                for part, number, step in zip(region, numbers, self._steps, strict=True)
             ]
+            lengths = [step - n for step, n in zip(self._steps, within, strict=True)]
+            part = voxels[_box(begins, lengths)]
+            if not (np.isnan(part) if _is_nan(self._fill) else part == self._fill).all():
+                continue
+            index = self._index(numbers)
+            packed = self._packed(index)
+            if packed is not None:
+                unpack = partial(self._unpacked, index, packed)
+                part[...] = DECODED.get((self._key, index), unpack)[_box(within, part.shape)]
         return voxels
 
-    def _in(self, region: Region) -> Iterator[tuple[Index, Region]]:
-        """Yield the chunks that a region touches, and where they lie along z, y, x."""
-        steps = [self._names.shape[axis] for axis in self._axes]
-        counts = [
-            range(part.start // step, (part.stop - 1) // step + 1)
-            for part, step in zip(region, steps, strict=True)
-        ]
-        for places in product(*counts):
-            index = [0] * self._array.ndim
-            for axis, place in zip(self._axes, places, strict=True):
-                index[axis] = place
-            z, y, x = (
-                slice(place * step, (place + 1) * step)
-                for place, step in zip(places, steps, strict=True)
-            )
-            yield tuple(index), (z, y, x)
+    @cached_property
+    def _steps(self) -> list[int]:
+        """How far chunks are apart along z, y, x."""
+        return [self._names.shape[axis] for axis in self._axes]
 
-    def _is_fill(self, part: np.ndarray) -> bool:
-        # Nearly always the first voxel tells.
-        for voxels in (part[:1, :1, :1], part):
-            same = voxels == self._fill
-            if self._dtype.kind == "f" and np.isnan(self._fill):
-                same = np.isnan(voxels)
-            if not same.all():
-                return False
-        return True
+    def _numbers(self, region: Region) -> list[range]:
+        """Return which chunks a region touches along z, y, x."""
+        return [
+            range(part.start // step, (part.stop - 1) // step + 1)
+            for part, step in zip(region, self._steps, strict=True)
+        ]
+
+    def _index(self, numbers: Sequence[int]) -> Index:
+        index = [0] * self._array.ndim
+        for axis, number in zip(self._axes, numbers, strict=True):
+            index[axis] = number
+        return tuple(index)
 
     def _packed(self, index: Index) -> Path | bytes | None:
         """Return a chunk that was compressed as a whole, or its file; None of one that is missing.
@@ -235,10 +233,10 @@ class Chunks:
         names = {kind.get("id", kind.get("type")) for kind in kinds if isinstance(kind, dict)}
         return "blosc" in names | {codec["name"] for codec in metadata.get("codecs", ())}
 
-    def _check_blosc(self, index: Index) -> None:
+    def _check_blosc(self, numbers: tuple[int, ...]) -> None:
         assert self._folder is not None
         assert self._names.of is not None
-        file = self._folder / self._names.of(index)
+        file = self._folder / self._names.of(self._index(numbers))
         if not file.is_file():
             return
         # Blocks of N5 have a header of their own before it.
@@ -303,6 +301,15 @@ class Chunks:
     def _unreadable(self, file: Path | str, why: str) -> JobError:
         shown = file if isinstance(file, Path) else f"{self._location}/{file}"
         return JobError(f"{shown} {why}")
+
+
+def _box(starts: Sequence[int], lengths: Sequence[int]) -> tuple[slice, ...]:
+    return tuple(slice(a, a + n) for a, n in zip(starts, lengths, strict=True))
+
+
+def _is_nan(value: float) -> bool:
+    # No other value differs from itself.
+    return value != value
 
 
 def _too_much(n_bytes: int) -> str:
