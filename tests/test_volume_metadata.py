@@ -89,6 +89,14 @@ class TestN5:
         assert volume.factor == pytest.approx((1, 2, 2))
         assert volume.messages == ()
 
+    def test_a_group_may_be_named_from_its_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_n5(tmp_path / "v.n5/s0", pixelResolution={"dimensions": [5, 4, 40], "unit": "nm"})
+        write_json(tmp_path / "v.n5/attributes.json", {"multiScale": True})
+        monkeypatch.chdir(tmp_path)
+        assert open_volume("v.n5").voxel_size == NM
+
     @pytest.mark.parametrize(
         ("attributes", "size", "message"),
         [

@@ -1,7 +1,9 @@
 """N5, whose metadata counts axes as x, y, z."""
 
 import re
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from napari_synapse_cl.data.arrays import ReadArray
@@ -73,14 +75,17 @@ class N5Node:
         n5-viewer keeps size and scales of all channels so, and BigDataViewer the scales.
         """
         own = dict(self._attributes)
-        parent, path = self.store.location.enclosing()[0]
-        if "scales" not in own:
-            outer = Store(parent).read(["attributes.json"]).get("attributes.json", {})
+        place = self.store.location
+        if not place.is_remote:
+            place = replace(place, base=str(Path(place.base).absolute()))
+        enclosing = place.enclosing()
+        if "scales" not in own and enclosing:
+            outer = Store(enclosing[0][0]).read(["attributes.json"]).get("attributes.json", {})
             if _resolution(own)[0] is None and isinstance(outer.get("pixelResolution"), dict):
                 own["pixelResolution"] = outer["pixelResolution"]
             factors = own.get("downsamplingFactors", outer.get("downsamplingFactors"))
             own["scales"] = outer.get("scales", factors)
-        folder = f"{parent.base}/{path}".partition("?")[0]
+        folder = place.base.partition("?")[0].replace("\\", "/").rstrip("/")
         own[IN_XML] = re.search(r"setup\d+/timepoint\d+$", folder) is not None
         return own
 
