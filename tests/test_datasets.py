@@ -135,6 +135,8 @@ class TestSeveralVolumes:
             ("volumes: [a]", "volume 1 in .* no group of settings"),
             ("volumes: [{name: a, image: a.npy, synapses: a.csv}] * 2", "no JSON or YAML"),
             ("{volumes: ", "no JSON or YAML file"),
+            ("[" * 10**4, "no JSON or YAML file"),
+            ("volumes: [{name: [a], image: a.npy, synapses: a.csv}]", "a name that is no text"),
         ],
     )
     def test_what_is_no_dataset_is_refused_in_one_line(

@@ -32,6 +32,14 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, CONTENT[:100_000], length=len(CONTENT))
         elif path == "/unsized.pt":
             self.answer(200, CONTENT, length=None)
+        elif path == "/empty.pt":
+            self.answer(200, b"")
+        elif path == "/length.pt":
+            self.answer(200, CONTENT, **{"Content-Length": "many"}, length=None)
+        elif path == "/elsewhere.pt":
+            self.answer(302, b"", Location="file:///etc/hostname")
+        elif path == "/round.pt":
+            self.answer(302, b"", Location="/round.pt")
         elif path == "/page":
             self.answer(200, b"sign in", **{"Content-Type": "text/html; charset=utf-8"})
         elif path == "/undeclared_page":
@@ -145,6 +153,10 @@ def test_what_progress_raises_ends_the_download(server: Server, tmp_path: Path) 
     [
         ("missing.pt", r"missing\.pt cannot be downloaded: the server answers “404 Not Found”"),
         ("cut.pt", r"cut\.pt cannot be downloaded: the connection broke off"),
+        ("empty.pt", r"empty\.pt cannot be downloaded: the server sends an empty file"),
+        ("length.pt", "the server says that it has “many” bytes"),
+        ("elsewhere.pt", "leads on to another address, which cannot be followed"),
+        ("round.pt", "leads on to another address, which cannot be followed"),
         ("page", "page leads to a web page and not to a file"),
         ("undeclared_page", "undeclared_page leads to a web page and not to a file"),
         (f"network.pt#sha256={'0' * 64}", f"SHA-256 is {SHA256} and should be {'0' * 64}"),
@@ -157,6 +169,27 @@ def test_a_download_that_fails_is_told_in_one_line_and_leaves_nothing(
         local_file(f"{server.url}/{name}", folder=tmp_path)
     assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["network.pt", "unsized.pt"])
+def test_a_download_without_an_end_is_ended(
+    server: Server, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("napari_synapse_cl.downloads.LARGEST_BYTES", 10**6)
+    with pytest.raises(InputError, match=f"{name} has more than .* GiB, which is no network"):
+        local_file(f"{server.url}/{name}", folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_the_same_name_from_another_server_is_another(
+    server: Server, tmp_path: Path
+) -> None:
+    first = local_file(f"{server.url}/network.pt", folder=tmp_path)
+    second = local_file(
+        f"{server.url}/network.pt".replace("127.0.0.1", "localhost"), None, tmp_path
+    )
+    assert first != second
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_the_hash_is_checked_each_time(server: Server, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class TestWhiteThatIsZero:
         slices = open_volume(write_slices(tmp_path / "slices", stored, **settings))
         for volume in (stack, slices):
             check(volume, expected)
-            assert "stores white as 0" in volume.notes[0]
+            assert "stores white as 0" in volume.messages[0][0]
 
     def test_it_is_still_read_region_by_region(self, tmp_path: Path) -> None:
         shape = (64, 512, 512)
@@ -109,7 +109,7 @@ class TestWhiteThatIsZero:
         for path in (tmp_path / "v.tif", folder):
             volume = open_volume(path, are_labels=True)
             check(volume, voxels("u2"))
-            assert "read as they are stored" in volume.notes[0]
+            assert "read as they are stored" in volume.messages[0][0]
 
     def test_a_run_says_it_and_takes_no_crops_that_were_cut_otherwise(self, tmp_path: Path) -> None:
         array = np.random.default_rng(0).integers(0, 256, (40, 40, 40), "u1")
@@ -329,7 +329,7 @@ class TestUnitsOfImageJ:
     ) -> None:
         volume = self.open(lines, resolution, tmp_path)
         assert volume.voxel_size == pytest.approx((40, 4, 8), rel=1e-4)
-        assert not volume.notes
+        assert not volume.messages
 
     @pytest.mark.parametrize("lines", ["zunit=pixel\nspacing=2\n", "", "spacing=0\n"])
     def test_an_axis_that_is_not_known_makes_the_voxel_size_unknown(
@@ -337,7 +337,7 @@ class TestUnitsOfImageJ:
     ) -> None:
         volume = self.open(f"unit=nm\n{lines}", (1 / 8, 1 / 4), tmp_path)
         assert volume.voxel_size is None
-        assert "along y 4 nm, x 8 nm, and along z no length that is known" in volume.notes[0]
+        assert "along y 4 nm, x 8 nm, and along z no length that is known" in volume.messages[0][0]
 
 
 class TestFilesMadeToFillTheMemory:

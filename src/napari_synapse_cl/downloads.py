@@ -13,6 +13,8 @@ from napari_synapse_cl.files import replacing, shortened
 
 TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 2**20
+LARGEST_BYTES = 2**33
+"""No network is larger; some servers never end."""
 
 Progress = Callable[[int, int | None], None]
 """Is told how many bytes are there, and how many there will be where the server says so."""
@@ -153,7 +155,13 @@ def _check_hash(file: Path, expected: str | None, url: str) -> None:
 def _download(url: str, file: BinaryIO, progress: Progress | None) -> None:
     # Neither is needed where nothing is downloaded.
     from pooch import HTTPDownloader
-    from requests.exceptions import HTTPError, RequestException, Timeout
+    from requests.exceptions import (
+        HTTPError,
+        InvalidSchema,
+        RequestException,
+        Timeout,
+        TooManyRedirects,
+    )
 
     sink = _Sink(url, file, progress)
     downloader = HTTPDownloader(
@@ -173,7 +181,9 @@ def _download(url: str, file: BinaryIO, progress: Progress | None) -> None:
         ) from None
     # Before OSError, of which it is a kind.
     except RequestException as error:
-        if sink.has_begun:
+        if isinstance(error, InvalidSchema | TooManyRedirects):
+            why = "it leads on to another address, which cannot be followed; check the address"
+        elif sink.has_begun:
             why = "the connection broke off; try again"
         elif isinstance(error, Timeout):
             why = f"there was no answer for {TIMEOUT_SECONDS} s; try again later"
@@ -182,6 +192,8 @@ def _download(url: str, file: BinaryIO, progress: Progress | None) -> None:
         raise InputError(f"{url} cannot be downloaded: {why}, {elsewhere}") from None
     finally:
         sink.end_answer()
+    if not sink.done:
+        raise InputError(f"{url} cannot be downloaded: the server sends an empty file")
     if sink.total and sink.done < sink.total:
         raise InputError(
             f"{url} cannot be downloaded: the connection broke off; try again, {elsewhere}"
@@ -209,6 +221,13 @@ class _Sink:
         kind = response.headers.get("content-type", "")
         if self.has_begun and kind.lower().startswith("text/html"):
             raise self._is_page()
+        length = response.headers.get("content-length", "0")
+        if self.has_begun and not length.isdecimal():
+            raise InputError(
+                f"{self.url} cannot be downloaded: the server says that it has “{length}” bytes"
+            )
+        if self.has_begun and int(length) > LARGEST_BYTES:
+            raise self._is_endless()
 
     def end_answer(self) -> None:
         """Close the connection, which an answer that was refused still holds."""
@@ -219,8 +238,10 @@ class _Sink:
         """Take the next bytes."""
         if not self.done and is_web_page(chunk):
             raise self._is_page()
-        self.file.write(chunk)
         self.done += len(chunk)
+        if self.done > LARGEST_BYTES:
+            raise self._is_endless()
+        self.file.write(chunk)
         if self.progress is not None:
             self.progress(self.done, self.total or None)
 
@@ -235,6 +256,12 @@ class _Sink:
 
     def close(self) -> None:
         """Do nothing."""
+
+    def _is_endless(self) -> InputError:
+        return InputError(
+            f"{self.url} has more than {LARGEST_BYTES / 2**30:g} GiB, which is no network; if it "
+            "is one all the same, download it elsewhere and name its path"
+        )
 
     def _is_page(self) -> InputError:
         return InputError(

@@ -85,7 +85,11 @@ def _part(part: Part, places: np.ndarray) -> dict[str, Any]:
 def _voxels_of(volume: Volume, blocks: Iterable[np.ndarray]) -> list[Any]:
     """Say which voxels these are: those of a file by it, others by some blocks of them."""
     # How values were read is part of what they are; of most formats there is nothing to tell.
-    described: list[Any] = [*volume.shape, str(volume.array.dtype), *volume.notes]
+    described: list[Any] = [
+        *volume.shape,
+        str(volume.array.dtype),
+        *(text for text, _ in volume.messages),
+    ]
     if volume.location is not None:
         described += fingerprint(volume.location)
         if not Path(volume.location).is_dir():

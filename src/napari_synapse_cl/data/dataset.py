@@ -150,7 +150,7 @@ def assemble(
         If crops are to be resampled and a voxel size is not known, or no synapse is left.
     """
     voxel_size, messages = _crop_voxel_size(parts, config, network_size)
-    messages += [(note, "info") for part in parts for note in part.notes]
+    messages += [message for part in parts for message in part.messages]
     if config.intensity == "range":
         found = (contrast_warning(part.volume) for part in parts)
         messages += [(text, "warning") for text in found if text]

@@ -64,7 +64,10 @@ def read_entries(path: Path) -> dict[str, VolumeConfig]:
         where = f"volume {number} in {path}"
         if not isinstance(values, dict):
             raise InputError(f"{where} is no group of settings")
-        name = str(values.get(NAME, f"volume {number}"))
+        name = values.get(NAME, f"volume {number}")
+        if not isinstance(name, str | int | float):
+            raise InputError(f"{where} has a name that is no text")
+        name = str(name)
         if name in entries:
             raise InputError(f"{path} has two volumes called {name}")
         entries[name] = _entry(values, path.parent, where)
@@ -98,7 +101,9 @@ def _of_folders(folder: Path) -> dict[str, VolumeConfig]:
     base = inner[0] if not (folder / "raw").is_dir() and len(inner) == 1 else folder
     raw = base / "raw"
     names = [f.name for f in raw.iterdir() if f.is_dir()] if raw.is_dir() else []
-    tables = {f.stem: f for f in sorted(base.rglob("*")) if f.suffix.lower() in TABLES}
+    # Without volumes this may be any folder, and large.
+    files = sorted(base.rglob("*")) if names else []
+    tables = {f.stem: f for f in files if f.suffix.lower() in TABLES}
     found = sorted((name for name in names if name in tables), key=_natural)
     if not found:
         raise InputError(

@@ -8,6 +8,7 @@ import numpy as np
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.events import Level
 
 VoxelSize = tuple[float, float, float]
 
@@ -40,11 +41,10 @@ class Part:
     name: str = ""
 
     @property
-    def notes(self) -> list[str]:
+    def messages(self) -> list[tuple[str, Level]]:
         """What to tell of how its volumes were read."""
-        labels = (self.labels, self.segmentation)
-        volumes = [self.volume, *(found.volume for found in labels if found is not None)]
-        return [note for volume in volumes for note in volume.notes]
+        labels = [labels.volume for labels in (self.labels, self.segmentation) if labels]
+        return [message for volume in (self.volume, *labels) for message in volume.messages]
 
     def reach(
         self, shape: tuple[int, int, int], voxel_size: VoxelSize | None

@@ -9,7 +9,7 @@ import numpy as np
 from napari_synapse_cl.data.arrays import Array3D, bounded, first_line
 from napari_synapse_cl.data.formats import hdf5, mrc, tiff
 from napari_synapse_cl.data.formats.chunked import open_chunked
-from napari_synapse_cl.data.formats.found import Found
+from napari_synapse_cl.data.formats.found import Found, Messages
 from napari_synapse_cl.data.formats.locations import Location, parse, split_file
 from napari_synapse_cl.data.formats.slices import open_slices, slice_files
 from napari_synapse_cl.errors import InputError
@@ -40,8 +40,8 @@ class Volume:
         Coordinates of its first voxel along z, y, x, in its voxels.
     factor
         How many voxels of the finest level make one of this along z, y, x, in a multiscale volume.
-    notes
-        What to tell of how it was read, a sentence each.
+    messages
+        What to tell of how it was read.
     """
 
     array: Array3D
@@ -50,7 +50,7 @@ class Volume:
     voxel_size: tuple[float, float, float] | None = None
     offset: tuple[int, int, int] = (0, 0, 0)
     factor: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    notes: tuple[str, ...] = ()
+    messages: Messages = ()
 
     def __post_init__(self) -> None:
         shape, dtype = tuple(self.array.shape), self.array.dtype
@@ -118,7 +118,7 @@ def open_volume(
         found.voxel_size,
         found.offset,
         found.factor,
-        found.notes,
+        found.messages,
     )
 
 

@@ -120,8 +120,8 @@ def _prepare(config: Config) -> DenseJob:
             "precision": precision,
         },
         warnings=[
-            *part.notes,
             *warnings,
+            *(text for text, _ in part.messages),
             *_mask_warnings(opened),
             *voxel_size_warnings(opened, voxel_size),
         ],

@@ -76,7 +76,7 @@ def in_words(opened: Opened) -> list[tuple[str, Level]]:
         labels = levels[0]
         held = f"{size(labels.shape)} voxels of {labels.array.dtype}"
         said.append((f"{LAYER_NAMES[kind].capitalize()} in {labels.name}: {held}", "info"))
-    said += [(note, "info") for note in part.notes]
+    said += part.messages
     return [*said, *(opened.placed.messages if opened.placed is not None else ())]
 
 

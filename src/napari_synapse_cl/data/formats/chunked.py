@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
-from napari_synapse_cl.data.formats.found import UNIT_FACTOR, Found, listed
+from napari_synapse_cl.data.arrays import ReadArray
+from napari_synapse_cl.data.formats.found import UNIT_FACTOR, Found, Messages, Triple, listed
 from napari_synapse_cl.data.formats.locations import METADATA, Location
 from napari_synapse_cl.data.formats.multiscale import Level, chosen, factor_of, offset_of
 from napari_synapse_cl.data.formats.n5 import N5Node
@@ -15,6 +17,9 @@ from napari_synapse_cl.errors import InputError
 ZARR_2 = (".zarray", ".zgroup", ".zattrs")
 LISTED = 11
 """Arrays that are looked for in a group: those that are shown, and one that stands for more."""
+
+MOST_FOLDERS = 10_000
+"""In a group that is looked through for its arrays."""
 
 Node = ZarrNode | N5Node | PrecomputedNode
 
@@ -49,15 +54,14 @@ def open_chunked(location: Location, wanted: Sequence[float] | None) -> Found | 
         if around is not None:
             return _open_level(*around, location.name)
         level = node.own_level()
-        array = node.open_own(location.name)
-        return Found(
-            array, location.text, level.voxel_size, offset_of(level, UNIT_FACTOR), UNIT_FACTOR
-        )
+        array, messages = node.open_own(location.name)
+        return _found(array, location, level, UNIT_FACTOR, messages)
     levels = node.levels
     if levels:
         return _open_level(node, chosen(levels, wanted), location.name)
     names = node.names_inside() if isinstance(node, ZarrNode) else []
-    names = names or list(islice(_volumes_in(node, ""), LISTED))
+    if not names and not location.is_remote:
+        names = list(islice(_volumes_in(node, "", Walk(location.base)), LISTED))
     if len(names) == 1:
         return open_chunked(location.inside(names[0]), wanted)
     example = location.inside(names[0] if names else "NAME").text
@@ -66,6 +70,39 @@ def open_chunked(location: Location, wanted: Sequence[float] | None) -> Found | 
     if location.is_remote:
         raise InputError(f"{location.text} is a group; name the array in it, as in {example}")
     raise InputError(f"{location.text} holds no array with three axes")
+
+
+class Walk:
+    """A walk through the folders of a group, which enters each once, whatever links lead to it.
+
+    Parameters
+    ----------
+    folder
+        Of the group.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._name = folder
+        self._entered: set[tuple[int, int]] = set()
+        self.enters(folder)
+
+    def enters(self, folder: str) -> bool:
+        """Return whether a folder was not entered before.
+
+        Raises
+        ------
+        InputError
+            If there are too many.
+        """
+        stat = Path(folder).stat()
+        known = len(self._entered)
+        self._entered.add((stat.st_dev, stat.st_ino))
+        if known >= MOST_FOLDERS:
+            raise InputError(
+                f"{self._name} is a group of more than {MOST_FOLDERS:,} folders; name the array in "
+                "it, as in GROUP/NAME"
+            )
+        return len(self._entered) > known
 
 
 def _node(store: Store) -> Node | None:
@@ -96,26 +133,36 @@ def _around(location: Location, kind: type[Node]) -> tuple[Node, Level] | None:
     for folder, path in location.enclosing():
         try:
             node = _node(Store(folder))
-        except InputError:
+            levels = node.levels if isinstance(node, kind) else []
+        except (InputError, ValueError, TypeError, KeyError, AttributeError):
             # What lies around a volume may be anything.
             continue
-        if isinstance(node, kind):
-            for level in node.levels:
-                if level.path == path:
-                    return node, level
+        for level in levels:
+            if node is not None and level.path == path:
+                return node, level
     return None
 
 
 def _open_level(node: Node, level: Level, name: str) -> Found:
     factor = factor_of(level, node.levels)
-    location = node.store.location.inside(level.path).text
-    array = node.open_level(level, name)
-    return Found(array, location, level.voxel_size, offset_of(level, factor), factor)
+    array, messages = node.open_level(level, name)
+    return _found(array, node.store.location.inside(level.path), level, factor, messages)
 
 
-def _volumes_in(group: Node, path: str) -> Iterator[str]:
+def _found(
+    array: ReadArray, location: Location, level: Level, factor: Triple, messages: Messages
+) -> Found:
+    if level.note:
+        messages = (*messages, (f"{location.name} {level.note}", "info"))
+    offset = offset_of(level, factor)
+    return Found(array, location.text, level.voxel_size, offset, factor, messages)
+
+
+def _volumes_in(group: Node, path: str, walk: Walk) -> Iterator[str]:
     """Yield the paths of arrays with three axes or more in a group, multiscale ones as one."""
     for name, folder in group.store.folders():
+        if not walk.enters(folder.location.base):
+            continue
         inner = f"{path}/{name}" if path else name
         # Groups of N5, and of some versions of Zarr, need no metadata.
         node = _node(folder) or type(group)(folder, {})
@@ -125,4 +172,4 @@ def _volumes_in(group: Node, path: str) -> Iterator[str]:
         elif node.levels:
             yield inner
         else:
-            yield from _volumes_in(node, inner)
+            yield from _volumes_in(node, inner, walk)

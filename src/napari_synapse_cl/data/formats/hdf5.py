@@ -1,6 +1,7 @@
 """Datasets of HDF5 files."""
 
 import weakref
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,25 @@ import numpy as np
 
 from napari_synapse_cl.data.arrays import ReadArray, Region
 from napari_synapse_cl.data.formats.axes import spatial_axes
-from napari_synapse_cl.data.formats.found import Found, Triple, Voxel, listed
-from napari_synapse_cl.data.formats.lengths import offset_in_voxels, size_in_nm
+from napari_synapse_cl.data.formats.found import (
+    NO_OFFSET,
+    Found,
+    Messages,
+    Triple,
+    Voxel,
+    check_size,
+    listed,
+    no_chunks,
+)
+from napari_synapse_cl.data.formats.hdf5_chunks import SoundChunks
+from napari_synapse_cl.data.formats.hdf5_links import check_path, check_storage
+from napari_synapse_cl.data.formats.lengths import (
+    NO_UNIT,
+    offset_in_voxels,
+    size_in_nm,
+    size_without_unit,
+    three_numbers,
+)
 from napari_synapse_cl.documents import parse_json
 from napari_synapse_cl.errors import InputError
 
@@ -43,21 +61,26 @@ def open_hdf5(path: Path, inner: str, name: str) -> Found:
     file = h5py.File(path, "r", locking=False, rdcc_nbytes=CHUNK_BYTES, rdcc_nslots=CHUNK_SLOTS)
     try:
         dataset = _dataset(file, path, inner)
+        check_storage(dataset, Path(dataset.file.filename))
         _check_filters(dataset, path)
         names = _axis_names(dataset)
         axes = spatial_axes(dataset.shape, names, f"{path}{dataset.name}")
+        chunk_bytes = prod(dataset.chunks or ()) * dataset.dtype.itemsize
+        check_size(dataset.shape, chunk_bytes, f"{path}{dataset.name}")
         array = _array(dataset, axes, name)
-        size, offset = _placement(dataset.attrs)
+        size, offset, note = _placement(dataset.attrs)
+        messages = _messages(dataset, name, note)
     except BaseException:
         file.close()
         raise
     weakref.finalize(array, file.close)
-    return Found(array, f"{path}{dataset.name}", size, offset)
+    return Found(array, f"{path}{dataset.name}", size, offset, messages=messages)
 
 
 def _dataset(file: Any, path: Path, inner: str) -> Any:
     import h5py
 
+    check_path(file, path, inner)
     if inner and inner not in file:
         raise InputError(f"there is no {inner} in {path}, which holds {listed(_names(file))}")
     node = file[inner] if inner else file
@@ -104,11 +127,13 @@ def _check_filters(dataset: Any, path: Path) -> None:
 
 def _array(dataset: Any, axes: tuple[int, int, int], name: str) -> ReadArray:
     kept = sorted(axes)
+    chunks = SoundChunks(dataset)
 
     def read(region: Region) -> np.ndarray:
         key: list[Any] = [0] * dataset.ndim
         for axis, along in zip(axes, region, strict=True):
             key[axis] = along
+        chunks.check(tuple(key))
         return np.transpose(dataset[tuple(key)], [kept.index(axis) for axis in axes])
 
     return ReadArray(tuple(dataset.shape[axis] for axis in axes), dataset.dtype, read, name)
@@ -123,10 +148,24 @@ def _axis_names(dataset: Any) -> list[str]:
         return [dimension.label for dimension in dataset.dims]
 
 
-def _placement(attributes: Any) -> tuple[Triple | None, Voxel]:
-    """Return voxel size and offset: nm as of CREMI and funlib, or µm as of ilastik."""
+def _placement(attributes: Any) -> tuple[Triple | None, Voxel, str]:
+    """Return voxel size, offset and a note: as CREMI and funlib tell them, or ilastik in µm."""
     resolution = attributes.get("resolution", attributes.get("voxel_size"))
-    if resolution is not None:
-        offset = offset_in_voxels(attributes.get("offset"), resolution)
-        return size_in_nm(resolution, "nm"), offset
-    return size_in_nm(attributes.get("element_size_um"), "um"), (0, 0, 0)
+    if resolution is None:
+        return size_in_nm(attributes.get("element_size_um"), "um"), NO_OFFSET, ""
+    offset = offset_in_voxels(attributes.get("offset"), resolution)
+    sizes, units = three_numbers(resolution), attributes.get("units", attributes.get("unit"))
+    if sizes is None or min(sizes) <= 0:
+        return None, offset, ""
+    if units is None:
+        size, note = size_without_unit(sizes)
+        return size, offset, note
+    size = size_in_nm(sizes, units)
+    return size, offset, "" if size else NO_UNIT
+
+
+def _messages(dataset: Any, name: str, note: str) -> Messages:
+    messages: Messages = ((f"{name} {note}", "info"),) if note else ()
+    if dataset.is_virtual or dataset.id.get_storage_size():
+        return messages
+    return ((no_chunks(name, dataset.fillvalue), "warning"), *messages)

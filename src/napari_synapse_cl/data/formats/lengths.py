@@ -7,9 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.formats.found import NO_OFFSET, Triple, Voxel
+from napari_synapse_cl.words import size
 
+LEAST_NM = 0.5
+"""No volume has smaller voxels; where its numbers are, they are in another unit."""
+NO_UNIT = "tells a voxel size without a unit that is known, and it is not used"
+"""Goes on after the name of a volume."""
 _NANOMETRES = {
     1e-3: ("pm", "picometer", "picometre"),
     0.1: ("å", "angstrom", "ångström", "ångstrom"),
@@ -50,7 +57,7 @@ def size_in_nm(lengths: Any, units: Any) -> Triple | None:
         One for all axes, or one for each.
     """
     numbers = three_numbers(lengths)
-    names = [units] * 3 if units is None or isinstance(units, str) else list(units)
+    names = list(units) if isinstance(units, list | tuple | np.ndarray) else [units] * 3
     in_nm = [nanometres(unit) for unit in names]
     if numbers is None or len(in_nm) != 3 or min(numbers) <= 0:
         return None
@@ -98,6 +105,28 @@ def scale_of(lengths: Sequence[Any], units: Sequence[Any]) -> Scale:
 def _length_in_nm(length: Any, unit: Any) -> float | None:
     found = size_in_nm([length] * 3, unit)
     return None if found is None else found[0]
+
+
+def size_without_unit(lengths: Sequence[float]) -> tuple[Triple | None, str]:
+    """Return a voxel size that is told without a unit in nm, and what to say of it.
+
+    Parameters
+    ----------
+    lengths
+        Along z, y, x. Most programs that tell no unit mean nm.
+
+    Returns
+    -------
+    size
+        None where it cannot be meant in nm.
+    note
+        How it goes on after the name of the volume.
+    """
+    z, y, x = lengths
+    told = f"tells a voxel size of {size((z, y, x))} without a unit"
+    if min(z, y, x) < LEAST_NM:
+        return None, f"{told}, which cannot be nm, and is not used: give it as voxel_size in nm"
+    return (z, y, x), f"{told}; it is taken for nm, unless voxel_size says otherwise"
 
 
 def three_numbers(value: Any) -> Triple | None:

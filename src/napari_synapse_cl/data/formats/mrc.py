@@ -1,12 +1,13 @@
 """MRC files, as the programs of electron tomography write them (Cheng et al. 2015, MRC2014)."""
 
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_synapse_cl.data.arrays import ReadArray, Region, bounded
-from napari_synapse_cl.data.formats.found import Found, Triple
+from napari_synapse_cl.data.formats.found import Found, Messages, Triple
 from napari_synapse_cl.data.formats.lengths import size_in_nm
 from napari_synapse_cl.errors import InputError
 
@@ -15,6 +16,7 @@ HEADER_BYTES = 1024
 FIELDS = {
     "size": (0, "3", "i4"),
     "mode": (12, "", "i4"),
+    "start": (16, "3", "i4"),
     "intervals": (28, "3", "i4"),
     "cell": (40, "3", "f4"),
     "axes": (64, "3", "i4"),
@@ -22,6 +24,7 @@ FIELDS = {
     "n_extended": (92, "", "i4"),
     "imod_stamp": (152, "", "i4"),
     "imod_flags": (156, "", "i4"),
+    "origin": (196, "3", "f4"),
 }
 """Where what is read of the header lies, how many there are of it, and its type."""
 TYPES = {1: "i2", 2: "f4", 6: "u2", 12: "f2"}
@@ -49,15 +52,16 @@ def open_mrc(path: Path) -> Found:
     dtype = np.dtype(order + _dtype(header, path).str[1:])
     shape = tuple(int(n) for n in header["size"][::-1])
     start = HEADER_BYTES + int(header["n_extended"])
-    missing = start + int(np.prod(shape)) * dtype.itemsize - path.stat().st_size
+    missing = start + prod(shape) * dtype.itemsize - path.stat().st_size
     if missing > 0:
         raise InputError(f"{path} is cut off: {missing} bytes of its voxels are missing")
+    messages = _messages(header, path.name, -missing)
     stored = bounded(np.memmap(path, dtype, "r", start, shape))
     size = _voxel_size(header)
     # Which of x, y, z (1, 2, 3) columns, rows and sections lie along.
     x, y, z = (int(axis) for axis in header["axes"])
     if sorted((x, y, z)) != [1, 2, 3] or (x, y, z) == (1, 2, 3):
-        return Found(stored, voxel_size=size)
+        return Found(stored, voxel_size=size, messages=messages)
     along = [{x: 2, y: 1, z: 0}[axis] for axis in (3, 2, 1)]
 
     def read(region: Region) -> np.ndarray:
@@ -67,7 +71,29 @@ def open_mrc(path: Path) -> Found:
         return np.transpose(stored[tuple(key)], along)
 
     turned = ReadArray(tuple(shape[axis] for axis in along), dtype, read, path.name)
-    return Found(turned, voxel_size=size)
+    return Found(turned, voxel_size=size, messages=messages)
+
+
+def _messages(header: np.void, name: str, n_beyond: int) -> Messages:
+    """Say what of a file was not used."""
+    messages: Messages = ()
+    if n_beyond > 0:
+        messages += (
+            (
+                f"{name} has {n_beyond:,} bytes more than its header tells of, which are not read: "
+                "if the image looks shifted, its extended header has another size than it says",
+                "warning",
+            ),
+        )
+    places = [*header["start"], *np.nan_to_num(header["origin"])]
+    if any(places):
+        messages += (
+            (
+                f"{name} tells an origin, which is not used: positions count from its first voxel",
+                "info",
+            ),
+        )
+    return messages
 
 
 def _fields(content: bytes, order: str) -> np.void:

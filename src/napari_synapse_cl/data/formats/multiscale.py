@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from napari_synapse_cl.data.formats.found import UNIT_FACTOR, Triple, Voxel
-from napari_synapse_cl.data.formats.lengths import rounded, size_in_nm, three_numbers
+from napari_synapse_cl.data.formats.lengths import NO_UNIT, rounded, size_in_nm, three_numbers
 
 TOLERANCE = 1.01
 
@@ -29,6 +29,8 @@ class Level:
     centre
         The same of the first voxel's centre, where that is told in the place of the corner: the
         centre of a coarse voxel lies between those of the fine ones that it is made of.
+    note
+        What to say of its voxel size, after the name of the volume.
     """
 
     path: str
@@ -36,6 +38,7 @@ class Level:
     voxel_size: Triple | None = None
     corner: Sequence[float] | None = None
     centre: Sequence[float] | None = None
+    note: str = ""
 
 
 def chosen(levels: Sequence[Level], wanted: Sequence[float] | None) -> Level:
@@ -81,7 +84,9 @@ def ome_multiscales(attributes: dict[str, Any]) -> dict[str, Any] | None:
     found = (within if isinstance(within, dict) else attributes).get("multiscales")
     if isinstance(found, list) and found and isinstance(found[0], dict):
         datasets = found[0].get("datasets")
-        if isinstance(datasets, list) and datasets and all("path" in d for d in datasets):
+        if not isinstance(datasets, list) or not datasets:
+            return None
+        if all(isinstance(dataset, dict) and "path" in dataset for dataset in datasets):
             return found[0]
     return None
 
@@ -106,12 +111,18 @@ def _axes(multiscales: dict[str, Any]) -> list[dict[str, Any]]:
 def ome_levels(multiscales: dict[str, Any]) -> list[Level]:
     """Return the levels of an OME-Zarr image of version 0.1 to 0.5."""
     names = axis_names(multiscales)
+    if any(names.count(name) > 1 for name in names):
+        names = []
     along = [names.index(name) for name in "zyx"] if set("zyx") <= set(names) else []
     units = [axis.get("unit") for axis in _axes(multiscales)]
     outer = multiscales.get("coordinateTransformations")
     levels = []
     for dataset in multiscales["datasets"]:
-        path = str(dataset["path"]).strip("/")
+        path = level_path(dataset)
+        told = transformed(path, dataset.get("transform"))
+        if told is not None:
+            levels.append(told)
+            continue
         scale, shift = _composed(dataset.get("coordinateTransformations"), outer, len(names))
         if scale is None or not along:
             levels.append(Level(path))
@@ -121,10 +132,52 @@ def ome_levels(multiscales: dict[str, Any]) -> list[Level]:
             levels.append(Level(path))
             continue
         centre = [shift[axis] / scale[axis] for axis in along]
-        levels.append(
-            Level(path, sizes, size_in_nm(sizes, [units[axis] for axis in along]), centre=centre)
-        )
+        size = size_in_nm(sizes, [units[axis] for axis in along])
+        levels.append(Level(path, sizes, size, centre=centre, note="" if size else NO_UNIT))
     return levels
+
+
+def level_path(dataset: dict[str, Any]) -> str:
+    """Return the path of a level in its group.
+
+    Raises
+    ------
+    ValueError
+        If it leads out of the group.
+    """
+    path = str(dataset["path"]).strip("/")
+    if ".." in path.replace("\\", "/").split("/"):
+        raise ValueError(f"its metadata name a level {path}, which lies outside of it")
+    return path
+
+
+def transformed(path: str, transform: Any) -> Level | None:
+    """Return a level by what OpenOrganelle writes of it, or None (xarray-multiscale).
+
+    Parameters
+    ----------
+    path
+        Of the level in its group.
+    transform
+        Scale, translation and units by axes that are named.
+    """
+    if not isinstance(transform, dict):
+        return None
+    axes = [str(axis).lower() for axis in transform.get("axes", "zyx")]
+    if sorted(axes) != ["x", "y", "z"]:
+        return None
+    order = [axes.index(axis) for axis in "zyx"]
+    parts = [three_numbers(transform.get(name)) for name in ("scale", "translate")]
+    scale, shift = (None if part is None else [part[i] for i in order] for part in parts)
+    if scale is None or min(scale) <= 0:
+        return None
+    units = transform.get("units")
+    if isinstance(units, list) and len(units) == 3:
+        units = [units[i] for i in order]
+    z, y, x = scale
+    centre = [a / b for a, b in zip(shift or (0.0, 0.0, 0.0), scale, strict=True)]
+    size = size_in_nm(scale, units)
+    return Level(path, (z, y, x), size, centre=centre, note="" if size else NO_UNIT)
 
 
 def _composed(inner: Any, outer: Any, n_axes: int) -> tuple[np.ndarray | None, np.ndarray]:

@@ -1,15 +1,30 @@
 """N5, whose metadata counts axes as x, y, z."""
 
+import re
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from napari_synapse_cl.data.arrays import ReadArray
-from napari_synapse_cl.data.formats.found import Triple
-from napari_synapse_cl.data.formats.lengths import size_in_nm, three_numbers
-from napari_synapse_cl.data.formats.multiscale import Level, ome_multiscales
+from napari_synapse_cl.data.formats.found import Messages, Triple
+from napari_synapse_cl.data.formats.lengths import (
+    NO_UNIT,
+    size_in_nm,
+    size_without_unit,
+    three_numbers,
+)
+from napari_synapse_cl.data.formats.multiscale import (
+    Level,
+    level_path,
+    ome_multiscales,
+    transformed,
+)
 from napari_synapse_cl.data.formats.stores import Documents, Store
 
 MAX_LEVELS = 16
+IN_XML = "unit in XML"
+"""Marks the attributes of a group that BigDataViewer wrote."""
 
 
 class N5Node:
@@ -39,32 +54,50 @@ class N5Node:
         if self.is_array:
             return []
         multiscales = ome_multiscales(self._attributes)
-        told = (
-            {}
-            if multiscales is None
-            else {str(dataset["path"]).strip("/"): dataset for dataset in multiscales["datasets"]}
-        )
+        datasets = [] if multiscales is None else multiscales["datasets"]
+        told = {level_path(dataset): dataset for dataset in datasets}
         paths = list(told) or [f"s{i}" for i in range(MAX_LEVELS)]
         documents = self.store.read(f"{path}/attributes.json" for path in paths)
-        scales = self._attributes.get("scales")
+        around = self._around() if documents else {}
+        scales = around.get("scales")
         levels = []
         for i, path in enumerate(paths):
             own = documents.get(f"{path}/attributes.json", {})
             if "dimensions" in own:
                 factors = scales[i] if isinstance(scales, list) and i < len(scales) else None
                 transform = own.get("transform", told.get(path, {}).get("transform"))
-                levels.append(_level(path, own, transform, self._attributes, factors))
+                levels.append(_level(path, own, transform, around, factors))
         return levels
+
+    def _around(self) -> dict[str, Any]:
+        """Return the attributes of a group, with what that around it says for all groups in it.
+
+        n5-viewer keeps size and scales of all channels so, and BigDataViewer the scales.
+        """
+        own = dict(self._attributes)
+        place = self.store.location
+        if not place.is_remote:
+            place = replace(place, base=str(Path(place.base).absolute()))
+        enclosing = place.enclosing()
+        if "scales" not in own and enclosing:
+            outer = Store(enclosing[0][0]).read(["attributes.json"]).get("attributes.json", {})
+            if _resolution(own)[0] is None and isinstance(outer.get("pixelResolution"), dict):
+                own["pixelResolution"] = outer["pixelResolution"]
+            factors = own.get("downsamplingFactors", outer.get("downsamplingFactors"))
+            own["scales"] = outer.get("scales", factors)
+        folder = place.base.partition("?")[0].replace("\\", "/").rstrip("/")
+        own[IN_XML] = re.search(r"setup\d+/timepoint\d+$", folder) is not None
+        return own
 
     def own_level(self) -> Level:
         """Return where a dataset lies by its own attributes."""
         return _level("", self._attributes, self._attributes.get("transform"), {}, None)
 
-    def open_level(self, level: Level, name: str) -> ReadArray:
+    def open_level(self, level: Level, name: str) -> tuple[ReadArray, Messages]:
         """Open a level of a multiscale volume."""
         return self.store.inside(level.path).open_array({"driver": "n5"}, _names, name)
 
-    def open_own(self, name: str) -> ReadArray:
+    def open_own(self, name: str) -> tuple[ReadArray, Messages]:
         """Open a dataset by itself."""
         return self.store.open_array({"driver": "n5"}, _names, name)
 
@@ -89,10 +122,9 @@ def _level(path: str, own: Any, transform: Any, around: Any, factors: Any) -> Le
     factors
         How the group says it was downsampled, along x, y, z.
     """
-    if isinstance(transform, dict):
-        level = _transformed(path, transform)
-        if level is not None:
-            return level
+    level = transformed(path, transform)
+    if level is not None:
+        return level
     resolution, unit = _resolution(own)
     if resolution is None:
         resolution, unit = _resolution(around)
@@ -102,40 +134,38 @@ def _level(path: str, own: Any, transform: Any, around: Any, factors: Any) -> Le
     factors = own.get("downsamplingFactors", factors)
     factor = three_numbers(factors) or (1.0, 1.0, 1.0)
     lengths = [a * b for a, b in zip(resolution or (1.0, 1.0, 1.0), factor, strict=True)][::-1]
-    offset = three_numbers(own.get("offset"))
+    offset, is_own = three_numbers(own.get("offset")), True
+    if offset is None:
+        # Paintera keeps it beside the voxel size of the finest level.
+        offset, is_own = three_numbers(around.get("offset")), False
     corner = None
     if offset is not None and min(lengths) > 0:
         # In the unit of the voxel size, as funlib and Paintera write it, or without one in voxels.
-        sides = (1.0, 1.0, 1.0) if resolution is None else lengths
+        sides = (1.0, 1.0, 1.0) if resolution is None and is_own else lengths
         corner = [place / side for place, side in zip(offset[::-1], sides, strict=True)]
     if (resolution is None and factors is None) or min(lengths) <= 0:
         return Level(path, corner=corner)
-    size = None if resolution is None else size_in_nm(lengths, unit)
-    return Level(path, three_numbers(lengths), size, corner=corner)
+    size, note = None, ""
+    if resolution is not None and unit is not None:
+        size = size_in_nm(lengths, unit)
+        note = "" if size else NO_UNIT
+    elif resolution is not None and around.get(IN_XML):
+        note = "keeps the unit of its voxel size in an XML file: give it as voxel_size in nm"
+    elif resolution is not None:
+        size, note = size_without_unit(lengths)
+    return Level(path, three_numbers(lengths), size, corner=corner, note=note)
 
 
 def _resolution(attributes: Any) -> tuple[Triple | None, Any]:
-    """Return the voxel size along x, y, z and its unit."""
+    """Return the voxel size along x, y, z, and its unit along z, y, x or for all axes.
+
+    Of ``resolution`` it may be None; ``pixelResolution`` is nothing without one.
+    """
     found = attributes.get("pixelResolution")
     if isinstance(found, dict):
-        return three_numbers(found.get("dimensions")), found.get("unit")
+        return three_numbers(found.get("dimensions")), found.get("unit", "")
     if found is not None:
-        return three_numbers(found), attributes.get("unit")
-    return three_numbers(attributes.get("resolution")), attributes.get("unit", "nm")
-
-
-def _transformed(path: str, transform: dict[str, Any]) -> Level | None:
-    axes = [str(axis).lower() for axis in transform.get("axes", "zyx")]
-    if sorted(axes) != ["x", "y", "z"]:
-        return None
-    order = [axes.index(axis) for axis in "zyx"]
-    parts = [three_numbers(transform.get(name)) for name in ("scale", "translate")]
-    scale, shift = (None if part is None else [part[i] for i in order] for part in parts)
-    if scale is None or min(scale) <= 0:
-        return None
-    units = transform.get("units")
-    if isinstance(units, list) and len(units) == 3:
-        units = [units[i] for i in order]
-    z, y, x = scale
-    centre = [a / b for a, b in zip(shift or (0.0, 0.0, 0.0), scale, strict=True)]
-    return Level(path, (z, y, x), size_in_nm(scale, units), centre=centre)
+        return three_numbers(found), attributes.get("unit", "")
+    units = attributes.get("unit", attributes.get("units"))
+    units = units[::-1] if isinstance(units, list) else units
+    return three_numbers(attributes.get("resolution")), units

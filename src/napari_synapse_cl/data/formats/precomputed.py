@@ -3,6 +3,7 @@
 from typing import Any
 
 from napari_synapse_cl.data.arrays import ReadArray
+from napari_synapse_cl.data.formats.found import Messages
 from napari_synapse_cl.data.formats.lengths import size_in_nm, three_numbers
 from napari_synapse_cl.data.formats.multiscale import Level
 from napari_synapse_cl.data.formats.stores import Documents, Store
@@ -39,7 +40,7 @@ class PrecomputedNode:
             raise InputError(f"{store.location.text} is no volume: its info describes {kind}")
         self.levels = [_level(scale) for scale in scales if isinstance(scale, dict)]
 
-    def open_level(self, level: Level, name: str) -> ReadArray:
+    def open_level(self, level: Level, name: str) -> tuple[ReadArray, Messages]:
         """Open a level."""
         driver = {
             "driver": "neuroglancer_precomputed",

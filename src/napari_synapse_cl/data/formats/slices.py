@@ -11,7 +11,7 @@ import numpy as np
 import tifffile
 
 from napari_synapse_cl.data.arrays import MAPPED_AROUND, ReadArray, Region
-from napari_synapse_cl.data.formats.found import Found, listed
+from napari_synapse_cl.data.formats.found import Found, Messages, listed
 from napari_synapse_cl.data.formats.pages import (
     DECODED,
     can_decode,
@@ -113,8 +113,8 @@ def open_slices(folder: Path, *, are_labels: bool = False) -> Found:
     told = {
         found.tones.note: file for file, found in zip(files, slices, strict=True) if found.tones
     }
-    notes = tuple(f"{file} {note}" for note, file in told.items() if note)
-    return Found(ReadArray(shape, dtype, read, folder.name), notes=notes)
+    notes: Messages = tuple((f"{file} {note}", "info") for note, file in told.items() if note)
+    return Found(ReadArray(shape, dtype, read, folder.name), messages=notes)
 
 
 def _rows(file: Path, found: Slice, rows: slice) -> np.ndarray:

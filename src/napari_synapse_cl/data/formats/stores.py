@@ -1,5 +1,6 @@
 """Folders of chunks and their metadata, on this machine or on a server, through tensorstore."""
 
+import os
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 
 from napari_synapse_cl.data.arrays import ReadArray, Region, first_line
 from napari_synapse_cl.data.formats.axes import spatial_axes
+from napari_synapse_cl.data.formats.chunks import Chunks
+from napari_synapse_cl.data.formats.found import Messages, check_size
 from napari_synapse_cl.data.formats.locations import Location
 from napari_synapse_cl.documents import parse_json
 from napari_synapse_cl.environment import home, variable
@@ -80,6 +83,23 @@ class Store:
         InputError
             If a server cannot be reached or keeps something to itself.
         """
+        found, refused = self._read(names)
+        if refused and not found:
+            raise InputError(f"{self.location.text} may not be read: {refused}")
+        return found
+
+    def probe(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Return those of some files that exist; what a server denies does not, for all it says.
+
+        Raises
+        ------
+        InputError
+            If a server cannot be reached.
+        """
+        return self._read(names)[0]
+
+    def _read(self, names: Iterable[str]) -> tuple[dict[str, bytes], str]:
+        """Return those of some files that exist, and what was said of others that are denied."""
         import tensorstore
 
         found, refused = {}, ""
@@ -99,9 +119,7 @@ class Store:
                 continue
             if read.state == "value":
                 found[name] = read.value
-        if refused and not found:
-            raise InputError(f"{self.location.text} may not be read: {refused}")
-        return found
+        return found, refused
 
     def read(self, names: Iterable[str]) -> Documents:
         """Return those of some JSON documents that exist.
@@ -117,8 +135,8 @@ class Store:
         """Return the folders in it by their names; none on a server, which may not list them."""
         if self.location.is_remote:
             return []
-        path = Path(self.location.base)
-        names = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+        with os.scandir(self.location.base) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir())
         return [(name, self.inside(name)) for name in names]
 
     def open_array(
@@ -126,8 +144,8 @@ class Store:
         driver: dict[str, Any],
         names: Callable[[Any], list[str | None]],
         name: str,
-    ) -> ReadArray:
-        """Open the array in this folder.
+    ) -> tuple[ReadArray, Messages]:
+        """Open the array in this folder, and say what is to be told of it.
 
         Parameters
         ----------
@@ -141,7 +159,7 @@ class Store:
         Raises
         ------
         InputError
-            If it cannot be opened, or is no volume.
+            If it cannot be opened, is no volume, or no memory holds one of its chunks.
         """
         import tensorstore
 
@@ -165,12 +183,19 @@ class Store:
             volume = volume[tensorstore.d[others][0]]
         kept = sorted(axes)
         volume = volume[tensorstore.d[[kept.index(axis) for axis in axes]].transpose[:]]
+        place = self.location
+        folder = None if place.is_remote else Path(place.base).absolute()
+        chunks = Chunks(array, axes, place.text, folder, self.probe)
+        check_size(volume.shape, chunks.n_bytes_read, place.text)
 
         def read(region: Region) -> np.ndarray:
-            return np.asarray(volume[region].read(order="C").result(READ_SECONDS))
+            chunks.check(region)
+            voxels = np.asarray(volume[region].read(order="C").result(READ_SECONDS))
+            return chunks.completed(voxels, region)
 
         dtype = np.dtype(volume.dtype.numpy_dtype)
-        return ReadArray(tuple(volume.shape), dtype, read, name, self.location.is_remote)
+        read_array = ReadArray(tuple(volume.shape), dtype, read, name, place.is_remote)
+        return read_array, chunks.messages(name)
 
     def _parsed(self, name: str, text: bytes) -> dict[str, Any]:
         try:

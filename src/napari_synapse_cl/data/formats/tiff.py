@@ -11,7 +11,7 @@ import tifffile
 
 from napari_synapse_cl.data.arrays import Array3D, ReadArray, Region, bounded
 from napari_synapse_cl.data.formats.axes import spatial_axes
-from napari_synapse_cl.data.formats.found import Found
+from napari_synapse_cl.data.formats.found import Found, Messages
 from napari_synapse_cl.data.formats.lengths import NO_SCALE, Scale, scale_of
 from napari_synapse_cl.data.formats.ome import OmeTiff, check_xml
 from napari_synapse_cl.data.formats.pages import PageReader, check_not_cut_off
@@ -176,8 +176,8 @@ def _paged(
 
 
 def _found(array: Array3D, path: Path, tones: Tones, scale: Scale) -> Found:
-    notes = tuple(f"{path} {note}" for note in (tones.note, scale.note) if note)
-    return Found(array, voxel_size=scale.voxel_size, notes=notes)
+    notes: Messages = tuple((f"{path} {note}", "info") for note in (tones.note, scale.note) if note)
+    return Found(array, voxel_size=scale.voxel_size, messages=notes)
 
 
 def _scale(file: tifffile.TiffFile, ome: OmeTiff | None, shape: tuple[int, ...]) -> Scale:

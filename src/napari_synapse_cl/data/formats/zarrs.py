@@ -4,12 +4,19 @@ from functools import cached_property
 from typing import Any
 
 from napari_synapse_cl.data.arrays import ReadArray
-from napari_synapse_cl.data.formats.lengths import size_in_nm, three_numbers
+from napari_synapse_cl.data.formats.found import Messages
+from napari_synapse_cl.data.formats.lengths import (
+    NO_UNIT,
+    size_in_nm,
+    size_without_unit,
+    three_numbers,
+)
 from napari_synapse_cl.data.formats.multiscale import (
     Level,
     axis_names,
     ome_levels,
     ome_multiscales,
+    transformed,
 )
 from napari_synapse_cl.data.formats.stores import Documents, Store
 
@@ -49,21 +56,27 @@ class ZarrNode:
     def own_level(self) -> Level:
         """Return where an array lies by its own attributes, as funlib writes them."""
         found = self._attributes
+        level = transformed("", found.get("transform"))
+        if level is not None:
+            return level
         scale = three_numbers(found.get("resolution", found.get("voxel_size")))
         if scale is None or min(scale) <= 0:
             return Level("")
-        units = found.get("units", "nm")
         offset = three_numbers(found.get("offset")) or (0.0, 0.0, 0.0)
         corner = [place / size for place, size in zip(offset, scale, strict=True)]
-        return Level("", scale, size_in_nm(scale, units), corner=corner)
+        units = found.get("units", found.get("unit"))
+        size, note = (
+            size_without_unit(scale) if units is None else (size_in_nm(scale, units), NO_UNIT)
+        )
+        return Level("", scale, size, corner=corner, note="" if size and units else note)
 
-    def open_level(self, level: Level, name: str) -> ReadArray:
+    def open_level(self, level: Level, name: str) -> tuple[ReadArray, Messages]:
         """Open a level of a multiscale volume."""
         assert self._multiscales is not None
         names = axis_names(self._multiscales)
         return self.store.inside(level.path).open_array(self._driver, lambda _: names, name)
 
-    def open_own(self, name: str) -> ReadArray:
+    def open_own(self, name: str) -> tuple[ReadArray, Messages]:
         """Open an array by itself."""
         return self.store.open_array(self._driver, self._names, name)
 
