@@ -495,6 +495,29 @@ class TestStore:
             again("third", overwrite=False)
         assert maker() == "second"
 
+    def test_what_others_have_put_among_maps_stays_when_these_are_replaced(
+        self, store: MapStore, tiles: list[MapTile], layers: list[Layer], grids: dict
+    ) -> None:
+        for name in ("first", "second"):
+            with MapStore(
+                store.path,
+                [layers[12], layers[20]],
+                grids,
+                voxel_size=None,
+                provenance={"by": name},
+                overwrite=True,
+            ) as written:
+                for tile in tiles:
+                    written.write(tile)
+                written.finish()
+            (store.path / "mine").mkdir(exist_ok=True)
+            (store.path / "mine" / f"{name}.txt").write_text("mine")
+        assert {path.name for path in (store.path / "mine").iterdir()} == {
+            "first.txt",
+            "second.txt",
+        }
+        assert [path.name for path in store.path.parent.iterdir()] == ["cells.zarr"]
+
     def test_a_folder_of_other_things_is_not_replaced(
         self, layers: list[Layer], grids: dict, tmp_path: Path
     ) -> None:

@@ -16,7 +16,7 @@ import psutil
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from napari_synapse_cl.errors import InputError, reason
-from napari_synapse_cl.files import write_json
+from napari_synapse_cl.files import remove_partial, write_json
 
 LOCK = ".synapse-cl.lock"
 MARK = ".synapse-cl.mark"
@@ -142,6 +142,7 @@ class Hold:
                 self._made = [folder]
             self._lock = self._acquired(what)
             self._inode = self._inode_now()
+            remove_partial(folder / HOLDER)
             write_json(folder / HOLDER, asdict(Holder.this_process()))
         except OSError as error:
             self.release(void=True)
