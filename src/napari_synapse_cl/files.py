@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from napari_synapse_cl.errors import reason
+
 RENAME_ATTEMPTS = 10
 RENAME_WAIT_SECONDS = 0.02
 
@@ -96,7 +98,7 @@ def open_array(path: Path, mode: Literal["r", "r+"]) -> np.memmap:
         raise
     # NumPy parses what its header says as Python, which fails in many ways.
     except Exception as error:
-        raise ValueError(f"{path.name} is damaged: {str(error).splitlines()[:1]}") from None
+        raise ValueError(f"{path.name} is damaged: {reason(error)}") from None
     if not isinstance(found, np.memmap):
         raise ValueError(f"{path.name} is no array")
     return found
