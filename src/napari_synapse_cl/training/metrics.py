@@ -27,6 +27,7 @@ EPOCH_COLUMNS = (
     "knn_accuracy",
 )
 COUNTED = ("epoch", "step")
+_KNOWN = {*STEP_COLUMNS, *EPOCH_COLUMNS}
 LARGEST_COUNT = 2**31 - 1
 
 Rows = dict[str, np.ndarray]
@@ -186,8 +187,8 @@ def _lines(content: bytes) -> tuple[list[list[str]], bool]:
 
 
 def _is_header(names: list[str]) -> bool:
-    known = {*STEP_COLUMNS, *EPOCH_COLUMNS}
-    return set(COUNTED) <= set(names) <= known and len(set(names)) == len(names)
+    # Earlier versions had other columns too, and fewer.
+    return set(COUNTED) <= set(names) and len(set(names)) == len(names)
 
 
 def _sound(header: list[str], rows: list[list[str]], last_step: int = 0) -> list[list[str]]:
@@ -206,7 +207,7 @@ def _step_of(header: list[str], row: list[str]) -> int | None:
     if len(row) != len(header):
         return None
     try:
-        values = {n: float(v) if v else float("nan") for n, v in zip(header, row, strict=True)}
+        values = {n: _number(v) for n, v in zip(header, row, strict=True) if n in _KNOWN}
     except ValueError:
         return None
     counts = [values[name] for name in COUNTED]
@@ -216,10 +217,15 @@ def _step_of(header: list[str], row: list[str]) -> int | None:
 
 
 def _as_arrays(header: Iterable[str], rows: list[list[str]]) -> Rows:
-    header = tuple(header)
-    values = [[float(v) if v else np.nan for v in row] for row in rows]
-    columns = np.array(values, dtype=np.float64).reshape(len(rows), len(header)).T
-    return dict(zip(header, columns, strict=True))
+    return {
+        name: np.array([_number(row[i]) for row in rows], dtype=np.float64)
+        for i, name in enumerate(header)
+        if name in _KNOWN
+    }
+
+
+def _number(text: str) -> float:
+    return float(text) if text else float("nan")
 
 
 def _as_dicts(rows: Rows, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
