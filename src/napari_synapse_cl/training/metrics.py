@@ -188,7 +188,7 @@ def _lines(content: bytes) -> tuple[list[list[str]], bool]:
 
 def _is_header(names: list[str]) -> bool:
     # Earlier versions had other columns too, and fewer.
-    return set(COUNTED) <= set(names) and len(set(names)) == len(names)
+    return "step" in names and len(set(names)) == len(names)
 
 
 def _sound(header: list[str], rows: list[list[str]], last_step: int = 0) -> list[list[str]]:
@@ -210,7 +210,7 @@ def _step_of(header: list[str], row: list[str]) -> int | None:
         values = {n: _number(v) for n, v in zip(header, row, strict=True) if n in _KNOWN}
     except ValueError:
         return None
-    counts = [values[name] for name in COUNTED]
+    counts = [values[name] for name in COUNTED if name in values]
     if not all(isfinite(n) and n == int(n) and 1 <= n <= LARGEST_COUNT for n in counts):
         return None
     return int(values["step"])
