@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from napari_synapse_cl.errors import reason
+
 RENAME_ATTEMPTS = 10
 RENAME_WAIT_SECONDS = 0.02
 LONGEST_NAME = 100
@@ -104,7 +106,7 @@ def open_array(path: Path, mode: Literal["r", "r+"]) -> np.memmap:
         raise
     # NumPy parses what its header says as Python, which fails in many ways.
     except Exception as error:
-        raise ValueError(f"{path.name} is damaged: {str(error).splitlines()[:1]}") from None
+        raise ValueError(f"{path.name} is damaged: {reason(error)}") from None
     if not isinstance(found, np.memmap):
         raise ValueError(f"{path.name} is no array")
     return found

@@ -27,6 +27,7 @@ EPOCH_COLUMNS = (
     "knn_accuracy",
 )
 COUNTED = ("epoch", "step")
+_KNOWN = {*STEP_COLUMNS, *EPOCH_COLUMNS}
 LARGEST_COUNT = 2**31 - 1
 
 Rows = dict[str, np.ndarray]
@@ -186,8 +187,8 @@ def _lines(content: bytes) -> tuple[list[list[str]], bool]:
 
 
 def _is_header(names: list[str]) -> bool:
-    known = {*STEP_COLUMNS, *EPOCH_COLUMNS}
-    return set(COUNTED) <= set(names) <= known and len(set(names)) == len(names)
+    # Earlier versions had other columns too, and fewer.
+    return "step" in names and len(set(names)) == len(names)
 
 
 def _sound(header: list[str], rows: list[list[str]], last_step: int = 0) -> list[list[str]]:
@@ -206,20 +207,25 @@ def _step_of(header: list[str], row: list[str]) -> int | None:
     if len(row) != len(header):
         return None
     try:
-        values = {n: float(v) if v else float("nan") for n, v in zip(header, row, strict=True)}
+        values = {n: _number(v) for n, v in zip(header, row, strict=True) if n in _KNOWN}
     except ValueError:
         return None
-    counts = [values[name] for name in COUNTED]
+    counts = [values[name] for name in COUNTED if name in values]
     if not all(isfinite(n) and n == int(n) and 1 <= n <= LARGEST_COUNT for n in counts):
         return None
     return int(values["step"])
 
 
 def _as_arrays(header: Iterable[str], rows: list[list[str]]) -> Rows:
-    header = tuple(header)
-    values = [[float(v) if v else np.nan for v in row] for row in rows]
-    columns = np.array(values, dtype=np.float64).reshape(len(rows), len(header)).T
-    return dict(zip(header, columns, strict=True))
+    return {
+        name: np.array([_number(row[i]) for row in rows], dtype=np.float64)
+        for i, name in enumerate(header)
+        if name in _KNOWN
+    }
+
+
+def _number(text: str) -> float:
+    return float(text) if text else float("nan")
 
 
 def _as_dicts(rows: Rows, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
