@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.formats.found import NO_OFFSET, Triple, Voxel
 
 _NANOMETRES = {
@@ -118,6 +117,6 @@ def offset_in_voxels(offset: Any, lengths: Any) -> Voxel:
 
 
 def rounded(numbers: Sequence[float]) -> Voxel:
-    """Return the voxel that a place in voxels lies in, as `nearest_voxel` has it."""
-    z, y, x = nearest_voxel(numbers).astype(int).tolist()
+    """Return the integers nearest to three numbers."""
+    z, y, x = (round(number) for number in numbers)
     return (z, y, x)
