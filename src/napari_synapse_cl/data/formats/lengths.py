@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.formats.found import NO_OFFSET, Triple, Voxel
 from napari_synapse_cl.words import size
 
@@ -147,6 +146,6 @@ def offset_in_voxels(offset: Any, lengths: Any) -> Voxel:
 
 
 def rounded(numbers: Sequence[float]) -> Voxel:
-    """Return the voxel that a place in voxels lies in, as `nearest_voxel` has it."""
-    z, y, x = nearest_voxel(numbers).astype(int).tolist()
+    """Return the integers nearest to three numbers."""
+    z, y, x = (round(number) for number in numbers)
     return (z, y, x)
