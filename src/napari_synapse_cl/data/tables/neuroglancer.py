@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.data.tables.columns import from_cells
 from napari_synapse_cl.data.tables.reading import VoxelSize
 from napari_synapse_cl.errors import InputError
 
@@ -58,7 +59,7 @@ def read_annotations(path: Path, layer_name: str | None) -> pd.DataFrame:
     dimensions = _dimensions(layer, path) or state.get("dimensions") or {}
     axes = _axes(dimensions, path)
     properties = [str(p.get("id")) for p in layer.get("annotationProperties", ())]
-    table = pd.DataFrame([_row(item, axes, properties) for item in annotations])
+    table = from_cells(_row(item, axes, properties) for item in annotations)
     voxel_size = _voxel_size(list(dimensions.values()), axes)
     if voxel_size:
         table.attrs[VOXEL_SIZE] = voxel_size
