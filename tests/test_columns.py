@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from napari_synapse_cl.data.tables import interpret, open_table, read_table
-from napari_synapse_cl.data.tables.columns import joined, numbers_said, settled
+from napari_synapse_cl.data.tables.columns import numbers_said
 from napari_synapse_cl.data.tables.conventions import by_name, column_named
+from napari_synapse_cl.data.tables.typed import joined, settled
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.features import tables as features
 

@@ -13,7 +13,7 @@ from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.parts import Part, VoxelSize
 from napari_synapse_cl.data.placing import Placed
 from napari_synapse_cl.data.synapses import Positions
-from napari_synapse_cl.data.tables.columns import joined
+from napari_synapse_cl.data.tables.typed import joined
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import Level
 from napari_synapse_cl.words import counted

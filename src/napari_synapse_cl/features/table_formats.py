@@ -17,11 +17,10 @@ from napari_synapse_cl.data.tables.columns import (
     FEATURE_COLUMN,
     FEATURE_DTYPE,
     as_nullable,
-    from_arrow,
     is_nullable,
-    settled,
 )
 from napari_synapse_cl.data.tables.text import read_text, text_columns
+from napari_synapse_cl.data.tables.typed import from_arrow, settled
 from napari_synapse_cl.errors import InputError
 
 KEY = "napari_synapse_cl"

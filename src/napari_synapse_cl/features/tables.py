@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from napari_synapse_cl.data.synapses import AXES
-from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, FEATURE_DTYPE, in_objects, settled
+from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, FEATURE_DTYPE
+from napari_synapse_cl.data.tables.typed import in_objects, settled
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.table_formats import HANDLERS, KEY, ForeignFileError
 from napari_synapse_cl.files import replacing

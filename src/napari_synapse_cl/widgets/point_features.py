@@ -9,8 +9,9 @@ import numpy as np
 
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.synapses import AXES
-from napari_synapse_cl.data.tables.columns import as_numbers, in_objects
+from napari_synapse_cl.data.tables.columns import as_numbers
 from napari_synapse_cl.data.tables.conventions import Source, by_name, find_partners
+from napari_synapse_cl.data.tables.typed import in_objects
 
 SIDES = {"side_1": "side_1_coord_{}", "side_2": "side_2_coord_{}"}
 """How columns of a side are named that have numbers for x, y, z; others end with the axis."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.data.tables.columns import from_arrow, settled
 from napari_synapse_cl.data.tables.conventions import by_name, column_named, find_positions
 from napari_synapse_cl.data.tables.neuroglancer import read_annotations
 from napari_synapse_cl.data.tables.text import read_text
+from napari_synapse_cl.data.tables.typed import from_arrow, settled
 from napari_synapse_cl.errors import InputError
 
 _HEADER_ROWS = 10

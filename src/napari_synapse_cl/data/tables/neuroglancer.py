@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.data.tables.columns import from_cells
 from napari_synapse_cl.data.tables.reading import VoxelSize
+from napari_synapse_cl.data.tables.typed import from_cells
 from napari_synapse_cl.errors import InputError
 
 VOXEL_SIZE = "neuroglancer_voxel_size"
