@@ -16,9 +16,9 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 
+from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.tables import (
-    FEATURE_COLUMN,
     FORMATS,
     check_format,
     check_place,

@@ -14,6 +14,7 @@ from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.parts import Part, VoxelSize
 from napari_synapse_cl.data.placing import Placed
 from napari_synapse_cl.data.synapses import Positions
+from napari_synapse_cl.data.tables.typed import joined
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import Level
 from napari_synapse_cl.words import counted
@@ -118,4 +119,4 @@ def _joined_table(parts: Sequence[Part], placed: Sequence[Placed]) -> pd.DataFra
         table = one.table
         name = VOLUME_COLUMN if VOLUME_COLUMN not in table.columns else f"{VOLUME_COLUMN}_name"
         tables.append(table.assign(**{name: part.name}))
-    return pd.concat(tables, ignore_index=True)
+    return joined(tables)

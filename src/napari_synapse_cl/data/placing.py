@@ -12,6 +12,7 @@ from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.parts import VoxelSize
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables import PositionTable, check_reading, in_voxels
+from napari_synapse_cl.data.tables.columns import as_numbers, is_plain_number
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import Level
@@ -120,13 +121,14 @@ def with_positions(table: PositionTable, voxels: np.ndarray) -> pd.DataFrame:
     """Return a table with columns z, y, x in voxels; others of these names get another one."""
     found = table.table
     given = {axis: found[axis] for axis in AXES if axis in found.columns}
+    numbers = {axis: as_numbers(values) for axis, values in given.items()}
     same = len(given) == len(AXES) and all(
-        np.array_equal(pd.to_numeric(values, errors="coerce"), voxels[:, i], equal_nan=True)
-        for i, values in enumerate(given.values())
+        np.array_equal(values, voxels[:, i], equal_nan=True)
+        for i, values in enumerate(numbers.values())
     )
     if same:
-        numbers = {axis: pd.to_numeric(values, errors="coerce") for axis, values in given.items()}
-        return found.assign(**numbers)
+        others = [axis for axis in AXES if not is_plain_number(given[axis])]
+        return found.assign(**{axis: numbers[axis] for axis in others})
     renamed = found.rename(columns={axis: f"{axis}_as_read" for axis in given})
     return pd.concat(
         [pd.DataFrame(voxels, columns=list(AXES), index=renamed.index), renamed], axis=1

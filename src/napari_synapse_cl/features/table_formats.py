@@ -3,9 +3,7 @@
 No PyTorch in here: the window imports it. Nothing is unpickled.
 """
 
-import csv
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,19 +13,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from napari_synapse_cl.data.tables.columns import (
+    FEATURE_COLUMN,
+    FEATURE_DTYPE,
+    as_nullable,
+    is_nullable,
+)
+from napari_synapse_cl.data.tables.text import read_text, text_columns
+from napari_synapse_cl.data.tables.typed import from_arrow, settled
+from napari_synapse_cl.errors import InputError
+
 KEY = "napari_synapse_cl"
 """Under which the record is kept."""
-FEATURE_DTYPE = np.float32
-
-_PART = "(?:mean|max|std|centre)"
-FEATURE_COLUMN = re.compile(
-    # Of combined poolings there are components alone: each channel is pooled in one way.
-    rf"L(?P<layer>\d+)_(?P<pooling>{_PART}(?:\+{_PART})+(?=(?:_v\d+)?_PC)|{_PART})"
-    r"(?:_v(?P<version>\d+))?_(?:(?P<channel>\d{3,})|PC(?P<component>[1-9]\d*))"
-)
-"""Names of the columns that an extraction adds: ``L20_mean_000``, ``L20_mean_v2_000`` for a second
-one, and the principal components ``L20_mean_PC1``."""
-
+_ATTRIBUTES = b"PANDAS_ATTRS"
+"""Under which pandas keeps the attributes of a table in a Parquet file, as JSON."""
 Record = dict[str, Any]
 Table = tuple[pd.DataFrame, Record]
 
@@ -68,34 +67,39 @@ def _write_csv(table: pd.DataFrame, record: Record, path: Path) -> None:
 
 
 def _read_csv(path: Path) -> Table:
-    _check_last_row(path)
-    return pd.read_csv(path), {}
-
-
-def _csv_columns(path: Path) -> list[str]:
-    return [str(name) for name in pd.read_csv(path, nrows=0).columns]
-
-
-def _check_last_row(path: Path) -> None:
-    """Raise an error if a file ends in the middle of a row, which pandas fills up."""
-    with path.open("rb") as file:
-        file.seek(-min(path.stat().st_size, 2**20), 2)
-        rest, _, last = file.read().rpartition(b"\n")
-    if rest and last and len(next(csv.reader([last.decode()]))) < len(_csv_columns(path)):
-        raise ValueError("it ends in the middle of a row")
+    return read_text(path), {}
 
 
 def _write_parquet(table: pd.DataFrame, record: Record, path: Path) -> None:
-    # pandas keeps these in the metadata of the file, as JSON.
-    table.attrs = {KEY: record}
-    table.to_parquet(path, engine="pyarrow", index=False, write_page_checksum=True)
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    for name in table.columns:
+        try:
+            pa.array(table[name], from_pandas=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+            raise InputError(
+                f"the column {name} holds {_held(table[name])}, which do not go into a column of "
+                "Parquet: make it all text or all numbers, or save the table as CSV"
+            ) from None
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    notes = {**(arrow.schema.metadata or {}), _ATTRIBUTES: json.dumps({KEY: record}).encode()}
+    write_table(arrow.replace_schema_metadata(notes), path, write_page_checksum=True)
+
+
+def _held(column: pd.Series) -> str:
+    """Say of which types the values of a column are."""
+    kinds = sorted({type(value).__name__ for value in column.dropna()})
+    return f"values of the types {', '.join(kinds)}" if len(kinds) > 1 else f"{kinds[0]} numbers"
 
 
 def _read_parquet(path: Path) -> Table:
+    from pyarrow.parquet import read_table
+
     # Of files without check sums none are missed.
-    table = pd.read_parquet(path, engine="pyarrow", page_checksum_verification=True)
-    record = table.attrs.pop(KEY, {})
-    return table, record
+    arrow = read_table(path, partitioning=None, page_checksum_verification=True)
+    attributes = json.loads((arrow.schema.metadata or {}).get(_ATTRIBUTES, b"{}"))
+    return from_arrow(arrow), attributes.get(KEY, {})
 
 
 def _parquet_columns(path: Path) -> list[str]:
@@ -115,8 +119,8 @@ def _write_npz(table: pd.DataFrame, record: Record, path: Path) -> None:
     for name in table.columns.drop(channels):
         arrays[f"column/{name}"] = values = _plain(table[name])
         missing = table[name].isna().to_numpy()
-        # An empty text need not be a missing one.
-        if values.dtype.kind == "U" and missing.any():
+        # An empty text need not be a missing one, and no integer is.
+        if values.dtype.kind in "Uiub" and missing.any():
             arrays[f"missing/{name}"] = missing
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
@@ -136,9 +140,9 @@ def _read_npz(path: Path) -> Table:
 
 def _npz_column(arrays: Mapping[str, np.ndarray], name: str) -> Any:
     values = arrays[f"column/{name}"]
-    if values.dtype.kind != "U":
-        return values
     missing = arrays.get(f"missing/{name}", np.zeros(len(values), dtype=bool))
+    if values.dtype.kind != "U":
+        return as_nullable(values, missing) if missing.any() else values
     return [None if m else v for v, m in zip(values.tolist(), missing, strict=True)]
 
 
@@ -159,12 +163,19 @@ def _open_npz(path: Path) -> Iterator[Any]:
 
 
 def _plain(column: pd.Series) -> np.ndarray:
-    """Return a column as an array of numbers, booleans or text, empty where it is missing."""
+    """Return a column as an array of numbers, booleans or text; what is missing is NaN, 0 or empty.
+
+    Zeros stand for integers and booleans that are missing.
+    """
     if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(object).infer_objects()
-    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
+        column = column.astype(object)
+    column = settled(column)
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biufc":
         return column.to_numpy()
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+    if is_nullable(column):
+        kind: Any = column.dtype
+        return column.to_numpy(kind.numpy_dtype, na_value=0)
+    if pd.api.types.is_numeric_dtype(column):
         return column.to_numpy(float, na_value=np.nan)
     return np.array(_texts(column, missing=""), dtype=str)
 
@@ -262,7 +273,15 @@ def _observation_keys(names: list[str]) -> dict[str, str]:
 def _observation(column: pd.Series) -> Any:
     """Return a column as AnnData can write it: text as categories, which may be missing."""
     if not isinstance(column.dtype, pd.CategoricalDtype):
+        column = settled(column)
+        if is_nullable(column):
+            return column.array
         values = _plain(column)
+        if values.dtype.kind == "c":
+            raise InputError(
+                f"the column {column.name} holds complex numbers, which do not go into an h5ad "
+                "file: save the table as npz, or as CSV"
+            )
         if values.dtype.kind != "U":
             return values
         column = pd.Series(_texts(column, missing=None), dtype=object).astype("category")
@@ -293,7 +312,7 @@ def _index(names: Iterable[str]) -> pd.Index:
 
 
 HANDLERS = {
-    "csv": Format(_write_csv, _read_csv, _csv_columns),
+    "csv": Format(_write_csv, _read_csv, text_columns),
     "parquet": Format(_write_parquet, _read_parquet, _parquet_columns),
     "npz": Format(_write_npz, _read_npz, _npz_columns),
     "h5ad": Format(_write_h5ad, _read_h5ad, _h5ad_columns),

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from napari_synapse_cl.data.synapses import AXES
+from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, FEATURE_DTYPE
+from napari_synapse_cl.data.tables.typed import in_objects, settled
 from napari_synapse_cl.documents import read_json
 from napari_synapse_cl.errors import InputError, JobError, is_of_disk, reason
 from napari_synapse_cl.features.table_formats import (
@@ -121,7 +123,8 @@ def write_table(table: pd.DataFrame, path: Path, record: Mapping[str, Any]) -> N
 
     Columns that an extraction adds become float32; other columns keep their types as far as the
     format can: Parquet all, h5ad all but dates, which become text as in CSV and npz, where
-    categories do too.
+    categories do too. Columns of several types become text, which Parquet refuses. Objects that
+    are all integers, or booleans, are written as such.
 
     Parameters
     ----------
@@ -143,6 +146,7 @@ def write_table(table: pd.DataFrame, path: Path, record: Mapping[str, Any]) -> N
     name = _format_name(path)
     check_format(name)
     table = _encodable(_checked(table.rename(columns=str), path))
+    table = pd.DataFrame({name: settled(column) for name, column in table.items()})
     sidecar = path.with_suffix(".json")
     plain = json.loads(json.dumps(dict(record)))
     text = json.dumps({**plain, KEY: name}, indent=2) + "\n"
@@ -166,7 +170,8 @@ def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     -------
     table
         One row a synapse, columns in the order that they were written in; those that an
-        extraction adds are float32.
+        extraction adds are float32. Integers and booleans some of which are missing are objects
+        of Python, as napari takes them: no digit is lost.
     record
         Where the features come from; empty where that is not recorded.
 
@@ -186,7 +191,7 @@ def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         record = _record_beside(path)
     if not isinstance(record, dict):
         raise InputError(f"the feature table {path} is damaged: its record is none")
-    return _checked(table.rename(columns=str), path), record
+    return in_objects(_checked(table.rename(columns=str), path)), record
 
 
 def table_columns(path: Path) -> list[str]:
@@ -212,6 +217,8 @@ def _opened(path: Path, what: Literal["read", "columns"]) -> Any:
         raise InputError(f"the feature table {path} is empty")
     try:
         return getattr(HANDLERS[name], what)(path)
+    except InputError:
+        raise
     except ForeignFileError:
         if what == "columns":
             return []

@@ -11,6 +11,7 @@ from napari.utils.colormaps import ensure_colormap
 from napari.utils.colormaps.standardize_color import transform_color
 
 from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.data.tables.columns import is_plain_number, numbers_said
 from napari_synapse_cl.widgets.feature_names import feature_match
 from napari_synapse_cl.widgets.geometry import geometry_of
 from napari_synapse_cl.widgets.metadata import METADATA_KEY
@@ -121,21 +122,24 @@ def color_by(points: Points, column: str) -> None:
     """
     values = points.features[column]
     missing = values.isna().to_numpy()
-    is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    if not missing.any():
+    numbers = numbers_said(values)
+    is_number = numbers is not None
+    if numbers is not None:
+        missing = ~np.isfinite(numbers)
+    # napari takes text for categories, and finds no colour for a missing value.
+    if not missing.any() and (not is_number or is_plain_number(values)):
         points.face_color = column
         if is_number:
             # napari takes numbers of few different values for categories.
             points.face_color_mode = "colormap"
         return
-    # napari finds no colour for a missing value.
-    known = values[~missing]
-    if is_number:
-        low, high = float(known.min()), float(known.max())
-        shares = (known.to_numpy(float) - low) / ((high - low) or 1)
+    if numbers is not None:
+        known = numbers[~missing]
+        low, high = known.min(), known.max()
+        shares = (known - low) / ((high - low) or 1)
         colors = ensure_colormap("viridis").map(shares)
     else:
-        codes, _ = pd.factorize(known)
+        codes, _ = pd.factorize(values[~missing])
         colors = np.array(CATEGORY_COLORS)[codes % len(CATEGORY_COLORS)]
     rgba = np.zeros((len(values), 4))
     rgba[~missing] = colors

@@ -9,7 +9,9 @@ import numpy as np
 
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.synapses import AXES
+from napari_synapse_cl.data.tables.columns import as_numbers
 from napari_synapse_cl.data.tables.conventions import Source, by_name, find_partners
+from napari_synapse_cl.data.tables.typed import in_objects
 
 SIDES = {"side_1": "side_1_coord_{}", "side_2": "side_2_coord_{}"}
 """How columns of a side are named that have numbers for x, y, z; others end with the axis."""
@@ -33,7 +35,7 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
                 )
         else:
             columns[str(name)] = column.map(str)
-    return pd.DataFrame(columns, index=table.index)
+    return in_objects(pd.DataFrame(columns, index=table.index))
 
 
 def with_partners(table: pd.DataFrame, partners: Mapping[str, np.ndarray]) -> pd.DataFrame:
@@ -64,8 +66,7 @@ def _values(table: pd.DataFrame, source: Source) -> np.ndarray:
     columns: list[Hashable] = list(source.columns)
     if source.order == "x, y, z":
         columns.reverse()
-    numbers = [pd.to_numeric(table[column], errors="coerce") for column in columns]
-    return np.stack(numbers, axis=1)
+    return np.stack([as_numbers(table[column]) for column in columns], axis=1)
 
 
 def _is_several(cell: Any) -> bool:

@@ -15,10 +15,10 @@ from napari_synapse_cl import __version__
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables import PositionTable, interpret
 from napari_synapse_cl.data.tables import read_table as read_positions
+from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN
 from napari_synapse_cl.data.tables.conventions import by_name, find_positions
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.tables import (
-    FEATURE_COLUMN,
     FORMATS,
     check_place,
     read_table,
@@ -131,10 +131,10 @@ def _is_ours(path: Path) -> bool:
             return False
     else:
         return False
-    # napari's own tables of points have axis-0; a feature of such a layer may well be named z.
-    return "axis-0" not in columns and (
-        set(AXES) <= set(columns) or (suffix in PLAIN and bool(find_positions(by_name(columns))))
-    )
+    if set(AXES) <= set(columns):
+        # In napari's own tables of points axis-0 comes first, and a feature may be named z.
+        return "axis-0" not in columns or columns.index("z") < columns.index("axis-0")
+    return "axis-0" not in columns and suffix in PLAIN and bool(find_positions(by_name(columns)))
 
 
 def _read_any(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:

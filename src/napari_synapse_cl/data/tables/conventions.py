@@ -50,11 +50,36 @@ class Source:
 
 
 def by_name(columns: Iterable[Hashable]) -> Columns:
-    """Return columns by their name in small letters; of names alike the exact one is found."""
-    names = {str(column).strip(): column for column in columns}
-    return {name.lower(): column for name, column in names.items()} | {
-        name: column for name, column in names.items() if name == name.lower()
-    }
+    """Return columns by their name in small letters, without blanks around it.
+
+    Of names alike the exact one is found, else one that needs trimming alone, else the first.
+    """
+    forms = _forms(columns)
+    return {name: _found(forms, name) for name in forms[-1]}
+
+
+def column_named(columns: Iterable[Hashable], name: str) -> Hashable | None:
+    """Return the column of a name, as `by_name` chooses among names alike, or None."""
+    return _found(_forms(columns), name)
+
+
+def _forms(columns: Iterable[Hashable]) -> tuple[Columns, ...]:
+    """Return the first column of each name: as it is, trimmed, and trimmed in small letters."""
+    exact: Columns = {}
+    trimmed: Columns = {}
+    folded: Columns = {}
+    for column in columns:
+        name = str(column)
+        exact.setdefault(name, column)
+        trimmed.setdefault(name.strip(), column)
+        folded.setdefault(name.strip().lower(), column)
+    return exact, trimmed, folded
+
+
+def _found(forms: tuple[Columns, ...], name: str) -> Hashable | None:
+    exact, trimmed, folded = forms
+    name = name if name in exact else name.strip()
+    return exact.get(name, trimmed.get(name, folded.get(name.lower())))
 
 
 def unit_of(names: Iterable[str]) -> str | None:
@@ -68,10 +93,13 @@ def unit_of(names: Iterable[str]) -> str | None:
 
 def find_positions(columns: Columns) -> tuple[Source, ...]:
     """Return where the positions are: one source, two to take the midpoint of, or none."""
-    # A feature of a points layer that napari saved may well be called z.
+    # A feature of a points layer that napari saved may well be called z, and one of a layer that
+    # was saved as a table of z, y, x axis-0.
+    both = [source for source in (_napari(columns), _named(columns, "{}")) if source]
+    names = list(columns.values())
     own = (
-        _napari(columns)
-        or _named(columns, "{}", "pos_{}", "{}_pos")
+        min(both, key=lambda source: min(map(names.index, source.columns)), default=None)
+        or _named(columns, "pos_{}", "{}_pos")
         or _numbered(columns, "central_coord_{}", 1)
         or _stem(columns, "ctr_pt_position")
     )
@@ -97,8 +125,8 @@ def find_partners(columns: Columns) -> dict[str, Source]:
     return {role: source for role, source in found.items() if source}
 
 
-def column_or_stem(columns: Columns, name: str) -> Source | None:
-    """Return a column of arrays, or the three columns that it was split into, or None."""
+def split_columns(columns: Columns, name: str) -> Source | None:
+    """Return the three columns that a column of arrays of a name was split into, or None."""
     return _stem(columns, name.strip().lower())
 
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import re
+import zipfile
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.data.tables.conventions import by_name, find_positions
+from napari_synapse_cl.data.tables.conventions import by_name, column_named, find_positions
 from napari_synapse_cl.data.tables.neuroglancer import read_annotations
+from napari_synapse_cl.data.tables.text import read_text
+from napari_synapse_cl.data.tables.typed import from_arrow, settled
 from napari_synapse_cl.errors import InputError
 
-_ROWS_LOOKED_AT = 100
-_DELIMITERS = ",;\t"
-_HEAD = 2**16
-_TAIL = 2**20
 _HEADER_ROWS = 10
 """In an Excel sheet there may be a title above the header."""
+_LARGEST_SHEETS = 2**31
+_LARGEST_SMALL, _SWELLING = 2**26, 100
+"""Bytes that a book may unpack to, and from how many on it may not be so many times its size."""
 _PART = re.compile(r"(?P<file>.+\.(?:json|xlsx|xlsm))#(?P<part>.+)", re.IGNORECASE | re.DOTALL)
 """A layer or a sheet is named behind its file: ``state.json#synapses``."""
 
@@ -84,91 +84,70 @@ def read_table(path: Path, *, columns: Sequence[str] | None = None) -> pd.DataFr
         raise InputError(f"{path} cannot be read as {chosen.title}: {reason}") from error
 
 
-def _read_text(path: Path, wanted: _Wanted) -> pd.DataFrame:
-    opener = gzip.open if path.suffix.lower() == ".gz" else open
-    with opener(path, "rb") as file:
-        head = file.read(_HEAD)
-    if b"\0" in head:
-        raise ValueError("it is no text")
-    lines = head.decode("utf-8-sig", errors="replace").splitlines()
-    header = next((line for line in lines if line.strip()), "")
-    delimiter = max(_DELIMITERS, key=lambda mark: len(_fields(header, mark)))
-    if path.suffix.lower() != ".gz":
-        _check_last_row(path, delimiter, len(_fields(header, delimiter)))
-    try:
-        table = _parse(path, delimiter, "utf-8-sig")
-    except UnicodeDecodeError:
-        table = _parse(path, delimiter, "latin-1")
-    if not isinstance(table.index, pd.RangeIndex):
-        raise ValueError("its rows have more values than its header has names")
-    return table
-
-
-def _parse(path: Path, delimiter: str, encoding: str) -> pd.DataFrame:
-    # In parts, the type of a column would be guessed anew for each.
-    # Where commas are decimal, semicolons stand between the fields.
-    decimal = "," if delimiter == ";" and _has_decimal_commas(path, encoding) else "."
-    return pd.read_csv(path, sep=delimiter, encoding=encoding, decimal=decimal, low_memory=False)
-
-
-def _has_decimal_commas(path: Path, encoding: str) -> bool:
-    """Whether the fields of the first rows are numbers with commas, and none with points."""
-    first = pd.read_csv(path, sep=";", encoding=encoding, dtype=str, nrows=_ROWS_LOOKED_AT)
-    values = first.stack().dropna()
-    return bool(values.str.fullmatch(r"-?\d+,\d+").any()) and not bool(
-        values.str.fullmatch(r"-?\d+\.\d+").any()
-    )
-
-
-def _fields(line: str, delimiter: str) -> list[str]:
-    return next(csv.reader([line], delimiter=delimiter), [])
-
-
-def _check_last_row(path: Path, delimiter: str, n_columns: int) -> None:
-    """Raise an error if a file ends in the middle of a row, which pandas fills up."""
-    with path.open("rb") as file:
-        file.seek(-min(path.stat().st_size, _TAIL), 2)
-        rest, _, last = file.read().rpartition(b"\n")
-    if rest and last.strip() and len(_fields(last.decode("latin-1"), delimiter)) < n_columns:
-        raise ValueError("it ends in the middle of a row")
-
-
 def _read_excel(path: Path, wanted: _Wanted) -> pd.DataFrame:
+    _check_unpacked(path)
     with pd.ExcelFile(path, engine="openpyxl") as book:
         names = [str(name) for name in book.sheet_names]
         if wanted.part is not None and wanted.part not in names:
             raise InputError(f"{path} has no sheet {wanted.part}; it has {', '.join(names)}")
         filled = None
         for name in names if wanted.part is None else [wanted.part]:
-            head = pd.read_excel(book, sheet_name=name, header=None, nrows=_HEADER_ROWS)
+            head = pd.read_excel(
+                book, sheet_name=name, header=None, nrows=_HEADER_ROWS, na_filter=False
+            )
             for number, row in enumerate(head.to_numpy(object).tolist()):
                 if _has_positions(row, wanted):
-                    return pd.read_excel(book, sheet_name=name, header=number)
+                    return _sheet(book, name, number)
             if filled is None and len(head):
                 filled = name
         if filled is None:
             raise pd.errors.EmptyDataError
-        return pd.read_excel(book, sheet_name=filled)
+        return _sheet(book, filled, 0)
+
+
+def _sheet(book: pd.ExcelFile, name: str, header: int) -> pd.DataFrame:
+    cells = pd.read_excel(book, sheet_name=name, header=header, dtype=object, na_filter=False)
+    # A blank cell comes as an empty text.
+    return cells.apply(lambda column: settled(column.where(column != "", None)))
+
+
+def _check_unpacked(path: Path) -> None:
+    """Raise an error if a book unpacks to more than a table that someone made."""
+    with zipfile.ZipFile(path) as packed:
+        unpacked = sum(entry.file_size for entry in packed.infolist())
+    swollen = unpacked > max(_LARGEST_SMALL, _SWELLING * path.stat().st_size)
+    if swollen or unpacked > _LARGEST_SHEETS:
+        raise ValueError(
+            f"it unpacks to {unpacked / 2**30:.1f} GiB, more than is read; save its sheet as CSV"
+        )
 
 
 def _has_positions(header: Sequence[Hashable], wanted: _Wanted) -> bool:
     if wanted.columns:
-        return set(wanted.columns) <= set(map(str, header))
+        return all(column_named(header, name) is not None for name in wanted.columns)
     return bool(find_positions(by_name(header)))
 
 
 def _read_parquet(path: Path, wanted: _Wanted) -> pd.DataFrame:
-    return _rows_numbered(pd.read_parquet(path, engine="pyarrow"))
+    from pyarrow.parquet import read_table as read_parquet
+
+    return _rows_numbered(from_arrow(read_parquet(path, partitioning=None)))
 
 
 def _read_feather(path: Path, wanted: _Wanted) -> pd.DataFrame:
-    return _rows_numbered(pd.read_feather(path))
+    from pyarrow.feather import read_table as read_feather
+
+    return _rows_numbered(from_arrow(read_feather(path)))
 
 
 def _rows_numbered(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose index, if that has a name, is a column."""
     names = [name for name in table.index.names if name is not None]
     return table.reset_index(drop=not names or bool(set(names) & set(table.columns)))
+
+
+def _read_text(path: Path, wanted: _Wanted) -> pd.DataFrame:
+    return read_text(path)
 
 
 def _read_json(path: Path, wanted: _Wanted) -> pd.DataFrame:

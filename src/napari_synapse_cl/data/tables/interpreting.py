@@ -12,9 +12,10 @@ from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.tables.conventions import (
     Source,
     by_name,
-    column_or_stem,
+    column_named,
     find_partners,
     find_positions,
+    split_columns,
     unit_of,
 )
 from napari_synapse_cl.data.tables.files import read_table
@@ -110,16 +111,18 @@ def interpret(table: pd.DataFrame, name: str, mapping: Mapping = AS_FOUND) -> Po
 
 def _given(table: pd.DataFrame, names: tuple[str, ...], name: str) -> tuple[Source, ...]:
     """Return the columns that the user names."""
-    columns = by_name(table.columns)
-    if len(names) == 1 and (source := column_or_stem(columns, names[0])):
-        return (source,)
+    if len(names) == 1:
+        column = column_named(table.columns, names[0])
+        if column is not None:
+            return (Source((column,), "x, y, z"),)
+        if source := split_columns(by_name(table.columns), names[0]):
+            return (source,)
     if len(names) not in (1, 3):
         raise InputError(
             "--position_columns takes three names, of the columns that hold z, y and x in that "
             f"order, or one, of a column of arrays x, y, z; it got {', '.join(names)}"
         )
-    known = {str(column): column for column in table.columns}
-    found = [known.get(n, columns.get(n.strip().lower())) for n in names]
+    found = [column_named(table.columns, n) for n in names]
     if None in found:
         absent = ", ".join(n for n, column in zip(names, found, strict=True) if column is None)
         raise InputError(

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.tables.neuroglancer_space import AnnotationSpace
+from napari_synapse_cl.data.tables.typed import from_cells
 from napari_synapse_cl.documents import read_json
 from napari_synapse_cl.errors import InputError
 
@@ -58,7 +59,7 @@ def read_annotations(path: Path, layer_name: str | None) -> pd.DataFrame:
         raise InputError(f"{path} holds no annotations of neuroglancer")
     space = AnnotationSpace(layer, state.get("dimensions"), path)
     properties = [str(p.get("id")) for p in layer.get("annotationProperties", ())]
-    table = pd.DataFrame([_row(item, space, properties) for item in annotations])
+    table = from_cells(_row(item, space, properties) for item in annotations)
     if space.voxel_size:
         table.attrs[VOXEL_SIZE] = space.voxel_size
     return table

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.data.tables.columns import as_numbers, is_missing_word
 from napari_synapse_cl.errors import InputError
 
 _NUMBER = r"(?P<{}>-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
@@ -28,17 +29,14 @@ def numbers(column: pd.Series, name: str) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        ``(M,)`` float64, NaN where the column is empty.
+        ``(M,)`` float64, NaN where a cell is empty or holds a word for that, as NA.
 
     Raises
     ------
     InputError
         If something in it is not a finite number.
     """
-    # Dates would become the nanoseconds that they are kept as.
-    is_date = pd.api.types.is_datetime64_any_dtype(column)
-    given = column.astype(str).where(column.notna()) if is_date else column
-    values = pd.to_numeric(given, errors="coerce").to_numpy(float, na_value=np.nan)
+    values = as_numbers(column)
     _refuse(column, ~np.isfinite(values), name, "a number")
     return values
 
@@ -103,8 +101,7 @@ def _floats(value: Any) -> tuple[float, float, float]:
 def _refuse(column: pd.Series, bad: np.ndarray, name: str, wanted: str) -> None:
     """Raise an error if there is anything in what could not be read as a number."""
     rows = np.flatnonzero(bad & column.notna().to_numpy())
-    blank = column.iloc[rows].astype(str).str.strip() == ""
-    rows = rows[~blank.to_numpy(bool)]
+    rows = rows[[not is_missing_word(cell) for cell in column.iloc[rows]]]
     if rows.size:
         more = f" (and {rows.size - 1} more)" if rows.size > 1 else ""
         raise InputError(

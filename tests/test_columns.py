@@ -1,0 +1,200 @@
+"""What goes into a table comes out of it: digits, words, blanks and types."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from napari_synapse_cl.data.tables import interpret, open_table, read_table
+from napari_synapse_cl.data.tables.columns import numbers_said
+from napari_synapse_cl.data.tables.conventions import by_name, column_named
+from napari_synapse_cl.data.tables.typed import joined, settled
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.features import tables as features
+
+ID = 720575940623374833
+AXES_OF_NAPARI = ["axis-0", "axis-1", "axis-2"]
+
+
+def zyx(n: int) -> dict[str, Any]:
+    """Positions of n synapses."""
+    return {axis: list(range(n)) for axis in "zyx"}
+
+
+def csv_of(cells: list[str], path: Path) -> Path:
+    rows = [f"{i},{i},{i},{cell}" for i, cell in enumerate(cells)]
+    path.write_text("\n".join(["z,y,x,given", *rows, ""]), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ([str(ID), ""], "Int64"),
+        ([str(ID), "-5"], "int64"),
+        ([str(2**63 + 1), ""], "UInt64"),
+        ([str(2**64), "1"], "text"),
+        (["True", ""], "boolean"),
+        (["True", "False"], "bool"),
+        (["0.5", "1e-05"], "float64"),
+        (["0.1", ""], "float64"),
+        *(([cell, "7"], "text") for cell in ("00012", "+5", "1_000", "0x10", "-0", "1e5", "NA")),
+        *(([cell, "1.5"], "text") for cell in ("0.50", "2E10", "1", "nan", "None", "n/a", "null")),
+        (["2024-01-01", " 5"], "text"),
+        (["NA", "ACh"], "text"),
+    ],
+)
+def test_cells_of_text_come_out_as_they_went_in(
+    cells: list[str], kind: str, tmp_path: Path
+) -> None:
+    table = read_table(csv_of(cells, tmp_path / "in.csv"))
+    assert str(table["given"].dtype).replace("str", "text").replace("object", "text") == kind
+    features.write_table(table, tmp_path / "out.csv", {})
+    assert (tmp_path / "out.csv").read_text() == (tmp_path / "in.csv").read_text()
+
+
+@pytest.mark.parametrize("suffix", features.FORMATS)
+def test_every_format_keeps_ids_beside_blanks(suffix: str, tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {
+            **zyx(3),
+            "id": pd.array([ID, None, ID + 2], dtype="Int64"),
+            "big": pd.array([2**63 + 1, None, 3], dtype="UInt64"),
+            "good": pd.array([True, None, False], dtype="boolean"),
+            "held": pd.Series([ID, np.nan, ID + 2], dtype=object),
+        }
+    )
+    features.write_table(table, tmp_path / f"t.{suffix}", {})
+    back, _ = features.read_table(tmp_path / f"t.{suffix}")
+    for name in ("id", "big", "good", "held"):
+        assert back[name].isna().tolist() == [False, True, False]
+        assert back[name].dropna().tolist() == table[name].dropna().tolist()
+        pd.testing.assert_series_equal(settled(back[name]), settled(table[name]), check_names=False)
+
+
+def test_numbers_with_commas_come_out_as_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("z;y;x;score;name\n1,5;2;3,50;0,25;a,b\n4;5,5;6;1,5;c\n")
+    found = open_table(path)
+    assert found.positions.tolist() == [[1.5, 2, 3.5], [4, 5.5, 6]]
+    assert found.table["score"].tolist() == [0.25, 1.5]
+    assert found.table["name"].tolist() == ["a,b", "c"]
+
+
+def test_words_for_nothing_are_no_position(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("z,y,x\n1,2,3\nNA,nan,None\n")
+    found = open_table(path)
+    assert found.n_missing == 1
+    path.write_text("z,y,x\n1,2,3\nsoon,2,3\n")
+    with pytest.raises(InputError, match="z in data row 2 is not a number: soon"):
+        open_table(path)
+
+
+def test_excel_keeps_text_integers_and_blanks_apart(tmp_path: Path) -> None:
+    given = {"text": [str(ID), None, "NA"], "whole": [5, None, 7], "good": [True, None, False]}
+    pd.DataFrame({**zyx(3), **given}).astype(object).to_excel(tmp_path / "t.xlsx", index=False)
+    table = read_table(tmp_path / "t.xlsx")
+    for name, cells in given.items():
+        assert table[name].isna().tolist() == [False, True, False]
+        assert table[name].dropna().tolist() == [cells[0], cells[2]]
+    assert (table["whole"].dtype, table["good"].dtype) == ("Int64", "boolean")
+
+
+def test_annotations_some_of_which_lack_an_id_keep_its_digits(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    points = [{"type": "point", "point": [1, 2, 3], **more} for more in ({"root": ID}, {})]
+    path.write_text(json.dumps(points))
+    assert read_table(path)["root"].dropna().tolist() == [ID]
+
+
+def test_tables_that_are_joined_keep_what_each_holds() -> None:
+    first = pd.DataFrame({"id": [ID, ID + 2], "code": ["00012", "x"], "n": [1, 2]})
+    second = pd.DataFrame({"code": [7], "n": [0.5], "good": [True]})
+    table = joined([first, second])
+    assert table["id"].dropna().tolist() == [ID, ID + 2]
+    assert table["code"].tolist() == ["00012", "x", "7"]
+    assert table["n"].tolist() == ["1", "2", "0.5"]
+    assert table["good"].dropna().tolist() == [True]
+
+
+def test_text_that_says_numbers_can_be_used_as_such() -> None:
+    said = numbers_said(pd.Series(["0.50", "NA", None, "1"]))
+    np.testing.assert_array_equal(said, [0.5, np.nan, np.nan, 1])
+    assert numbers_said(pd.Series(["0.50", "ACh"])) is None
+    assert numbers_said(pd.Series(["NA", "NA"])) is None
+
+
+@pytest.mark.parametrize("names", [["x", " x"], [" x", "x"], ["X", "x", "x "]])
+def test_an_exact_name_wins(names: list[str]) -> None:
+    assert by_name(names)["x"] == "x"
+    assert column_named(names, "x") == "x"
+    table = pd.DataFrame({"z": [1], "y": [2], **{n: [3 if n == "x" else 9] for n in names}})
+    assert interpret(table, "t").positions.tolist() == [[1, 2, 3]]
+
+
+def test_columns_that_stand_first_are_the_positions() -> None:
+    own = pd.DataFrame({name: [i] for i, name in enumerate(["z", "y", "x", *AXES_OF_NAPARI])})
+    assert interpret(own, "t").positions.tolist() == [[0, 1, 2]]
+    napari = own[[*AXES_OF_NAPARI, "z", "y", "x"]]
+    assert interpret(napari, "t").positions.tolist() == [[3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [("z;y;x;n\n1;2;3;µ\n", "latin-1"), ("z\ty\tx\tn\n1\t2\t3\tµ", "utf-8")],
+)
+def test_a_feature_table_is_read_as_any_text_is(
+    content: str, encoding: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(content, encoding=encoding)
+    assert features.table_columns(path) == ["z", "y", "x", "n"]
+    assert features.read_table(path)[0]["n"].tolist() == ["µ"]
+
+
+@pytest.mark.parametrize(
+    ("values", "suffix"), [([1, "a"], "parquet"), ([1j, 2j], "parquet"), ([1j, 2j], "h5ad")]
+)
+def test_a_column_that_cannot_be_written_is_named(
+    values: list[Any], suffix: str, tmp_path: Path
+) -> None:
+    table = pd.DataFrame({**zyx(2), "odd": values})
+    with pytest.raises(InputError, match="the column odd holds"):
+        features.write_table(table, tmp_path / f"t.{suffix}", {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_imaginary_parts_stay_in_npz(tmp_path: Path) -> None:
+    table = pd.DataFrame({**zyx(2), "odd": [1j, 2j]})
+    features.write_table(table, tmp_path / "t.npz", {})
+    assert features.read_table(tmp_path / "t.npz")[0]["odd"].tolist() == [1j, 2j]
+
+
+def test_a_book_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.xlsx"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
+        book.writestr("xl/sharedStrings.xml", bytes(100 * 2**20))
+    with pytest.raises(InputError, match=r"it unpacks to 0\.1 GiB"):
+        read_table(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"z,y,x\n1,2,\0\n", b'z,y,x\n1,2,"3\n4,5,6\n', "z,y,x\n".encode("utf-16"), b"," * 200_000],
+)
+def test_malformed_text_is_said_in_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(InputError) as error:
+        read_table(tmp_path / "t.csv")
+    assert "\n" not in str(error.value)
+
+
+def test_annotations_nested_too_deeply_are_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text("[" * 200_000)
+    with pytest.raises(InputError, match="cannot be read as neuroglancer annotations"):
+        read_table(tmp_path / "t.json")
