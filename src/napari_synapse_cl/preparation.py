@@ -9,9 +9,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from napari_synapse_cl.config import (
-    Config,
-)
+from napari_synapse_cl.config import Config
 from napari_synapse_cl.context import context_shape
 from napari_synapse_cl.data.crop_cache import CachedCrops
 from napari_synapse_cl.data.crops import StreamedCrops

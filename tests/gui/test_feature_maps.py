@@ -40,15 +40,7 @@ from napari_synapse_cl.widgets.region_inputs import RegionInputs
 from napari_synapse_cl.widgets.regions import take_region
 from napari_synapse_cl.widgets.selected import SelectedLayer
 
-from .conftest import (
-    EXTRACT,
-    LONG,
-    click,
-    fill_in,
-    messages,
-    open_widget,
-    wait_for_end,
-)
+from .conftest import EXTRACT, LONG, click, fill_in, messages, open_widget, wait_for_end
 
 pytestmark = pytest.mark.usefixtures("no_children")
 

@@ -18,11 +18,7 @@ from napari_synapse_cl.augmentations.parameters import (
     draw,
     draw_pair,
 )
-from napari_synapse_cl.augmentations.resampling import (
-    affine_matrices,
-    centre_crop,
-    resample,
-)
+from napari_synapse_cl.augmentations.resampling import affine_matrices, centre_crop, resample
 
 __all__ = [
     "BLUR_TRUNCATE",

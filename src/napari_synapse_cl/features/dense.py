@@ -12,12 +12,7 @@ from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.data.windows import to_unit_range
 from napari_synapse_cl.devices import memory_of
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.features.map_grid import (
-    Box,
-    MapGrid,
-    check_region,
-    read_box,
-)
+from napari_synapse_cl.features.map_grid import Box, MapGrid, check_region, read_box
 from napari_synapse_cl.features.map_tiles import MapPart, MapTile, halves, plan_tiles
 from napari_synapse_cl.models.architecture import Layer
 from napari_synapse_cl.models.folding import Folded, bytes_per_voxel

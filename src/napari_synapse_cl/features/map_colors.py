@@ -11,12 +11,7 @@ import zarr
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-from napari_synapse_cl.features.map_store import (
-    array_name,
-    color_name,
-    compressors,
-    writing,
-)
+from napari_synapse_cl.features.map_store import array_name, color_name, compressors, writing
 
 SAMPLE = 50_000
 """Elements that the components are fitted to."""

@@ -11,11 +11,7 @@ from torch import Tensor
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.downsampling import (
-    Triple,
-    downsampling_factors,
-    total_downsampling,
-)
+from napari_synapse_cl.models.downsampling import Triple, downsampling_factors, total_downsampling
 
 _WRAPPINGS = ("model_state_dict", "state_dict")
 _PREFIXES = re.compile(r"^((module|backbone|model)\.)+")

@@ -31,11 +31,7 @@ from napari_synapse_cl.pipeline.extraction_job import (
 )
 from napari_synapse_cl.pipeline.networks import run_of
 from napari_synapse_cl.pipeline.records import make_record
-from napari_synapse_cl.pipeline.steps import (
-    check_absent,
-    how_data_were_read,
-    wait_while_paused,
-)
+from napari_synapse_cl.pipeline.steps import check_absent, how_data_were_read, wait_while_paused
 
 NAME = "layers"
 EPOCH = 1

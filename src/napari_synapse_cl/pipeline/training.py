@@ -13,14 +13,7 @@ from napari_synapse_cl.data.crops import CropSource, StreamedCrops
 from napari_synapse_cl.data.cutting import CropState
 from napari_synapse_cl.distributed import ALONE, Ranks
 from napari_synapse_cl.estimates import plan_of
-from napari_synapse_cl.events import (
-    Discarded,
-    Event,
-    Message,
-    Progress,
-    Started,
-    Wrote,
-)
+from napari_synapse_cl.events import Discarded, Event, Message, Progress, Started, Wrote
 from napari_synapse_cl.pipeline.exporting import export_trained, exports_of
 from napari_synapse_cl.pipeline.extraction import extract, results_of
 from napari_synapse_cl.pipeline.extraction_job import ExtractionJob

@@ -15,12 +15,7 @@ from napari_synapse_cl.errors import InputError, JobError, reason
 from napari_synapse_cl.events import EpochDone, Event, StepDone
 from napari_synapse_cl.files import new_folder_name, remove_partial, write_json
 from napari_synapse_cl.holding import check_folder, remove_marks
-from napari_synapse_cl.training.metrics import (
-    EPOCH_COLUMNS,
-    STEP_COLUMNS,
-    append_row,
-    keep_until,
-)
+from napari_synapse_cl.training.metrics import EPOCH_COLUMNS, STEP_COLUMNS, append_row, keep_until
 from napari_synapse_cl.training.ownership import ALWAYS, FROM_THE_START, Ownership
 from napari_synapse_cl.training.status import RunStatus
 

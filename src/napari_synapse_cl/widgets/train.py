@@ -7,13 +7,7 @@ from typing import Any
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import (
-    QDialog,
-    QFileDialog,
-    QTabWidget,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QDialog, QFileDialog, QTabWidget, QVBoxLayout, QWidget
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.events import CheckpointSaved, Discarded, Finished, Paused, Resumed
