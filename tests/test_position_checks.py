@@ -69,22 +69,22 @@ class TestOtherReadings:
     def test_swapped_columns_are_noticed(self) -> None:
         (warning,) = warnings(positions()[:, ::-1], VOXEL_SIZE)
         assert "many positions lie outside" in warning
-        assert "all 100 would lie inside when read in the order x, y, z" in warning
+        assert (
+            "all 100 in the points layer would lie inside when read in the order x, y, z" in warning
+        )
 
     def test_nanometres_are_noticed_by_the_voxel_size(self) -> None:
         (warning,) = warnings(positions() * VOXEL_SIZE, VOXEL_SIZE)
-        assert "all 100 would lie inside when read in nm with the voxel size of 40, 8, 8 nm" in (
-            warning
-        )
+        assert "would lie inside when read in nm, with voxels of 40 × 8 × 8 nm" in warning
 
     def test_nanometres_are_noticed_by_a_common_voxel_size(self) -> None:
         warning, missing = warnings(positions() * 8.0, None)
-        assert "in nm with a voxel size of 8, 8, 8 nm" in warning
+        assert "in nm, with voxels of 8 × 8 × 8 nm" in warning
         assert missing == NO_VOXEL_SIZE
 
     def test_nanometres_in_the_order_x_y_z_are_noticed(self) -> None:
         (warning,) = warnings((positions() * VOXEL_SIZE)[:, ::-1], VOXEL_SIZE)
-        assert "in nm, in the order x, y, z," in warning
+        assert "in the order x, y, z and in nm" in warning
 
     def test_positions_in_a_corner_are_not_called_nanometres(self) -> None:
         # Divided by 50 they lie inside too, as anything does that is not too large.
@@ -96,7 +96,7 @@ class TestOtherReadings:
         [
             (np.array([[10.0, 20, 250]])[:, ::-1], "in the order x, y, z"),
             (np.array([[10.0, 20, 250]]) * VOXEL_SIZE + [2400, 0, 0], "Positions are needed"),
-            (np.array([[30.0, 120, 250]]) * VOXEL_SIZE, "in nm with the voxel size"),
+            (np.array([[30.0, 120, 250]]) * VOXEL_SIZE, "in nm, with voxels of 40"),
         ],
     )
     def test_a_table_that_is_refused_is_refused_with_the_same_hint(
@@ -253,8 +253,8 @@ class TestMedulla:
 
     def test_nanometres_are_noticed(self, sites: pd.DataFrame, shape: tuple[int, int, int]) -> None:
         scaled = sites.assign(**{axis: sites[axis] * 10 for axis in "zyx"})
-        assert "in nm with the voxel size" in position_warnings(scaled, shape, (10.0,) * 3)[0]
-        assert "in nm with a voxel size" in position_warnings(scaled, shape, None)[0]
+        assert "in nm, with voxels of 10" in position_warnings(scaled, shape, (10.0,) * 3)[0]
+        assert "in nm, with voxels of 10" in position_warnings(scaled, shape, None)[0]
 
     def test_the_table_is_read_as_it_is_and_its_nanometres_by_the_flags_for_them(
         self, medulla: Path, name: str, sites: pd.DataFrame, shape: tuple[int, int, int]

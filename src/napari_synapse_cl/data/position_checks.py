@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.data.readings import likely_reading
 from napari_synapse_cl.data.synapses import AXES
+from napari_synapse_cl.data.tables.advice import check_reading
+from napari_synapse_cl.data.tables.fitting import AS_THEY_ARE, Space, present
 
 NO_VOXEL_SIZE = (
     "the voxel size is not known, so voxels are taken as cubes: rotations are wrong where they are "
@@ -17,6 +20,7 @@ def position_warnings(
     table: pd.DataFrame,
     volume_shape: tuple[int, int, int],
     voxel_size: tuple[float, float, float] | None,
+    name: str = "the points layer",
 ) -> list[str]:
     """Say in sentences what looks wrong about positions: swapped axes, nanometres, no voxel size.
 
@@ -28,9 +32,15 @@ def position_warnings(
         Size of the volume along z, y, x.
     voxel_size
         Voxel size along z, y, x in nm, or None if it is not known.
+    name
+        How to call the table in messages.
     """
     warnings = []
-    reading = likely_reading(table[list(AXES)].to_numpy(float), volume_shape, voxel_size)
+    positions = present(table[list(AXES)].to_numpy(float))
+    inside = Space(np.array(volume_shape), voxel_size).count_inside(positions)
+    reading = check_reading(
+        positions, volume_shape, AS_THEY_ARE, voxel_size, inside, name, of_layer=True
+    )
     if reading:
         warnings.append(f"many positions lie outside the volume: {reading}")
     if voxel_size is None:

@@ -9,7 +9,8 @@ import numpy as np
 
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.data.readings import likely_reading
+from napari_synapse_cl.data.tables.advice import check_reading
+from napari_synapse_cl.data.tables.fitting import AS_THEY_ARE
 from napari_synapse_cl.errors import InputError
 
 AXES = ("z", "y", "x")
@@ -86,7 +87,7 @@ def positions_inside(
     voxels = nearest_voxel(positions)
     inside = ((voxels >= 0) & (voxels < np.array(shape))).all(axis=1)
     if not inside.any():
-        reading = likely_reading(positions, shape, voxel_size)
+        reading = check_reading(positions, shape, AS_THEY_ARE, voxel_size, 0, name, of_layer=True)
         low, high = voxels.min(axis=0), voxels.max(axis=0)
         spans = ", ".join(
             f"{axis} {a:.0f}–{b:.0f}" for axis, a, b in zip(AXES, low, high, strict=True)

@@ -1,4 +1,4 @@
-"""Say by which flags a table would be read otherwise, where another reading fits far better."""
+"""Say how positions would be read otherwise, where another reading fits far better."""
 
 import shlex
 from collections.abc import Sequence
@@ -29,8 +29,9 @@ def check_reading(
     *,
     offset: Sequence[float] = (0, 0, 0),
     factor: Sequence[float] = (1, 1, 1),
+    of_layer: bool = False,
 ) -> str | None:
-    """Say which other reading fits a table far better, and by which flags it is read so.
+    """Say which other reading fits positions far better, and what to do for them to be read so.
 
     Parameters
     ----------
@@ -49,6 +50,8 @@ def check_reading(
         How to call the table in messages.
     offset, factor
         Those of the volume, which have been applied to the positions.
+    of_layer
+        Whether they are in a layer: flags do not reach these, and what to do is said without.
 
     Returns
     -------
@@ -68,10 +71,21 @@ def check_reading(
             found = finer_fit(written, space, n_inside)
     if found is None:
         return None
-    return (
-        f"{share(found.n_inside, n)} in {name} would lie inside when read {_how(found, reading)}: "
-        f"{_what_to_do(found, reading, voxel_size is not None)}"
-    )
+    if of_layer:
+        what_to_do = _in_a_layer(found)
+    else:
+        what_to_do = _what_to_do(found, reading, voxel_size is not None)
+    how = _how(found, reading)
+    return f"{share(found.n_inside, n)} in {name} would lie inside when read {how}: {what_to_do}"
+
+
+def _in_a_layer(found: Otherwise) -> str:
+    steps = ["swap the columns z and x"] if found.is_swapped else []
+    if found.nm is not None:
+        steps.append("divide them by the voxel size")
+    if found.voxels_of is not None:
+        steps.append("give the layer the scale of these voxels")
+    return f"{' and '.join(steps)} if that is how they were written"
 
 
 def _how(found: Otherwise, reading: Reading) -> str:
