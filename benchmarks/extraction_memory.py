@@ -34,11 +34,11 @@ import psutil
 import zarr
 
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.data.sample import make_sample
-from napari_synapse_cl.events import Growing, Progress, from_line
+from napari_synapse_cl.data.sample.volume import make_sample
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import save_checkpoint
 from napari_synapse_cl.models.vgg3d import Vgg3D
+from napari_synapse_cl.runs.events import Growing, Progress, from_line
 
 MIB = 2**20
 SIDE = 4096

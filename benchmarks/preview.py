@@ -29,15 +29,15 @@ from qtpy.QtCore import QEvent, QEventLoop, QObject
 from qtpy.QtWidgets import QApplication
 
 from napari_synapse_cl import augmentations
-from napari_synapse_cl.context import context_shape
-from napari_synapse_cl.data.crops import StreamedCrops
+from napari_synapse_cl.augmentations.context import context_shape
+from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.parts import Part
-from napari_synapse_cl.data.sample import make_sample
+from napari_synapse_cl.data.sample.volume import make_sample
 from napari_synapse_cl.data.synapses import positions_inside
 from napari_synapse_cl.data.volumes import Volume
-from napari_synapse_cl.widgets import settings_store
-from napari_synapse_cl.widgets.pairs import make_views
-from napari_synapse_cl.widgets.sample_data import sample_layers
+from napari_synapse_cl.widgets.forms import shared as settings_store
+from napari_synapse_cl.widgets.open_data.sample import sample_layers
+from napari_synapse_cl.widgets.preview.pairs import make_views
 
 WARM_UP = 5
 WINDOW = (1280, 800)

@@ -24,9 +24,9 @@ from napari_synapse_cl.features.analysis import balanced_accuracy, histogram_fea
 from napari_synapse_cl.features.extraction import extract_features
 from napari_synapse_cl.features.readout import Readout
 from napari_synapse_cl.pipeline import run
-from napari_synapse_cl.preparation import TrainingJob, prepare_training
-from napari_synapse_cl.training.metrics import read_metrics
-from napari_synapse_cl.training.runs import RunFolder
+from napari_synapse_cl.pipeline.preparation import TrainingJob, prepare_training
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.metrics import read_metrics
 
 
 def untrained_features(job: TrainingJob) -> np.ndarray:

@@ -33,7 +33,7 @@ import pandas as pd
 import psutil
 from extraction_memory import MIB, Peaks
 
-from napari_synapse_cl.events import EpochDone, Event, Progress, StepDone, Wrote, from_line
+from napari_synapse_cl.runs.events import EpochDone, Event, Progress, StepDone, Wrote, from_line
 
 N_SLICES, HEIGHT, WIDTH = 16_384, 16_384, 1024
 N_DISTINCT = 16

@@ -33,18 +33,18 @@ import psutil
 import torch
 from speed.random_crops import RandomCrops
 
-from napari_synapse_cl.allocation import keep_freed_memory
+from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.context import context_shape
-from napari_synapse_cl.devices import choose_device, memory_of, to_device
-from napari_synapse_cl.distributed import ALONE
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.training.full_batch import FullBatch
-from napari_synapse_cl.training.memory_plan import StepPlan
+from napari_synapse_cl.system.devices import choose_device, memory_of, to_device
+from napari_synapse_cl.system.distributed import ALONE
+from napari_synapse_cl.system.memory import keep_freed_memory
+from napari_synapse_cl.training.batch import FullBatch
+from napari_synapse_cl.training.memory.measure import step_memory
+from napari_synapse_cl.training.memory.plan import StepPlan
 from napari_synapse_cl.training.objectives import make_objective
 from napari_synapse_cl.training.optimization import Optimization
-from napari_synapse_cl.training.step_memory import step_memory
 from napari_synapse_cl.training.views import Views
 
 GIB = 2**30

@@ -15,12 +15,12 @@ import torch
 
 from forks import Fork
 from napari_synapse_cl.config import CropConfig
-from napari_synapse_cl.data.crops import StreamedCrops
+from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.parts import Part
-from napari_synapse_cl.data.sample import Sample, make_sample
+from napari_synapse_cl.data.sample.volume import Sample, make_sample
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.volumes import Volume
-from napari_synapse_cl.events import Event, from_line
+from napari_synapse_cl.runs.events import Event, from_line
 
 # On tensors this small, threads take longer to agree than to compute.
 torch.set_num_threads(1)
@@ -108,7 +108,7 @@ class Job:
 @pytest.fixture(autouse=True)
 def nothing_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test know what was measured on this machine before."""
-    monkeypatch.setattr("napari_synapse_cl.probes.FILE", tmp_path / "cache" / "probes.json")
+    monkeypatch.setattr("napari_synapse_cl.system.devices.FILE", tmp_path / "cache" / "probes.json")
 
 
 @pytest.fixture(scope="session")

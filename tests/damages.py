@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 
 from napari_synapse_cl.cli import make_config, make_parser
-from napari_synapse_cl.control import Control
-from napari_synapse_cl.data.sample import make_sample
+from napari_synapse_cl.data.sample.volume import make_sample
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import Message
 from napari_synapse_cl.features.tables import read_table
 from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.pipeline import run
-from napari_synapse_cl.training import following
-from napari_synapse_cl.training.following import MetricsRead, follow
-from napari_synapse_cl.training.runs import RunFolder
+from napari_synapse_cl.runs import following
+from napari_synapse_cl.runs.control import Control
+from napari_synapse_cl.runs.events import Message
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.following import MetricsRead, follow
 
 SETTINGS = (
     "--crop_size 16 --fmaps 4 --n_convolutions 1 1 --proj_dim 8 --proj_hidden_dim 16 "

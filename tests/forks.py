@@ -33,8 +33,8 @@ IMPORTED = (
     "napari_synapse_cl.augmentations.kernels",
     # What is imported only when it is needed takes no less long.
     "napari_synapse_cl.features.analysis",
-    "napari_synapse_cl.features.map_colors",
-    "napari_synapse_cl.figures",
+    "napari_synapse_cl.features.maps.colors",
+    "napari_synapse_cl.pipeline.figures",
     "matplotlib.backends.backend_agg",
     "scipy.spatial",
     "torch._dynamo",

@@ -19,8 +19,8 @@ START = """
 import resource
 import numpy as np
 from napari_synapse_cl import allocation
-from napari_synapse_cl.allocation import keep_freed_memory, make_room, return_freed_memory
-from napari_synapse_cl.free_memory import Memory
+from napari_synapse_cl.system.memory import keep_freed_memory, make_room, return_freed_memory
+from napari_synapse_cl.system.memory import Memory
 
 def pages_of(n):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

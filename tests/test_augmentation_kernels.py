@@ -10,8 +10,8 @@ from torch import Tensor
 
 from napari_synapse_cl import augmentations as aug
 from napari_synapse_cl.augmentations import blurring, intensity, resampling
-from napari_synapse_cl.compiled import Loop
 from napari_synapse_cl.config import AugmentationConfig
+from napari_synapse_cl.system.loops import Loop
 
 SHAPE = (11, 16, 13)
 CONTEXT = (21, 28, 23)

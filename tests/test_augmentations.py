@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from napari_synapse_cl import augmentations as aug
-from napari_synapse_cl.compiled import Loop
+from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import AugmentationConfig
-from napari_synapse_cl.context import context_shape
+from napari_synapse_cl.system.loops import Loop
 
 SHAPE = (12, 16, 14)
 STILL = AugmentationConfig(

@@ -15,8 +15,9 @@ import torch
 
 from conftest import SMALL, Files, Job, as_flags
 from napari_synapse_cl.cli import main
-from napari_synapse_cl.data.sample import Sample
-from napari_synapse_cl.events import (
+from napari_synapse_cl.data.sample.volume import Sample
+from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint
+from napari_synapse_cl.runs.events import (
     CheckpointSaved,
     Discarded,
     EpochDone,
@@ -33,9 +34,8 @@ from napari_synapse_cl.events import (
     from_line,
     to_line,
 )
-from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint
-from napari_synapse_cl.training import full_batch
-from napari_synapse_cl.training.metrics import read_metrics
+from napari_synapse_cl.runs.metrics import read_metrics
+from napari_synapse_cl.training import batch as full_batch
 
 
 @pytest.fixture(scope="module")

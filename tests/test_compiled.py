@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_synapse_cl import compiled
-from napari_synapse_cl.compiled import Loop, share
+from napari_synapse_cl.system import loops as compiled
+from napari_synapse_cl.system.loops import Loop, share
 
 MODULE = """
 import numba

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from damages import LOGS, Campaign, Case
-from napari_synapse_cl import files
 from napari_synapse_cl.errors import InputError, JobError, reason
 from napari_synapse_cl.models.checkpoints import load_checkpoint
+from napari_synapse_cl.system import files
 
 N_CASES = 40
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from conftest import crops_of
-from napari_synapse_cl.data.crop_cache import CachedCrops, fill_cache
-from napari_synapse_cl.data.crop_identity import cache_folder
-from napari_synapse_cl.data.cutting import cut_crop
-from napari_synapse_cl.data.intensities import intensity_range
+from napari_synapse_cl.data.crops.cache import CachedCrops, fill_cache
+from napari_synapse_cl.data.crops.cutting import cut_crop
+from napari_synapse_cl.data.crops.identity import cache_folder
+from napari_synapse_cl.data.intensity import intensity_range
 from napari_synapse_cl.data.synapses import Positions, positions_inside
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError

@@ -22,12 +22,12 @@ from napari_synapse_cl.data.arrays import ReadArray
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.dataset_files import read_entries
 from napari_synapse_cl.data.opening import open_dataset
-from napari_synapse_cl.data.provenance import BLOCK_SHAPE, BLOCKS_ALONG
 from napari_synapse_cl.data.split import split_by_space
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import Event, Message, Progress, Started
 from napari_synapse_cl.models.checkpoints import load_backbone
 from napari_synapse_cl.pipeline import run
+from napari_synapse_cl.pipeline.provenance import BLOCK_SHAPE, BLOCKS_ALONG
+from napari_synapse_cl.runs.events import Event, Message, Progress, Started
 
 SHAPE = (40, 48, 56)
 

@@ -16,18 +16,17 @@ from torch import Tensor, nn
 
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.features.dense import default_tile_voxels, extract_maps
-from napari_synapse_cl.features.map_colors import (
+from napari_synapse_cl.features.maps.colors import (
     colored,
     fit_coloring,
     principal_rgb,
     sample_elements,
 )
-from napari_synapse_cl.features.map_grid import Box, MapGrid, with_halo
-from napari_synapse_cl.features.map_store import MapStore
-from napari_synapse_cl.features.map_tiles import MapPart, MapTile, plan_tiles
-from napari_synapse_cl.models.architecture import Architecture, Layer
-from napari_synapse_cl.models.downsampling import downsampling_factors
+from napari_synapse_cl.features.maps.extraction import default_tile_voxels, extract_maps
+from napari_synapse_cl.features.maps.grid import Box, MapGrid, with_halo
+from napari_synapse_cl.features.maps.store import MapStore
+from napari_synapse_cl.features.maps.tiles import MapPart, MapTile, plan_tiles
+from napari_synapse_cl.models.architecture import Architecture, Layer, downsampling_factors
 from napari_synapse_cl.models.vgg3d import Vgg3D
 
 CPU = torch.device("cpu")
@@ -326,8 +325,8 @@ class TestMemory:
     def test_little_free_memory_makes_small_tiles(
         self, network: Vgg3D, layers: list[Layer], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from napari_synapse_cl.features import dense
-        from napari_synapse_cl.free_memory import Memory
+        from napari_synapse_cl.features.maps import extraction as dense
+        from napari_synapse_cl.system.memory import Memory
 
         monkeypatch.setattr(dense, "memory_of", lambda device: Memory(10**7, 10**9))
         voxels = default_tile_voxels(network, layers[20:21], CPU)
@@ -353,9 +352,9 @@ import json, resource, sys
 from pathlib import Path
 import torch
 from napari_synapse_cl.data.volumes import open_volume
-from napari_synapse_cl.features.dense import extract_maps
-from napari_synapse_cl.features.map_grid import Box, MapGrid
-from napari_synapse_cl.features.map_store import MapStore
+from napari_synapse_cl.features.maps.extraction import extract_maps
+from napari_synapse_cl.features.maps.grid import Box, MapGrid
+from napari_synapse_cl.features.maps.store import MapStore
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.vgg3d import Vgg3D
 

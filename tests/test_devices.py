@@ -5,8 +5,8 @@ import time
 import pytest
 import torch
 
-from napari_synapse_cl import devices
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system import devices
 
 CPU = torch.device("cpu")
 

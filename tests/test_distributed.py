@@ -14,9 +14,9 @@ import pytest
 from conftest import SMALL, Files
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.distributed import ALONE, Ranks
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.training.metrics import read_metrics
+from napari_synapse_cl.runs.metrics import read_metrics
+from napari_synapse_cl.system.distributed import ALONE, Ranks
 from napari_synapse_cl.training.schedule import Schedule
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo is slow to start there")
@@ -39,7 +39,7 @@ import json
 import sys
 import numpy as np
 import torch
-from napari_synapse_cl.distributed import ALONE, joined
+from napari_synapse_cl.system.distributed import ALONE, joined
 from test_full_batch import BATCH, OBJECTIVES, Made, fixed_statistics, largest_difference
 
 def gradients(ranks, objective, micro_batch_size):
@@ -81,7 +81,7 @@ THREADS_AFTER_THE_END = """
 import sys
 from pathlib import Path
 import torch
-from napari_synapse_cl.distributed import joined
+from napari_synapse_cl.system.distributed import joined
 
 def n_threads():
     names = [file.read_text() for file in Path("/proc/self/task").glob("*/comm")]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from napari_synapse_cl.downloads import is_cached, is_url, local_file
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.downloads import is_cached, is_url, local_file
 
 CONTENT = bytes(range(256)) * 10_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -175,7 +175,7 @@ def test_a_download_that_fails_is_told_in_one_line_and_leaves_nothing(
 def test_a_download_without_an_end_is_ended(
     server: Server, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("napari_synapse_cl.downloads.LARGEST_BYTES", 10**6)
+    monkeypatch.setattr("napari_synapse_cl.system.downloads.LARGEST_BYTES", 10**6)
     with pytest.raises(InputError, match=f"{name} has more than .* GiB, which is no network"):
         local_file(f"{server.url}/{name}", folder=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -15,14 +15,14 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.dataset import Dataset, assemble
 from napari_synapse_cl.data.parts import Part, VoxelSize
 from napari_synapse_cl.data.placing import place
-from napari_synapse_cl.data.sample import Sample
+from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.data.tables import Mapping, interpret
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.estimates import Machine, Plan, in_words, plan_of
-from napari_synapse_cl.events import Started
 from napari_synapse_cl.pipeline import run
-from napari_synapse_cl.training.memory_plan import SAFETY
+from napari_synapse_cl.runs.events import Started
+from napari_synapse_cl.training.estimates import Machine, Plan, in_words, plan_of
+from napari_synapse_cl.training.memory.plan import SAFETY
 
 SHAPE = (100, 200, 300)
 VOXEL_SIZE = (8.0, 8.0, 8.0)
@@ -98,7 +98,7 @@ class TestCounts:
 
     def test_nothing_heavy_is_imported_for_it(self) -> None:
         code = (
-            "import sys, napari_synapse_cl.estimates;"
+            "import sys, napari_synapse_cl.training.estimates;"
             "assert not {'torch', 'scipy', 'napari', 'matplotlib'} & set(sys.modules)"
         )
         subprocess.run([sys.executable, "-c", code], check=True)

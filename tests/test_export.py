@@ -19,16 +19,16 @@ from conftest import SMALL, Files, as_flags
 from napari_synapse_cl import __version__
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.control import Control
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.events import Message, Wrote
 from napari_synapse_cl.models import exporting, vgg3d
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint, save_checkpoint
 from napari_synapse_cl.models.exporting import check_export
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline import run
-from napari_synapse_cl.training.runs import RunFolder
+from napari_synapse_cl.runs.control import Control
+from napari_synapse_cl.runs.events import Message, Wrote
+from napari_synapse_cl.runs.folder import RunFolder
 
 ARCHITECTURE = Architecture((2, 4), (1, 2), ((2, 2, 2),) * 2)
 LAYERS = (10, 1, 4)

@@ -7,15 +7,14 @@ import pytest
 import torch
 
 from conftest import crops_of
-from napari_synapse_cl.data.crops import StreamedCrops
-from napari_synapse_cl.data.cutting import cut_crop
-from napari_synapse_cl.data.sample import Sample
+from napari_synapse_cl.data.crops.cutting import cut_crop
+from napari_synapse_cl.data.crops.sources import StreamedCrops
+from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.data.synapses import positions_inside
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.features.extraction import extract_features
-from napari_synapse_cl.features.readout import Readout, central_element
-from napari_synapse_cl.features.symmetries import symmetries
+from napari_synapse_cl.features.readout import Readout, central_element, symmetries
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.folding import Folded
 from napari_synapse_cl.models.vgg3d import Vgg3D

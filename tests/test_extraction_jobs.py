@@ -16,16 +16,16 @@ import zarr
 from conftest import SMALL, Files, as_flags
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.control import Control
-from napari_synapse_cl.data.sample import Sample
+from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import Event, Growing, Message, Progress, Wrote
 from napari_synapse_cl.features.analysis import principal_components
 from napari_synapse_cl.features.tables import FORMATS, read_table
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_backbone, save_checkpoint
 from napari_synapse_cl.pipeline import run
-from napari_synapse_cl.preparation import make_model
+from napari_synapse_cl.pipeline.preparation import make_model
+from napari_synapse_cl.runs.control import Control
+from napari_synapse_cl.runs.events import Event, Growing, Message, Progress, Wrote
 
 
 @pytest.fixture(scope="module")

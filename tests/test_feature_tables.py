@@ -346,7 +346,7 @@ class TestRecordBeside:
                 (Path(target).name, json.loads(beside.read_text()) if beside.exists() else 0)
             )
 
-        monkeypatch.setattr("napari_synapse_cl.files.os.replace", watch)
+        monkeypatch.setattr("napari_synapse_cl.system.files.os.replace", watch)
         write_table(table, path, {"checkpoint": "new.pt"})
         (first, beside), (second, last) = seen
         assert (first, beside, second) == (path.name, 0, "features.json")

@@ -15,7 +15,7 @@ from conftest import SMALL, as_flags, crops_of
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data import arrays
 from napari_synapse_cl.data.arrays import LargeMappedArray
-from napari_synapse_cl.data.cutting import cut_crop
+from napari_synapse_cl.data.crops.cutting import cut_crop
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.models.architecture import Architecture
@@ -36,9 +36,9 @@ import json, sys
 from pathlib import Path
 from napari_synapse_cl.cli import make_config, make_parser
 from napari_synapse_cl.data import arrays
-from napari_synapse_cl.events import Progress
+from napari_synapse_cl.runs.events import Progress
 from napari_synapse_cl.features import extraction
-from napari_synapse_cl.free_memory import Memory
+from napari_synapse_cl.system.memory import Memory
 from napari_synapse_cl.pipeline import run
 
 # Small limits, so that a job of seconds comes to many batches and several maps.

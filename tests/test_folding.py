@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_synapse_cl.features.readout import Pooling, Readout, pool
-from napari_synapse_cl.features.symmetries import symmetries
+from napari_synapse_cl.features.readout import Pooling, Readout, pool, symmetries
 from napari_synapse_cl.models import folding
-from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.downsampling import downsampling_factors
+from napari_synapse_cl.models.architecture import Architecture, downsampling_factors
 from napari_synapse_cl.models.folding import Folded
 from napari_synapse_cl.models.vgg3d import Vgg3D, to_network_range
 

@@ -15,9 +15,9 @@ import pytest
 
 from conftest import Job, wait_for
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.control import Control
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import (
+from napari_synapse_cl.runs.control import Control
+from napari_synapse_cl.runs.events import (
     EpochDone,
     Finished,
     Message,
@@ -26,10 +26,10 @@ from napari_synapse_cl.events import (
     Started,
     StepDone,
 )
-from napari_synapse_cl.training.following import MetricsRead, follow
-from napari_synapse_cl.training.metrics import EPOCH_COLUMNS, STEP_COLUMNS, MetricsTail
-from napari_synapse_cl.training.runs import RunFolder
-from napari_synapse_cl.training.status import RunStatus
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.following import MetricsRead, follow
+from napari_synapse_cl.runs.metrics import EPOCH_COLUMNS, STEP_COLUMNS, MetricsTail
+from napari_synapse_cl.runs.status import RunStatus
 from test_run_status import ABOUT
 
 QUICK = 0.01
@@ -258,7 +258,7 @@ class TestNothingToFollow:
     def test_a_run_that_says_nothing_is_refused(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("napari_synapse_cl.training.following.PATIENCE", 0.1)
+        monkeypatch.setattr("napari_synapse_cl.runs.following.PATIENCE", 0.1)
         folder = RunFolder(tmp_path / "run")
         folder.create(Config())
         with pytest.raises(InputError, match="says nothing of a training"):
@@ -277,7 +277,7 @@ def test_it_ends_promptly_when_it_is_asked_to(training: Training) -> None:
 
 def test_a_window_can_follow_without_torch() -> None:
     code = (
-        "import sys, napari_synapse_cl.training.following, napari_synapse_cl.training.commands; "
+        "import sys, napari_synapse_cl.runs.following, napari_synapse_cl.runs.following; "
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

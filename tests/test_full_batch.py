@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.distributed import ALONE
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.batch_norms import statistics_kept, weigh_first_batches
 from napari_synapse_cl.models.losses import nt_xent
+from napari_synapse_cl.models.norms import statistics_kept, weigh_first_batches
 from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.training.full_batch import FullBatch
+from napari_synapse_cl.system.distributed import ALONE
+from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.objectives import make_objective
 
 CPU = torch.device("cpu")

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from napari.layers import Image, Layer, Points
 from scipy.spatial.transform import Rotation
 
-from napari_synapse_cl.data.cutting import cut_crop
-from napari_synapse_cl.data.resampling import Resampling
+from napari_synapse_cl.data.crops.cutting import cut_crop
+from napari_synapse_cl.data.crops.resampling import Resampling
 from napari_synapse_cl.data.volumes import Volume
-from napari_synapse_cl.widgets.geometry import geometry_within
-from napari_synapse_cl.widgets.layers import take
+from napari_synapse_cl.widgets.layers.taking import take
+from napari_synapse_cl.widgets.layers.voxels import geometry_within
 
 SHAPE = (17, 19, 23)
 UNITS = {"nm": 1.0, "um": 1000.0, "angstrom": 0.1}

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_synapse_cl.events import EpochDone, Message, Started, StepDone
-from napari_synapse_cl.training.health import HealthCheck
+from napari_synapse_cl.runs.events import EpochDone, Message, Started, StepDone
+from napari_synapse_cl.runs.health import HealthCheck
 
 CHANCE = np.log(31)
 STARTED = Started("run", "cpu", "float32", 160, 16, 16, 10, 1000, 0, CHANCE)

@@ -12,7 +12,7 @@ import torch
 
 from conftest import SMALL, Files
 from napari_synapse_cl.models.checkpoints import load_checkpoint
-from napari_synapse_cl.training.metrics import read_metrics
+from napari_synapse_cl.runs.metrics import read_metrics
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "fork"), reason="forks, which start in no time, are of POSIX systems"

@@ -21,8 +21,8 @@ from napari_synapse_cl.features.layer_report import (
     to_table,
 )
 from napari_synapse_cl.features.scores import make_report, score
-from napari_synapse_cl.figures import draw_layer_report
-from napari_synapse_cl.files import write_json
+from napari_synapse_cl.pipeline.figures import draw_layer_report
+from napari_synapse_cl.system.files import write_json
 
 CROP = (16, 16, 16)
 

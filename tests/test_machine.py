@@ -12,12 +12,12 @@ import pytest
 from conftest import SMALL
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.estimates import Machine
-from napari_synapse_cl.free_memory import main_memory
-from napari_synapse_cl.machine import probe
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import save_checkpoint
 from napari_synapse_cl.models.vgg3d import Vgg3D
+from napari_synapse_cl.pipeline.probe import probe
+from napari_synapse_cl.system.memory import main_memory
+from napari_synapse_cl.training.estimates import Machine
 
 MIB, GIB = 2**20, 2**30
 
@@ -74,7 +74,7 @@ class TestAsAProgram:
     def ask(self, folder: Path, **settings: Any) -> dict[str, Any]:
         file = folder / "config.json"
         file.write_text(json.dumps({**SMALL, **settings}))
-        command = [sys.executable, "-m", "napari_synapse_cl.machine", str(file)]
+        command = [sys.executable, "-m", "napari_synapse_cl.pipeline.probe", str(file)]
         line = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         assert line.count("\n") == 1
         return json.loads(line)

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.features.map_grid import Box, MapGrid, check_region, map_bytes, with_halo
-from napari_synapse_cl.features.map_tiles import halves, plan_tiles
-from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.downsampling import downsampling_factors
+from napari_synapse_cl.features.maps.grid import Box, MapGrid, check_region, map_bytes, with_halo
+from napari_synapse_cl.features.maps.tiles import halves, plan_tiles
+from napari_synapse_cl.models.architecture import Architecture, downsampling_factors
 
 ISOTROPIC = Architecture().layers
 ANISOTROPIC = Architecture(downsample_factors=downsampling_factors("anisotropic", 4)).layers

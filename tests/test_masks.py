@@ -11,8 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from napari_synapse_cl.data.mask_recipes import PRESETS, Recipe
-from napari_synapse_cl.data.masks import blend, grow, keep_mask, nearest_component, presynaptic_side
+from napari_synapse_cl.data.crops.masks import (
+    blend,
+    grow,
+    keep_mask,
+    nearest_component,
+    presynaptic_side,
+)
+from napari_synapse_cl.data.crops.recipes import PRESETS, Recipe
 from napari_synapse_cl.errors import InputError
 
 SHAPE = (12, 16, 40)

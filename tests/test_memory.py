@@ -12,12 +12,17 @@ import torch
 
 from conftest import Files
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.free_memory import Memory
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.memory import _block_inputs, saved_bytes_per_view
 from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.training import shortage
-from napari_synapse_cl.training.memory_plan import (
+from napari_synapse_cl.runs.metrics import read_metrics
+from napari_synapse_cl.system.memory import Memory
+from napari_synapse_cl.training.memory import shortage
+from napari_synapse_cl.training.memory.measure import (
+    _block_inputs,
+    saved_bytes_per_view,
+    step_memory,
+)
+from napari_synapse_cl.training.memory.plan import (
     SAFETY,
     StepMemory,
     StepPlan,
@@ -25,9 +30,7 @@ from napari_synapse_cl.training.memory_plan import (
     in_words,
     smaller_plan,
 )
-from napari_synapse_cl.training.metrics import read_metrics
-from napari_synapse_cl.training.shortage import advice, is_shortage
-from napari_synapse_cl.training.step_memory import step_memory
+from napari_synapse_cl.training.memory.shortage import advice, is_shortage
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -218,7 +221,7 @@ TRAIN_IN_LITTLE_MEMORY = """
 import resource, sys
 import psutil, torch
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.events import Message, StepDone
+from napari_synapse_cl.runs.events import Message, StepDone
 from napari_synapse_cl.pipeline import run
 
 torch.set_num_threads(1)

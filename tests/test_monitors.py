@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_synapse_cl.training import monitors
-from napari_synapse_cl.training.monitors import (
+from napari_synapse_cl.features import embeddings as monitors
+from napari_synapse_cl.features.embeddings import (
     alignment,
     effective_rank,
     measure,

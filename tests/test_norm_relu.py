@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_synapse_cl.compiled import Loop
-from napari_synapse_cl.models import norm_relu as fused
-from napari_synapse_cl.models.batch_norms import statistics_kept
-from napari_synapse_cl.models.layouts import channels_last
+from napari_synapse_cl.models import norms as fused
+from napari_synapse_cl.models.norms import channels_last, statistics_kept
+from napari_synapse_cl.system.loops import Loop
 
 SHAPES = [(2, 24, 20, 22, 18), (3, 5, 7, 9, 11), (1, 48, 16, 16, 16), (2, 1, 5, 5, 5)]
 """Among them maps smaller than a row, and some that no row divides."""

@@ -12,18 +12,18 @@ from torch import Tensor
 
 from conftest import SMALL
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.data.crops import CropSource
+from napari_synapse_cl.data.crops.sources import CropSource
 from napari_synapse_cl.data.split import Split
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import EpochDone, Started, StepDone
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.training.memory_plan import StepPlan
-from napari_synapse_cl.training.prefetching import Prefetching
-from napari_synapse_cl.training.runs import RunFolder
+from napari_synapse_cl.runs.events import EpochDone, Started, StepDone
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.training.memory.plan import StepPlan
 from napari_synapse_cl.training.trainer import Trainer
+from napari_synapse_cl.training.views import Prefetching
 
 NAME = "prefetching"
 N = 12

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from napari_synapse_cl import devices, probes
+from napari_synapse_cl.system import devices
+from napari_synapse_cl.system import devices as probes
 
 
 def test_a_measurement_is_made_once() -> None:

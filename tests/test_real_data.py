@@ -12,10 +12,10 @@ import zarr
 
 from conftest import SMALL
 from napari_synapse_cl.config import Config, CropConfig
-from napari_synapse_cl.data.crop_cache import CachedCrops, fill_cache
-from napari_synapse_cl.data.crop_identity import cache_folder
-from napari_synapse_cl.data.crops import StreamedCrops
-from napari_synapse_cl.data.cutting import CropState, Cutter
+from napari_synapse_cl.data.crops.cache import CachedCrops, fill_cache
+from napari_synapse_cl.data.crops.cutting import CropState, Cutter
+from napari_synapse_cl.data.crops.identity import cache_folder
+from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.labels import AlignedLabels, aligned
 from napari_synapse_cl.data.opening import open_dataset
@@ -23,9 +23,9 @@ from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.events import Message
 from napari_synapse_cl.pipeline import run
-from napari_synapse_cl.preparation import with_what_was_found
+from napari_synapse_cl.pipeline.preparation import with_what_was_found
+from napari_synapse_cl.runs.events import Message
 
 SIDE = 64
 PLACES = pd.DataFrame({"z": [30, 34], "y": [30, 34], "x": [30, 34]})

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from napari_synapse_cl.data.resampling import Resampling
+from napari_synapse_cl.data.crops.resampling import Resampling
 
 SIZES = [
     ((10, 10, 10), (8, 8, 8)),

@@ -17,25 +17,23 @@ import tifffile
 from conftest import SMALL, Files
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import ABOUT, Config, read_settings
-from napari_synapse_cl.control import Control
-from napari_synapse_cl.data import provenance
 from napari_synapse_cl.data.opening import open_dataset
-from napari_synapse_cl.data.provenance import changed_sources, sources_of
-from napari_synapse_cl.data.sample import Sample
+from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import EpochDone, Event, Message, Paused, StepDone
-from napari_synapse_cl.pipeline import run
-from napari_synapse_cl.training.metrics import (
+from napari_synapse_cl.pipeline import provenance, run
+from napari_synapse_cl.pipeline.provenance import changed_sources, sources_of
+from napari_synapse_cl.runs.control import Control
+from napari_synapse_cl.runs.events import EpochDone, Event, Message, Paused, StepDone
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.metrics import (
     EPOCH_COLUMNS,
     MetricsTail,
     epoch_events,
     keep_until,
     read_metrics,
 )
-from napari_synapse_cl.training.recording import Recorder
-from napari_synapse_cl.training.runs import RunFolder
-from napari_synapse_cl.training.status import RunStatus
-from napari_synapse_cl.training.tensorboard import TensorBoardLog
+from napari_synapse_cl.runs.recording import Recorder, TensorBoardLog
+from napari_synapse_cl.runs.status import RunStatus
 from test_run_status import ABOUT as TRAINING
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -232,7 +230,7 @@ class TestData:
     def test_the_sample_volume_is_known_by_its_voxels_and_synapses(
         self, sample: Sample, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        drawn = "napari_synapse_cl.data.sample.make_sample"
+        drawn = "napari_synapse_cl.data.sample.volume.make_sample"
         monkeypatch.setattr(drawn, lambda: sample)
         before = self.sources()
         assert before["image"]["path"] == "the sample volume"
@@ -371,7 +369,7 @@ class TestTensorBoard:
     def test_without_the_package_nothing_is_begun(
         self, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        found = "napari_synapse_cl.training.tensorboard.find_spec"
+        found = "napari_synapse_cl.runs.recording.find_spec"
         monkeypatch.setattr(found, lambda name: None)
         with pytest.raises(InputError, match=r"napari-synapse-cl\[tensorboard\]"):
             list(run(settings(files, tmp_path / "run", tensorboard=True)))

@@ -18,7 +18,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from napari_synapse_cl.data.sample import MARGIN, SPACING, Sample, make_sample
+from napari_synapse_cl.data.sample.volume import MARGIN, SPACING, Sample, make_sample
 
 SEEDS = (0, 1, 2)
 SMALL = (96, 128, 128)

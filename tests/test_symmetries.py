@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_synapse_cl.features.symmetries import symmetries
+from napari_synapse_cl.features.readout import symmetries
 
 
 @pytest.mark.parametrize(

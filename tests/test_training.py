@@ -13,16 +13,21 @@ import torch
 from torch import nn
 
 from conftest import SMALL
+from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.context import context_shape
-from napari_synapse_cl.data.crops import StreamedCrops
+from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.parts import Part
-from napari_synapse_cl.data.sample import Sample
+from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.data.split import Split, split_by_space
 from napari_synapse_cl.data.synapses import positions_inside
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import (
+from napari_synapse_cl.features.embeddings import measure
+from napari_synapse_cl.models.architecture import Architecture
+from napari_synapse_cl.models.checkpoints import load_checkpoint
+from napari_synapse_cl.models.losses import nt_xent
+from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.runs.events import (
     CheckpointSaved,
     EpochDone,
     Event,
@@ -31,19 +36,18 @@ from napari_synapse_cl.events import (
     Started,
     StepDone,
 )
-from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.checkpoints import load_checkpoint
-from napari_synapse_cl.models.losses import nt_xent
-from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.training import full_batch
-from napari_synapse_cl.training.memory_plan import StepPlan
-from napari_synapse_cl.training.metrics import read_metrics
-from napari_synapse_cl.training.monitors import measure
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.metrics import read_metrics
+from napari_synapse_cl.training import batch as full_batch
+from napari_synapse_cl.training.memory.plan import StepPlan
 from napari_synapse_cl.training.objectives import of_pairs
-from napari_synapse_cl.training.order import Order
-from napari_synapse_cl.training.runs import RunFolder
-from napari_synapse_cl.training.schedule import Schedule, learning_rate, stages_waiting
-from napari_synapse_cl.training.selection import Selection
+from napari_synapse_cl.training.schedule import (
+    Order,
+    Schedule,
+    Selection,
+    learning_rate,
+    stages_waiting,
+)
 from napari_synapse_cl.training.trainer import Trainer
 from napari_synapse_cl.training.validation import Labelled, Validation
 

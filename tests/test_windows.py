@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_synapse_cl.data.volumes import Volume
-from napari_synapse_cl.data.windows import (
+from napari_synapse_cl.data.intensity import (
     crop_problem,
     crop_window,
     inverted,
     to_unit_range,
     volume_window,
 )
+from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
 
 TYPES = [np.uint8, np.int16, np.uint16, np.uint32, np.float32, np.float64]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from napari_synapse_cl.words import counted, duration, size
+from napari_synapse_cl.system.words import counted, duration, size
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from napari_synapse_cl.training.runs import default_folder
+from napari_synapse_cl.runs.folder import default_folder
 
 SETTINGS = Path(__file__).with_name("demo.json")
 """A narrow network and small crops, so that a laptop's CPU is done in minutes.

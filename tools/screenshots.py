@@ -20,9 +20,9 @@ import tifffile
 from magicgui.widgets import LineEdit
 from qtpy.QtWidgets import QApplication
 
-from napari_synapse_cl.widgets import settings_store
-from napari_synapse_cl.widgets.docks import EXTRACT, PLUGIN, PREVIEW, TRAIN
-from napari_synapse_cl.widgets.sample_cache import cached_sample
+from napari_synapse_cl.widgets.forms import shared as settings_store
+from napari_synapse_cl.widgets.look import EXTRACT, PLUGIN, PREVIEW, TRAIN
+from napari_synapse_cl.widgets.open_data.sample import cached_sample
 
 OPEN = "Open data"
 IMAGES = Path(__file__).parents[1] / "docs" / "images"

@@ -18,11 +18,11 @@ import torch
 from measuring import Case, Section, Target, interleaved
 
 from napari_synapse_cl import augmentations
-from napari_synapse_cl.allocation import keep_freed_memory
-from napari_synapse_cl.compiled import Loop
+from napari_synapse_cl.augmentations.context import context_shape, rotations
 from napari_synapse_cl.config import AugmentationConfig
-from napari_synapse_cl.context import context_shape, rotations
-from napari_synapse_cl.devices import choose_device
+from napari_synapse_cl.system.devices import choose_device
+from napari_synapse_cl.system.loops import Loop
+from napari_synapse_cl.system.memory import keep_freed_memory
 
 BATCH = 4
 SIZE, SMALL_SIZE = 80, 24

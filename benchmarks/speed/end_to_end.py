@@ -59,7 +59,7 @@ def measure(options: argparse.Namespace) -> Iterator[Section]:
 def _write_sample(folder: Path, shape: tuple[int, int, int] | None, n: int) -> None:
     import zarr
 
-    from napari_synapse_cl.data.sample import make_sample
+    from napari_synapse_cl.data.sample.volume import make_sample
 
     sample = make_sample(n_synapses=n) if shape is None else make_sample(shape=shape, n_synapses=n)
     zarr.create_array(folder / "volume.zarr", data=sample.image, chunks=(64, 64, 64))
@@ -159,16 +159,15 @@ def _train(settings: dict[str, Any], started: float) -> dict[str, Any]:
     import psutil
     import torch
 
-    from napari_synapse_cl.allocation import keep_freed_memory
     from napari_synapse_cl.config import Config
-    from napari_synapse_cl.events import StepDone
     from napari_synapse_cl.pipeline import run, training
-    from napari_synapse_cl.training.full_batch import FullBatch
-    from napari_synapse_cl.training.keeping import Keeper
+    from napari_synapse_cl.runs.events import StepDone
+    from napari_synapse_cl.system.memory import keep_freed_memory
+    from napari_synapse_cl.training.batch import FullBatch
+    from napari_synapse_cl.training.checkpoints import Keeper
     from napari_synapse_cl.training.optimization import Optimization
-    from napari_synapse_cl.training.prefetching import Prefetching
     from napari_synapse_cl.training.validation import Validation
-    from napari_synapse_cl.training.views import Views
+    from napari_synapse_cl.training.views import Prefetching, Views
 
     stages = Stages(started)
     # Before views are made, which keep it.

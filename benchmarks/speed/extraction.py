@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from measuring import Case, Section, Target, interleaved, process_of_its_own
 from torch import Tensor, nn
 
-from napari_synapse_cl.devices import choose_device, choose_precision, to_device
 from napari_synapse_cl.features.readout import Readout
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.layouts import channels_last
+from napari_synapse_cl.models.norms import channels_last
 from napari_synapse_cl.models.vgg3d import Vgg3D, to_network_range
+from napari_synapse_cl.system.devices import choose_device, choose_precision, to_device
 
 LAYER = 20
 HOOKED = "whole network with a hook, float32"
@@ -123,8 +123,8 @@ def our_readout(network: Vgg3D, side: int, device: torch.device, precision: str)
 
 def keep_freed_memory() -> None:
     """Do what the command line does when a job begins."""
-    if find_spec("napari_synapse_cl.allocation") is not None:
-        import_module("napari_synapse_cl.allocation").keep_freed_memory()
+    if find_spec("napari_synapse_cl.system.memory") is not None:
+        import_module("napari_synapse_cl.system.memory").keep_freed_memory()
 
 
 def hooked_case(device: str, side: int, n: int) -> Case:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from napari_synapse_cl.data.crops import CropSource
+from napari_synapse_cl.data.crops.sources import CropSource
 from napari_synapse_cl.data.synapses import Positions
 
 

@@ -19,19 +19,19 @@ import numpy as np
 import torch
 from measuring import Case, Row, Section, Target, interleaved
 
+from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config, CropConfig
-from napari_synapse_cl.context import context_shape
-from napari_synapse_cl.data.crop_cache import CachedCrops, fill_cache
-from napari_synapse_cl.data.crops import CropSource, StreamedCrops
+from napari_synapse_cl.data.crops.cache import CachedCrops, fill_cache
+from napari_synapse_cl.data.crops.sources import CropSource, StreamedCrops
 from napari_synapse_cl.data.formats import stores
 from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.volumes import Volume, open_volume
-from napari_synapse_cl.devices import choose_device, choose_precision, to_device
-from napari_synapse_cl.distributed import ALONE
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.training.full_batch import FullBatch
+from napari_synapse_cl.system.devices import choose_device, choose_precision, to_device
+from napari_synapse_cl.system.distributed import ALONE
+from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.objectives import make_objective
 from napari_synapse_cl.training.optimization import Optimization
 from napari_synapse_cl.training.views import Views

@@ -19,14 +19,14 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from napari_synapse_cl import __version__
-from napari_synapse_cl.allocation import keep_freed_memory
 from napari_synapse_cl.config import SECTIONS, Config, read_settings, unit_of
-from napari_synapse_cl.control import COMMANDS, Control
-from napari_synapse_cl.environment import Launch
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import Event, Failed, Message, to_line
-from napari_synapse_cl.reports import report
-from napari_synapse_cl.streams import lead_nowhere, make_safe, say
+from napari_synapse_cl.runs.control import COMMANDS, Control
+from napari_synapse_cl.runs.events import Event, Failed, Message, to_line
+from napari_synapse_cl.runs.terminal import report
+from napari_synapse_cl.system.environment import Launch
+from napari_synapse_cl.system.memory import keep_freed_memory
+from napari_synapse_cl.system.streams import lead_nowhere, make_safe, say
 
 DESCRIPTION = """\
 Fine-tune a VGG3D network on synapses in an electron-microscopy volume by contrastive learning

@@ -27,9 +27,9 @@ from qtpy.QtWidgets import QApplication, QDialog, QFileDialog, QPushButton, QWid
 
 from conftest import wait_for
 from forks import IMPORTED, Fork, is_job
-from napari_synapse_cl.data.sample import Sample
-from napari_synapse_cl.widgets.docks import EXTRACT, PLUGIN, PREVIEW, TRAIN
-from napari_synapse_cl.widgets.sample_data import sample_layers
+from napari_synapse_cl.data.sample.volume import Sample
+from napari_synapse_cl.widgets.look import EXTRACT, PLUGIN, PREVIEW, TRAIN
+from napari_synapse_cl.widgets.open_data.sample import sample_layers
 
 __all__ = ["EXTRACT", "PLUGIN", "PREVIEW", "TRAIN"]
 
@@ -77,10 +77,10 @@ def lean_windows() -> Iterator[None]:
 def quiet_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask nothing, and write runs that were given no folder where they are removed again."""
     monkeypatch.setattr("napari_synapse_cl.widgets.base.RUNS", tmp_path / "runs")
-    monkeypatch.setattr("napari_synapse_cl.widgets.sample_cache.CACHE", tmp_path / "cache")
-    monkeypatch.setattr("napari_synapse_cl.widgets.settings_store.FILE", tmp_path / "settings.json")
+    monkeypatch.setattr("napari_synapse_cl.widgets.open_data.sample.CACHE", tmp_path / "cache")
+    monkeypatch.setattr("napari_synapse_cl.widgets.forms.shared.FILE", tmp_path / "settings.json")
     # The machine is measured in the tests of that alone.
-    monkeypatch.setattr("napari_synapse_cl.widgets.summary.PROBE_DELAY_MS", 10**9)
+    monkeypatch.setattr("napari_synapse_cl.widgets.train.summary.PROBE_DELAY_MS", 10**9)
     # Threads that wait for each other's cores make tiny networks slower, not faster.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     get_settings().application.confirm_close_window = False

@@ -8,8 +8,8 @@ import pytest
 from pytestqt.qtbot import QtBot
 
 from napari_synapse_cl.models.checkpoints import load_checkpoint
-from napari_synapse_cl.training.metrics import read_metrics
-from napari_synapse_cl.training.runs import RunFolder
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.metrics import read_metrics
 
 from .conftest import (
     ENDLESS,

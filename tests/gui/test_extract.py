@@ -14,11 +14,11 @@ from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
 
-from napari_synapse_cl.data.sample import Sample
+from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.features.tables import read_table
-from napari_synapse_cl.widgets.extraction_jobs import Features
-from napari_synapse_cl.widgets.point_results import PointResults
+from napari_synapse_cl.widgets.extract.jobs import Features
+from napari_synapse_cl.widgets.extract.results import PointResults
 
 from .conftest import (
     EXTRACT,

@@ -21,24 +21,21 @@ from pytestqt.qtbot import QtBot
 from torch import nn
 
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.control import Control
-from napari_synapse_cl.data.intensities import intensity_range
-from napari_synapse_cl.data.sample import Sample
+from napari_synapse_cl.data.intensity import intensity_range, to_unit_range, volume_window
+from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.data.volumes import Volume, open_volume
-from napari_synapse_cl.data.windows import to_unit_range, volume_window
-from napari_synapse_cl.features.map_grid import Box, MapGrid, with_halo
+from napari_synapse_cl.features.maps.grid import Box, MapGrid, with_halo
 from napari_synapse_cl.features.tables import read_table
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_backbone, save_checkpoint
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline import run
-from napari_synapse_cl.widgets.map_arrays import MapArray
-from napari_synapse_cl.widgets.map_layers import MapLayers
-from napari_synapse_cl.widgets.metadata import METADATA_KEY
-from napari_synapse_cl.widgets.network_info import NetworkInfo, NetworkReader
-from napari_synapse_cl.widgets.region_inputs import RegionInputs
-from napari_synapse_cl.widgets.regions import take_region
-from napari_synapse_cl.widgets.selected import SelectedLayer
+from napari_synapse_cl.runs.control import Control
+from napari_synapse_cl.widgets.extract.maps import MapArray, MapLayers
+from napari_synapse_cl.widgets.extract.region import RegionInputs, take_region
+from napari_synapse_cl.widgets.extract.selected import SelectedLayer
+from napari_synapse_cl.widgets.jobs.networks import NetworkInfo, NetworkReader
+from napari_synapse_cl.widgets.layers.voxels import METADATA_KEY
 
 from .conftest import EXTRACT, LONG, click, fill_in, messages, open_widget, wait_for_end
 
@@ -128,7 +125,7 @@ def known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The window shows what there is of the maps with each tile, not every few seconds."""
-    monkeypatch.setattr("napari_synapse_cl.widgets.extraction_jobs.LOOK_SECONDS", 0)
+    monkeypatch.setattr("napari_synapse_cl.widgets.extract.jobs.LOOK_SECONDS", 0)
 
 
 def open_filled_in(
@@ -484,7 +481,7 @@ class TestBox:
         checkpoint: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("napari_synapse_cl.widgets.map_arrays.LARGEST_IN_MEMORY", 0)
+        monkeypatch.setattr("napari_synapse_cl.widgets.extract.maps.LARGEST_IN_MEMORY", 0)
         viewer = make_napari_viewer(show=True)
         image = viewer.add_image(voxels, name="EM", **ANISOTROPIC)
         shapes = viewer.add_shapes([rectangle(20, (0, 0), (59, 55))], **ANISOTROPIC)

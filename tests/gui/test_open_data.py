@@ -20,14 +20,14 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt, QTimer
 
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.control import Control
 from napari_synapse_cl.data.arrays import ReadArray
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.opening import open_dataset
-from napari_synapse_cl.widgets.inputs import RunInputs
-from napari_synapse_cl.widgets.layers import take
-from napari_synapse_cl.widgets.level_arrays import LevelArray
-from napari_synapse_cl.widgets.open_data_jobs import is_dataset
+from napari_synapse_cl.runs.control import Control
+from napari_synapse_cl.widgets.jobs.inputs import RunInputs
+from napari_synapse_cl.widgets.layers.taking import take
+from napari_synapse_cl.widgets.open_data.jobs import is_dataset
+from napari_synapse_cl.widgets.open_data.layers import LevelArray
 from test_remote_volumes import Server, ome, write_json, write_precomputed, write_zarr
 
 from .conftest import PLUGIN, click, messages, open_widget
@@ -95,7 +95,7 @@ def opener(make_napari_viewer: Callable[..., napari.Viewer], qtbot: QtBot) -> An
 @pytest.fixture(autouse=True)
 def small_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for coarser levels of the small volumes here, too."""
-    monkeypatch.setattr("napari_synapse_cl.widgets.open_data_jobs.LARGEST_IN_SIGHT", 16)
+    monkeypatch.setattr("napari_synapse_cl.widgets.open_data.jobs.LARGEST_IN_SIGHT", 16)
 
 
 @pytest.fixture
@@ -358,7 +358,7 @@ class TestWhatCannotBeOpened:
     ) -> None:
         if is_noticed_late:
             monkeypatch.setattr(
-                "napari_synapse_cl.widgets.open_data_jobs._read_first", lambda *_: None
+                "napari_synapse_cl.widgets.open_data.jobs._read_first", lambda *_: None
             )
         write_zarr(tmp_path / "em.zarr", voxels(), zarr_format=2)
         (tmp_path / "em.zarr/0.0.0").write_bytes(b"broken")
@@ -528,7 +528,7 @@ class TestFields:
 
 def test_libraries_of_formats_are_imported_when_they_are_needed() -> None:
     code = (
-        "import sys, napari_synapse_cl.widgets.open_data;"
+        "import sys, napari_synapse_cl.widgets.open_data.widget;"
         "assert not {'torch', 'tensorstore', 'h5py', 'openpyxl', 'zarr'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,14 +16,14 @@ from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QComboBox, QPushButton
 
 from napari_synapse_cl import augmentations
+from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.context import context_shape
-from napari_synapse_cl.data.crops import StreamedCrops
+from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.parts import Part
-from napari_synapse_cl.data.sample import Sample
+from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.data.synapses import positions_inside
 from napari_synapse_cl.data.volumes import Volume
-from napari_synapse_cl.widgets.pictures import AXES, COLUMNS
+from napari_synapse_cl.widgets.preview.pictures import AXES, COLUMNS
 
 from .conftest import LONG, PREVIEW, TRAIN, click, fill_in, open_widget
 

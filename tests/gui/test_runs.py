@@ -12,10 +12,10 @@ from qtpy.QtWidgets import QDialog
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.checkpoints import load_checkpoint
-from napari_synapse_cl.training.metrics import read_metrics
-from napari_synapse_cl.training.runs import RunFolder
-from napari_synapse_cl.widgets.continuing import ContinueDialog
-from napari_synapse_cl.widgets.train import TrainWidget
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.metrics import read_metrics
+from napari_synapse_cl.widgets.train.continuing import ContinueDialog
+from napari_synapse_cl.widgets.train.widget import TrainWidget
 
 from .conftest import (
     ENDLESS,

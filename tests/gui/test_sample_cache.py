@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_synapse_cl.data.sample import Sample
-from napari_synapse_cl.widgets import sample_cache
-from napari_synapse_cl.widgets.sample_cache import cached_sample
+from napari_synapse_cl.data.sample.volume import Sample
+from napari_synapse_cl.widgets.open_data import sample as sample_cache
+from napari_synapse_cl.widgets.open_data.sample import cached_sample
 
 
 @pytest.fixture

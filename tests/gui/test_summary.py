@@ -8,7 +8,7 @@ import pytest
 from napari.layers import Points
 from pytestqt.qtbot import QtBot
 
-from napari_synapse_cl.estimates import plan_of
+from napari_synapse_cl.training.estimates import plan_of
 
 from .conftest import LONG, SMALL, TRAIN, click, fill_in, job_processes, open_widget
 
@@ -80,7 +80,7 @@ def test_window_lives_while_a_plan_is_made(
         assert go_on.wait(LONG / 1000)
         return plan_of(*arguments)
 
-    monkeypatch.setattr("napari_synapse_cl.widgets.summary.plan_of", slow_plan)
+    monkeypatch.setattr("napari_synapse_cl.widgets.train.summary.plan_of", slow_plan)
     fill_in(widget, {"num_epochs": 3})
     qtbot.waitUntil(lambda: bool(plans), timeout=LONG)
     # Only the last of what is filled in meanwhile is planned.
@@ -97,7 +97,7 @@ def test_window_lives_while_a_plan_is_made(
 def test_machine_is_measured_in_a_process_of_its_own(
     window: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_synapse_cl.widgets.summary.PROBE_DELAY_MS", 10)
+    monkeypatch.setattr("napari_synapse_cl.widgets.train.summary.PROBE_DELAY_MS", 10)
     widget = open_widget(window.viewer, TRAIN)
     fill_in(widget, SMALL)
     wait_for(qtbot, widget, "Measuring")
@@ -112,7 +112,7 @@ def test_machine_is_measured_in_a_process_of_its_own(
 def test_measurement_ends_with_the_widget(
     window: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_synapse_cl.widgets.summary.PROBE_DELAY_MS", 10)
+    monkeypatch.setattr("napari_synapse_cl.widgets.train.summary.PROBE_DELAY_MS", 10)
     dock, _ = window.viewer.window.add_plugin_dock_widget("napari-synapse-cl", TRAIN)
     qtbot.waitUntil(lambda: bool(job_processes()), timeout=LONG)
     window.viewer.window.remove_dock_widget(dock)
@@ -122,7 +122,7 @@ def test_measurement_ends_with_the_widget(
 def test_a_training_is_started_while_the_machine_is_measured(
     window: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    monkeypatch.setattr("napari_synapse_cl.widgets.summary.PROBE_DELAY_MS", 10)
+    monkeypatch.setattr("napari_synapse_cl.widgets.train.summary.PROBE_DELAY_MS", 10)
     widget = open_widget(window.viewer, TRAIN)
     fill_in(widget, {**SMALL, "output": tmp_path / "run"})
     qtbot.waitUntil(lambda: bool(job_processes()), timeout=LONG)

@@ -18,8 +18,8 @@ from napari.utils.notifications import Notification
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.table_formats import KEY
 from napari_synapse_cl.features.tables import FORMATS, read_table, write_table
-from napari_synapse_cl.widgets.metadata import METADATA_KEY
-from napari_synapse_cl.widgets.table_files import get_reader, read_points, write_points
+from napari_synapse_cl.widgets.layers.files import get_reader, read_points, write_points
+from napari_synapse_cl.widgets.layers.voxels import METADATA_KEY
 
 from .conftest import PLUGIN, messages
 
@@ -338,7 +338,7 @@ def test_napari_lists_the_files_and_offers_to_save_them(viewer: napari.Viewer) -
 
 def test_importing_the_reader_loads_neither_napari_nor_torch() -> None:
     code = (
-        "import sys, napari_synapse_cl.widgets.table_files;"
+        "import sys, napari_synapse_cl.widgets.layers.files;"
         "assert not {'torch', 'napari', 'qtpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QLabel
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.checkpoints import load_checkpoint
-from napari_synapse_cl.training.metrics import read_metrics
-from napari_synapse_cl.widgets.spinner import CALM, NORMAL
+from napari_synapse_cl.runs.metrics import read_metrics
+from napari_synapse_cl.widgets.look import CALM, NORMAL
 
 from .conftest import (
     ENDLESS,

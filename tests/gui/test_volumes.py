@@ -11,11 +11,10 @@ import pytest
 from pytestqt.qtbot import QtBot
 
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.data.crop_cache import CachedCrops
+from napari_synapse_cl.data.crops.cache import CachedCrops
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.widgets.layer_voxels import LOCATION
-from napari_synapse_cl.widgets.metadata import METADATA_KEY
-from napari_synapse_cl.widgets.network_info import NetworkReader
+from napari_synapse_cl.widgets.jobs.networks import NetworkReader
+from napari_synapse_cl.widgets.layers.voxels import LOCATION, METADATA_KEY
 
 from .conftest import LONG, PREVIEW, SMALL, TRAIN, click, fill_in, open_widget, wait_for_end
 

@@ -14,9 +14,9 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QMenu
 
-from napari_synapse_cl.widgets import sample_data
-from napari_synapse_cl.widgets.form import Form
-from napari_synapse_cl.widgets.monitor import Monitor
+from napari_synapse_cl.widgets.forms.form import Form
+from napari_synapse_cl.widgets.open_data import sample as sample_data
+from napari_synapse_cl.widgets.train.monitor import Monitor
 
 from .conftest import EXTRACT, PLUGIN, PREVIEW, TRAIN, open_widget
 
@@ -35,7 +35,9 @@ def test_sample_opens_as_volume_and_classified_points(
     make_napari_viewer: Any, sample: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The full sample takes seconds to draw; what napari does with it is the same.
-    monkeypatch.setattr("napari_synapse_cl.widgets.sample_cache.make_sample", lambda seed: sample)
+    monkeypatch.setattr(
+        "napari_synapse_cl.widgets.open_data.sample.make_sample", lambda seed: sample
+    )
     viewer = make_napari_viewer()
     viewer.open_sample(PLUGIN, "em_sample")
     image, points = viewer.layers

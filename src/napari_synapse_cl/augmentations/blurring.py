@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from napari_synapse_cl.augmentations.loops import loop, on_cpu
+from napari_synapse_cl.system.loops import loop, on_cpu
 
 BLUR_TRUNCATE = 4.0
 """Half-width of the blur kernel in standard deviations, as in ``scipy.ndimage``."""

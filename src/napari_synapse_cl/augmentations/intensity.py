@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_synapse_cl.augmentations.loops import loop, on_cpu
 from napari_synapse_cl.augmentations.parameters import AugmentationParameters
-from napari_synapse_cl.compiled import share
+from napari_synapse_cl.system.loops import loop, on_cpu, share
 
 _add_up, _finish = loop("add_up"), loop("finish")
 

@@ -9,7 +9,7 @@ from math import ceil, floor
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_synapse_cl.compiled import compiled
+from napari_synapse_cl.system.loops import compiled
 
 # Not "nnan" or "ninf": what is not a number in a crop stays it.
 FAST = {"contract", "reassoc", "nsz", "arcp"}

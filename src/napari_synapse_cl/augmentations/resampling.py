@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_synapse_cl.augmentations.loops import loop, on_cpu
+from napari_synapse_cl.augmentations.context import rotations
 from napari_synapse_cl.augmentations.parameters import AugmentationParameters
-from napari_synapse_cl.context import rotations
+from napari_synapse_cl.system.loops import loop, on_cpu
 
 _resample = loop("resample")
 

@@ -15,7 +15,7 @@ from napari_synapse_cl.config.sections import (
     RunConfig,
 )
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
-from napari_synapse_cl.downloads import is_url
+from napari_synapse_cl.system.downloads import is_url
 
 __all__ = [
     "ABOUT",

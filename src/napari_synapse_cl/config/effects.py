@@ -18,7 +18,7 @@ from napari_synapse_cl.config.sections import (
     RunConfig,
 )
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
-from napari_synapse_cl.words import listing
+from napari_synapse_cl.system.words import listing
 
 
 @dataclass(frozen=True)

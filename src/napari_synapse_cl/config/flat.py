@@ -14,9 +14,9 @@ from napari_synapse_cl.config.sections import (
     RunConfig,
 )
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
-from napari_synapse_cl.documents import read_json
 from napari_synapse_cl.errors import InputError, reason
-from napari_synapse_cl.words import shown
+from napari_synapse_cl.system.documents import read_json
+from napari_synapse_cl.system.words import shown
 
 
 class Config(

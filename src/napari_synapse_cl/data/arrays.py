@@ -13,7 +13,7 @@ from numpy.lib.array_utils import byte_bounds
 from numpy.typing import ArrayLike
 
 from napari_synapse_cl.errors import JobError
-from napari_synapse_cl.free_memory import main_memory
+from napari_synapse_cl.system.memory import main_memory
 
 MAPPED_BYTES = 2**30
 """How much of a memory-mapped file may count as memory of this process, beside what is read."""

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from napari_synapse_cl.config import VolumeConfig, is_url
-from napari_synapse_cl.documents import read_json, read_yaml
 from napari_synapse_cl.errors import InputError, reason
-from napari_synapse_cl.words import shown
+from napari_synapse_cl.system.documents import read_json, read_yaml
+from napari_synapse_cl.system.words import shown
 
 FILES = ("image", "synapses", "labels", "segmentation")
 TABLES = (".xlsx", ".xlsm", ".csv", ".tsv", ".parquet")

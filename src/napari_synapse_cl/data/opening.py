@@ -3,8 +3,8 @@
 import numpy as np
 
 from napari_synapse_cl.config import Config, VolumeConfig, values_by_role
-from napari_synapse_cl.data.crop_cache import CachedCrops
-from napari_synapse_cl.data.crop_identity import crop_settings
+from napari_synapse_cl.data.crops.cache import CachedCrops
+from napari_synapse_cl.data.crops.identity import crop_settings
 from napari_synapse_cl.data.dataset import Dataset, assemble
 from napari_synapse_cl.data.dataset_files import read_entries
 from napari_synapse_cl.data.labels import AlignedLabels, aligned
@@ -13,7 +13,7 @@ from napari_synapse_cl.data.placing import place
 from napari_synapse_cl.data.tables import Mapping, open_table
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.words import size
+from napari_synapse_cl.system.words import size
 
 
 def open_dataset(config: Config, network_size: VoxelSize | None = None) -> Dataset:
@@ -182,7 +182,7 @@ def _open_crops(config: Config) -> Dataset:
 
 def _sample_dataset(config: Config, network_size: VoxelSize | None) -> Dataset:
     # Making shapes takes SciPy's slower parts, which other datasets have no use for.
-    from napari_synapse_cl.data.sample import make_sample
+    from napari_synapse_cl.data.sample.volume import make_sample
     from napari_synapse_cl.data.tables import interpret
 
     sample = make_sample()

@@ -8,7 +8,7 @@ import numpy as np
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.volumes import Volume
-from napari_synapse_cl.events import Level
+from napari_synapse_cl.runs.events import Level
 
 VoxelSize = tuple[float, float, float]
 

@@ -12,11 +12,13 @@ from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.parts import VoxelSize
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables import PositionTable, check_reading, in_voxels
+from napari_synapse_cl.data.tables.advice import check_reading
 from napari_synapse_cl.data.tables.columns import as_numbers, is_plain_number
+from napari_synapse_cl.data.tables.fitting import AS_THEY_ARE, Space, present
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.events import Level
-from napari_synapse_cl.words import counted
+from napari_synapse_cl.runs.events import Level
+from napari_synapse_cl.system.words import counted
 
 
 @dataclass(frozen=True)
@@ -150,3 +152,42 @@ def _in_level(voxels: np.ndarray, volume: Volume) -> np.ndarray:
 def _spans(voxels: np.ndarray) -> str:
     low, high = np.nanmin(voxels, axis=0), np.nanmax(voxels, axis=0)
     return ", ".join(f"{axis} {a:.0f}–{b:.0f}" for axis, a, b in zip(AXES, low, high, strict=True))
+
+
+NO_VOXEL_SIZE = (
+    "the voxel size is not known, so voxels are taken as cubes: rotations are wrong where they are "
+    "not, and no length can be given in nm; give it with --voxel_size, or in napari as the scale "
+    "of the layer, with units"
+)
+
+
+def position_warnings(
+    table: pd.DataFrame,
+    volume_shape: tuple[int, int, int],
+    voxel_size: tuple[float, float, float] | None,
+    name: str = "the points layer",
+) -> list[str]:
+    """Say in sentences what looks wrong about positions: swapped axes, nanometres, no voxel size.
+
+    Parameters
+    ----------
+    table
+        With numeric columns z, y, x in voxels.
+    volume_shape
+        Size of the volume along z, y, x.
+    voxel_size
+        Voxel size along z, y, x in nm, or None if it is not known.
+    name
+        How to call the table in messages.
+    """
+    warnings = []
+    positions = present(table[list(AXES)].to_numpy(float))
+    inside = Space(np.array(volume_shape), voxel_size).count_inside(positions)
+    reading = check_reading(
+        positions, volume_shape, AS_THEY_ARE, voxel_size, inside, name, of_layer=True
+    )
+    if reading:
+        warnings.append(f"many positions lie outside the volume: {reading}")
+    if voxel_size is None:
+        warnings.append(NO_VOXEL_SIZE)
+    return warnings

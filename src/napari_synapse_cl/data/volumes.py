@@ -9,8 +9,8 @@ import numpy as np
 from napari_synapse_cl.data.arrays import Array3D, bounded, first_line
 from napari_synapse_cl.data.formats import hdf5, mrc, tiff
 from napari_synapse_cl.data.formats.chunked import open_chunked
-from napari_synapse_cl.data.formats.found import Found, Messages
 from napari_synapse_cl.data.formats.locations import Location, parse, split_file
+from napari_synapse_cl.data.formats.places import Found, Messages
 from napari_synapse_cl.data.formats.slices import open_slices, slice_files
 from napari_synapse_cl.errors import InputError
 

@@ -13,8 +13,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from napari_synapse_cl.data.overlaps import overlapping
-from napari_synapse_cl.words import counted
+from napari_synapse_cl.data.split import overlapping
+from napari_synapse_cl.system.words import counted
 
 Fold = tuple[np.ndarray, np.ndarray]
 """Indices of the synapses that a probe learns from, and of those it predicts."""

@@ -3,19 +3,22 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Generic, TypeVar
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from napari_synapse_cl.augmentations import centre_crop
-from napari_synapse_cl.data.crops import CropSource
-from napari_synapse_cl.distributed import ALONE, Ranks
-from napari_synapse_cl.errors import JobError
+from napari_synapse_cl.data.crops.sources import CropSource
+from napari_synapse_cl.errors import JobError, reason
 from napari_synapse_cl.features.readout import Readout
-from napari_synapse_cl.training.shortage import is_shortage
-from napari_synapse_cl.words import counted
+from napari_synapse_cl.system.distributed import ALONE, Ranks
+from napari_synapse_cl.system.files import create_array
+from napari_synapse_cl.system.words import counted
+from napari_synapse_cl.training.memory.shortage import is_shortage
 
 BATCH_VOXELS = 16 * 80**3
 """Voxels that go through the network at once: 16 crops of 80³."""
@@ -131,3 +134,57 @@ def _joined(batch: Batch[dict[int, np.ndarray]], ranks: Ranks) -> Batch[dict[int
     layers = results[0] if results else {}
     joined = {index: np.concatenate([result[index] for result in results]) for index in layers}
     return Batch(batch.n_done, np.concatenate([some for some, _ in found]), joined or None)
+
+
+class GrowingArray:
+    """A memory-mapped ``.npy`` file whose rows are written one batch after another.
+
+    Used as a context manager; the file is removed at the end unless it was kept.
+
+    Parameters
+    ----------
+    path
+        The file.
+    shape
+        ``(M, …)``, of float32.
+    blank
+        Whether rows are NaN from the start; else those not written have to be blanked.
+
+    Raises
+    ------
+    JobError
+        If the disk has no room for it.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], *, blank: bool) -> None:
+        self.path = path
+        try:
+            self.values: np.ndarray = create_array(path, shape, np.dtype(np.float32))
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            gib = 4 * np.prod([float(n) for n in shape]) / 2**30
+            raise JobError(
+                f"cannot write the {gib:.2g} GiB of features to {path.parent}: {reason(error)}"
+            ) from error
+        if blank:
+            self.values[:] = np.nan
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Windows removes no file that is mapped.
+        self.values = np.empty(0, np.float32)
+        self.path.unlink(missing_ok=True)
+
+    def keep_as(self, target: Path) -> None:
+        """Give the file its final name, in one step."""
+        assert isinstance(self.values, np.memmap)
+        self.values.flush()
+        self.values = np.empty(0, np.float32)
+        self.path.replace(target)

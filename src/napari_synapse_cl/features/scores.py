@@ -15,9 +15,9 @@ from napari_synapse_cl.features.analysis import (
     probe_accuracy,
     probe_folds,
 )
+from napari_synapse_cl.features.embeddings import effective_rank, retrieval
 from napari_synapse_cl.features.layer_report import LayerScore, Report, best
-from napari_synapse_cl.training.monitors import effective_rank, retrieval
-from napari_synapse_cl.words import counted
+from napari_synapse_cl.system.words import counted
 
 FEW_SYNAPSES = 20
 """With fewer, no difference between layers means anything."""

@@ -15,10 +15,10 @@ import pandas as pd
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, FEATURE_DTYPE
 from napari_synapse_cl.data.tables.typed import in_objects, settled
-from napari_synapse_cl.documents import read_json
 from napari_synapse_cl.errors import InputError, JobError, is_of_disk, reason
 from napari_synapse_cl.features.table_formats import HANDLERS, KEY, ForeignFileError
-from napari_synapse_cl.files import encodable, replacing
+from napari_synapse_cl.system.documents import read_json
+from napari_synapse_cl.system.files import encodable, replacing
 
 FORMATS = ("csv", "parquet", "npz", "h5ad")
 """Names of the formats, which are the suffixes of the files."""

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from napari_synapse_cl.allocation import make_room
-from napari_synapse_cl.devices import to_device
-from napari_synapse_cl.models.layouts import channels_last
+from napari_synapse_cl.models.norms import channels_last
 from napari_synapse_cl.models.vgg3d import Vgg3D
+from napari_synapse_cl.system.devices import to_device
+from napari_synapse_cl.system.memory import make_room
 
 MAPS_AT_ONCE = 4
 """Maps of the largest size in memory at once: what a layer reads and writes, and working space."""

@@ -12,9 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from napari_synapse_cl.config import ModelConfig
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.batch_norms import statistics_kept
-from napari_synapse_cl.models.layouts import channels_last
-from napari_synapse_cl.models.norm_relu import run_modules
+from napari_synapse_cl.models.norms import channels_last, run_modules, statistics_kept
 from napari_synapse_cl.models.vgg3d import Vgg3D, to_network_range
 
 

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Collection, Generator, Iterator
 
 from napari_synapse_cl.config import Config, settings_without_effect
-from napari_synapse_cl.control import Control
-from napari_synapse_cl.distributed import Ranks, joined
 from napari_synapse_cl.errors import JobError, is_of_disk, reason
-from napari_synapse_cl.events import Event, Message
-from napari_synapse_cl.pipeline.fetching import fetch_checkpoints
-from napari_synapse_cl.pipeline.steps import held, stopped
-from napari_synapse_cl.preparation import check_output
-from napari_synapse_cl.training.runs import RunFolder
+from napari_synapse_cl.pipeline.preparation import check_output
+from napari_synapse_cl.pipeline.steps import fetch_checkpoints, held, stopped
+from napari_synapse_cl.runs.control import Control
+from napari_synapse_cl.runs.events import Event, Message
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.system.distributed import Ranks, joined
 
 
 def run(
@@ -62,7 +61,7 @@ def _without_help(config: Config) -> Callable[[Config, Control], Iterator[Event]
 
         return export_alone
     if config.dense:
-        from napari_synapse_cl.pipeline.dense import extract_dense
+        from napari_synapse_cl.pipeline.maps import extract_dense
 
         return extract_dense
     if config.compare_layers:

@@ -17,21 +17,21 @@ from napari_synapse_cl.config import (
     is_url,
     read_settings,
 )
-from napari_synapse_cl.control import Control
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import Event, Message, Progress, Wrote
 from napari_synapse_cl.features.extraction import in_batches
 from napari_synapse_cl.features.layer_report import BASELINE_NAME, Report, to_json, to_table
-from napari_synapse_cl.files import replacing, write_json
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.pipeline.extraction_job import (
+from napari_synapse_cl.pipeline.extraction_preparation import (
     ExtractionJob,
     open_chosen_network,
     prepare_extraction,
 )
 from napari_synapse_cl.pipeline.networks import run_of
-from napari_synapse_cl.pipeline.records import make_record
+from napari_synapse_cl.pipeline.provenance import make_record
 from napari_synapse_cl.pipeline.steps import check_absent, how_data_were_read, wait_while_paused
+from napari_synapse_cl.runs.control import Control
+from napari_synapse_cl.runs.events import Event, Message, Progress, Wrote
+from napari_synapse_cl.system.files import replacing, write_json
 
 NAME = "layers"
 EPOCH = 1
@@ -188,7 +188,7 @@ def _write(job: ExtractionJob, report: Report) -> Iterator[Event]:
     yield Wrote("report", str(table))
     if job.config.figures:
         # Matplotlib takes longer to import than a job should wait to begin.
-        from napari_synapse_cl.figures import draw_layer_report
+        from napari_synapse_cl.pipeline.figures import draw_layer_report
 
         with job.folder.being_written():
             draw_layer_report(report, table.with_suffix(".png"))

@@ -6,17 +6,17 @@ from pathlib import Path
 from torch import Tensor
 
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.control import Control
-from napari_synapse_cl.downloads import is_cached, local_file
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import Event, Message, Progress, Wrote
-from napari_synapse_cl.models.architecture_inference import check_fits, find_state_dict
 from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.models.exporting import Export, check_export, export_network
-from napari_synapse_cl.pipeline.extraction_job import open_chosen_network
+from napari_synapse_cl.models.inference import check_fits, find_state_dict
+from napari_synapse_cl.pipeline.extraction_preparation import open_chosen_network
 from napari_synapse_cl.pipeline.networks import OpenedNetwork, open_network
 from napari_synapse_cl.pipeline.steps import check_absent, wait_while_paused
-from napari_synapse_cl.training.runs import RunFolder, default_folder
+from napari_synapse_cl.runs.control import Control
+from napari_synapse_cl.runs.events import Event, Message, Progress, Wrote
+from napari_synapse_cl.runs.folder import RunFolder, default_folder
+from napari_synapse_cl.system.downloads import is_cached, local_file
 
 CLASSIFIER = "classifier."
 

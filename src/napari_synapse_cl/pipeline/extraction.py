@@ -9,28 +9,27 @@ from typing import Any
 import numpy as np
 
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.control import Control
-from napari_synapse_cl.distributed import ALONE, Ranks
 from napari_synapse_cl.errors import JobError
-from napari_synapse_cl.events import Event, Growing, Message, Progress, Wrote
-from napari_synapse_cl.features.extraction import extract_features
-from napari_synapse_cl.features.growing import GrowingArray
+from napari_synapse_cl.features.extraction import GrowingArray, extract_features
 from napari_synapse_cl.features.tables import (
     component_columns,
     feature_columns,
     feature_table,
     write_table,
 )
-from napari_synapse_cl.files import write_json
 from napari_synapse_cl.models.architecture import Layer
-from napari_synapse_cl.pipeline.extraction_job import ExtractionJob, prepare_extraction
+from napari_synapse_cl.pipeline.extraction_preparation import ExtractionJob, prepare_extraction
 from napari_synapse_cl.pipeline.steps import (
     check_absent,
     how_data_were_read,
     stopped,
     wait_while_paused,
 )
-from napari_synapse_cl.training.runs import RunFolder
+from napari_synapse_cl.runs.control import Control
+from napari_synapse_cl.runs.events import Event, Growing, Message, Progress, Wrote
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.system.distributed import ALONE, Ranks
+from napari_synapse_cl.system.files import write_json
 
 Features = Mapping[int, np.ndarray]
 ENDED = "the extraction was ended before it was complete, so nothing is kept"
@@ -232,7 +231,7 @@ def _table(
 
 def _draw_map(job: ExtractionJob, layer: Layer, features: np.ndarray, read: _Read) -> Wrote:
     from napari_synapse_cl.features.analysis import balanced_accuracy, principal_components
-    from napari_synapse_cl.figures import draw_feature_map
+    from napari_synapse_cl.pipeline.figures import draw_feature_map
 
     path = _figure_file(job.folder, job.config, layer.index)
     title = f"Features of layer {layer}"

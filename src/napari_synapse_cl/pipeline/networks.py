@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from napari_synapse_cl.config import Config, absolute, read_settings
-from napari_synapse_cl.data.crop_identity import crop_settings
-from napari_synapse_cl.downloads import local_file
+from napari_synapse_cl.data.crops.identity import crop_settings
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.models.architecture import Architecture
+from napari_synapse_cl.models.architecture import Architecture, Triple
 from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint
-from napari_synapse_cl.models.downsampling import Triple
 from napari_synapse_cl.models.vgg3d import Vgg3D
-from napari_synapse_cl.preparation import make_model
-from napari_synapse_cl.resuming import check_settings
-from napari_synapse_cl.training.runs import RunFolder
+from napari_synapse_cl.pipeline.preparation import make_model
+from napari_synapse_cl.pipeline.resuming import check_settings
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.system.downloads import local_file
 
 Which = Literal["trained", "best", "start"]
 

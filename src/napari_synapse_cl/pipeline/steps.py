@@ -2,21 +2,24 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 
 import numpy as np
 
-from napari_synapse_cl.config import Config
-from napari_synapse_cl.control import Control
-from napari_synapse_cl.data.cutting import REASONS, unusable_counts
+from napari_synapse_cl.config import Config, is_url
+from napari_synapse_cl.data.crops.cutting import REASONS, unusable_counts
 from napari_synapse_cl.data.dataset import Dataset
-from napari_synapse_cl.distributed import Ranks
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.events import Event, Message, Paused, Resumed
-from napari_synapse_cl.holding import HeldError, Hold
-from napari_synapse_cl.training.runs import default_folder
+from napari_synapse_cl.runs.control import Control
+from napari_synapse_cl.runs.events import Event, Message, Paused, Progress, Resumed
+from napari_synapse_cl.runs.folder import default_folder
+from napari_synapse_cl.system.distributed import Ranks
+from napari_synapse_cl.system.downloads import is_cached, local_file
+from napari_synapse_cl.system.holding import HeldError, Hold
 
 MARKS_OF_RECORDS = {"napari-synapse-cl", "napari_synapse_cl", "pooling"}
 """Each record that this program writes has one of them; the last that of its first version."""
@@ -142,3 +145,42 @@ def stopped(control: Control, ranks: Ranks) -> bool:
     elif any(stopping for stopping, _ in wishes):
         control.request("stop")
     return control.stopping
+
+
+MIB = 2**20
+
+
+def fetch_checkpoints(config: Config, control: Control) -> Generator[Event, None, None]:
+    """Download what is not there yet; what needs a checkpoint then finds it.
+
+    Raises
+    ------
+    InputError
+        If it cannot be had.
+    """
+    for location in (config.pretrained, config.checkpoint):
+        if location is not None and is_url(location) and not is_cached(location):
+            yield from _fetch(location, control)
+
+
+def _fetch(location: str, control: Control) -> Generator[Event, None, None]:
+    told: SimpleQueue[tuple[int, int | None] | Exception | None] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            local_file(location, lambda done, total: told.put((done, total)))
+        # Raised again where it is heard.
+        except Exception as error:
+            told.put(error)
+        else:
+            told.put(None)
+
+    Thread(target=work, daemon=True).start()
+    while (news := told.get()) is not None:
+        if isinstance(news, Exception):
+            raise news
+        done, total = news
+        mib = -(-done // MIB)
+        yield Progress("downloading the network", mib, -(-total // MIB) if total else mib, "MiB")
+        if control.stopping:
+            return

@@ -6,36 +6,35 @@ from pathlib import Path
 import numpy as np
 
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.control import Control
-from napari_synapse_cl.data.crop_cache import CachedCrops, cache_size, fill_cache, hold_cache
-from napari_synapse_cl.data.crop_identity import cache_folder
-from napari_synapse_cl.data.crops import CropSource, StreamedCrops
-from napari_synapse_cl.data.cutting import CropState
-from napari_synapse_cl.distributed import ALONE, Ranks
-from napari_synapse_cl.estimates import plan_of
-from napari_synapse_cl.events import Discarded, Event, Message, Progress, Started, Wrote
+from napari_synapse_cl.data.crops.cache import CachedCrops, cache_size, fill_cache, hold_cache
+from napari_synapse_cl.data.crops.cutting import CropState
+from napari_synapse_cl.data.crops.identity import cache_folder
+from napari_synapse_cl.data.crops.sources import CropSource, StreamedCrops
 from napari_synapse_cl.pipeline.exporting import export_trained, exports_of
 from napari_synapse_cl.pipeline.extraction import extract, results_of
-from napari_synapse_cl.pipeline.extraction_job import ExtractionJob
+from napari_synapse_cl.pipeline.extraction_preparation import ExtractionJob
 from napari_synapse_cl.pipeline.networks import NetworkOrigin
+from napari_synapse_cl.pipeline.preparation import TrainingJob, prepare_training
 from napari_synapse_cl.pipeline.steps import (
     check_absent,
     crops_left_out,
     stopped,
     wait_while_paused,
 )
-from napari_synapse_cl.preparation import TrainingJob, prepare_training
-from napari_synapse_cl.training.commands import following_commands
-from napari_synapse_cl.training.health import HealthCheck
-from napari_synapse_cl.training.metrics import epoch_events, read_metrics, step_events
+from napari_synapse_cl.runs.control import Control
+from napari_synapse_cl.runs.events import Discarded, Event, Message, Progress, Started, Wrote
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.following import following_commands
+from napari_synapse_cl.runs.health import HealthCheck
+from napari_synapse_cl.runs.metrics import epoch_events, read_metrics, step_events
+from napari_synapse_cl.runs.recording import Recorder, TensorBoardLog
+from napari_synapse_cl.runs.status import RunStatus
+from napari_synapse_cl.system.distributed import ALONE, Ranks
+from napari_synapse_cl.system.words import counted
+from napari_synapse_cl.training.estimates import plan_of
 from napari_synapse_cl.training.objectives import chance_loss
-from napari_synapse_cl.training.recording import Recorder
-from napari_synapse_cl.training.runs import RunFolder
-from napari_synapse_cl.training.status import RunStatus
-from napari_synapse_cl.training.tensorboard import TensorBoardLog
 from napari_synapse_cl.training.trainer import Trainer
 from napari_synapse_cl.training.validation import Labelled
-from napari_synapse_cl.words import counted
 
 CHECKED_AT_ONCE = 16
 
@@ -244,7 +243,7 @@ def _states_of(crops: StreamedCrops, control: Control) -> Generator[Event, None,
 
 def _draw_loss(folder: RunFolder) -> Iterator[Event]:
     # Matplotlib, and scikit-learn below, take longer to import than a job should wait to begin.
-    from napari_synapse_cl.figures import draw_loss
+    from napari_synapse_cl.pipeline.figures import draw_loss
 
     try:
         folder.owned.claim(folder.loss_figure)

@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import cos, pi
 from typing import Any, Self
+
+import numpy as np
 
 from napari_synapse_cl.config import TrainingConfig
 from napari_synapse_cl.errors import InputError
@@ -103,3 +106,107 @@ def stages_waiting(
     n = len(stages)
     joined = n if step >= duration else int(step * n / duration)
     return list(stages[: n - joined])
+
+
+class Order:
+    """The synapses of every step: all of them once an epoch, but for those that fill no batch.
+
+    The order of an epoch follows from the seed and its number alone, so that a training which goes
+    on from a checkpoint takes the very steps it would have taken.
+
+    Parameters
+    ----------
+    seed
+        Of the training.
+    synapses
+        ``(n,)`` int, those that train.
+    schedule
+        How they are divided into steps.
+    """
+
+    def __init__(self, seed: int, synapses: np.ndarray, schedule: Schedule) -> None:
+        self._seed = seed
+        self._synapses = synapses
+        self._schedule = schedule
+        # Of two epochs: crops of the next are read while the last steps of one are taken.
+        self._of_epoch = lru_cache(maxsize=2)(self._draw)
+
+    def of_step(self, step: int) -> tuple[int, np.ndarray]:
+        """Return the epoch, counted from 1, and the synapses of a step counted from 0."""
+        epoch = step // self._schedule.steps_per_epoch + 1
+        first = step % self._schedule.steps_per_epoch * self._schedule.batch_size
+        return epoch, self._of_epoch(epoch)[first : first + self._schedule.batch_size]
+
+    def _draw(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self._seed, epoch]).permutation(self._synapses)
+
+
+HIGHER_IS_BETTER = {"retrieval", "effective_rank", "knn_accuracy"}
+
+
+class Selection:
+    """Judges epochs by one metric.
+
+    Parameters
+    ----------
+    config
+        The metric, and how long to wait.
+    has_validation
+        Whether there are synapses that are held out; else the training loss decides.
+
+    Attributes
+    ----------
+    metric
+        Name of the metric, as in :class:`~napari_synapse_cl.runs.events.EpochDone`.
+    best_epoch
+        The best epoch so far, 0 for none.
+    """
+
+    def __init__(self, config: TrainingConfig, *, has_validation: bool) -> None:
+        self.metric: str = config.best_metric if has_validation else "training_loss"
+        self.best_epoch = 0
+        self._best = float("inf")
+        self._patience = config.early_stopping
+        self._last_epoch = 0
+
+    def take(self, epoch: int, values: dict[str, Any]) -> bool:
+        """Return whether an epoch is the best so far.
+
+        Parameters
+        ----------
+        epoch
+            Its number, from 1.
+        values
+            Its metrics by name.
+        """
+        self._last_epoch = epoch
+        value = -values[self.metric] if self.metric in HIGHER_IS_BETTER else values[self.metric]
+        if not value < self._best:
+            return False
+        self._best, self.best_epoch = value, epoch
+        return True
+
+    @property
+    def waited_enough(self) -> bool:
+        """Whether the training should end, since it has not become better for long."""
+        return 0 < self._patience <= self._last_epoch - self.best_epoch
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`restore` needs, in plain types."""
+        return {
+            "best": self._best,
+            "best_epoch": self.best_epoch,
+            "last_epoch": self._last_epoch,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` returned.
+
+        Raises
+        ------
+        KeyError
+            If it is something else.
+        """
+        self._best = float(state["best"])
+        self.best_epoch = int(state["best_epoch"])
+        self._last_epoch = int(state["last_epoch"])

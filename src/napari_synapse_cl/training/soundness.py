@@ -10,8 +10,8 @@ import torch
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.integrity import check_finite
-from napari_synapse_cl.training.memory_plan import StepPlan
-from napari_synapse_cl.words import shown
+from napari_synapse_cl.system.words import shown
+from napari_synapse_cl.training.memory.plan import StepPlan
 
 STATES = ("model_state_dict", "head_state_dict", "objective_state_dict")
 _NEEDED = {

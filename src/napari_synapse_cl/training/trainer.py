@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.data.crops import CropSource
+from napari_synapse_cl.data.crops.sources import CropSource
 from napari_synapse_cl.data.split import Split
-from napari_synapse_cl.devices import memory_in_use, to_device
-from napari_synapse_cl.distributed import ALONE, Ranks
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import (
+from napari_synapse_cl.models.norms import weigh_first_batches
+from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.runs.events import (
     CheckpointSaved,
     EpochDone,
     Event,
@@ -26,22 +26,19 @@ from napari_synapse_cl.events import (
     Started,
     StepDone,
 )
-from napari_synapse_cl.models.batch_norms import weigh_first_batches
-from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.training.economy import Economy
-from napari_synapse_cl.training.full_batch import FullBatch
-from napari_synapse_cl.training.keeping import Keeper
-from napari_synapse_cl.training.memory_plan import StepPlan
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.system.devices import memory_in_use, to_device
+from napari_synapse_cl.system.distributed import ALONE, Ranks
+from napari_synapse_cl.system.words import counted
+from napari_synapse_cl.training.batch import FullBatch
+from napari_synapse_cl.training.checkpoints import Keeper
+from napari_synapse_cl.training.memory.plan import StepPlan
+from napari_synapse_cl.training.memory.shortage import Economy, is_shortage
 from napari_synapse_cl.training.objectives import chance_loss, make_objective
 from napari_synapse_cl.training.optimization import Optimization
-from napari_synapse_cl.training.order import Order
-from napari_synapse_cl.training.runs import RunFolder
-from napari_synapse_cl.training.schedule import Schedule
-from napari_synapse_cl.training.selection import Selection
-from napari_synapse_cl.training.shortage import is_shortage
+from napari_synapse_cl.training.schedule import Order, Schedule, Selection
 from napari_synapse_cl.training.validation import Labelled, Validation
 from napari_synapse_cl.training.views import Views
-from napari_synapse_cl.words import counted
 
 
 class Trainer:

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from napari_synapse_cl.data.split import Split
+from napari_synapse_cl.features.embeddings import measure
 from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.training.full_batch import FullBatch
-from napari_synapse_cl.training.monitors import measure
+from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.objectives import Objective, of_pairs
 
 VALIDATION_EPOCH = 0

@@ -20,17 +20,16 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_synapse_cl.environment import home
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.events import Message
-from napari_synapse_cl.files import new_folder_name
-from napari_synapse_cl.widgets.form import LABEL_WIDTH
-from napari_synapse_cl.widgets.job import Job, JobWorker
-from napari_synapse_cl.widgets.layer_box import LayerBox
-from napari_synapse_cl.widgets.layers import LayerData, take
-from napari_synapse_cl.widgets.messages import sentence, tell
+from napari_synapse_cl.runs.events import Message
+from napari_synapse_cl.system.environment import home
+from napari_synapse_cl.system.files import new_folder_name
+from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH
+from napari_synapse_cl.widgets.jobs.job import Job, JobWorker
+from napari_synapse_cl.widgets.layers.boxes import LayerBox
+from napari_synapse_cl.widgets.layers.taking import LayerData, take
+from napari_synapse_cl.widgets.look import CALM, NORMAL, sentence, set_spinner_speed, tell
 from napari_synapse_cl.widgets.session import session_of
-from napari_synapse_cl.widgets.spinner import CALM, NORMAL, set_spinner_speed
 
 RUNS = "synapse_cl_runs"
 """Folder in a person's home for the runs that were given none."""
@@ -125,7 +124,7 @@ class JobWidget(LayersWidget):
     """A dock widget that runs jobs, one at a time.
 
     Subclasses make the job (:meth:`make_job`) and look at its events (:meth:`on_event`,
-    :meth:`on_end`). How a job is run is the matter of :mod:`~napari_synapse_cl.widgets.job`.
+    :meth:`on_end`). How a job is run is the matter of :mod:`~napari_synapse_cl.widgets.jobs.job`.
     """
 
     kind: str

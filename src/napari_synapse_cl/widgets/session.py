@@ -6,9 +6,9 @@ from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_synapse_cl.widgets import settings_store
-from napari_synapse_cl.widgets.chosen_volumes import ChosenVolumes
-from napari_synapse_cl.widgets.settings_store import SharedSettings
+from napari_synapse_cl.widgets.forms import shared as settings_store
+from napari_synapse_cl.widgets.forms.shared import SharedSettings
+from napari_synapse_cl.widgets.layers.chosen import ChosenVolumes
 
 
 class Session(QObject):

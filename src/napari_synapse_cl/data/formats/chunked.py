@@ -5,10 +5,10 @@ from itertools import islice
 from pathlib import Path
 
 from napari_synapse_cl.data.arrays import ReadArray
-from napari_synapse_cl.data.formats.found import UNIT_FACTOR, Found, Messages, Triple, listed
 from napari_synapse_cl.data.formats.locations import METADATA, Location
 from napari_synapse_cl.data.formats.multiscale import Level, chosen, factor_of, offset_of
 from napari_synapse_cl.data.formats.n5 import N5Node
+from napari_synapse_cl.data.formats.places import UNIT_FACTOR, Found, Messages, Triple, listed
 from napari_synapse_cl.data.formats.precomputed import PrecomputedNode
 from napari_synapse_cl.data.formats.stores import Documents, Store
 from napari_synapse_cl.data.formats.zarrs import ZarrNode

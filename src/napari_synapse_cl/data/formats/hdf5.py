@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from napari_synapse_cl.data.arrays import ReadArray, Region
-from napari_synapse_cl.data.formats.axes import spatial_axes
-from napari_synapse_cl.data.formats.found import (
+from napari_synapse_cl.data.formats.hdf5_chunks import SoundChunks
+from napari_synapse_cl.data.formats.hdf5_links import check_path, check_storage
+from napari_synapse_cl.data.formats.places import (
     NO_OFFSET,
+    NO_UNIT,
     Found,
     Messages,
     Triple,
@@ -18,18 +20,14 @@ from napari_synapse_cl.data.formats.found import (
     check_size,
     listed,
     no_chunks,
-)
-from napari_synapse_cl.data.formats.hdf5_chunks import SoundChunks
-from napari_synapse_cl.data.formats.hdf5_links import check_path, check_storage
-from napari_synapse_cl.data.formats.lengths import (
-    NO_UNIT,
     offset_in_voxels,
     size_in_nm,
     size_without_unit,
+    spatial_axes,
     three_numbers,
 )
-from napari_synapse_cl.documents import parse_json
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.documents import parse_json
 
 SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 CHUNK_BYTES = 2**26

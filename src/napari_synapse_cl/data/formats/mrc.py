@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from napari_synapse_cl.data.arrays import ReadArray, Region, bounded
-from napari_synapse_cl.data.formats.found import Found, Messages, Triple
-from napari_synapse_cl.data.formats.lengths import size_in_nm
+from napari_synapse_cl.data.formats.places import Found, Messages, Triple, size_in_nm
 from napari_synapse_cl.errors import InputError
 
 SUFFIXES = (".mrc", ".rec", ".st", ".map", ".mrcs")

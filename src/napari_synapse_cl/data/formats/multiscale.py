@@ -6,8 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from napari_synapse_cl.data.formats.found import UNIT_FACTOR, Triple, Voxel
-from napari_synapse_cl.data.formats.lengths import NO_UNIT, rounded, size_in_nm, three_numbers
+from napari_synapse_cl.data.formats.places import (
+    NO_UNIT,
+    UNIT_FACTOR,
+    Triple,
+    Voxel,
+    rounded,
+    size_in_nm,
+    three_numbers,
+)
 
 TOLERANCE = 1.01
 

@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from napari_synapse_cl.data.arrays import ReadArray
-from napari_synapse_cl.data.formats.found import Messages, Triple
-from napari_synapse_cl.data.formats.lengths import (
-    NO_UNIT,
-    size_in_nm,
-    size_without_unit,
-    three_numbers,
-)
 from napari_synapse_cl.data.formats.multiscale import (
     Level,
     level_path,
     ome_multiscales,
     transformed,
+)
+from napari_synapse_cl.data.formats.places import (
+    NO_UNIT,
+    Messages,
+    Triple,
+    size_in_nm,
+    size_without_unit,
+    three_numbers,
 )
 from napari_synapse_cl.data.formats.stores import Documents, Store
 

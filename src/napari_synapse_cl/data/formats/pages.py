@@ -15,7 +15,7 @@ import tifffile
 from PIL import Image
 
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.free_memory import main_memory
+from napari_synapse_cl.system.memory import main_memory
 
 DECODED_BYTES = 2**28
 """How much of what was decoded is kept, for all volumes together."""

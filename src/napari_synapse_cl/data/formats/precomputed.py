@@ -3,9 +3,8 @@
 from typing import Any
 
 from napari_synapse_cl.data.arrays import ReadArray
-from napari_synapse_cl.data.formats.found import Messages
-from napari_synapse_cl.data.formats.lengths import size_in_nm, three_numbers
 from napari_synapse_cl.data.formats.multiscale import Level
+from napari_synapse_cl.data.formats.places import Messages, size_in_nm, three_numbers
 from napari_synapse_cl.data.formats.stores import Documents, Store
 from napari_synapse_cl.errors import InputError
 

@@ -11,7 +11,6 @@ import numpy as np
 import tifffile
 
 from napari_synapse_cl.data.arrays import MAPPED_AROUND, ReadArray, Region
-from napari_synapse_cl.data.formats.found import Found, Messages, listed
 from napari_synapse_cl.data.formats.pages import (
     DECODED,
     can_decode,
@@ -21,6 +20,7 @@ from napari_synapse_cl.data.formats.pages import (
     read_image,
 )
 from napari_synapse_cl.data.formats.photometry import Tones, grey, tones_of
+from napari_synapse_cl.data.formats.places import Found, Messages, listed
 from napari_synapse_cl.errors import InputError
 
 KINDS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}

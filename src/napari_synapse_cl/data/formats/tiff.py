@@ -10,12 +10,17 @@ import numpy as np
 import tifffile
 
 from napari_synapse_cl.data.arrays import Array3D, ReadArray, Region, bounded
-from napari_synapse_cl.data.formats.axes import spatial_axes
-from napari_synapse_cl.data.formats.found import Found, Messages
-from napari_synapse_cl.data.formats.lengths import NO_SCALE, Scale, scale_of
 from napari_synapse_cl.data.formats.ome import OmeTiff, check_xml
 from napari_synapse_cl.data.formats.pages import PageReader, check_not_cut_off
 from napari_synapse_cl.data.formats.photometry import Tones, tones_of
+from napari_synapse_cl.data.formats.places import (
+    NO_SCALE,
+    Found,
+    Messages,
+    Scale,
+    scale_of,
+    spatial_axes,
+)
 from napari_synapse_cl.errors import InputError
 
 SUFFIXES = (".tif", ".tiff", ".btf")

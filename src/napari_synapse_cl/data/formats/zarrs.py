@@ -4,19 +4,19 @@ from functools import cached_property
 from typing import Any
 
 from napari_synapse_cl.data.arrays import ReadArray
-from napari_synapse_cl.data.formats.found import Messages
-from napari_synapse_cl.data.formats.lengths import (
-    NO_UNIT,
-    size_in_nm,
-    size_without_unit,
-    three_numbers,
-)
 from napari_synapse_cl.data.formats.multiscale import (
     Level,
     axis_names,
     ome_levels,
     ome_multiscales,
     transformed,
+)
+from napari_synapse_cl.data.formats.places import (
+    NO_UNIT,
+    Messages,
+    size_in_nm,
+    size_without_unit,
+    three_numbers,
 )
 from napari_synapse_cl.data.formats.stores import Documents, Store
 

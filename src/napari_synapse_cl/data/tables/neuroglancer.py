@@ -12,8 +12,8 @@ import numpy as np
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.tables.neuroglancer_space import AnnotationSpace
 from napari_synapse_cl.data.tables.typed import from_cells
-from napari_synapse_cl.documents import read_json
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.documents import read_json
 
 VOXEL_SIZE = "neuroglancer_voxel_size"
 """Under which the attributes of a table say what its positions count in, z, y, x in nm."""

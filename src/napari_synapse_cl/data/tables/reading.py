@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.words import size
+from napari_synapse_cl.system.words import size
 
 VoxelSize = tuple[float, float, float]
 """Along z, y, x in nm."""

@@ -1,0 +1,217 @@
+"""Where the elements of a layer's feature map lie, and what must be read for them.
+
+In numpy's reach and without PyTorch: the window asks before anything is computed.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple, Self
+
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.models.architecture import Layer, Triple
+from napari_synapse_cl.system.words import size
+
+FLOAT_BYTES = 4
+SMALLEST_SIDE = 5
+"""In voxels: a file with 3 or 4 voxels along x may be taken for a colour image."""
+
+
+class Box(NamedTuple):
+    """A box of voxels along z, y, x, from `start` up to, but without, `stop`."""
+
+    start: Triple
+    stop: Triple
+
+    def __str__(self) -> str:
+        return ", ".join(f"{low}:{high}" for low, high in zip(self.start, self.stop, strict=True))
+
+    @property
+    def shape(self) -> Triple:
+        """Size along z, y, x in voxels."""
+        return _triple(high - low for low, high in zip(self.start, self.stop, strict=True))
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """What to index an array with to get the box."""
+        z, y, x = map(slice, self.start, self.stop)
+        return (z, y, x)
+
+    def seen_from(self, corner: Sequence[int]) -> Self:
+        """Return this box in the coordinates of a volume that begins at the voxel `corner`."""
+        return type(self)(
+            _triple(low - c for low, c in zip(self.start, corner, strict=True)),
+            _triple(high - c for high, c in zip(self.stop, corner, strict=True)),
+        )
+
+
+@dataclass(frozen=True)
+class MapGrid:
+    """Where the elements of a layer's map over a region lie.
+
+    Attributes
+    ----------
+    first
+        Index of the first element in the map of the whole volume, along z, y, x.
+    shape
+        Elements along z, y, x.
+    stride
+        Voxels from one element to the next, along z, y, x.
+    offset
+        Where the centre of the receptive field of the whole map's first element lies, in voxels.
+    """
+
+    first: Triple
+    shape: Triple
+    stride: Triple
+    offset: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, layer: Layer, region: Box, volume_shape: Sequence[int]) -> Self:
+        """Return the grid of a layer's map over a region.
+
+        To it belong the elements whose cell, the voxels from ``i * stride`` up to
+        ``(i + 1) * stride``, meets the region. At the far faces a pooling drops the voxels that do
+        not fill its window, so cells that the volume does not hold whole have no element.
+
+        Raises
+        ------
+        InputError
+            If there is no such element.
+        """
+        grid = cls.over(layer, region, volume_shape)
+        for axis, n in enumerate(grid.shape):
+            if n == 0:
+                left, stride = volume_shape[axis] % layer.stride[axis], layer.stride[axis]
+                raise InputError(
+                    f"layer {layer.index} has no element over the region z, y, x = {region}: the "
+                    f"last {left} voxels along {'zyx'[axis]} do not fill a window of {stride}; "
+                    "choose a larger region or a layer before"
+                )
+        return grid
+
+    @classmethod
+    def over(cls, layer: Layer, region: Box, volume_shape: Sequence[int]) -> Self:
+        """Return the same as :meth:`of`, without elements where there are none."""
+        along = list(zip(region.start, region.stop, layer.stride, volume_shape, strict=True))
+        first = _triple(low // s for low, _, s, _ in along)
+        stop = _triple(min(-(-high // s), n // s) for _, high, s, n in along)
+        shape = _triple(max(0, b - a) for a, b in zip(first, stop, strict=True))
+        return cls(first, shape, layer.stride, layer.offset)
+
+    @property
+    def origin(self) -> tuple[float, float, float]:
+        """Centre of the receptive field of the first element, along z, y, x in voxels."""
+        along = zip(self.offset, self.first, self.stride, strict=True)
+        z, y, x = (offset + first * stride for offset, first, stride in along)
+        return (z, y, x)
+
+    @property
+    def n_elements(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    def slices_from(self, first: Sequence[int]) -> tuple[slice, slice, slice]:
+        """Return what to index an array with that begins at the element `first`."""
+        z, y, x = (
+            slice(own - f, own - f + n)
+            for own, f, n in zip(self.first, first, self.shape, strict=True)
+        )
+        return (z, y, x)
+
+
+def map_bytes(layer: Layer, grid: MapGrid) -> int:
+    """Return how much a layer's map takes on the disk, in bytes."""
+    return FLOAT_BYTES * layer.channels * grid.n_elements
+
+
+def check_region(region: Box, volume_shape: Sequence[int]) -> Box:
+    """Return the part of a region that lies in the volume.
+
+    Raises
+    ------
+    InputError
+        If the region is empty, or lies outside the volume.
+    """
+    if min(region.shape) < 1:
+        raise InputError(
+            f"the region z, y, x = {region} is empty: along each axis it must stop behind its start"
+        )
+    inside = Box(
+        _triple(max(0, low) for low in region.start),
+        _triple(min(high, n) for high, n in zip(region.stop, volume_shape, strict=True)),
+    )
+    if min(inside.shape) < 1:
+        raise InputError(
+            f"the region z, y, x = {region} lies outside the volume, which has "
+            f"{size(volume_shape)} voxels; positions are voxels along z, y, x, counted from 0"
+        )
+    return inside
+
+
+def with_halo(region: Box, layers: Sequence[Layer], volume_shape: Sequence[int]) -> Box:
+    """Return the box to read so that the maps over a region are those of the whole volume.
+
+    It can be taken for a volume of its own: the maps of the region within it are the same.
+
+    Parameters
+    ----------
+    region
+        Within the volume.
+    layers
+        The layers whose maps are wanted.
+    volume_shape
+        Size of the volume along z, y, x.
+
+    Raises
+    ------
+    InputError
+        If a layer has no element over the region.
+    """
+    grids = [(layer, MapGrid.of(layer, region, volume_shape)) for layer in layers]
+    start, stop = read_box(grids, volume_shape)
+    stride = max(layers, key=lambda layer: layer.index).stride
+    along = zip(start, stop, stride, volume_shape, strict=True)
+    sides = [_at_least(SMALLEST_SIDE, *axis) for axis in along]
+    return Box(_triple(low for low, _ in sides), _triple(high for _, high in sides))
+
+
+def read_box(grids: Sequence[tuple[Layer, MapGrid]], volume_shape: Sequence[int]) -> Box:
+    """Return the box that the network must see for elements of its layers to be exact.
+
+    All voxels that an element depends on lie in it, so where the convolutions pad the box within
+    the volume it goes unnoticed, and where the box ends at a face of the volume they pad as they
+    would pad the whole. It begins at a multiple of the deepest layer's stride: pooling windows lie
+    as in the whole volume.
+
+    Parameters
+    ----------
+    grids
+        Elements of each layer, at least one.
+    volume_shape
+        Size of the volume along z, y, x.
+    """
+    stride = max((layer for layer, _ in grids), key=lambda layer: layer.index).stride
+    start, stop = [], []
+    for axis, n in enumerate(volume_shape):
+        lows, highs = [], []
+        for layer, grid in grids:
+            # Beside its cell an element sees as much on either side.
+            beside = (layer.receptive_field[axis] - layer.stride[axis]) // 2
+            cells = grid.first[axis], grid.first[axis] + grid.shape[axis]
+            lows.append(cells[0] * layer.stride[axis] - beside)
+            highs.append(cells[1] * layer.stride[axis] + beside)
+        start.append(max(0, min(lows)) // stride[axis] * stride[axis])
+        stop.append(min(n, max(highs)))
+    return Box(_triple(start), _triple(stop))
+
+
+def _at_least(side: int, low: int, high: int, stride: int, n: int) -> tuple[int, int]:
+    """Widen a box along one axis to `side` voxels, where the volume has as many."""
+    high = min(n, max(high, low + side))
+    return max(0, min(low, high - side)) // stride * stride, high
+
+
+def _triple(values: Iterable[int]) -> Triple:
+    z, y, x = values
+    return (z, y, x)

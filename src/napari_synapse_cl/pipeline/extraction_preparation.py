@@ -1,0 +1,193 @@
+"""What is looked at before an extraction begins: nothing is written for one that cannot."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_synapse_cl.augmentations.context import context_shape
+from napari_synapse_cl.config import Config, DeviceConfig, ExtractionConfig
+from napari_synapse_cl.data.crops.sources import CropSource
+from napari_synapse_cl.data.dataset import Dataset
+from napari_synapse_cl.data.opening import open_dataset
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.features.readout import Readout
+from napari_synapse_cl.models.architecture import Architecture, Layer
+from napari_synapse_cl.models.vgg3d import Vgg3D
+from napari_synapse_cl.pipeline.networks import NetworkOrigin, OpenedNetwork, open_network
+from napari_synapse_cl.pipeline.preparation import check_extraction, with_what_was_found
+from napari_synapse_cl.pipeline.provenance import make_record
+from napari_synapse_cl.runs.folder import RunFolder, default_folder
+from napari_synapse_cl.system.devices import choose_device, choose_precision
+from napari_synapse_cl.system.distributed import ALONE, Ranks
+from napari_synapse_cl.system.words import size
+
+DEFAULT_LABEL_COLUMN = "class"
+DECISIVE = ("keep", "intensity", "invert", "presynaptic_shift")
+"""Settings of crops that change what a network sees throughout."""
+SAME_VOXEL_SIZE = 0.1
+"""Relative difference of voxel sizes below which a network sees the same."""
+
+
+@dataclass(frozen=True)
+class ExtractionJob:
+    """An extraction of the features of synapses that can begin."""
+
+    config: Config
+    folder: RunFolder
+    dataset: Dataset
+    crops: CropSource
+    """Crops as large as the network sees them, or larger."""
+    network: Vgg3D
+    architecture: Architecture
+    device: torch.device
+    precision: str
+    origin: NetworkOrigin
+    warnings: tuple[str, ...] = ()
+    """What to tell before it begins."""
+    ranks: Ranks = ALONE
+    """The processes that extract together."""
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers that are read."""
+        return [self.architecture.check_layer(index) for index in self.config.layer_num]
+
+    @property
+    def readout(self) -> Readout:
+        """What reads them."""
+        return Readout(
+            self.network,
+            self.architecture,
+            self.config.layer_num,
+            self.config.crop_size,
+            pooling=self.config.pooling,
+            averaging=self.config.averaging,
+            voxel_size=self.dataset.voxel_size,
+            device=self.device,
+            precision=self.precision,
+        )
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Where the features come from."""
+        config, voxel_size = self.config, self.dataset.known_voxel_size
+        return {
+            **make_record(self.origin, self.layers, config, ExtractionConfig, DeviceConfig),
+            "pooling": config.pooling,
+            "crop_size": list(config.crop_size),
+            "voxel_size": None if voxel_size is None else list(voxel_size),
+            "volume": self.dataset.name,
+            "device": str(self.device),
+            "precision": self.precision,
+        }
+
+    @property
+    def label_column(self) -> str | None:
+        """The column of labels, if there is one."""
+        if self.config.label_column is not None:
+            return self.config.label_column or None
+        return DEFAULT_LABEL_COLUMN if DEFAULT_LABEL_COLUMN in self.dataset.table.columns else None
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Label of each synapse inside the volume, a string, empty where it is missing."""
+        if self.label_column is None:
+            return None
+        # scikit-learn takes longer to import than a job should wait to begin.
+        from napari_synapse_cl.features.analysis import label_names
+
+        return label_names(self.dataset.table[self.label_column].iloc[self.dataset.positions.rows])
+
+
+def prepare_extraction(
+    config: Config, *, with_context: bool = False, ranks: Ranks = ALONE
+) -> ExtractionJob:
+    """Check the settings of an extraction from a checkpoint and open what it needs.
+
+    The crop size is that of the training, unless the settings name one.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    with_context
+        Whether crops are to hold the context that augmented views need.
+
+    Raises
+    ------
+    InputError
+        If something that was given cannot be used.
+    """
+    opened = open_chosen_network(config)
+    warnings = []
+    if opened.crop_size and "crop_size" not in config.model_fields_set:
+        config = config.model_copy(update={"crop_size": opened.crop_size})
+    elif opened.crop_size not in (None, config.crop_size):
+        warnings.append(
+            f"the network was trained on crops of {size(opened.crop_size)} voxels and sees crops "
+            f"of {size(config.crop_size)}: its features need not mean the same"
+        )
+    warnings += _crop_warnings(config, opened)
+    config = seen_as_in_training(config, opened)
+    dataset = open_dataset(config, opened.voxel_size)
+    config = with_what_was_found(config, dataset)
+    check_extraction(opened.architecture, dataset, config)
+    device = choose_device(config.device)
+    shape = config.crop_size
+    if with_context:
+        shape = context_shape(config.crop_size, config, dataset.voxel_size)
+    return ExtractionJob(
+        config=config,
+        folder=RunFolder(config.output or default_folder()),
+        dataset=dataset,
+        crops=dataset.crop_source(config, shape),
+        network=opened.network,
+        architecture=opened.architecture,
+        device=device,
+        precision=choose_precision(config.precision, device),
+        origin=opened.origin,
+        warnings=(*warnings, *voxel_size_warnings(opened, dataset.known_voxel_size)),
+    )
+
+
+def seen_as_in_training(config: Config, opened: OpenedNetwork) -> Config:
+    """Return settings with which crops are made as in the network's training, where none are set.
+
+    Crops that were cut already are what they are.
+    """
+    if config.crops is not None:
+        return config
+    settings = config.model_dump(exclude_unset=True)
+    return Config.from_values({**opened.crop_settings, **settings})
+
+
+def _crop_warnings(config: Config, opened: OpenedNetwork) -> list[str]:
+    """Warn of crops that are made otherwise than in the network's training."""
+    return [
+        f"the network was trained with {name} {trained} and sees {getattr(config, name)}: its "
+        "features need not mean the same"
+        for name, trained in opened.crop_settings.items()
+        if name in DECISIVE and name in config.model_fields_set and getattr(config, name) != trained
+    ]
+
+
+def open_chosen_network(config: Config) -> OpenedNetwork:
+    """Open the network that the settings name."""
+    if config.checkpoint is None:
+        raise InputError("extract_only needs a checkpoint")
+    return open_network(config.checkpoint, config.network)
+
+
+def voxel_size_warnings(opened: OpenedNetwork, voxel_size: tuple[float, ...] | None) -> list[str]:
+    """Warn of voxels of another size than those the network was trained on."""
+    trained = opened.voxel_size
+    if trained is None or voxel_size is None:
+        return []
+    if np.allclose(trained, voxel_size, rtol=SAME_VOXEL_SIZE):
+        return []
+    return [
+        f"the network was trained on voxels of {size(trained)} nm and sees voxels of "
+        f"{size(voxel_size)} nm: the same structure has another size to it"
+    ]

@@ -1,0 +1,192 @@
+"""What a running job tells: small frozen records, and their form as lines of JSON.
+
+The pipeline yields them; the command line turns them into a progress bar, the widgets into plots,
+a run folder into files. With ``--events jsonl`` they are the program's standard output.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Level = Literal["detail", "info", "warning"]
+"""How much a message matters; details are written down, and the window shows none of them."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A sentence for the person who runs the job."""
+
+    text: str
+    level: Level = "info"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a task has come that is not training, and what it counts."""
+
+    task: str
+    done: int
+    total: int
+    unit: str = "crop"
+
+
+@dataclass(frozen=True)
+class Started:
+    """Training begins or goes on: `step` of `total_steps` are done already.
+
+    `chance_loss` is the loss of a network to which all synapses look alike, None where that is no
+    upper bound of a sensible one.
+    """
+
+    run: str
+    device: str
+    precision: str
+    n_training: int
+    n_validation: int
+    batch_size: int
+    steps_per_epoch: int
+    total_steps: int
+    step: int
+    chance_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One optimiser step; `step` and `epoch` count from 1.
+
+    `memory_gib` is what is in use in GiB: on a GPU what PyTorch holds there, else the process's
+    share of the main memory.
+    """
+
+    epoch: int
+    step: int
+    loss: float
+    learning_rate: float
+    crops_per_second: float
+    memory_gib: float
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """One pass over the training synapses; losses are means over its batches.
+
+    What is measured on the validation synapses is None where there are none. The monitors are
+    those of :mod:`napari_synapse_cl.features.embeddings`.
+    """
+
+    epoch: int
+    step: int
+    training_loss: float
+    validation_loss: float | None
+    best: bool
+    alignment: float | None = None
+    uniformity: float | None = None
+    retrieval: float | None = None
+    effective_rank: float | None = None
+    knn_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointSaved:
+    """A checkpoint lies whole on the disk."""
+
+    path: str
+    step: int
+
+
+@dataclass(frozen=True)
+class Paused:
+    """Training waits for ``resume``."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Training goes on after a pause."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Training has ended, and `checkpoint` holds the network as it was then."""
+
+    outcome: Literal["completed", "stopped"]
+    step: int
+    checkpoint: str
+
+
+@dataclass(frozen=True)
+class Discarded:
+    """Training was ended and its run folder removed."""
+
+    run: str
+
+
+@dataclass(frozen=True)
+class Growing:
+    """A result that may be looked at while it is written; progress says how far it is.
+
+    "features" are a ``.npy`` array ``(M, K)`` with a row for each synapse of the table and these
+    columns, NaN until they are extracted. "maps" are a Zarr group, as
+    :mod:`napari_synapse_cl.features.maps.store` describes it; their columns are empty.
+    """
+
+    what: Literal["features", "maps"]
+    path: str
+    columns: list[str]
+
+
+@dataclass(frozen=True)
+class Wrote:
+    """A result lies whole on the disk."""
+
+    what: Literal["features", "maps", "report", "figure", "network", "settings"]
+    path: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job has ended with an error."""
+
+    message: str
+
+
+Event = (
+    Message
+    | Progress
+    | Started
+    | StepDone
+    | EpochDone
+    | CheckpointSaved
+    | Paused
+    | Resumed
+    | Finished
+    | Discarded
+    | Growing
+    | Wrote
+    | Failed
+)
+
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}
+
+
+def to_line(event: Event) -> str:
+    """Return `event` as one line of JSON, its kind under the key ``event``."""
+    return json.dumps({"event": type(event).__name__, **asdict(event)})
+
+
+def from_line(line: str) -> Event:
+    """Return the event that :func:`to_line` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the line is not such an event.
+    """
+    content = json.loads(line)
+    if not isinstance(content, dict) or content.get("event") not in _KINDS:
+        raise ValueError(f"not an event: {line[:200]!r}")
+    kind = _KINDS[content.pop("event")]
+    try:
+        event: Event = kind(**content)
+    except TypeError as error:
+        raise ValueError(f"not an event: {error}") from None
+    return event

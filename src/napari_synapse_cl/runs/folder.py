@@ -1,0 +1,220 @@
+"""The folder that a run leaves behind."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from napari_synapse_cl.config import ABOUT, Config
+from napari_synapse_cl.config.fields import ExportFormat
+from napari_synapse_cl.errors import InputError, JobError, reason
+from napari_synapse_cl.runs.control import Command
+from napari_synapse_cl.runs.events import EpochDone, Event, StepDone
+from napari_synapse_cl.runs.metrics import EPOCH_COLUMNS, STEP_COLUMNS, append_row, keep_until
+from napari_synapse_cl.runs.ownership import ALWAYS, FROM_THE_START, Ownership
+from napari_synapse_cl.runs.status import RunStatus
+from napari_synapse_cl.system.documents import read_json
+from napari_synapse_cl.system.files import new_folder_name, remove_partial, write_json
+from napari_synapse_cl.system.holding import check_folder, remove_marks
+
+REPRODUCE = "reproduce"
+"""In what ``config.json`` says beside the settings: the command that makes the run again."""
+
+
+class RunFolder:
+    """Settings, status, metrics, checkpoints and results of one run.
+
+    ``config.json`` holds the settings and what else decides the run, and can be given to
+    ``--config``; ``run.json`` says when and by which command the run was started, ``status.json``
+    what it does now; ``steps.csv`` and ``epochs.csv`` grow as it trains, and so does
+    ``tensorboard`` where that is wanted; ``commands.txt`` is where commands to it arrive;
+    ``checkpoints`` holds ``last.pt`` and ``best.pt``. What of all that is there the run has made
+    is what `owned` says.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.json"
+        self.steps_file = path / "steps.csv"
+        self.epochs_file = path / "epochs.csv"
+        self.last_checkpoint = path / "checkpoints" / "last.pt"
+        self.best_checkpoint = path / "checkpoints" / "best.pt"
+        self.loss_figure = path / "loss.png"
+        self.commands_file = path / "commands.txt"
+        self.tensorboard_folder = path / "tensorboard"
+        self._status_file = path / "status.json"
+        self._started_file = path / "run.json"
+        self.owned = Ownership(path)
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run was started in this folder."""
+        return self._started_file.exists()
+
+    @property
+    def has_status(self) -> bool:
+        """Whether a training has told what it does, even if that cannot be read."""
+        return self._status_file.exists()
+
+    def features_file(self, config: Config) -> Path:
+        """Return where the table of features of these layers and this pooling goes."""
+        layers = "_".join(f"L{index}" for index in config.layer_num)
+        return self.path / f"features_{layers}_{config.pooling}.{config.feature_format}"
+
+    def export_file(self, kind: ExportFormat) -> Path:
+        """Return where the network goes in a format for other programs."""
+        return self.path / f"vgg3d.{kind}"
+
+    def about(self) -> dict[str, Any]:
+        """Return what ``config.json`` says beside the settings; nothing of runs of old versions."""
+        try:
+            about = read_json(self.config_file).get(ABOUT)
+        except (OSError, ValueError, AttributeError):
+            return {}
+        return about if isinstance(about, dict) else {}
+
+    def create(self, config: Config, about: Mapping[str, Any] | None = None) -> None:
+        """Make the folder and write the settings; how a run began stays as it was.
+
+        Parameters
+        ----------
+        config
+            The settings.
+        about
+            What else decides the run, as :func:`~napari_synapse_cl.pipeline.provenance.about_run` says.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be written.
+        """
+        started = {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": ["synapse-cl", *sys.argv[1:]],
+        }
+        told = dict(about or {})
+        if self.last_checkpoint.exists():
+            # The command names the folder, which may have been moved.
+            told |= {name: value for name, value in self.about().items() if name != REPRODUCE}
+        check_folder(self.path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            # That nobody's files are here has been looked at before.
+            self.owned.claim(*(self.path / name for name in FROM_THE_START), replace=True)
+            self.last_checkpoint.parent.mkdir(exist_ok=True)
+            self._remove_unfinished()
+            if not self.holds_run:
+                write_json(self._started_file, started)
+            write_json(self.config_file, {**config.as_json(), ABOUT: told})
+        except OSError as error:
+            raise InputError(
+                f"cannot write to the output folder {self.path}: {reason(error)}"
+            ) from None
+
+    def _remove_unfinished(self) -> None:
+        """Remove what a process had begun to write when it was killed."""
+        for name in ALWAYS:
+            remove_partial(self.path / name)
+
+    def status(self) -> RunStatus | None:
+        """Return what the training in this folder does; None if that is missing or unreadable."""
+        try:
+            return RunStatus.from_json(read_json(self._status_file))
+        except (OSError, ValueError):
+            return None
+
+    def write_status(self, status: RunStatus) -> None:
+        """Tell others what the training does.
+
+        Raises
+        ------
+        JobError
+            If it cannot be written.
+        """
+        with self.being_written():
+            write_json(self._status_file, status.as_json())
+
+    def send(self, command: Command) -> None:
+        """Give the training in this folder a command, wherever it runs.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be written.
+        """
+        try:
+            with self.commands_file.open("a", encoding="utf-8") as file:
+                file.write(f"{command}\n")
+        except OSError as error:
+            raise InputError(
+                f"cannot send {command} to the run in {self.path}: {reason(error)}"
+            ) from None
+
+    def record(self, event: Event) -> None:
+        """Append what an event says to the metrics.
+
+        Raises
+        ------
+        JobError
+            If they cannot be written.
+        """
+        with self.being_written():
+            if isinstance(event, StepDone):
+                append_row(self.steps_file, STEP_COLUMNS, event)
+            elif isinstance(event, EpochDone):
+                append_row(self.epochs_file, EPOCH_COLUMNS, event)
+
+    def forget_after(self, step: int) -> list[str]:
+        """Drop the metrics of steps that a resumed training takes again; say what was damaged.
+
+        Raises
+        ------
+        JobError
+            If they cannot be written.
+        """
+        with self.being_written():
+            told = [
+                keep_until(self.steps_file, STEP_COLUMNS, step),
+                keep_until(self.epochs_file, EPOCH_COLUMNS, step),
+            ]
+        return [text for text in told if text is not None]
+
+    @contextmanager
+    def being_written(self) -> Iterator[None]:
+        """Turn what the disk says in the block into words.
+
+        Raises
+        ------
+        JobError
+            If something cannot be written.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise JobError(self.why_unwritable(error)) from error
+
+    def why_unwritable(self, error: BaseException) -> str:
+        """Return in words why something could not be written to this folder."""
+        if not self.path.is_dir():
+            return (
+                f"the run folder {self.path} is no longer there: it was moved or removed, or its "
+                "disk was taken away"
+            )
+        return f"cannot write to the run folder {self.path}: {reason(error)}"
+
+    def discard(self) -> None:
+        """Remove the run's files, and the folder if nothing else is in it."""
+        self.owned.remove()
+        remove_marks(self.path)
+
+
+def default_folder() -> Path:
+    """Return a new folder name for a run that was given none."""
+    return new_folder_name(Path("synapse_cl_runs"))

@@ -1,0 +1,211 @@
+"""The gradient of a loss over a whole batch, whatever part of it fits into memory.
+
+A contrastive loss compares every synapse of a batch with every other, so its gradient is not the
+sum of those of smaller batches. But it reaches the backbone only through the pooled features, a few
+hundred numbers a view. So the features of all parts of the batch come first, without what their
+backward passes need; head and loss are computed on all of them at once; and then each part goes
+through the backbone again, and backward from the gradient at its features. The parts may lie in
+different processes too.
+
+References
+----------
+Gao, Zhang, Han, Callan: Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup,
+2021. https://arxiv.org/abs/2101.06983
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_synapse_cl.models.norms import statistics_kept
+from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.system.devices import autocast
+from napari_synapse_cl.system.distributed import Ranks
+from napari_synapse_cl.system.memory import make_room
+from napari_synapse_cl.training.objectives import Objective, of_pairs
+
+MakeViews = Callable[[np.ndarray, int], Tensor]
+"""Makes ``(2n, 1, D, H, W)`` views of n synapses in an epoch, all first before all second ones."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What the networks make of a batch of N synapses.
+
+    Attributes
+    ----------
+    pooled
+        ``(N, 2, C)`` pooled features of both views.
+    targets
+        ``(N, 2, K)`` embeddings by the encoder; None where the objective has none.
+    """
+
+    pooled: Tensor
+    targets: Tensor | None
+
+
+class FullBatch:
+    """Computes with batches that may be larger than what goes through the backbone at once.
+
+    Batch norms of the backbone see the parts one by one; those of the head see the whole batch.
+
+    Parameters
+    ----------
+    model, objective
+        What is trained, and for what; on the device.
+    make_views
+        Makes the views; the same of the same synapses and epoch every time.
+    device
+        Where to compute.
+    ranks
+        The processes that share the work.
+
+    Attributes
+    ----------
+    precision
+        Of the backbone.
+    micro_batch_size
+        How many synapses go through the backbone at once in this process.
+    part_bytes
+        Bytes of main memory that so many take, as far as is known; room is made for them.
+    """
+
+    def __init__(
+        self,
+        model: ContrastiveModel,
+        objective: Objective,
+        make_views: MakeViews,
+        device: torch.device,
+        ranks: Ranks,
+    ) -> None:
+        self.precision = "float32"
+        self.micro_batch_size = 1
+        self.part_bytes = 0
+        self._model = model
+        self._objective = objective
+        self._make_views = make_views
+        self._device = device
+        self._ranks = ranks
+
+    def backward(self, synapses: np.ndarray, epoch: int) -> tuple[float, Tensor | None]:
+        """Set the gradients of all weights to those of the loss of a batch.
+
+        Parameters
+        ----------
+        synapses
+            ``(N,)``, which synapses are in the batch.
+        epoch
+            Which views of them.
+
+        Returns
+        -------
+        loss : float
+            That of the batch.
+        targets : Tensor or None
+            ``(N, 2, K)`` embeddings of the batch by the encoder.
+        """
+        model, parts = self._model, self._parts(synapses)
+        backbone = [p for p in model.backbone.features.parameters() if p.requires_grad]
+        graphs: list[Tensor] = []
+        if len(parts) == 1 and backbone:
+            pooled, targets = self._through(parts[0], epoch)
+            graphs.append(pooled)
+            embedded = self._gathered([pooled.detach()], [targets])
+        else:
+            embedded = self.embed(synapses, epoch)
+        features = embedded.pooled.requires_grad_(bool(backbone))
+        loss = self._objective.loss(
+            of_pairs(model.head, features), embedded.targets, torch.from_numpy(synapses)
+        )
+        model.zero_grad(set_to_none=True)
+        self._objective.zero_grad(set_to_none=True)
+        loss.backward()
+        if backbone:
+            assert features.grad is not None
+            rows = self._ranks.share_of(np.arange(len(synapses)))
+            gradients = features.grad[rows[0] : rows[-1] + 1].split([len(part) for part in parts])
+            for part, gradient in zip(parts, gradients, strict=True):
+                again = graphs.pop() if graphs else self._through(part, epoch, targets=False)[0]
+                again.backward(gradient)
+            self._ranks.sum_gradients(backbone)
+            self._ranks.average_statistics(model.backbone.features)
+        return loss.item(), embedded.targets
+
+    @torch.no_grad()
+    def embed(self, synapses: np.ndarray, epoch: int) -> Embedded:
+        """Return what the networks make of a batch, and keep nothing for a backward pass.
+
+        Running statistics of the backbone stay as they are.
+        """
+        with statistics_kept(self._model.backbone):
+            found = [self._through(part, epoch) for part in self._parts(synapses)]
+        pooled, targets = zip(*found, strict=True)
+        return self._gathered(pooled, targets)
+
+    @torch.no_grad()
+    def pool(self, synapses: np.ndarray, read: Callable[[np.ndarray], Tensor]) -> Tensor:
+        """Return ``(N, C)`` pooled features of one crop of each synapse.
+
+        Parameters
+        ----------
+        synapses
+            ``(N,)``.
+        read
+            Reads ``(n, 1, D, H, W)`` crops of some of them.
+        """
+        found = [torch.zeros(0, self._model.architecture.fmaps[-1], device=self._device)]
+        for part in self._parts(synapses):
+            if len(part):
+                make_room(self.part_bytes)
+                crops = read(part)
+                with autocast(self._device, self.precision):
+                    found.append(self._model.pooled(crops))
+        return self._ranks.gather(torch.cat(found))
+
+    def reads(self, synapses: np.ndarray) -> list[np.ndarray]:
+        """Return the synapses whose views :meth:`backward` makes, one part after the other."""
+        parts = [part for part in self._parts(synapses) if len(part)]
+        trained = any(p.requires_grad for p in self._model.backbone.features.parameters())
+        return 2 * parts if trained and len(parts) > 1 else parts
+
+    def _parts(self, synapses: np.ndarray) -> list[np.ndarray]:
+        """Divide what this process has of a batch, as evenly as can be."""
+        own = self._ranks.share_of(synapses)
+        return np.array_split(own, max(1, ceil(len(own) / self.micro_batch_size)))
+
+    def _through(
+        self, synapses: np.ndarray, epoch: int, *, targets: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return ``(n, 2, C)`` pooled features, of the backbone and of the encoder."""
+        encoder = self._objective.encoder if targets else None
+        if not len(synapses):
+            # A process may have nothing of a small batch.
+            none = torch.zeros(0, 2, self._model.architecture.fmaps[-1], device=self._device)
+            return none, none if encoder is not None else None
+        make_room(self.part_bytes)
+        views = self._make_views(synapses, epoch)
+        with autocast(self._device, self.precision):
+            pooled = _as_pairs(self._model.pooled(views))
+            if encoder is None:
+                return pooled, None
+            with torch.no_grad():
+                return pooled, _as_pairs(encoder.pooled(views))
+
+    def _gathered(self, pooled: Iterable[Tensor], targets: Iterable[Tensor | None]) -> Embedded:
+        """Join what was made of all parts in all processes."""
+        features = self._ranks.gather(torch.cat(list(pooled)))
+        encoder = self._objective.encoder
+        if encoder is None:
+            return Embedded(features, None)
+        found = self._ranks.gather(torch.cat([t for t in targets if t is not None]))
+        with torch.no_grad():
+            return Embedded(features, of_pairs(encoder.head, found))
+
+
+def _as_pairs(views: Tensor) -> Tensor:
+    """Turn ``(2n, C)``, all first before all second views, into ``(n, 2, C)``."""
+    return torch.stack(views.chunk(2), dim=1)

@@ -1,0 +1,274 @@
+"""A window that shows how well each layer describes the synapses."""
+
+import html
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyqtgraph as pg
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QDialog,
+    QFileDialog,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_synapse_cl.errors import JobError, reason
+from napari_synapse_cl.features.layer_report import LayerScore, Report, to_table
+from napari_synapse_cl.system.files import replacing
+from napari_synapse_cl.widgets.base import scrolling
+from napari_synapse_cl.widgets.look import Colors, sentence, tell
+
+MINIMUM_HEIGHT = 200
+AXIS_WIDTH, AXIS_HEIGHT = 46, 44
+SCORES = (("recall", "recall", "blue"), ("knn", "kNN", "orange"), ("linear", "linear", "green"))
+"""Attribute of the score, what it is called, and its colour."""
+
+
+class ReportPlot(QWidget):
+    """Recall and balanced accuracies over the layers; dashed, those of the intensity histogram.
+
+    Parameters
+    ----------
+    viewer
+        Its theme gives the colours.
+    report
+        The scores.
+    """
+
+    def __init__(self, viewer: Any, report: Report) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._report = report
+        self._legend = QLabel()
+        self._legend.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        self._canvas = pg.GraphicsLayoutWidget()
+        self._canvas.setMinimumHeight(MINIMUM_HEIGHT)
+        self._box = pg.ViewBox(enableMenu=False)
+        self._box.setMouseEnabled(x=False, y=False)
+        self._axes = {side: pg.AxisItem(side) for side in ("left", "bottom")}
+        self._curves: list[tuple[pg.PlotCurveItem, str, Any]] = []
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self._legend)
+        layout.addWidget(self._canvas, stretch=1)
+        self._lay_out_axes()
+        self._draw()
+        self.follow_theme()
+
+    def follow_theme(self) -> None:
+        """Take the colours of the viewer's theme."""
+        colors = Colors(self._viewer)
+        self._canvas.setBackground(colors.background)
+        for axis in self._axes.values():
+            axis.setPen(colors.text)
+            axis.setTextPen(colors.text)
+        for curve, name, style in self._curves:
+            curve.setPen(pg.mkPen(colors.named(name, 1.0 if style is None else 0.6), style=style))
+            if style is None:
+                curve.setSymbolBrush(colors.named(name))
+                curve.setSymbolPen(None)
+        parts = [
+            f"<span style='color:{colors.named(color).name()}'>●&nbsp;{label}</span>"
+            for name, label, color in SCORES
+            if self._values(name)
+        ]
+        parts.append("- - of the intensity histogram")
+        self._legend.setText(f"<small>{' &nbsp;'.join(parts)}</small>")
+
+    def _lay_out_axes(self) -> None:
+        # pyqtgraph's PlotItem would do this too, and bring a dozen menus that nobody deletes.
+        grid = self._canvas.ci
+        grid.setContentsMargins(0, 4, 8, 6)
+        grid.setSpacing(0)
+        grid.addItem(self._axes["left"], 0, 0)
+        grid.addItem(self._box, 0, 1)
+        grid.addItem(self._axes["bottom"], 1, 1)
+        grid.layout.setColumnStretchFactor(1, 1)
+        grid.layout.setRowStretchFactor(0, 1)
+        self._axes["left"].setLabel("share")
+        self._axes["left"].setWidth(AXIS_WIDTH)
+        self._axes["bottom"].setLabel("layer")
+        self._axes["bottom"].setHeight(AXIS_HEIGHT)
+        for axis in self._axes.values():
+            axis.linkToView(self._box)
+
+    def _draw(self) -> None:
+        layers = self._report.layers
+        self._axes["bottom"].setTicks([[(i, str(s.layer)) for i, s in enumerate(layers)]])
+        self._box.setRange(xRange=(-0.5, len(layers) - 0.5), yRange=(0, 1), padding=0.02)
+        for name, _, color in SCORES:
+            values = self._values(name)
+            if values:
+                places = [i for i, score in enumerate(layers) if getattr(score, name) is not None]
+                self._add(places, values, color, None)
+            baseline = getattr(self._report.baseline, name, None)
+            if baseline is not None:
+                ends = [-0.5, len(layers) - 0.5]
+                self._add(ends, [baseline] * 2, color, Qt.PenStyle.DashLine)
+
+    def _add(self, x: list[Any], y: list[float], color: str, style: Any) -> None:
+        symbol = "o" if style is None else None
+        item = pg.PlotDataItem(np.asarray(x, float), np.asarray(y), symbol=symbol, symbolSize=6)
+        self._box.addItem(item)
+        self._curves.append((item, color, style))
+
+    def _values(self, name: str) -> list[float]:
+        values = [getattr(score, name) for score in self._report.layers]
+        return [value for value in values if value is not None]
+
+
+SIZE = (620, 700)
+COLUMNS = {
+    "Layer": "Index into the network's features, and what the layer is",
+    "Channels": "Numbers that describe a synapse",
+    "Recall": "Share of augmented views whose nearest other view is that of the same synapse",
+    "Rank": "Effective rank: how many dimensions the features fill",
+    "kNN": "Balanced accuracy with which the five nearest neighbours in other parts of the volume "
+    "tell the label",
+    "Linear": "The same of a logistic regression",
+}
+MARK = " ★"
+
+
+class ReportDialog(QDialog):
+    """The scores as a plot and as a table, and what to know before one trusts them.
+
+    Parameters
+    ----------
+    viewer
+        Its theme gives the colours.
+    report
+        The scores.
+    parent
+        The window that it is shown above.
+
+    Attributes
+    ----------
+    layer_chosen
+        Emitted with the index of a layer that is wanted.
+    table
+        The scores.
+    use_button, save_button
+        Choose the layer that is selected; save the scores to a file.
+    """
+
+    layer_chosen = Signal(int)
+
+    def __init__(self, viewer: Any, report: Report, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._report = report
+        self.setWindowTitle("Which layer?")
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.resize(*SIZE)
+        self.plot = ReportPlot(viewer, report)
+        self.table = self._make_table()
+        self.use_button = QPushButton()
+        self.save_button = QPushButton("Save …")
+        self.save_button.setToolTip("Save the scores as a CSV table")
+        self.use_button.clicked.connect(self._use)
+        self.save_button.clicked.connect(self._save)
+        self.table.itemSelectionChanged.connect(self._name_button)
+        remarks = QLabel(_remarks(report))
+        remarks.setWordWrap(True)
+        remarks.setAlignment(Qt.AlignmentFlag.AlignTop)
+        remarks.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.use_button)
+        buttons.addWidget(self.save_button)
+        layout = QVBoxLayout(self)
+        layout.addWidget(QLabel(_heading(report)))
+        layout.addWidget(self.plot, stretch=2)
+        layout.addWidget(self.table, stretch=2)
+        layout.addWidget(scrolling(remarks), stretch=1)
+        layout.addLayout(buttons)
+        self._select(report.best)
+
+    def _make_table(self) -> QTreeWidget:
+        table = QTreeWidget()
+        table.setHeaderLabels(list(COLUMNS))
+        table.setRootIsDecorated(False)
+        table.setUniformRowHeights(True)
+        header = table.header()
+        header.setStretchLastSection(False)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for column, tip in enumerate(COLUMNS.values()):
+            table.headerItem().setToolTip(column, f"<qt>{tip}</qt>")
+        for score in self._report.scores:
+            table.addTopLevelItem(self._make_row(score))
+        return table
+
+    def _make_row(self, score: LayerScore) -> QTreeWidgetItem:
+        is_best = score.layer == self._report.best
+        numbers = (score.recall, score.effective_rank, score.knn, score.linear)
+        formats = ("{:.2f}", "{:.1f}", "{:.2f}", "{:.2f}")
+        row = QTreeWidgetItem(
+            [
+                score.name + (MARK if is_best else ""),
+                str(score.channels),
+                *("–" if n is None else f.format(n) for n, f in zip(numbers, formats, strict=True)),
+            ]
+        )
+        for column in range(len(COLUMNS)):
+            font = row.font(column)
+            font.setBold(is_best)
+            row.setFont(column, font)
+            if column:
+                row.setTextAlignment(
+                    column, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+                )
+        if score.layer is None:
+            row.setFlags(row.flags() & ~Qt.ItemFlag.ItemIsSelectable)
+        return row
+
+    @property
+    def _selected(self) -> int | None:
+        rows = self.table.selectedItems()
+        return self._report.scores[self.table.indexOfTopLevelItem(rows[0])].layer if rows else None
+
+    def _select(self, layer: int) -> None:
+        layers = [score.layer for score in self._report.scores]
+        self.table.setCurrentItem(self.table.topLevelItem(layers.index(layer)))
+
+    def _name_button(self) -> None:
+        layer = self._selected
+        self.use_button.setText("Use a layer" if layer is None else f"Use layer {layer}")
+        self.use_button.setEnabled(layer is not None)
+
+    def _use(self) -> None:
+        layer = self._selected
+        if layer is not None:
+            self.layer_chosen.emit(layer)
+
+    def _save(self) -> None:
+        chosen, _ = QFileDialog.getSaveFileName(
+            self, "Save the scores", "layers.csv", "CSV (*.csv)"
+        )
+        if not chosen:
+            return
+        try:
+            with replacing(Path(chosen)) as temporary:
+                to_table(self._report).to_csv(temporary, index=False)
+        except OSError as error:
+            tell(JobError(f"cannot write the scores to {chosen}: {reason(error)}"))
+
+
+def _heading(report: Report) -> str:
+    text = f"{report.n_synapses} synapses"
+    if report.label_counts:
+        counts = ", ".join(f"{name} {n}" for name, n in report.label_counts.items())
+        text += f" · {report.label_column}: {counts}"
+    return text
+
+
+def _remarks(report: Report) -> str:
+    return "<qt>" + "".join(f"<p>{html.escape(sentence(r))}</p>" for r in report.remarks) + "</qt>"

@@ -1,0 +1,308 @@
+"""The widget in which one setting is filled in."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSpinBox, LineEdit, SpinBox
+from pydantic.fields import FieldInfo
+from qtpy.QtCore import QEvent, QLocale, QObject, QSignalBlocker, Qt, Signal
+from qtpy.QtGui import QDoubleValidator, QWheelEvent
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QWidget
+from superqt import QDoubleSlider
+
+from napari_synapse_cl.config import AugmentationConfig, unit_of
+from napari_synapse_cl.widgets.forms.crop_settings import WHAT_TO_KEEP
+
+REACH = {
+    "rotation_range": 90.0,
+    "noise_level": 0.25,
+    "contrast_range": 0.9,
+    "brightness_range": 0.5,
+    "gaussian_blur_sigma": 3.0,
+    "keep_margin": 200.0,
+}
+"""How far the sliders of some settings go; the box takes what the setting allows."""
+SUFFIXES = {"degrees": " °"}
+"""Units that are written otherwise than they are called."""
+BOX_WIDTH = 124
+MOST_DECIMALS = 6
+
+
+class SliderEditor(QWidget):
+    """A number to drag or to type; it looks like a magicgui widget to a form.
+
+    Parameters
+    ----------
+    value
+        What it shows first.
+    lowest, highest
+        Bounds of the value.
+    unit
+        Name of its unit, shown behind the number; empty for a plain number.
+    reach
+        Where the slider ends, if not at `highest`.
+
+    Attributes
+    ----------
+    changed
+        Emitted with another value.
+    native
+        The Qt widget.
+    min, max
+        Bounds of the value.
+    slider, box
+        Its parts.
+    """
+
+    changed = Signal(float)
+
+    def __init__(
+        self,
+        value: float,
+        lowest: float,
+        highest: float,
+        unit: str = "",
+        reach: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.native = self
+        self.min, self.max = lowest, highest
+        end = highest if reach is None else reach
+        exponent = round(math.log10((end - lowest) / 100))
+        self.slider = QDoubleSlider(Qt.Orientation.Horizontal)
+        self.slider.setRange(lowest, end)
+        self.slider.setSingleStep(10.0**exponent)
+        self.slider.setPageStep(10.0 ** (exponent + 1))
+        self.box = QDoubleSpinBox()
+        self._decimals = max(1, -exponent)
+        self.box.setRange(lowest, highest)
+        self.box.setSingleStep(10.0**exponent)
+        self.box.setSuffix(SUFFIXES.get(unit, f" {unit}" if unit else ""))
+        self.box.setKeyboardTracking(False)
+        self.box.setFixedWidth(BOX_WIDTH)
+        for part in (self.slider, self.box):
+            part.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+            part.installEventFilter(self)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.slider, stretch=1)
+        layout.addWidget(self.box)
+        self.setFocusProxy(self.box)
+        self.value = value
+        self.slider.valueChanged.connect(self._on_drag)
+        self.box.valueChanged.connect(self._on_value)
+
+    @property
+    def value(self) -> float:
+        """The number."""
+        return float(self.box.value())
+
+    @value.setter
+    def value(self, value: float) -> None:
+        # A box rounds to the decimals it shows, and a setting may come from elsewhere.
+        fraction = f"{value:.{MOST_DECIMALS}f}".rstrip("0").partition(".")[2]
+        self.box.setDecimals(max(self._decimals, len(fraction)))
+        self.box.setValue(float(value))
+        self._show_on_slider()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Let the wheel scroll the form unless the person works on this number."""
+        if event.type() == QEvent.Type.Wheel and not watched.hasFocus():
+            event.ignore()
+            return True
+        return super().eventFilter(watched, event)
+
+    def _on_drag(self, value: float) -> None:
+        self.box.setValue(round(value, self._decimals))
+
+    def _on_value(self, value: float) -> None:
+        self._show_on_slider()
+        self.changed.emit(value)
+
+    def _show_on_slider(self) -> None:
+        if self.slider.isSliderDown():
+            return
+        with QSignalBlocker(self.slider):
+            self.slider.setValue(min(self.value, self.slider.maximum()))
+
+
+FOLDERS = {"output", "cache_dir"}
+"""Settings whose path is that of a folder."""
+LOCATIONS = {"pretrained", "checkpoint"}
+"""Settings that are a path or a URL."""
+LENGTHS = {"crop_size", "voxel_size", "network_voxel_size"}
+"""Settings with a length along z, y, x, of which one number stands for a cube."""
+SUGGESTIONS = {"device": ("auto", "cpu", "cuda", "mps")}
+"""Values to choose from, where the type does not say."""
+CHOICES = {"keep": WHAT_TO_KEEP}
+"""Values to choose from, beside which others are typed."""
+SLIDERS = {
+    *AugmentationConfig.model_fields,
+    "presynaptic_shift",
+    "keep_margin",
+    "background",
+    "background_alpha",
+}
+"""Numbers whose effect is looked at while they are dragged."""
+SMALLEST_STEP = 1e-3
+"""Numbers that are set more finely than this are typed, as in 1e-4."""
+BROWSE_WIDTH = 32
+LARGEST_INT = 2**31 - 1
+
+ValueWidget = Any
+"""A magicgui widget or its like: ``value``, ``changed`` and ``native``, the Qt widget."""
+
+
+def make_editor(name: str, field: FieldInfo, placeholder: str | None = None) -> ValueWidget:
+    """Return a widget in which a setting is filled in, at first with its default.
+
+    Parameters
+    ----------
+    name
+        Name of the setting.
+    field
+        Its type, bounds, unit and default.
+    placeholder
+        What stands in the field when it is empty, if it may be.
+    """
+    annotation, default = field.annotation, field.default
+    lowest, highest = _bounds(field)
+    if annotation is bool:
+        return CheckBox(value=default)
+    if get_origin(annotation) is Literal:
+        return ComboBox(choices=get_args(annotation), value=default)
+    if Path in get_args(annotation) or name in LOCATIONS:
+        return _make_path_editor(name, placeholder)
+    if annotation is int:
+        low, high = max(lowest, -LARGEST_INT), min(highest, LARGEST_INT)
+        return _with_unit(SpinBox(value=default, min=int(low), max=int(high)), field)
+    if name in SLIDERS:
+        return SliderEditor(default, lowest, highest, unit_of(field), REACH.get(name))
+    if annotation is float:
+        return _make_float_editor(field, default, lowest, highest)
+    if name in SUGGESTIONS:
+        return ComboBox(choices=SUGGESTIONS[name], value=default)
+    if name in CHOICES:
+        return ChoiceEditor(default, CHOICES[name])
+    editor = LineEdit(value="" if placeholder else as_text(name, default))
+    editor.native.setPlaceholderText(placeholder or "")
+    return editor
+
+
+def as_editor_value(name: str, editor: ValueWidget, value: Any) -> Any:
+    """Return a setting's value as its widget takes it."""
+    if isinstance(editor, LineEdit):
+        return f"{value:g}" if isinstance(value, float) else as_text(name, value)
+    if isinstance(editor, ComboBox) and value not in editor.choices:
+        # Such as cuda:1.
+        editor.choices = (*editor.choices, value)
+    return value
+
+
+def as_text(name: str, value: Any) -> str:
+    """Return a setting's value as people type it."""
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        is_cube = name in LENGTHS and len(set(value)) == 1
+        parts = value[:1] if is_cube else value
+        return " ".join(part if isinstance(part, str) else f"{part:g}" for part in parts)
+    return str(value)
+
+
+def _make_path_editor(name: str, placeholder: str | None) -> ValueWidget:
+    editor = FileEdit(mode="d" if name in FOLDERS else "r", nullable=True)
+    editor.line_edit.native.setPlaceholderText(placeholder or "none")
+    editor.choose_btn.text = "…"
+    editor.choose_btn.native.setMaximumWidth(BROWSE_WIDTH)
+    editor.choose_btn.native.setToolTip("Choose in a file dialog")
+    return editor
+
+
+def _make_float_editor(
+    field: FieldInfo, default: float, lowest: float, highest: float
+) -> ValueWidget:
+    exponent = math.floor(math.log10(default)) - 1 if default > 0 else -1
+    step = 10.0**exponent
+    if step >= SMALLEST_STEP:
+        editor = FloatSpinBox(value=default, min=lowest, max=highest, step=step)
+        editor.native.setDecimals(max(0, -exponent))
+        return _with_unit(editor, field)
+    editor = LineEdit(value=f"{default:g}")
+    validator = QDoubleValidator(editor.native)
+    validator.setNotation(QDoubleValidator.Notation.ScientificNotation)
+    validator.setLocale(QLocale.c())
+    editor.native.setValidator(validator)
+    return editor
+
+
+def _with_unit(editor: ValueWidget, field: FieldInfo) -> ValueWidget:
+    if unit_of(field):
+        editor.native.setSuffix(f" {unit_of(field)}")
+    return editor
+
+
+def _bounds(field: FieldInfo) -> tuple[float, float]:
+    """Return the lowest and the highest value; whether they are allowed themselves is asked later.
+
+    A spin box knows no open interval.
+    """
+
+    def bound(kinds: Sequence[str], without: float) -> float:
+        values = [getattr(bound, kind, None) for bound in field.metadata for kind in kinds]
+        return next((float(value) for value in values if value is not None), without)
+
+    return bound(("ge", "gt"), -math.inf), bound(("le", "lt"), math.inf)
+
+
+class ChoiceEditor(QComboBox):
+    """Texts to choose from, beside which others can be typed; to a form a magicgui widget.
+
+    Parameters
+    ----------
+    value
+        What it shows first.
+    choices
+        What there is to choose from.
+
+    Attributes
+    ----------
+    changed
+        Emitted with another text.
+    native
+        The Qt widget.
+    """
+
+    changed = Signal(str)
+
+    def __init__(self, value: str, choices: Sequence[str], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.native = self
+        self.setEditable(True)
+        self.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(12)
+        # A list of all choices opens; what is typed is not completed to one of them.
+        self.setCompleter(None)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.addItems(choices)
+        self.value = value
+        self.currentTextChanged.connect(self.changed)
+
+    @property
+    def value(self) -> str:
+        """The text."""
+        return self.currentText().strip()
+
+    @value.setter
+    def value(self, value: str) -> None:
+        self.setCurrentText(value)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802 - Qt's name
+        """Let the wheel scroll the form unless the person works on this."""
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()

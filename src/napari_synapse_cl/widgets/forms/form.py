@@ -1,0 +1,245 @@
+"""A form made from the fields of the settings."""
+
+import html
+import re
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from typing import Any, get_origin
+
+from magicgui.widgets import FileEdit, LineEdit
+from pydantic.fields import FieldInfo
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_synapse_cl.config import Config, is_url, possible_value, unit_of
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.widgets.forms.crop_settings import RELATED, odds
+from napari_synapse_cl.widgets.forms.editors import ValueWidget, as_editor_value, make_editor
+from napari_synapse_cl.widgets.look import MARK, MARK_COLOR
+from napari_synapse_cl.widgets.session import Session
+
+NAMES = {"label_column"}
+"""Settings that are one text, whatever is in it."""
+LABEL_WIDTH = 118
+"""One width for all labels, so that the fields of several forms stand in line."""
+
+
+class Form(QWidget):
+    """Settings to fill in: the essential ones in sight, others in groups that open.
+
+    Labels, tooltips, bounds and defaults are those of :class:`~napari_synapse_cl.config.Config`.
+    Each editor's Qt widget bears the name of its setting. What cannot be used is marked as it is
+    filled in, and its group too.
+
+    Parameters
+    ----------
+    essential
+        Names of the settings in sight.
+    groups
+        Names of further settings by the title of their group.
+    placeholders
+        Settings that may be left empty, with the text that then stands in their place.
+
+    Attributes
+    ----------
+    changed
+        Emitted when a setting has been filled in.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self,
+        essential: Sequence[str],
+        groups: Mapping[str, Sequence[str]] | None = None,
+        placeholders: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self._placeholders = placeholders or {}
+        self._editors: dict[str, ValueWidget] = {}
+        self._labels: dict[str, QLabel] = {}
+        self._groups: dict[QCollapsible, tuple[str, Sequence[str]]] = {}
+        self._problems: dict[str, str] = {}
+        self._odds: dict[str, str] = {}
+        self._session: Session | None = None
+        self._shared: set[str] = set()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self._rows(essential))
+        for title, names in (groups or {}).items():
+            group = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
+            group.setDuration(0)
+            group.setToolTip(f"<qt>{', '.join(map(label_of, names))}</qt>")
+            group.layout().setContentsMargins(0, 0, 0, 0)
+            group.addWidget(self._rows(names))
+            self._groups[group] = (title, names)
+            layout.addWidget(group)
+        layout.addStretch()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the settings in the form."""
+        return list(self._editors)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """What is wrong with the settings that cannot be used, by their names."""
+        return {**self._odds, **self._problems}
+
+    def editor(self, name: str) -> ValueWidget:
+        """Return the widget of a setting: ``value``, ``changed``, and ``native`` for Qt's part."""
+        return self._editors[name]
+
+    def share(self, names: Sequence[str], session: Session) -> None:
+        """Show some settings as the other forms of a viewer that share them do.
+
+        Parameters
+        ----------
+        names
+            Names of the settings.
+        session
+            That of the viewer.
+        """
+        self._session, self._shared = session, set(names)
+        for name in names:
+            self._take_setting(name, session.settings[name])
+        session.settings.changed.connect(self._take_setting)
+
+    def config(self, *, left_out: Sequence[str] = (), **more: Any) -> Config:
+        """Return the settings that are filled in.
+
+        Parameters
+        ----------
+        left_out
+            Settings that have their defaults, whatever is filled in.
+        **more
+            Settings that are not in the form, or stand in place of what is filled in.
+
+        Raises
+        ------
+        InputError
+            If a setting is out of bounds, or settings are at odds.
+        """
+        names = (name for name in self._editors if name not in left_out)
+        values = {name: self._filled_in(name) for name in names}
+        values = {
+            name: value
+            for name, value in values.items()
+            if not (value is None and name in self._placeholders)
+        }
+        return Config.from_values({**values, **more})
+
+    def _rows(self, names: Sequence[str]) -> QWidget:
+        rows = QWidget()
+        layout = QFormLayout(rows)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setVerticalSpacing(3)
+        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+        for name in names:
+            field = Config.model_fields[name]
+            editor = make_editor(name, field, self._placeholders.get(name))
+            editor.native.setObjectName(name)
+            label = QLabel(label_of(name))
+            label.setMinimumWidth(LABEL_WIDTH)
+            for widget in (label, editor.native):
+                widget.setToolTip(tooltip_of(field))
+            editor.changed.connect(partial(self._on_edit, name))
+            self._editors[name], self._labels[name] = editor, label
+            layout.addRow(label, editor.native)
+        return rows
+
+    def _filled_in(self, name: str) -> Any:
+        """Return what is filled in, None for an empty field."""
+        editor = self._editors[name]
+        if isinstance(editor, FileEdit):
+            text = editor.line_edit.value.strip()
+            # An empty field is the current folder to it, and a URL a folder in that.
+            return (text if is_url(text) else editor.value) if text else None
+        if name == "roles":
+            return typed_roles(editor.value) or None
+        if name in NAMES:
+            return editor.value.strip() or None
+        if isinstance(editor, LineEdit):
+            parts = editor.value.replace(",", " ").split()
+            several = len(parts) > 1 or get_origin(Config.model_fields[name].annotation) is tuple
+            return (parts if several else " ".join(parts)) or None
+        return editor.value
+
+    def _on_edit(self, name: str, value: Any = None) -> None:
+        self._problems.pop(name, None)
+        try:
+            self._possible(name)
+        except InputError as error:
+            self._problems[name] = str(error)
+        before = self._odds
+        related = [n for n in RELATED if n in self._editors and n not in self._problems]
+        self._odds = odds({n: self._possible(n) for n in related})
+        for changed in {name, *before, *self._odds}:
+            self._mark(changed)
+        # What was at odds with others may be so no longer.
+        self._pass_on({name, *before} - self.problems.keys())
+        self.changed.emit()
+
+    def _pass_on(self, names: Collection[str]) -> None:
+        """Tell the other forms of what is shared with them."""
+        if self._session is not None:
+            for name in self._shared.intersection(names):
+                self._session.settings.set(name, self._possible(name))
+
+    def _possible(self, name: str) -> Any:
+        """Return what a field means; an empty one that may be left empty means the default."""
+        value = self._filled_in(name)
+        if value is None and name in self._placeholders:
+            return Config.model_fields[name].default
+        return possible_value(name, value)
+
+    def _mark(self, name: str) -> None:
+        problem = self.problems.get(name)
+        field = Config.model_fields[name]
+        self._labels[name].setText((MARK if problem else "") + label_of(name))
+        self._labels[name].setStyleSheet(f"color: {MARK_COLOR}" if problem else "")
+        for widget in (self._labels[name], self._editors[name].native):
+            widget.setToolTip(tooltip_of(field, problem))
+        for group, (title, names) in self._groups.items():
+            group.setText((MARK if any(n in self.problems for n in names) else "") + title)
+
+    def _take_setting(self, name: str, value: Any) -> None:
+        if name not in self._shared:
+            return
+        try:
+            shown = possible_value(name, self._filled_in(name))
+        except InputError as error:
+            shown = error
+        # What is being typed is not put into other words.
+        if shown != value and isinstance(value, str) and is_url(value):
+            self._editors[name].line_edit.value = value
+        elif shown != value:
+            self._editors[name].value = as_editor_value(name, self._editors[name], value)
+
+
+def typed_roles(text: str) -> list[str]:
+    """Return roles as the setting takes them, however they were spaced: "cleft=7, vesicles=6, 8".
+
+    What is no role is left as it is, for the setting to complain of.
+    """
+    parts = re.split(r"[\s,;]+(?=\w+=)", re.sub(r"\s*=\s*", "=", text.strip()))
+    return [re.sub(r"[\s,;]+", ",", part.strip(" ,;")) for part in parts if part.strip(" ,;")]
+
+
+def label_of(name: str) -> str:
+    """Return the name of a setting as people read it: "Learning rate"."""
+    if title := Config.model_fields[name].title:
+        return title
+    text = " ".join(word for word in name.split("_") if word != "num")
+    return text[0].upper() + text[1:]
+
+
+def tooltip_of(field: FieldInfo, problem: str | None = None) -> str:
+    """Say what a setting does, in which unit, and what is wrong with what is filled in."""
+    unit = f" In {unit_of(field)}." if unit_of(field) else ""
+    wrong = f"<b>{MARK}{html.escape(problem)}.</b><br>" if problem else ""
+    # As rich text it is wrapped.
+    return f"<qt>{wrong}{html.escape(field.description or '')}{unit}</qt>"

@@ -1,0 +1,196 @@
+"""The command line as a child process."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.runs.control import Command
+from napari_synapse_cl.runs.events import Event, Failed, from_line
+
+NICENESS = 10
+"""How far the child steps back behind the window on POSIX systems."""
+WINDOWS_FLAGS = (
+    getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0)
+    | getattr(subprocess, "CREATE_NO_WINDOW", 0)
+    | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+)
+"""The same on Windows, no console that opens, and no part in what ends napari."""
+GRACE_SECONDS = 30
+"""How long a child that was told to stop may take to finish its step and write its checkpoint."""
+
+_LEFT_TO_THEMSELVES: list[subprocess.Popen] = []
+"""Held, for Python warns of a process that is forgotten while it runs."""
+
+PYTHON = [sys.executable, "-P"]
+"""-P: a file torch.py in the folder that napari was started from must not be imported."""
+
+
+class Child:
+    """A running command line that tells its events and takes commands.
+
+    Parameters
+    ----------
+    config_file
+        The settings it is given.
+    """
+
+    def __init__(self, config_file: Path) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the child has ended
+        self._process = subprocess.Popen(
+            [*PYTHON, "-m", "napari_synapse_cl", "--config", str(config_file), "--events", "jsonl"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+            creationflags=WINDOWS_FLAGS,
+            # A terminal that napari was started from takes its own processes with it.
+            start_new_session=True,
+        )
+        self._detached = False
+        if os.name == "posix":
+            with suppress(psutil.Error):
+                psutil.Process(self._process.pid).nice(NICENESS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave nothing running that was not told to go on by itself."""
+        if self._detached:
+            _LEFT_TO_THEMSELVES[:] = [p for p in _LEFT_TO_THEMSELVES if p.poll() is None]
+            _LEFT_TO_THEMSELVES.append(self._process)
+        else:
+            self.send("stop")
+        with suppress(OSError):
+            self._pipes[0].close()
+        if not self._detached:
+            self._wait_or_kill()
+        self._pipes[1].close()
+        self._errors.close()
+
+    @property
+    def _pipes(self) -> tuple:
+        return self._process.stdin, self._process.stdout
+
+    def send(self, command: Command) -> None:
+        """Give the child a command; one that has ended takes none.
+
+        After ``detach`` it goes on by itself, tells nothing more and outlives this process.
+        """
+        self._detached = self._detached or command == "detach"
+        with suppress(OSError, ValueError):
+            self._pipes[0].write(f"{command}\n")
+            self._pipes[0].flush()
+
+    def kill(self) -> None:
+        """End the child at once."""
+        self._process.kill()
+
+    def events(self) -> Iterator[Event]:
+        """Yield what the child tells until it ends.
+
+        Raises
+        ------
+        InputError
+            If it refuses what it was given.
+        JobError
+            If it could not go on, or crashed.
+        """
+        failed: Failed | None = None
+        for line in self._pipes[1]:
+            # Libraries may print to standard output too.
+            with suppress(ValueError):
+                event = from_line(line)
+                if isinstance(event, Failed):
+                    failed = event
+                else:
+                    yield event
+        if self._detached:
+            return
+        code = self._process.wait()
+        if code == 0:
+            return
+        if failed is not None:
+            raise (InputError if code == 2 else JobError)(failed.message)
+        raise JobError(f"the job ended unexpectedly: {self._last_words(code)}")
+
+    def _wait_or_kill(self) -> None:
+        try:
+            self._process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self._process.wait()
+
+    def _last_words(self, code: int) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        if code < 0:
+            return f"it was killed by signal {-code}" + (
+                "; often memory has run out then" if code == -9 else ""
+            )
+        return lines[-1] if lines else f"exit code {code}"
+
+
+class Question:
+    """A module of this package that is run, and answers with a JSON object.
+
+    Parameters
+    ----------
+    module
+        Its name. Run with arguments, the first of them a path, it writes its answer to standard
+        output, or ``{"error": …}`` if what it was given cannot be used.
+    """
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, *arguments: str) -> dict[str, Any]:
+        """Return the answer; it takes seconds.
+
+        Raises
+        ------
+        InputError
+            If what it was asked about cannot be used.
+        JobError
+            If the process has crashed, or was ended.
+        """
+        self._process = subprocess.Popen(
+            [*PYTHON, "-m", self._module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            creationflags=WINDOWS_FLAGS,
+        )
+        with self._process as process:
+            output, errors = process.communicate()
+        try:
+            answer = json.loads(output)
+        except ValueError:
+            last = (errors.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
+            raise JobError(f"{arguments[0]} could not be looked at: {last}") from None
+        if "error" in answer:
+            raise InputError(answer["error"])
+        return dict(answer)
+
+    def end(self) -> None:
+        """End the process, if it runs."""
+        if self._process is not None:
+            self._process.kill()

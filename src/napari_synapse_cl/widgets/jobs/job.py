@@ -1,0 +1,230 @@
+"""One thread worker that runs the command line as a child process and yields its events."""
+
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import QThreadPool
+from superqt.utils import GeneratorWorker
+
+from napari_synapse_cl.errors import JobError, reason
+from napari_synapse_cl.runs.control import Command, Control
+from napari_synapse_cl.runs.events import Discarded, Event, Progress
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.following import follow
+from napari_synapse_cl.widgets.jobs.child import GRACE_SECONDS, Child
+from napari_synapse_cl.widgets.jobs.inputs import Inputs
+
+PROGRESS_INTERVAL = 0.05
+"""Least time in seconds between two reports of progress; cutting crops makes thousands a second."""
+
+
+class Job:
+    """Something that runs outside of the window and tells events.
+
+    All methods may be called from any thread, :meth:`events` from one alone.
+    """
+
+    def events(self) -> Iterator[Any]:
+        """Run, and yield what is told until it ends.
+
+        Raises
+        ------
+        InputError
+            If something that was given cannot be used; nothing is left behind then.
+        JobError
+            If the job could not go on.
+        """
+        raise NotImplementedError
+
+    def request(self, command: Command) -> None:
+        """Pause, resume, stop or discard."""
+        raise NotImplementedError
+
+    def end_soon(self) -> None:
+        """End, and keep what was reached."""
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """Let it run on without this window."""
+        raise NotImplementedError
+
+
+class ChildJob(Job):
+    """One run of the command line, from its inputs to the end of its process.
+
+    Parameters
+    ----------
+    inputs
+        What the run works on.
+    """
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs: Inputs | None = inputs
+        self._control = Control()
+        self._child: Child | None = None
+        self._lock = threading.Lock()
+        self._deadline: threading.Timer | None = None
+
+    def request(self, command: Command) -> None:
+        """Pause, resume, stop or discard the run."""
+        with self._lock:
+            self._control.request(command)
+            if self._child is not None:
+                self._child.send(command)
+
+    def end_soon(self) -> None:
+        """Stop the run and keep a checkpoint; kill it if that takes too long."""
+        if self._control.detached:
+            return
+        self.request("stop")
+        with self._lock:
+            if self._child is not None and self._deadline is None:
+                self._deadline = threading.Timer(GRACE_SECONDS, self._child.kill)
+                self._deadline.daemon = True
+                self._deadline.start()
+
+    def leave(self) -> None:
+        """Let the run go on by itself; one that has not begun ends."""
+        with self._lock:
+            begun = self._child is not None
+        self.request("detach" if begun else "stop")
+
+    def events(self) -> Iterator[Event]:
+        """Write the inputs, start the child and yield what it tells until it ends."""
+        inputs = self._inputs
+        assert inputs is not None
+        try:
+            yield from _thinned(inputs.write(self._control))
+            if not self._control.stopping:
+                yield from _thinned(self._run_child(inputs))
+        except RuntimeError as error:
+            # The worker would swallow it.
+            raise JobError(str(error)) from error
+        finally:
+            # A run that was left to itself may not have read them yet.
+            if not self._control.detached:
+                inputs.clean_up()
+            # A worker may be kept for long; the volume should not stay with it.
+            self._inputs = None
+
+    def _run_child(self, inputs: Inputs) -> Iterator[Event]:
+        discarded: Discarded | None = None
+        with self._start_child(inputs) as child:
+            try:
+                for event in child.events():
+                    if isinstance(event, Discarded):
+                        discarded = event
+                    else:
+                        yield event
+            finally:
+                with self._lock:
+                    self._child = None
+                    if self._deadline is not None:
+                        self._deadline.cancel()
+        if discarded is not None:
+            # The child holds the folder until its end.
+            inputs.remove()
+            yield discarded
+
+    def _start_child(self, inputs: Inputs) -> Child:
+        with self._lock:
+            self._child = Child(inputs.config_file)
+            # What was asked for while there was no child yet.
+            if self._control.discarding:
+                self._child.send("discard")
+            elif self._control.stopping:
+                self._child.send("stop")
+            elif self._control.paused:
+                self._child.send("pause")
+            return self._child
+
+
+class JobWorker(GeneratorWorker):
+    """A worker whose end, when napari asks for it, is a clean end of its job.
+
+    It is none of napari's own workers: those show a traceback with every error, stay in napari's
+    list of tasks for as long as it runs, and are asked about once more when it is closed.
+    """
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(_events, job)
+        self._job = job
+
+    def run(self) -> None:
+        """Run the job and tell of it; with napari gone nobody is left to tell."""
+        # What goes wrong in the job itself is told. An error here is that of a deleted signal,
+        # which would abort Python while it ends.
+        with suppress(RuntimeError):
+            super().run()
+
+    def work(self) -> Any:
+        """Run the job, which waits far more than it works: it must not keep others waiting."""
+        pool = QThreadPool.globalInstance()
+        # The pool has as many threads as the computer has cores.
+        pool.releaseThread()
+        try:
+            return super().work()
+        finally:
+            pool.reserveThread()
+
+    def quit(self) -> None:
+        """Stop the job and keep its checkpoint, unless it was left to itself."""
+        self._job.end_soon()
+
+
+def _events(job: Job) -> Generator[Any, None, None]:
+    yield from job.events()
+
+
+def _thinned(events: Iterator[Event]) -> Iterator[Event]:
+    """Leave out reports of progress that follow each other faster than anyone can read."""
+    last = -PROGRESS_INTERVAL
+    for event in events:
+        if isinstance(event, Progress) and event.done < event.total:
+            now = time.monotonic()
+            if now - last < PROGRESS_INTERVAL:
+                continue
+            last = now
+        yield event
+
+
+class AttachedJob(Job):
+    """Follows a run; its end in this window leaves the run as it is.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = RunFolder(folder)
+        self._control = Control()
+
+    def events(self) -> Iterator[Any]:
+        """Yield what the run tells in its folder, from its first step on, until it ends."""
+        try:
+            yield from follow(self._folder, self._control)
+        except (OSError, RuntimeError) as error:
+            raise JobError(f"the run in {self._folder.path} cannot be followed: {error}") from error
+
+    def request(self, command: Command) -> None:
+        """Pause, resume, stop or discard the run, by way of its folder."""
+        try:
+            self._folder.send(command)
+        except OSError as error:
+            raise JobError(
+                f"the run in {self._folder.path} cannot be told to {command}: {reason(error)}"
+            ) from None
+
+    def end_soon(self) -> None:
+        """Look at the run no longer."""
+        self._control.request("stop")
+
+    def leave(self) -> None:
+        """Look at the run no longer."""
+        self.end_soon()

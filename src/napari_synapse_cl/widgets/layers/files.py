@@ -1,0 +1,259 @@
+"""Tables as files that napari opens and saves: a points layer with its features.
+
+napari loads this module when a file of these suffixes is opened; napari itself is imported late.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from napari_synapse_cl import __version__
+from napari_synapse_cl.data.synapses import AXES
+from napari_synapse_cl.data.tables import PositionTable, interpret
+from napari_synapse_cl.data.tables import read_table as read_positions
+from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN
+from napari_synapse_cl.data.tables.conventions import by_name, find_positions
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.features.tables import (
+    FORMATS,
+    check_place,
+    read_table,
+    table_columns,
+    write_table,
+)
+from napari_synapse_cl.system.words import counted
+from napari_synapse_cl.widgets.layers.taking import plain
+from napari_synapse_cl.widgets.layers.voxels import METADATA_KEY, in_nanometres
+
+PLAIN = (".csv", ".tsv", ".xlsx", ".parquet")
+"""Suffixes of tables that may hold positions under other names than z, y, x."""
+IDENTITY = {
+    "translate": np.zeros(3),
+    "rotate": np.eye(3),
+    "shear": np.zeros(3),
+    "affine": np.eye(4),
+}
+"""Transforms that need not be kept."""
+
+LayerTuple = tuple[np.ndarray, dict[str, Any], str]
+
+
+def get_reader(path: str | Sequence[str]) -> Callable[[str | list[str]], list[LayerTuple]] | None:
+    """Return what reads tables of positions, with features or without, if each path is one.
+
+    Files of features that cannot be looked into are taken too: what reads them says why, where
+    napari would say no more than that they were refused.
+
+    Parameters
+    ----------
+    path
+        One path or several.
+    """
+    paths = [path] if isinstance(path, str) else path
+    return read_points if paths and all(_is_ours(Path(p)) for p in paths) else None
+
+
+def read_points(path: str | list[str]) -> list[LayerTuple]:
+    """Read tables of positions as points layers; rows without a position are left out.
+
+    A layer lies where it lay when it was saved; the points of another table are in nm if its
+    columns say so, else voxels of the voxel size in its record, or of size 1.
+    ``metadata["napari_synapse_cl"]`` of the layer is what it was when the layer was saved, else
+    the record of an extraction under the name of each of its sets of columns, as in ``L20_mean``.
+
+    Parameters
+    ----------
+    path
+        One path or several.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, no row has a position, or one is not a number.
+    """
+    return [_read(Path(p)) for p in ([path] if isinstance(path, str) else path)]
+
+
+def write_points(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write a 3D points layer as a feature table in the format of the suffix, else as CSV.
+
+    The record of the file holds the layer's provenance under "records", its voxel size in nm if
+    its units are lengths, and its transforms. Features named z, y or x give way to the positions.
+
+    Parameters
+    ----------
+    path
+        The file.
+    data
+        ``(N, 3)`` z, y, x.
+    meta
+        State of the layer.
+
+    Returns
+    -------
+    list of str
+        The files that were written.
+
+    Raises
+    ------
+    JobError
+        If the layer does not go into a table, a file of something else lies where the record
+        beside the table goes, or the table cannot be written.
+    """
+    target = Path(path) if Path(path).suffix else Path(path + f".{FORMATS[0]}")
+    try:
+        check_place(target)
+        write_table(_table(np.asarray(data, dtype=float), meta), target, _record(meta))
+    except InputError as error:
+        # napari takes any ValueError for “there is no writer”, and keeps what it says to itself.
+        raise JobError(_sentence(error)) from None
+    except JobError as error:
+        raise JobError(_sentence(error)) from error
+    return [str(target), str(target.with_suffix(".json"))]
+
+
+def _is_ours(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix.removeprefix(".") in FORMATS:
+        try:
+            columns = table_columns(path)
+        except InputError:
+            return True
+    elif suffix in PLAIN:
+        try:
+            columns = list(map(str, read_positions(path).columns))
+        except InputError:
+            return False
+    else:
+        return False
+    if set(AXES) <= set(columns):
+        # In napari's own tables of points axis-0 comes first, and a feature may be named z.
+        return "axis-0" not in columns or columns.index("z") < columns.index("axis-0")
+    return "axis-0" not in columns and suffix in PLAIN and bool(find_positions(by_name(columns)))
+
+
+def _read_any(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return a table, and its record if it was written with one."""
+    suffix = path.suffix.lower()
+    has_record = suffix.removeprefix(".") in FORMATS
+    if suffix in PLAIN and not (has_record and set(AXES) <= set(table_columns(path))):
+        return read_positions(path), {}
+    return read_table(path)
+
+
+def _read(path: Path) -> LayerTuple:
+    try:
+        table, record = _read_any(path)
+        found = interpret(table, str(path))
+        geometry = _geometry_of(found) or _geometry(record, path)
+    except InputError as error:
+        raise InputError(_sentence(error)) from error
+    if found.n_missing:
+        from napari.utils.notifications import show_info
+
+        verb = "has" if found.n_missing == 1 else "have"
+        rows = counted(found.n_missing, "row")
+        show_info(f"{rows} of {path.name} {verb} no position and {verb} been left out.")
+    has_position = np.isfinite(found.positions).all(axis=1)
+    features = plain(table[has_position].drop(columns=list(AXES), errors="ignore"))
+    keywords = {
+        "name": path.stem,
+        "features": features.reset_index(drop=True),
+        "metadata": {METADATA_KEY: _provenance(record, features)},
+        **geometry,
+    }
+    return found.positions[has_position], keywords, "points"
+
+
+def _geometry_of(found: PositionTable) -> dict[str, Any]:
+    """Return where points lie whose table says the unit or the voxels they count in."""
+    in_nm, size = found.reading.unit == "nm", found.reading.voxel_size
+    if not in_nm and size is None:
+        return {}
+    scale = np.ones(3) if in_nm else np.array(size)
+    return {"scale": scale, "units": ("nm",) * 3, "axis_labels": AXES}
+
+
+def _table(data: np.ndarray, meta: dict[str, Any]) -> pd.DataFrame:
+    if data.ndim != 2 or data.shape[1] != 3:
+        raise InputError(
+            f"the layer {meta.get('name', '')} holds {data.shape[-1]}D points; a feature table "
+            "takes 3D ones, z, y, x"
+        )
+    if len(data) == 0:
+        raise InputError(f"the layer {meta.get('name', '')} holds no points")
+    features = pd.DataFrame(meta.get("features", {})).rename(columns=str).reset_index(drop=True)
+    positions = pd.DataFrame(data, columns=list(AXES))
+    return pd.concat([positions, features.drop(columns=list(AXES), errors="ignore")], axis=1)
+
+
+def _record(meta: dict[str, Any]) -> dict[str, Any]:
+    scale = np.asarray(meta.get("scale", np.ones(3)), dtype=float)
+    units = [str(unit) for unit in meta.get("units") or ("pixel",) * 3]
+    geometry: dict[str, Any] = {"scale": scale.tolist(), "units": units}
+    if "axis_labels" in meta:
+        geometry["axis_labels"] = list(meta["axis_labels"])
+    for name, identity in IDENTITY.items():
+        transform = np.asarray(meta.get(name, identity), dtype=float)
+        if not np.array_equal(transform, identity):
+            geometry[name] = transform.tolist()
+    record = {
+        "napari-synapse-cl": __version__,
+        "records": _plain(meta.get("metadata", {}).get(METADATA_KEY, {})),
+        "geometry": geometry,
+    }
+    lengths = [in_nanometres(unit) for unit in units]
+    if None not in lengths:
+        record["voxel_size"] = (np.abs(scale) * np.array(lengths, dtype=float)).tolist()
+    return record
+
+
+def _plain(content: Any) -> Any:
+    """Return what someone may have put into a layer's metadata as JSON can keep it."""
+    return json.loads(json.dumps(content, default=str))
+
+
+def _provenance(record: dict[str, Any], features: pd.DataFrame) -> dict[str, Any]:
+    """Return what the metadata of a layer say: by the name of the columns, where they come from."""
+    if "records" in record:
+        return record["records"]
+    names = [str(name) for name in features.columns if FEATURE_COLUMN.fullmatch(str(name))]
+    return {name.rpartition("_")[0]: record for name in names} if record else {}
+
+
+def _geometry(record: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return where a record says that the points lie, as keywords of a layer."""
+    geometry, voxel_size = record.get("geometry"), record.get("voxel_size")
+    if geometry is None and voxel_size is not None:
+        geometry = {"scale": voxel_size, "units": ["nm"] * 3, "axis_labels": AXES}
+    try:
+        found = {
+            name: np.array(value, dtype=float)
+            for name, value in (geometry or {}).items()
+            if name in {"scale", *IDENTITY}
+        }
+        if not all(np.isfinite(value).all() for value in found.values()):
+            raise ValueError
+        if "scale" in found and (found["scale"].shape != (3,) or not found["scale"].all()):
+            raise ValueError
+        names = {
+            name: tuple(map(str, geometry[name]))
+            for name in ("units", "axis_labels")
+            if geometry and name in geometry
+        }
+    except (AttributeError, TypeError, ValueError):
+        raise InputError(
+            f"the record of the feature table {path} is damaged: it says that the points lie in "
+            f"voxels of {voxel_size} nm, and {geometry}"
+        ) from None
+    return {**found, **names}
+
+
+def _sentence(error: Exception) -> str:
+    from napari_synapse_cl.widgets.look import sentence
+
+    return sentence(str(error))

@@ -1,0 +1,283 @@
+"""What a job needs to know of layers: a volume, synapses in its voxels, a voxel size, labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Labels, Points
+from numpy.typing import ArrayLike
+
+from napari_synapse_cl.config import Config, values_by_role
+from napari_synapse_cl.data.arrays import nearest_voxel
+from napari_synapse_cl.data.dataset import Dataset, assemble
+from napari_synapse_cl.data.labels import AlignedLabels
+from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.data.parts import Part
+from napari_synapse_cl.data.placing import Placed, position_warnings
+from napari_synapse_cl.data.synapses import AXES, positions_inside
+from napari_synapse_cl.data.tables import Mapping as TableMapping
+from napari_synapse_cl.data.tables import interpret
+from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, as_numbers
+from napari_synapse_cl.data.tables.conventions import Source, by_name, find_partners
+from napari_synapse_cl.data.tables.typed import in_objects
+from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.runs.events import Level
+from napari_synapse_cl.widgets.layers.voxels import (
+    THE_LAYER,
+    labels_over,
+    location_of,
+    roles_of,
+    volume_of,
+    voxel_size_of,
+    voxels_in,
+)
+
+SIDES = {"side_1": "side_1_coord_{}", "side_2": "side_2_coord_{}"}
+"""How columns of a side are named that have numbers for x, y, z; others end with the axis."""
+AS_READ = "_as_read"
+
+
+def plain(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose cells are single values: napari cannot select points with others.
+
+    Positions in one column become three columns, as ``pre_pt_position_x``; anything else is text.
+    """
+    columns: dict[str, Any] = {}
+    for name, column in table.items():
+        if column.dtype != object or not column.map(_is_several).any():
+            columns[str(name)] = column
+            continue
+        if all(len(cell) == 3 for cell in column if _is_several(cell)):
+            for i, axis in enumerate("xyz"):
+                columns[f"{name}_{axis}"] = column.map(
+                    lambda cell, i=i: cell[i] if _is_several(cell) else np.nan
+                )
+        else:
+            columns[str(name)] = column.map(str)
+    return in_objects(pd.DataFrame(columns, index=table.index))
+
+
+def with_partners(table: pd.DataFrame, partners: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Return a table whose positions of partners are in the voxels that the points are in.
+
+    Columns that hold them otherwise, as in nm, get another name.
+
+    Parameters
+    ----------
+    table
+        As :func:`plain` returns it.
+    partners
+        ``(M, 3)`` z, y, x in voxels of each, by the names of the partners.
+    """
+    sources = find_partners(by_name(table.columns))
+    for name, voxels in partners.items():
+        source = sources.get(name)
+        if source is None or np.array_equal(_values(table, source), voxels, equal_nan=True):
+            continue
+        table = table.rename(columns={column: f"{column}{AS_READ}" for column in source.columns})
+        template = SIDES.get(name, f"{name}_{{}}")
+        ends = "321" if name in SIDES else AXES
+        table = table.assign(**{template.format(end): voxels[:, i] for i, end in enumerate(ends)})
+    return table
+
+
+def _values(table: pd.DataFrame, source: Source) -> np.ndarray:
+    columns: list[Hashable] = list(source.columns)
+    if source.order == "x, y, z":
+        columns.reverse()
+    return np.stack([as_numbers(table[column]) for column in columns], axis=1)
+
+
+def _is_several(cell: Any) -> bool:
+    return isinstance(cell, list | tuple | np.ndarray)
+
+
+IN_VOXELS = TableMapping(AXES, "voxels")
+NEEDED = "an Image layer with a 3D volume and a Points layer with the synapses are needed"
+
+
+@dataclass(frozen=True)
+class LayerData:
+    """A volume and its synapses as they were in the viewer at one moment.
+
+    Attributes
+    ----------
+    volume
+        The image layer's data; of a multiscale layer its finest level.
+    table
+        One row a point: z, y, x in voxels of the volume, and the layer's features.
+    voxel_size
+        Voxel size along z, y, x in nm, or None where voxels are cubes of unknown size.
+    location
+        Path or URL that the image layer was opened from, if any.
+    labels, segmentation
+        Label volumes of structures and of cells, if they were chosen.
+    label_locations
+        Where they were opened from, by the names "labels" and "segmentation".
+    roles
+        Which values in `labels` are what, where these say it themselves, as the setting has it.
+    """
+
+    volume: Volume
+    table: pd.DataFrame
+    voxel_size: tuple[float, float, float] | None
+    location: str | None
+    labels: AlignedLabels | None = None
+    segmentation: AlignedLabels | None = None
+    label_locations: Mapping[str, str] = field(default_factory=dict)
+    roles: tuple[str, ...] = ()
+
+    @property
+    def placed(self) -> Placed:
+        """The synapses in voxels of the volume.
+
+        Raises
+        ------
+        InputError
+            If none lies inside.
+        """
+        name = "the points layer"
+        found = interpret(self.table, name, IN_VOXELS)
+        positions_inside(self.table, self.volume.shape, name=name, voxel_size=self.voxel_size)
+        # Whether the voxel size is known shows later, with the settings.
+        size = self.voxel_size or (1.0, 1.0, 1.0)
+        warnings = position_warnings(self.table, self.volume.shape, size)
+        messages: tuple[tuple[str, Level], ...] = tuple((text, "warning") for text in warnings)
+        return Placed(self.table, found.positions, found.partners, messages)
+
+    def part(self, config: Config) -> Part:
+        """Return the volume with its labels, whose values the settings tell."""
+        return Part(
+            self.volume,
+            config.voxel_size or self.voxel_size,
+            self.labels,
+            self.segmentation,
+            values_by_role(config.roles or self.roles),
+            self.volume.name.removeprefix(THE_LAYER),
+        )
+
+
+def dataset_of(
+    several: Sequence[LayerData],
+    config: Config,
+    network_size: tuple[float, float, float] | None = None,
+) -> Dataset:
+    """Return the dataset that layers make.
+
+    Parameters
+    ----------
+    several
+        Volumes and their synapses.
+    config
+        The settings.
+    network_size
+        Voxel size along z, y, x in nm that crops are resampled to where the settings name none.
+
+    Raises
+    ------
+    InputError
+        If no synapse lies inside, or crops cannot be brought to one voxel size.
+    """
+    parts = [data.part(config) for data in several]
+    return assemble(parts, [data.placed for data in several], config, network_size)
+
+
+def take(
+    image: Image | None,
+    points: Points | None,
+    labels: Labels | None = None,
+    segmentation: Labels | None = None,
+) -> LayerData:
+    """Take what a job needs from an image and a points layer, and from layers of labels.
+
+    Raises
+    ------
+    InputError
+        If a layer is missing, or is not 3D grey values, 3D points or 3D labels over the image.
+    """
+    if image is None or points is None:
+        missing = "image" if image is None else "points"
+        raise InputError(f"there is no {missing} layer: {NEEDED}")
+    volume = volume_of(image)
+    if points.ndim != 3:
+        raise InputError(f"the layer {points.name} holds {points.ndim}D points; 3D ones are needed")
+    if len(points.data) == 0:
+        raise InputError(f"the layer {points.name} holds no points")
+    return LayerData(
+        volume=volume,
+        table=_table(voxels_in(image, points, points.data), points.features),
+        voxel_size=voxel_size_of(image),
+        location=location_of(image),
+        **_labels(image, labels, segmentation),
+    )
+
+
+def take_position(
+    image: Image | None,
+    position: ArrayLike | None,
+    labels: Labels | None = None,
+    segmentation: Labels | None = None,
+) -> LayerData:
+    """Take a position in an image layer for the only synapse of a table.
+
+    Parameters
+    ----------
+    image
+        The layer.
+    position
+        z, y, x in its voxels.
+    labels, segmentation
+        As :func:`take` has them.
+
+    Raises
+    ------
+    InputError
+        If the layer or the position is missing, the layer is not 3D grey values, the position lies
+        outside of it, or labels are not 3D labels over it.
+    """
+    if image is None:
+        raise InputError("there is no image layer: an Image layer with a 3D volume is needed")
+    volume = volume_of(image)
+    if position is None:
+        raise InputError("click in the viewer to choose a position")
+    voxel = nearest_voxel(position)
+    if ((voxel < 0) | (voxel >= volume.shape)).any():
+        raise InputError(
+            f"z, y, x = {', '.join(f'{v:.0f}' for v in voxel)} lies outside the layer "
+            f"{image.name} of {' × '.join(map(str, volume.shape))} voxels; click inside of it"
+        )
+    return LayerData(
+        volume=volume,
+        table=pd.DataFrame([voxel], columns=list(AXES)),
+        voxel_size=voxel_size_of(image),
+        location=location_of(image),
+        **_labels(image, labels, segmentation),
+    )
+
+
+def _labels(image: Image, labels: Labels | None, segmentation: Labels | None) -> dict[str, Any]:
+    """Return the attributes of :class:`LayerData` that tell of labels."""
+    chosen = {"labels": labels, "segmentation": segmentation}
+    layers = {name: layer for name, layer in chosen.items() if layer is not None}
+    places = {name: location_of(layer) for name, layer in layers.items()}
+    return {
+        "label_locations": {name: place for name, place in places.items() if place is not None},
+        "roles": () if labels is None else roles_of(labels),
+        **{name: labels_over(image, layer) for name, layer in layers.items()},
+    }
+
+
+def _table(voxels: np.ndarray, features: pd.DataFrame) -> pd.DataFrame:
+    table = pd.DataFrame(voxels, columns=list(AXES))
+    others = [name for name in features.columns if name not in AXES and not feature_match(name)]
+    return pd.concat([table, features[others].reset_index(drop=True)], axis=1)
+
+
+def feature_match(name: object) -> re.Match[str] | None:
+    """Return the parts of a column's name, if it is one that an extraction adds."""
+    return FEATURE_COLUMN.fullmatch(str(name))

@@ -1,0 +1,118 @@
+"""napari's colours, for what Qt's style sheet does not reach."""
+
+from typing import Any
+
+from napari.utils.notifications import show_error
+from napari.utils.theme import get_theme
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QLabel, QMainWindow, QWidget
+
+MARK = "⚠ "
+"""Stands before what cannot be used, and before warnings."""
+MARK_COLOR = "#d55e00"
+"""Of what cannot be used; told from the text in light and dark themes (Okabe and Ito)."""
+COLORS = {
+    "orange": ("#d55e00", "#e69f00"),
+    "blue": ("#0072b2", "#56b4e9"),
+    "green": ("#00795a", "#35c49a"),
+    "purple": ("#a8487f", "#e29cc6"),
+}
+"""Colours for light and for dark themes that are told apart by colour-blind people too."""
+
+
+class Colors:
+    """Colours of the theme that a viewer has now.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        theme = get_theme(viewer.theme)
+        self.background = QColor(*theme.background.as_rgb_tuple())
+        self.foreground = QColor(*theme.foreground.as_rgb_tuple())
+        self.text = QColor(*theme.text.as_rgb_tuple())
+        self._of_dark = theme.type != "light"
+
+    def named(self, name: str, opacity: float = 1.0) -> QColor:
+        """Return one of :data:`COLORS` as it is told from the theme's background.
+
+        Parameters
+        ----------
+        name
+            Its name, or "text" for that of the theme.
+        opacity
+            From 0 to 1.
+        """
+        color = QColor(self.text) if name == "text" else QColor(COLORS[name][self._of_dark])
+        color.setAlphaF(opacity)
+        return color
+
+
+def tell(error: Exception) -> None:
+    """Show an error as napari's notification, without a traceback."""
+    show_error(sentence(str(error)))
+
+
+def sentence(text: str) -> str:
+    """Return a clause as a sentence."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", "…")) else ".")
+
+
+PLUGIN = "napari-synapse-cl"
+TRAIN, PREVIEW, EXTRACT = "Train contrastive", "Augmentation preview", "Extract features"
+
+
+def open_dock(viewer: Any, name: str) -> Any:
+    """Open a widget of this plugin, or bring it to the front if it is open.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    name
+        Its name in the menu.
+
+    Returns
+    -------
+    QWidget
+        The widget.
+    """
+    dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name, tabify=True)
+    dock.show()
+    dock.raise_()
+    return widget
+
+
+def main_window_of(widget: QWidget) -> QMainWindow | None:
+    """Return napari's window that a widget is docked in, also if its dock floats."""
+    parent = widget.parentWidget()
+    while parent is not None and not isinstance(parent, QMainWindow):
+        parent = parent.parentWidget()
+    return parent
+
+
+CALM, NORMAL = 10, 100
+"""Speed in percent."""
+
+
+def set_spinner_speed(widget: QWidget, percent: int) -> None:
+    """Set the speed of the animation beside "activity".
+
+    Each of its pictures has the whole window composed anew. At its own speed that takes a quarter
+    of a processor's core where no graphics card does it, for as long as the training lasts.
+
+    Parameters
+    ----------
+    widget
+        A widget docked in napari's window.
+    percent
+        Of its own speed.
+    """
+    window = main_window_of(widget)
+    if window is not None:
+        for label in window.statusBar().findChildren(QLabel):
+            if label.movie() is not None:
+                label.movie().setSpeed(percent)

@@ -1,0 +1,267 @@
+"""The dock widget "Augmentation preview"."""
+
+from functools import partial
+
+from napari.layers import Image
+from napari.viewer import Viewer
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QSpinBox
+
+from napari_synapse_cl.config import AugmentationConfig
+from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.widgets.base import LayersWidget, scrolling
+from napari_synapse_cl.widgets.forms.crop_settings import (
+    GROUPS,
+    PLACEHOLDERS,
+    SHARED,
+    label_layers_of,
+)
+from napari_synapse_cl.widgets.forms.editors import LARGEST_INT
+from napari_synapse_cl.widgets.forms.form import Form
+from napari_synapse_cl.widgets.latest import Latest
+from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
+from napari_synapse_cl.widgets.layers.taking import LayerData, take, take_position
+from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
+from napari_synapse_cl.widgets.look import TRAIN, open_dock, sentence
+from napari_synapse_cl.widgets.preview.pairs import Pair, PairMaker, PairRequest, view_layers
+from napari_synapse_cl.widgets.preview.picker import SynapsePicker
+from napari_synapse_cl.widgets.preview.pictures import PairPictures
+
+ESSENTIAL = (*AugmentationConfig.model_fields, "crop_size", "seed")
+PATIENCE = 400
+"""Milliseconds without a picture after which the person is told to wait."""
+
+
+class PreviewWidget(LayersWidget):
+    """Show a synapse and the two views of it that a training compares.
+
+    Parameters
+    ----------
+    viewer
+        The viewer it is docked in.
+
+    Attributes
+    ----------
+    pair_shown
+        Emitted when another pair is shown.
+    pair
+        What is shown, None if nothing is.
+    """
+
+    without_points = "none: click in the viewer"
+    pair_shown = Signal()
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer)
+        self.points_box.setToolTip(
+            "Points layer with one point for each synapse, or none to click a position"
+        )
+        self.picker = SynapsePicker(viewer)
+        self.epoch_box = QSpinBox()
+        self.epoch_box.setRange(0, LARGEST_INT)
+        self.epoch_box.setValue(1)
+        self.new_pair_button = QPushButton("New pair")
+        self.centre_button = QPushButton("Centre")
+        self.add_button = QPushButton("Add pair as layers")
+        self.add_button.setEnabled(False)
+        self.train_button = QPushButton("Train with these settings")
+        self.form = Form(ESSENTIAL, GROUPS, PLACEHOLDERS)
+        self.form.share(SHARED, self.session)
+        self.label_boxes = LabelBoxes(self, partial(label_layers_of, self.form), self.form.changed)
+        self.pictures = PairPictures(viewer)
+        self.origin, self.warnings, self.status = QLabel(), QLabel(), QLabel()
+        self.pair: Pair | None = None
+        self._asked: PairRequest | None = None
+        self._data: LayerData | None = None
+        self._maker = PairMaker()
+        self._requests = Latest(self._maker.make, tell_overtaken=True)
+        self._slow = QTimer(self)
+        self._set_tooltips()
+        self._lay_out()
+        self._connect()
+        self._on_layers()
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether what is shown is what the form describes."""
+        return self.pair is not None and self.pair.request is self._asked
+
+    def redraw(self) -> None:
+        """Ask for the pair that the form describes."""
+        try:
+            if self._data is None:
+                self._data = self.take_layers()
+            config = self.form.config()
+        except InputError as error:
+            self._requests.forget()
+            self._show_error(error)
+            return
+        listed = self.session.volumes.listed
+        self._asked = PairRequest(
+            self._data,
+            config,
+            self.epoch_box.value(),
+            self.picker.row,
+            self.session.settings["pretrained"],
+            voxel_size_of(listed[0].image) if listed else None,
+        )
+        self._requests.ask(self._asked)
+        self._slow.start()
+
+    def take_layers(self) -> LayerData:
+        """Return what a pair needs of the chosen layers, or of a position in the image layer."""
+        image, points = self.image_box.layer, self.points_box.layer
+        if points is None:
+            return take_position(image, self.picker.position, **self.label_boxes.of(image))
+        return take(image, points, **self.label_boxes.of(image))
+
+    def add_layers(self) -> None:
+        """Add the views to the viewer as layers where the synapse is, and show that place."""
+        image = self.image_box.layer
+        if self.pair is None or not isinstance(image, Image):
+            return
+        for data, keywords in view_layers(image, self.pair):
+            self.viewer.add_image(data, **keywords)
+        world = image.data_to_world(self.pair.voxel)
+        n_dims = self.viewer.dims.ndim
+        self.viewer.dims.set_point(range(n_dims - 3, n_dims), world)
+
+    def open_training(self) -> None:
+        """Open or raise the training's dock, with the same layers; it shares the settings."""
+        widget = open_dock(self.viewer, TRAIN)
+        widget.image_box.choose(self.image_box.layer)
+        widget.points_box.choose(self.points_box.layer)
+
+    def follow_theme(self) -> None:
+        """Show the pictures in the colours of the viewer's theme."""
+        self.pictures.follow_theme()
+
+    def release(self) -> None:
+        """Let go of the viewer."""
+        super().release()
+        self._slow.stop()
+        self._requests.forget()
+        self._maker.end()
+        self._data = self._asked = self.pair = None
+        self.label_boxes.release()
+        self.session.volumes.changed.disconnect(self.redraw)
+        self.session.settings.changed.disconnect(self._on_setting)
+        self.picker.release()
+
+    def _set_tooltips(self) -> None:
+        self.epoch_box.setToolTip(
+            "<qt>Each epoch draws anew, counted from 1. 0 is what the validation sees.</qt>"
+        )
+        self.new_pair_button.setToolTip(
+            "<qt>Draw the pair of the next epoch. Seed, epoch and synapse decide what is drawn, "
+            "so a pair can be seen again, and a training with this seed sees the same.</qt>"
+        )
+        self.centre_button.setToolTip("Move the crosshair back to the synapse")
+        self.add_button.setToolTip(
+            "<qt>Add both views as Image layers where the synapse is; what was drawn stands in "
+            "their metadata.</qt>"
+        )
+        self.train_button.setToolTip(
+            "<qt>Open “Train contrastive” with these layers. Both forms share the settings.</qt>"
+        )
+        self.origin.setToolTip("<qt>These decide what was drawn; the position is in voxels.</qt>")
+        self.status.setToolTip("<qt>What was drawn for each view, within the settings below</qt>")
+        self.warnings.setToolTip("<qt>What a network would see here without knowing better</qt>")
+
+    def _lay_out(self) -> None:
+        epoch, below, buttons = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
+        epoch.addWidget(self.epoch_box, stretch=1)
+        epoch.addWidget(self.new_pair_button)
+        below.addWidget(self.origin, stretch=1)
+        below.addWidget(self.centre_button)
+        buttons.addWidget(self.add_button)
+        buttons.addWidget(self.train_button)
+        self.add_row("Synapse", self.picker)
+        self.add_row("Epoch", epoch)
+        for label in (self.warnings, self.status):
+            label.setWordWrap(True)
+            label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        self.warnings.hide()
+        self.body.addWidget(self.pictures, stretch=3)
+        self.body.addLayout(below)
+        self.body.addWidget(self.warnings)
+        self.body.addWidget(self.status)
+        self.body.addWidget(scrolling(self.form), stretch=1)
+        self.body.addLayout(buttons)
+
+    def _connect(self) -> None:
+        self._requests.done.connect(self._show)
+        self._requests.failed.connect(self._show_error)
+        self._slow.setSingleShot(True)
+        self._slow.setInterval(PATIENCE)
+        self._slow.timeout.connect(self._tell_to_wait)
+        for box in (self.image_box, self.points_box):
+            box.layer_changed.connect(self._on_layers)
+            box.content_changed.connect(self._on_content)
+        self.label_boxes.changed.connect(self._take_anew)
+        self.label_boxes.painted.connect(self.redraw)
+        self.session.volumes.changed.connect(self.redraw)
+        self.session.settings.changed.connect(self._on_setting)
+        self.picker.changed.connect(self._on_synapse)
+        self.epoch_box.valueChanged.connect(self.redraw)
+        self.form.changed.connect(self.redraw)
+        self.new_pair_button.clicked.connect(self.epoch_box.stepUp)
+        self.centre_button.clicked.connect(self.pictures.reset_centre)
+        self.add_button.clicked.connect(self.add_layers)
+        self.train_button.clicked.connect(self.open_training)
+
+    def _on_layers(self) -> None:
+        """Take the chosen layers, when others were chosen."""
+        image, points = self.image_box.layer, self.points_box.layer
+        self.picker.follow(image, points)
+        self._take_anew()
+
+    def _on_content(self) -> None:
+        """Take the chosen layers anew, when what they hold has changed."""
+        self.picker.count_points()
+        self._take_anew()
+
+    def _on_synapse(self) -> None:
+        if self.points_box.layer is None:
+            self._data = None
+        self.redraw()
+
+    def _on_setting(self, name: str) -> None:
+        # The others are in the form.
+        if name == "pretrained":
+            self.redraw()
+
+    def _take_anew(self) -> None:
+        self._data = None
+        self._maker.forget()
+        self.redraw()
+
+    def _show(self, pair: Pair) -> None:
+        self._slow.stop()
+        self.pair = pair
+        self.pictures.show_pair(pair.crop, pair.views, pair.voxel_size)
+        request = pair.request
+        self.origin.setText(
+            f"Seed {request.config.seed} · epoch {request.epoch} · synapse {request.row} at "
+            f"{', '.join(map(str, pair.voxel))}"
+        )
+        self.warnings.setText("<br>".join(f"⚠ {text}" for text in pair.warnings))
+        self.warnings.setVisible(bool(pair.warnings))
+        first, second = pair.descriptions
+        self.status.setText(f"<b>View 1:</b> {first}.<br><b>View 2:</b> {second}.")
+        self.add_button.setEnabled(True)
+        self.pair_shown.emit()
+
+    def _show_error(self, error: Exception) -> None:
+        if not isinstance(error, InputError | JobError):
+            raise error
+        self._slow.stop()
+        self.pair = None
+        self.pictures.clear_pair()
+        self.origin.clear()
+        self.warnings.hide()
+        self.add_button.setEnabled(False)
+        self.status.setText(sentence(str(error)))
+
+    def _tell_to_wait(self) -> None:
+        self.origin.setText("Drawing …")

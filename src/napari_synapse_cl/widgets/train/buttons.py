@@ -1,0 +1,95 @@
+"""The buttons of a training."""
+
+from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
+
+from napari_synapse_cl.config import AugmentationConfig, DeviceConfig, ModelConfig
+from napari_synapse_cl.widgets.forms import crop_settings
+
+N_COLUMNS = 12
+
+
+class TrainButtons(QWidget):
+    """Two rows of buttons.
+
+    Parameters
+    ----------
+    start
+        The button that starts a training.
+
+    Attributes
+    ----------
+    pause, stop, discard
+        For a training that runs.
+    go_on, attach
+        For runs that were begun elsewhere or before.
+    extract
+        For what comes after.
+    """
+
+    def __init__(self, start: QPushButton) -> None:
+        super().__init__()
+        self.pause = QPushButton("Pause")
+        self.stop = QPushButton("Stop and keep")
+        self.discard = QPushButton("Discard")
+        self.go_on = QPushButton("Continue run …")
+        self.attach = QPushButton("Attach to run …")
+        self.extract = QPushButton("Extract features")
+        start.setToolTip("Train on the chosen layers with these settings")
+        self.pause.setToolTip("Wait after the present step, or go on")
+        self.stop.setToolTip("End after the present step and keep the network as it is then")
+        self.discard.setToolTip("End and remove everything this training has written")
+        self.go_on.setToolTip(
+            "<qt>Go on with a run that has ended, from its last checkpoint: choose its folder</qt>"
+        )
+        self.attach.setToolTip(
+            "<qt>Show a training that was started from a terminal, on a cluster or before napari "
+            "was closed: choose its folder. Detaching leaves it as it is.</qt>"
+        )
+        self.extract.setToolTip("Put features of the trained network onto the points")
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setSpacing(4)
+        for button, row, column, width in (
+            (start, 0, 0, 2),
+            (self.pause, 0, 2, 3),
+            (self.stop, 0, 5, 4),
+            (self.discard, 0, 9, 3),
+            (self.go_on, 1, 0, 4),
+            (self.attach, 1, 4, 4),
+            (self.extract, 1, 8, 4),
+        ):
+            grid.addWidget(button, row, column, 1, width)
+        for column in range(N_COLUMNS):
+            grid.setColumnStretch(column, 1)
+
+
+ESSENTIAL = ("crop_size", "batch_size", "num_epochs", "learning_rate", "pretrained")
+GROUPS = {
+    "Data": ("voxel_size",),
+    **crop_settings.GROUPS,
+    "Model": tuple(name for name in ModelConfig.model_fields if name != "pretrained"),
+    "Objective": ("objective", "temperature", "momentum", "queue_size"),
+    "Training": (
+        "weight_decay",
+        "warmup_fraction",
+        "clip_norm",
+        "backbone_lr_factor",
+        "unfreezing_fraction",
+        "seed",
+    ),
+    "Validation": ("validation_fraction", "label_column", "best_metric", "early_stopping"),
+    "Device": tuple(DeviceConfig.model_fields),
+    "Augmentation": tuple(AugmentationConfig.model_fields),
+    "Output": ("output", "export", "tensorboard", "cache_dir", "cache_limit"),
+}
+PLACEHOLDERS = {
+    **crop_settings.PLACEHOLDERS,
+    "voxel_size": "that of the layer",
+    "output": "a new folder in ~/synapse_cl_runs",
+    "pretrained": "none: random weights",
+    "cache_dir": "the run folder",
+    "label_column": "none",
+    "export": "none, or pt safetensors onnx",
+}
+OF_ONE_RUN = {"output", "voxel_size", "label_column"}
+"""Settings that the next run should not have, nor another volume."""

@@ -1,0 +1,312 @@
+"""Curves that are drawn as their points come."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyqtgraph as pg
+from numpy.typing import ArrayLike, NDArray
+from qtpy.QtCore import QEvent, Qt, QTimer, Signal
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+
+from napari_synapse_cl.widgets.look import Colors
+
+CAPACITY = 1024
+"""Points kept; a plot in a dock is a few hundred pixels wide."""
+
+
+class Series:
+    """Points whose x ascend, of which neighbours are averaged as they become many.
+
+    At first each point is kept. When there are :data:`CAPACITY`, neighbours are averaged in pairs,
+    and so are those that come later; and so on.
+
+    Attributes
+    ----------
+    n
+        How many points were added.
+    """
+
+    def __init__(self) -> None:
+        self._kept = np.empty((CAPACITY, 2))
+        self.clear()
+
+    def __len__(self) -> int:
+        return self._n_kept + (self._n_pending > 0)
+
+    def clear(self) -> None:
+        """Forget all points."""
+        self.n = 0
+        self._n_kept = 0
+        self._per_point = 1
+        self._pending = np.zeros(2)
+        self._n_pending = 0
+
+    def add(self, x: float, y: float) -> None:
+        """Add a point."""
+        self.n += 1
+        self._pending += (x, y)
+        self._n_pending += 1
+        if self._n_pending == self._per_point:
+            self._keep(self._pending[None] / self._n_pending)
+            self._pending[:] = 0
+            self._n_pending = 0
+
+    def extend(self, x: ArrayLike, y: ArrayLike) -> None:
+        """Add many points."""
+        points = np.stack([np.asarray(x, float), np.asarray(y, float)], axis=1)
+        while len(points):
+            if self._n_pending or len(points) < self._per_point:
+                self.add(*points[0])
+                points = points[1:]
+                continue
+            n = min(len(points) // self._per_point, CAPACITY - self._n_kept)
+            part, points = np.split(points, [n * self._per_point])
+            self.n += len(part)
+            self._keep(part.reshape(n, self._per_point, 2).mean(axis=1))
+
+    @property
+    def points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """X and y of the points that are kept, the last one of what is not yet averaged."""
+        kept = self._kept[: self._n_kept]
+        if self._n_pending:
+            kept = np.vstack([kept, self._pending / self._n_pending])
+        return kept[:, 0].copy(), kept[:, 1].copy()
+
+    def near(self, x: float) -> tuple[float, float] | None:
+        """Return the point nearest to `x`, None if there is none."""
+        xs, ys = self.points
+        if not len(xs):
+            return None
+        i = int(np.abs(xs - x).argmin())
+        return float(xs[i]), float(ys[i])
+
+    def _keep(self, points: NDArray[np.float64]) -> None:
+        self._kept[self._n_kept : self._n_kept + len(points)] = points
+        self._n_kept += len(points)
+        if self._n_kept == CAPACITY:
+            self._n_kept //= 2
+            self._kept[: self._n_kept] = self._kept.reshape(-1, 2, 2).mean(axis=1)
+            self._per_point *= 2
+
+
+def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the running mean over a twentieth of the values, but at least 5.
+
+    Near the ends it is over those that there are.
+
+    Parameters
+    ----------
+    values
+        ``(N,)``.
+    """
+    half = max(2, len(values) // 40)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
+    return (sums[high] - sums[low]) / (high - low)
+
+
+REDRAW_MS = 1000
+"""Least time between two redraws of a plot: each has the whole window composed anew, which takes
+time from the training where no graphics card does it."""
+MINIMUM_HEIGHT = 140
+AXIS_WIDTH = 46
+"""One width for all, so that plots below each other stand in line."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How a series of points is drawn.
+
+    Attributes
+    ----------
+    label
+        Its name in the legend; empty for none.
+    color
+        A name of :data:`~napari_synapse_cl.widgets.look.COLORS`, or "text".
+    series
+        Its points.
+    axis
+        On which side its values are read.
+    symbol
+        Of its points, as pyqtgraph calls them, or None for a line alone.
+    faint
+        Whether it stands back.
+    smoothed
+        Whether its running mean is drawn in place of its points.
+    """
+
+    label: str
+    color: str
+    series: Series
+    axis: Literal["left", "right"] = "left"
+    symbol: str | None = None
+    faint: bool = False
+    smoothed: bool = False
+
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return x and y as they are drawn."""
+        x, y = self.series.points
+        return x, smooth(y) if self.smoothed else y
+
+
+class LivePlot(QWidget):
+    """Curves over the steps of a training, with values on the left and on the right.
+
+    It is redrawn at most once a second, however fast points come, and not while it is hidden.
+
+    Parameters
+    ----------
+    viewer
+        Its theme gives the colours.
+    left, right
+        What the axes say.
+
+    Attributes
+    ----------
+    curves
+        What is drawn, in the order of the legend.
+    pointed
+        Emitted with the step under the cursor, or None when the cursor has left.
+    """
+
+    pointed = Signal(object)
+
+    def __init__(self, viewer: Any, left: str, right: str) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._items: dict[Curve, pg.PlotDataItem] = {}
+        # pyqtgraph's own legend hides curves inside the axes, and is clipped outside of them.
+        self._legend = QLabel()
+        self._legend.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        self._legend.setWordWrap(True)
+        self._canvas = pg.GraphicsLayoutWidget()
+        self._canvas.setMinimumHeight(MINIMUM_HEIGHT)
+        self._main, self._side = (pg.ViewBox(enableMenu=False) for _ in range(2))
+        self._axes = {side: pg.AxisItem(side) for side in ("left", "bottom", "right")}
+        self._logarithmic = False
+        self._lay_out_axes(left, right)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self._legend)
+        layout.addWidget(self._canvas, stretch=1)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(REDRAW_MS)
+        self._timer.timeout.connect(self._redraw)
+        self._canvas.scene().sigMouseMoved.connect(self._on_mouse)
+        self._canvas.scene().sigMouseClicked.connect(self._on_click)
+        self.follow_theme()
+
+    @property
+    def curves(self) -> list[Curve]:
+        """What is drawn, in the order of the legend."""
+        return list(self._items)
+
+    def drawn(self, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
+        """Return x and y of a curve as it was drawn last."""
+        x, y = self._items[curve].getOriginalDataset()
+        return (np.empty(0), np.empty(0)) if x is None else (x, y)
+
+    def add_curve(self, curve: Curve) -> None:
+        """Draw one more curve."""
+        item = pg.PlotDataItem(symbol=curve.symbol, symbolSize=5)
+        self._items[curve] = item
+        if curve.axis == "right":
+            self._side.addItem(item)
+        else:
+            item.setLogMode(False, self._logarithmic)
+            self._main.addItem(item)
+        self.follow_theme()
+        self.redraw_soon()
+
+    def remove_curve(self, curve: Curve) -> None:
+        """Draw a curve of the left axis no longer."""
+        self._main.removeItem(self._items.pop(curve))
+        self.follow_theme()
+
+    def redraw_soon(self) -> None:
+        """Draw the points that were added."""
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def set_logarithmic(self, logarithmic: bool) -> None:
+        """Show the values on the left on a logarithmic axis, or on a linear one."""
+        self._logarithmic = logarithmic
+        self._axes["left"].setLogMode(y=logarithmic)
+        for curve, item in self._items.items():
+            if curve.axis == "left":
+                item.setLogMode(False, logarithmic)
+        self._main.enableAutoRange()
+
+    def follow_theme(self) -> None:
+        """Take the colours of the viewer's theme."""
+        colors = Colors(self._viewer)
+        self._canvas.setBackground(colors.background)
+        for axis in self._axes.values():
+            axis.setPen(colors.text)
+            axis.setTextPen(colors.text)
+        legend = []
+        for curve, item in self._items.items():
+            color = colors.named(curve.color, 0.4 if curve.faint else 1.0)
+            # Wider lines are drawn many times slower.
+            item.setPen(color)
+            if curve.symbol:
+                item.setSymbolBrush(color)
+                item.setSymbolPen(None)
+            if curve.label:
+                mark = "●" if curve.symbol else "─"
+                rgba = f"rgba({color.red()}, {color.green()}, {color.blue()}, {color.alpha()})"
+                legend.append(f"<span style='color:{rgba}'>{mark}&nbsp;{curve.label}</span>")
+        self._legend.setText(f"<small>{' &nbsp;'.join(legend)}</small>")
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
+        """Draw what has come while it was hidden."""
+        super().showEvent(event)
+        self.redraw_soon()
+
+    def leaveEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
+        """Tell that the cursor has left."""
+        super().leaveEvent(event)
+        self.pointed.emit(None)
+
+    def _lay_out_axes(self, left: str, right: str) -> None:
+        # pyqtgraph's PlotItem would do this too, and bring a dozen menus that nobody deletes.
+        grid = self._canvas.ci
+        grid.setContentsMargins(0, 4, 0, 0)
+        grid.setSpacing(0)
+        grid.addItem(self._axes["left"], 0, 0)
+        grid.addItem(self._main, 0, 1)
+        grid.addItem(self._axes["right"], 0, 2)
+        grid.addItem(self._axes["bottom"], 1, 1)
+        grid.layout.setColumnStretchFactor(1, 1)
+        grid.layout.setRowStretchFactor(0, 1)
+        self._canvas.scene().addItem(self._side)
+        for side, label in (("left", left), ("right", right)):
+            self._axes[side].setLabel(label)
+            self._axes[side].setWidth(AXIS_WIDTH)
+        for side, view in (("left", self._main), ("bottom", self._main), ("right", self._side)):
+            self._axes[side].linkToView(view)
+        self._side.setXLink(self._main)
+        self._main.sigResized.connect(self._follow_size)
+
+    def _follow_size(self) -> None:
+        self._side.setGeometry(self._main.sceneBoundingRect())
+        self._side.linkedViewChanged(self._main, self._side.XAxis)
+
+    def _on_mouse(self, position: Any) -> None:
+        if self._main.sceneBoundingRect().contains(position):
+            self.pointed.emit(self._main.mapSceneToView(position).x())
+
+    def _on_click(self, event: Any) -> None:
+        if event.double():
+            self._main.enableAutoRange()
+            self._side.enableAutoRange(axis=self._side.YAxis)
+
+    def _redraw(self) -> None:
+        if self.isVisible():
+            for curve, item in self._items.items():
+                item.setData(*curve.points())

@@ -1,0 +1,206 @@
+"""A training as it is shown: plots, a progress bar, and a line that says how far it is."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QLabel, QProgressBar, QVBoxLayout, QWidget
+
+from napari_synapse_cl.runs.events import (
+    EpochDone,
+    Message,
+    Paused,
+    Progress,
+    Resumed,
+    Started,
+    StepDone,
+)
+from napari_synapse_cl.runs.following import MetricsRead
+from napari_synapse_cl.system.words import duration
+from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, sentence
+
+
+class Pace:
+    """How long a step takes: a mean that forgets slowly."""
+
+    def __init__(self) -> None:
+        self.begin(0)
+
+    def begin(self, step: int) -> None:
+        """Start to measure at a step."""
+        self._step = step
+        self._seconds: float | None = None
+        self._last: float | None = time.monotonic()
+
+    def interrupt(self) -> None:
+        """Leave out the time until the next step."""
+        self._last = None
+
+    def take(self, step: int) -> None:
+        """Note that a step is done now."""
+        now = time.monotonic()
+        if self._last is not None and step > self._step:
+            seconds = (now - self._last) / (step - self._step)
+            before = seconds if self._seconds is None else self._seconds
+            self._seconds = 0.9 * before + 0.1 * seconds
+        self._step, self._last = step, now
+
+    def seconds_for(self, steps: int) -> float | None:
+        """Return how long further steps will take, None if no step was measured."""
+        return None if self._seconds is None else steps * self._seconds
+
+
+if TYPE_CHECKING:
+    from napari_synapse_cl.widgets.train.monitor import Monitor
+
+TELL_SECONDS = 1.0
+"""Least time between two changes of bar and text: each has the whole window composed anew."""
+
+
+class RunView(QWidget):
+    """Shows what a training tells.
+
+    Parameters
+    ----------
+    viewer
+        Its theme gives the colours.
+
+    Attributes
+    ----------
+    started
+        What the training told at its start, None before.
+    step
+        The last step that is done.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self.bar = QProgressBar()
+        self.bar.setFormat("%v of %m")
+        self.bar.setToolTip("Steps that are done")
+        self.warning = QLabel()
+        self.warning.setWordWrap(True)
+        self.warning.setStyleSheet(f"color: {MARK_COLOR}")
+        self.warning.hide()
+        self.started: Started | None = None
+        self.step = 0
+        self._pace = Pace()
+        self._attached = False
+        self._told = -TELL_SECONDS
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.bar)
+        layout.addWidget(self.warning)
+
+    @cached_property
+    def monitor(self) -> Monitor:
+        """The plots: made when they are first shown, or told something."""
+        # pyqtgraph and the plots take a good part of the time in which the dock should open.
+        from napari_synapse_cl.widgets.train.monitor import Monitor
+
+        monitor = Monitor(self._viewer)
+        layout = self.layout()
+        assert isinstance(layout, QVBoxLayout)
+        layout.addWidget(monitor, stretch=1)
+        return monitor
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
+        """Have plots to show."""
+        _ = self.monitor
+        super().showEvent(event)
+
+    def begin(self, *, attached: bool = False) -> None:
+        """Wait for another training.
+
+        Parameters
+        ----------
+        attached
+            Whether it will tell its steps from the first on, also those that are done already.
+        """
+        self._attached = attached
+        self.started = None
+        self.step = 0
+        self.bar.reset()
+        self.warning.hide()
+
+    def take(self, event: Any) -> str | None:
+        """Show an event, and return what it means in words, if anything."""
+        match event:
+            case Message(text, "warning"):
+                # A notification is gone after a while.
+                self.warning.setText(MARK + sentence(text))
+                self.warning.show()
+            case Progress(task, done, total):
+                self.bar.setMaximum(total)
+                self.bar.setValue(done)
+                return f"{task.capitalize()}: {done} of {total}"
+            case Started():
+                self._on_start(event)
+                return f"Training on {event.device} in {event.precision}."
+            case StepDone():
+                self.monitor.add_step(event)
+                return self._on_step(event)
+            case EpochDone():
+                self.monitor.add_epoch(event)
+            case MetricsRead(steps):
+                self.monitor.add_metrics(event)
+                if steps and len(steps["step"]):
+                    return self._on_step(_last_step(event))
+            case Paused():
+                self._pace.interrupt()
+                return "Paused."
+            case Resumed():
+                self._pace.interrupt()
+                return "Training goes on."
+        return None
+
+    def follow_theme(self) -> None:
+        """Take the colours of the viewer's theme."""
+        if "monitor" in vars(self):
+            self.monitor.follow_theme()
+
+    def _on_start(self, event: Started) -> None:
+        self.started = event
+        self.step = event.step
+        self._pace.begin(event.step)
+        self.monitor.begin(Path(event.run), 0 if self._attached else event.step)
+        self.bar.setMaximum(event.total_steps)
+        self.bar.setValue(event.step)
+
+    def _on_step(self, event: StepDone) -> str | None:
+        self.step = event.step
+        if self.started is None:
+            return None
+        self._pace.take(event.step)
+        total = self.started.total_steps
+        now = time.monotonic()
+        if now - self._told < TELL_SECONDS and event.step < total:
+            return None
+        self._told = now
+        self.bar.setValue(event.step)
+        epochs = -(-total // self.started.steps_per_epoch)
+        left = self._pace.seconds_for(total - event.step)
+        pace = "" if left is None or event.step == total else f" · {duration(left)} left"
+        memory = "GPU memory" if self.started.device.startswith("cuda") else "memory"
+        return (
+            f"Epoch {event.epoch} of {epochs} · step {event.step} of {total} · "
+            f"loss {event.loss:.3f}\n"
+            f"{event.crops_per_second:.1f} crops/s{pace} · {event.memory_gib:.1f} GiB of {memory}"
+        )
+
+
+def _last_step(metrics: MetricsRead) -> StepDone:
+    last = {name: float(values[-1]) for name, values in metrics.steps.items()}
+    return StepDone(
+        epoch=int(last["epoch"]),
+        step=int(last["step"]),
+        loss=last["loss"],
+        learning_rate=last["learning_rate"],
+        crops_per_second=last["crops_per_second"],
+        memory_gib=last["memory_gib"],
+    )

@@ -1,0 +1,292 @@
+"""The dock widget "Train contrastive"."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from napari.utils.notifications import show_info
+from napari.viewer import Viewer
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QDialog, QFileDialog, QTabWidget, QVBoxLayout, QWidget
+
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.runs.events import CheckpointSaved, Discarded, Finished, Paused, Resumed
+from napari_synapse_cl.widgets import base
+from napari_synapse_cl.widgets import look as docks
+from napari_synapse_cl.widgets.base import JobWidget, run_folder, scrolling
+from napari_synapse_cl.widgets.forms.crop_settings import label_layers_of
+from napari_synapse_cl.widgets.forms.form import Form
+from napari_synapse_cl.widgets.jobs.inputs import ContinuedRun, RunInputs
+from napari_synapse_cl.widgets.jobs.job import AttachedJob, ChildJob, Job
+from napari_synapse_cl.widgets.jobs.networks import how_to_cut
+from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
+from napari_synapse_cl.widgets.layers.chosen import VolumePair
+from napari_synapse_cl.widgets.layers.taking import LayerData, take
+from napari_synapse_cl.widgets.look import tell
+from napari_synapse_cl.widgets.train.buttons import (
+    ESSENTIAL,
+    GROUPS,
+    OF_ONE_RUN,
+    PLACEHOLDERS,
+    TrainButtons,
+)
+from napari_synapse_cl.widgets.train.closing import ClosingGuard
+from napari_synapse_cl.widgets.train.continuing import ContinueDialog, confirm_discard, open_run
+from napari_synapse_cl.widgets.train.progress import RunView
+from napari_synapse_cl.widgets.train.settings_menu import SettingsMenu
+from napari_synapse_cl.widgets.train.summary import Summary
+from napari_synapse_cl.widgets.train.volume_list import VolumeList
+
+PLAN_MS = 150
+"""How long the settings must rest before the plan is made anew."""
+READY = "Ready. The sample under File ▸ Open Sample is a place to begin."
+
+
+class TrainWidget(JobWidget):
+    """Fine-tune a network on the synapses of a points layer and watch it learn.
+
+    Parameters
+    ----------
+    viewer
+        The viewer it is docked in.
+    """
+
+    kind = "training"
+    ended_early = "Ended before the first step; there is no network."
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer)
+        self.form = Form(ESSENTIAL, GROUPS, PLACEHOLDERS)
+        shared = [name for name in self.form.names if name not in OF_ONE_RUN]
+        self.form.share(shared, self.session)
+        self.label_boxes = LabelBoxes(self, partial(label_layers_of, self.form), self.form.changed)
+        self.volume_list = VolumeList(self.session.volumes, self._chosen_pair)
+        self.add_row("", self.volume_list)
+        self.settings_menu = SettingsMenu(self.session.settings, shared, self.form.config)
+        self.summary = Summary()
+        self.view = RunView(viewer)
+        buttons = TrainButtons(self.start_button)
+        self.pause_button, self.stop_button = buttons.pause, buttons.stop
+        self.discard_button, self.extract_button = buttons.discard, buttons.extract
+        self.continue_button, self.attach_button = buttons.go_on, buttons.attach
+        self.tabs = QTabWidget()
+        self._paused = self._ending = self._discarding = False
+        self._taken: list[LayerData] | None = None
+        self._guard = ClosingGuard(self, self._is_own, self._leave)
+        self._plan_timer = QTimer(self)
+        self._plan_timer.setSingleShot(True)
+        self._plan_timer.setInterval(PLAN_MS)
+        self._plan_timer.timeout.connect(self._show_plan)
+        self._lay_out(buttons)
+        self._connect()
+        self.status.setText(READY)
+        self.update_buttons()
+        self._plan_timer.start()
+
+    def make_job(self) -> Job:
+        """Return the training that the form describes."""
+        several = self.take_several()
+        config = self.form.config(train_only=True)
+        folder = run_folder(config.output)
+        return ChildJob(RunInputs(several, config, folder, partial(how_to_cut, config)))
+
+    def take_several(self) -> list[LayerData]:
+        """Return what a training needs of the volumes that are listed and the chosen one.
+
+        Raises
+        ------
+        InputError
+            If they cannot be used.
+        """
+        if self._chosen_pair() is None:
+            # This says which layer is missing.
+            self.take_layers()
+        pairs = self.volume_list.pairs()
+        return [take(*pair, **self.label_boxes.of(pair.image)) for pair in pairs]
+
+    def run(self, make_job: Any) -> None:
+        """Run a training and show it, or say why that cannot be."""
+        before = self.job
+        super().run(make_job)
+        if self.job is not None and self.job is not before:
+            self._paused = self._ending = self._discarding = False
+            self.view.begin(attached=isinstance(self.job, AttachedJob))
+            self.tabs.setCurrentWidget(self.view)
+            self._guard.watch()
+            self.update_buttons()
+
+    def continue_run(self, folder: Path) -> None:
+        """Ask how far a run is to go on, and let it."""
+        try:
+            run = open_run(folder)
+        except InputError as error:
+            tell(error)
+            return
+        dialog = ContinueDialog(run, self)
+        if dialog.exec() == QDialog.DialogCode.Accepted:
+            self.run(lambda: ChildJob(ContinuedRun(folder, dialog.config())))
+        dialog.deleteLater()
+
+    def attach(self, folder: Path) -> None:
+        """Show a training that another process runs, or has run."""
+        self.run(lambda: AttachedJob(folder))
+
+    def on_event(self, event: Any) -> None:
+        """Plot losses and say how far the training is."""
+        text = self.view.take(event)
+        match event:
+            case CheckpointSaved(path) if not self._discarding:
+                self.session.keep_checkpoint(path)
+            case Paused() | Resumed():
+                self._paused = isinstance(event, Paused)
+                self.update_buttons()
+            case Finished():
+                self._on_training_end(event)
+                return
+            case Discarded(run):
+                self.session.forget_checkpoint(run)
+                self.tell_end("Discarded: nothing of this training was kept.")
+                return
+        if text is None:
+            return
+        if not self._ending:
+            self.status.setText(text)
+        task = "Training" if self.view.started is not None else "Cutting crops"
+        self.show_progress(self.view.bar.value(), self.view.bar.maximum(), task)
+
+    def on_end(self) -> None:
+        """Be ready for the next training."""
+        self._paused = self._ending = self._discarding = False
+        self._plan_timer.start()
+
+    def update_buttons(self) -> None:
+        """Enable the buttons that do something now."""
+        super().update_buttons()
+        idle = self.job is None
+        attached = isinstance(self.job, AttachedJob)
+        self.pause_button.setText("Resume" if self._paused else "Pause")
+        for button in (self.pause_button, self.stop_button, self.discard_button):
+            button.setEnabled(not idle and not self._ending)
+        self.continue_button.setEnabled(idle)
+        self.attach_button.setText("Detach" if attached else "Attach to run …")
+        self.attach_button.setEnabled(idle or attached)
+        self.extract_button.setEnabled(idle and self.session.last_checkpoint is not None)
+
+    def follow_theme(self) -> None:
+        """Plot in the colours of the viewer's theme."""
+        self.view.follow_theme()
+
+    def release(self) -> None:
+        """Let go of the viewer, and end the job cleanly."""
+        super().release()
+        self._plan_timer.stop()
+        self._taken = None
+        self.label_boxes.release()
+        self.volume_list.release()
+        self.summary.release()
+        self._guard.release()
+
+    def _lay_out(self, buttons: TrainButtons) -> None:
+        page = QWidget()
+        settings = QVBoxLayout(page)
+        settings.setContentsMargins(0, 4, 0, 0)
+        settings.addWidget(scrolling(self.form), stretch=3)
+        settings.addWidget(scrolling(self.summary), stretch=2)
+        self.tabs.addTab(page, "Settings")
+        self.tabs.addTab(self.view, "Progress")
+        self.tabs.setCornerWidget(self.settings_menu)
+        self.body.addWidget(self.tabs, stretch=1)
+        self.body.addWidget(buttons)
+        self.body.addWidget(self.status)
+
+    def _connect(self) -> None:
+        self.pause_button.clicked.connect(self._pause_or_resume)
+        self.stop_button.clicked.connect(partial(self._end, "stop"))
+        self.discard_button.clicked.connect(partial(self._end, "discard"))
+        self.continue_button.clicked.connect(self._ask_run_to_continue)
+        self.attach_button.clicked.connect(self._attach_or_detach)
+        self.extract_button.clicked.connect(self._open_extraction)
+        self.form.changed.connect(self._plan_timer.start)
+        for box in (self.image_box, self.points_box):
+            box.layer_changed.connect(self.volume_list.refresh)
+            box.layer_changed.connect(self._take_anew)
+            box.content_changed.connect(self._take_anew)
+        self.label_boxes.changed.connect(self._take_anew)
+        self.volume_list.changed.connect(self._take_anew)
+        self.session.checkpoint_changed.connect(self.update_buttons)
+
+    def _chosen_pair(self) -> VolumePair | None:
+        image, points = self.image_box.layer, self.points_box.layer
+        return None if image is None or points is None else VolumePair(image, points)
+
+    def _take_anew(self) -> None:
+        self._taken = None
+        self._plan_timer.start()
+
+    def _show_plan(self) -> None:
+        try:
+            # It takes a while of many points, and is the same whatever the form says.
+            if self._taken is None:
+                self._taken = self.take_several()
+            self.summary.show_plan(self._taken, self.form.config(), measure=self.job is None)
+        except InputError as error:
+            self.summary.show_problem(error)
+
+    def _pause_or_resume(self) -> None:
+        self.request("resume" if self._paused else "pause")
+
+    def _end(self, command: str) -> None:
+        if command == "discard" and self._has_a_past() and not confirm_discard(self):
+            return
+        self._ending = True
+        self._discarding = command == "discard"
+        self.request(command)
+        self.status.setText("Ending after the present step …")
+        self.update_buttons()
+
+    def _has_a_past(self) -> bool:
+        """Whether more would be discarded than was begun here."""
+        started = self.view.started
+        return isinstance(self.job, AttachedJob) or (started is not None and started.step > 0)
+
+    def _on_training_end(self, event: Finished) -> None:
+        self.session.keep_checkpoint(event.checkpoint)
+        how = "is complete" if event.outcome == "completed" else f"stopped at step {event.step}"
+        text = f"Training {how}. The network is in {event.checkpoint}"
+        self.tell_end(text)
+        show_info(text)
+
+    def _is_own(self) -> bool:
+        return isinstance(self.job, ChildJob)
+
+    def _leave(self) -> None:
+        assert self.job is not None
+        self.tell_end("The training goes on by itself; attach to it to see it.")
+        self.job.leave()
+
+    def _choose_run(self, title: str) -> Path | None:
+        last = self.session.last_checkpoint
+        start = base.runs_folder() if last is None else last.parents[2]
+        chosen = QFileDialog.getExistingDirectory(self, title, str(start))
+        return Path(chosen) if chosen else None
+
+    def _ask_run_to_continue(self) -> None:
+        folder = self._choose_run("Folder of the run to continue")
+        if folder is not None:
+            self.continue_run(folder)
+
+    def _attach_or_detach(self) -> None:
+        if self.job is not None:
+            self.tell_end("Detached; the training goes on without this window.")
+            self.job.end_soon()
+            return
+        folder = self._choose_run("Folder of the run to attach to")
+        if folder is not None:
+            self.attach(folder)
+
+    def _open_extraction(self) -> None:
+        widget = docks.open_dock(self.viewer, docks.EXTRACT)
+        widget.image_box.choose(self.image_box.layer)
+        if self.points_box.layer is not None:
+            self.viewer.layers.selection.active = self.points_box.layer
+        widget.form.editor("checkpoint").value = self.session.last_checkpoint
