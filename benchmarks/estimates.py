@@ -2,9 +2,9 @@
 
     python benchmarks/estimates.py [--steps 4] [--device auto] [--repeats 2]
 
-For each case: what :mod:`napari_synapse_cl.pipeline.probe` estimates, in a process of its own, and what a
-training on the sample volume then takes, in another: its peak memory (resident on a CPU, held by
-PyTorch on a GPU) and its fastest step. Both are repeated, and the fastest of each counts.
+For each case: what :mod:`napari_synapse_cl.pipeline.probe` estimates, in a process of its own, and
+what a training on the sample volume then takes, in another: its peak memory (resident on a CPU,
+held by PyTorch on a GPU) and its fastest step. Both are repeated, and the fastest of each counts.
 """
 
 import argparse
@@ -21,9 +21,9 @@ import numpy as np
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.sample.volume import make_sample
 from napari_synapse_cl.runs.events import StepDone
+from napari_synapse_cl.system.memory import GIB
 from napari_synapse_cl.training.estimates import VIEWS, Machine
 
-GIB = 2**30
 CASES: dict[str, dict[str, Any]] = {
     "32³ × 16, 24 maps": {"crop_size": 32, "batch_size": 16},
     "48³ × 8, 12 maps": {"crop_size": 48, "batch_size": 8, "fmaps": 12},
@@ -83,7 +83,9 @@ def compare(name: str, settings: dict[str, Any], repeats: int, n_steps: int) -> 
             output = str(Path(parent) / str(repeat))
             file.write_text(json.dumps({**settings, "output": output, "train_only": True}))
             machines.append(
-                Machine.from_json(in_process("-m", "napari_synapse_cl.pipeline.probe", str(file)))
+                Machine.from_json(
+                    in_process("-m", "napari_synapse_cl.pipeline.answers", "machine", str(file))
+                )
             )
             measured.append(
                 json.loads(in_process(__file__, "--run", str(file), "--steps", str(n_steps)))

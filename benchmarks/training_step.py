@@ -39,7 +39,7 @@ from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.system.devices import choose_device, memory_of, to_device
 from napari_synapse_cl.system.distributed import ALONE
-from napari_synapse_cl.system.memory import keep_freed_memory
+from napari_synapse_cl.system.memory import GIB, keep_freed_memory
 from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.memory.measure import step_memory
 from napari_synapse_cl.training.memory.plan import StepPlan
@@ -47,7 +47,6 @@ from napari_synapse_cl.training.objectives import make_objective
 from napari_synapse_cl.training.optimization import Optimization
 from napari_synapse_cl.training.views import Views
 
-GIB = 2**30
 CUBES = (1.0, 1.0, 1.0)
 SAMPLING_SECONDS = 0.005
 

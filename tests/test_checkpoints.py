@@ -14,10 +14,11 @@ from safetensors.torch import save_file
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.models.architecture import Architecture, Triple
+from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint, save_checkpoint
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline.extraction_preparation import prepare_extraction
+from napari_synapse_cl.system.words import Triple
 
 ISOTROPIC = ((2, 2, 2),) * 4
 ANISOTROPIC = ((1, 2, 2), (1, 2, 2), (1, 2, 2), (2, 2, 2))

@@ -13,7 +13,7 @@ import pytest
 from conftest import SMALL
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.dataset import Dataset, assemble
-from napari_synapse_cl.data.parts import Part, VoxelSize
+from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.placing import place
 from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.data.tables import Mapping, interpret
@@ -21,6 +21,7 @@ from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.runs.events import Started
+from napari_synapse_cl.system.words import VoxelSize
 from napari_synapse_cl.training.estimates import Machine, Plan, in_words, plan_of
 from napari_synapse_cl.training.memory.plan import SAFETY
 

@@ -23,7 +23,7 @@ from napari_synapse_cl.features.tables import FORMATS, read_table
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_backbone, save_checkpoint
 from napari_synapse_cl.pipeline import run
-from napari_synapse_cl.pipeline.preparation import make_model
+from napari_synapse_cl.pipeline.networks import make_model
 from napari_synapse_cl.runs.control import Control
 from napari_synapse_cl.runs.events import Event, Growing, Message, Progress, Wrote
 

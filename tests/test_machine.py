@@ -74,7 +74,7 @@ class TestAsAProgram:
     def ask(self, folder: Path, **settings: Any) -> dict[str, Any]:
         file = folder / "config.json"
         file.write_text(json.dumps({**SMALL, **settings}))
-        command = [sys.executable, "-m", "napari_synapse_cl.pipeline.probe", str(file)]
+        command = [sys.executable, "-m", "napari_synapse_cl.pipeline.answers", "machine", str(file)]
         line = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         assert line.count("\n") == 1
         return json.loads(line)

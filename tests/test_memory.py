@@ -15,7 +15,7 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.runs.metrics import read_metrics
-from napari_synapse_cl.system.memory import Memory
+from napari_synapse_cl.system.memory import Memory, is_shortage
 from napari_synapse_cl.training.memory import shortage
 from napari_synapse_cl.training.memory.measure import (
     _block_inputs,
@@ -30,7 +30,7 @@ from napari_synapse_cl.training.memory.plan import (
     in_words,
     smaller_plan,
 )
-from napari_synapse_cl.training.memory.shortage import advice, is_shortage
+from napari_synapse_cl.training.memory.shortage import advice
 
 CPU = torch.device("cpu")
 MIB = 2**20

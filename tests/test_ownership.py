@@ -10,13 +10,12 @@ import pytest
 from conftest import SMALL, Files, as_flags
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.data.crops.cache import remove_crops
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.runs.control import Control
 from napari_synapse_cl.runs.events import CheckpointSaved, Discarded, Event, Message, Progress
 from napari_synapse_cl.runs.folder import RunFolder
-from napari_synapse_cl.runs.ownership import LIST
+from napari_synapse_cl.runs.ownership import LIST, remove_crops
 from napari_synapse_cl.system.holding import Hold
 
 CROPS = "crops-0123456789abcdef"

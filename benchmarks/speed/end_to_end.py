@@ -20,7 +20,8 @@ from typing import Any
 
 from measuring import Row, Section
 
-GIB = 2**30
+from napari_synapse_cl.system.memory import GIB
+
 SAMPLING_SECONDS = 0.01
 WHOLE = "whole run"
 START = "start of Python, imports"

@@ -31,6 +31,7 @@ from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.system.devices import choose_device, choose_precision, to_device
 from napari_synapse_cl.system.distributed import ALONE
+from napari_synapse_cl.system.words import Triple
 from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.objectives import make_objective
 from napari_synapse_cl.training.optimization import Optimization
@@ -42,7 +43,6 @@ LEAST_IDLE = 0.9
 """Share of a training's time in which what reads crops shall have nothing to do."""
 
 OpenPlain = Callable[[], Any]
-Triple = tuple[int, int, int]
 
 
 def measure(options: argparse.Namespace) -> Iterator[Section]:

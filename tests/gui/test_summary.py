@@ -8,6 +8,7 @@ import pytest
 from napari.layers import Points
 from pytestqt.qtbot import QtBot
 
+from napari_synapse_cl.data.placing import NO_VOXEL_SIZE
 from napari_synapse_cl.training.estimates import plan_of
 
 from .conftest import LONG, SMALL, TRAIN, click, fill_in, job_processes, open_widget
@@ -43,14 +44,13 @@ def test_points_that_are_added_outside_are_counted(window: Any, qtbot: QtBot) ->
 def test_warnings_are_said_in_words(window: Any, qtbot: QtBot, make_napari_viewer: Any) -> None:
     widget = open_widget(window.viewer, TRAIN)
     fill_in(widget, {**SMALL, "batch_size": 64})
-    wait_for(qtbot, widget, "atch")
-    assert "10" in text(widget)
+    wait_for(qtbot, widget, "batch_size 64 is lowered to the 10 training synapses")
     # Without units the voxel size is not known.
     viewer = make_napari_viewer()
     viewer.add_image(window.image.data)
     viewer.add_points(window.points.data[:, ::-1])
     widget = open_widget(viewer, TRAIN)
-    wait_for(qtbot, widget, "oxel size")
+    wait_for(qtbot, widget, NO_VOXEL_SIZE)
     assert isinstance(viewer.layers[1], Points)
 
 

@@ -78,7 +78,8 @@ def test_plot_grows_while_the_window_stays_alive(window: Any, qtbot: QtBot, tmp_
     qtbot.waitUntil(lambda: len(times) > 100, timeout=LONG)
     timer.stop()
     gaps = np.diff(times) * 1000
-    assert np.median(gaps) < 100
+    # If steps were computed in this process, each would hold up a frame.
+    assert np.percentile(gaps, 95) < 150
     click(qtbot, widget.discard_button)
     wait_for_end(qtbot, widget)
 

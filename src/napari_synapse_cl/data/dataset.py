@@ -1,4 +1,4 @@
-"""What a run works on: tables of synapses, and the volumes or the crops they are in."""
+"""What a run works on: the synapses of one or several volumes, and the crops around them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from napari_synapse_cl.data.crops.centring import centred
 from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.intensity import contrast_warning
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.data.parts import Part, VoxelSize
+from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.placing import Placed
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.tables.typed import joined
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.events import Level
-from napari_synapse_cl.system.words import counted, size
+from napari_synapse_cl.system.words import VoxelSize, counted, size
 
 VOLUME_COLUMN = "volume"
+
+LARGEST_VOXEL = 10_000
+"""In nm, as the settings have it; what a file tells may be anything."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +126,6 @@ def _joined_table(parts: Sequence[Part], placed: Sequence[Placed]) -> pd.DataFra
         name = VOLUME_COLUMN if VOLUME_COLUMN not in table.columns else f"{VOLUME_COLUMN}_name"
         tables.append(table.assign(**{name: part.name}))
     return joined(tables)
-
-
-LARGEST_VOXEL = 10_000
-"""In nm, as the settings have it; what a file tells may be anything."""
 
 
 @dataclass(frozen=True)

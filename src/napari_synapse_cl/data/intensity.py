@@ -1,4 +1,4 @@
-"""Which grey values become 0 and 1, for a whole volume or for each crop."""
+"""Which grey values become black and white, 0 and 1, for a whole volume or for each crop."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -11,6 +11,13 @@ from napari_synapse_cl.errors import InputError
 
 LEAST_SHARE = 0.1
 """Of the range of its type that an image should use to have any contrast."""
+
+Intensity = Literal["range", "percentiles", "crop", "z-score"]
+Window = tuple[float, float]
+"""The grey values that become 0 and 1; where the first is the higher one, bright becomes dark."""
+Problem = Literal["constant", "not finite"]
+DEVIATIONS = 3.0
+"""With z-scores, how many standard deviations below and above the mean become 0 and 1."""
 
 
 def intensity_range(volume: Volume) -> tuple[float, float]:
@@ -64,15 +71,6 @@ def sample_blocks(volume: Volume) -> Iterator[np.ndarray]:
         for y in starts[1]:
             for x in starts[2]:
                 yield np.asarray(volume.array[z : z + 32, y : y + 32, x : x + 32])
-
-
-Intensity = Literal["range", "percentiles", "crop", "z-score"]
-Window = tuple[float, float]
-"""The grey values that become 0 and 1; where the first is the higher one, bright becomes dark."""
-Problem = Literal["constant", "not finite"]
-
-DEVIATIONS = 3.0
-"""With z-scores, how many standard deviations below and above the mean become 0 and 1."""
 
 
 def volume_window(

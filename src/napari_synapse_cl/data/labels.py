@@ -8,8 +8,7 @@ from numpy.typing import ArrayLike
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
-
-VoxelSize = tuple[float, float, float]
+from napari_synapse_cl.system.words import VoxelSize
 
 
 class AlignedLabels:

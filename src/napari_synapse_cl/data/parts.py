@@ -9,8 +9,7 @@ from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.runs.events import Level
-
-VoxelSize = tuple[float, float, float]
+from napari_synapse_cl.system.words import VoxelSize
 
 
 @dataclass(frozen=True)

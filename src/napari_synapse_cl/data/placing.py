@@ -9,16 +9,21 @@ import numpy as np
 
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.data.parts import VoxelSize
 from napari_synapse_cl.data.synapses import AXES
-from napari_synapse_cl.data.tables import PositionTable, check_reading, in_voxels
+from napari_synapse_cl.data.tables import PositionTable, in_voxels
 from napari_synapse_cl.data.tables.advice import check_reading
 from napari_synapse_cl.data.tables.columns import as_numbers, is_plain_number
 from napari_synapse_cl.data.tables.fitting import AS_THEY_ARE, Space, present
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.events import Level
-from napari_synapse_cl.system.words import counted
+from napari_synapse_cl.system.words import VoxelSize, counted
+
+NO_VOXEL_SIZE = (
+    "the voxel size is not known, so voxels are taken as cubes: rotations are wrong where they are "
+    "not, and no length can be given in nm; give it with --voxel_size, or in napari as the scale "
+    "of the layer, with units"
+)
 
 
 @dataclass(frozen=True)
@@ -152,13 +157,6 @@ def _in_level(voxels: np.ndarray, volume: Volume) -> np.ndarray:
 def _spans(voxels: np.ndarray) -> str:
     low, high = np.nanmin(voxels, axis=0), np.nanmax(voxels, axis=0)
     return ", ".join(f"{axis} {a:.0f}–{b:.0f}" for axis, a, b in zip(AXES, low, high, strict=True))
-
-
-NO_VOXEL_SIZE = (
-    "the voxel size is not known, so voxels are taken as cubes: rotations are wrong where they are "
-    "not, and no length can be given in nm; give it with --voxel_size, or in napari as the scale "
-    "of the layer, with units"
-)
 
 
 def position_warnings(

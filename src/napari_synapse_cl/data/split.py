@@ -1,4 +1,4 @@
-"""Which synapses train and which validate."""
+"""Which synapses train and which validate, with crops that share no voxel."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +11,17 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.resampling import Resampling
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.synapses import Positions
+
+TOO_FEW = (
+    "there is only one synapse inside the volume; contrastive training compares synapses and needs "
+    "at least two"
+)
+MINIMUM_VALIDATION = 2
+"""One synapse alone has nothing to contrast with."""
+MINIMUM_TRAINING = 4
+"""None are held out where fewer than these would be left to train on."""
+MINIMUM_KEPT = 0.5
+"""Share of those that could train that is never given up for a validation apart from them."""
 
 
 def overlapping(positions: np.ndarray, others: np.ndarray, extent: Sequence[int]) -> np.ndarray:
@@ -48,18 +59,6 @@ def overlapping(positions: np.ndarray, others: np.ndarray, extent: Sequence[int]
     )
     found[near] = np.isfinite(distance)
     return found
-
-
-TOO_FEW = (
-    "there is only one synapse inside the volume; contrastive training compares synapses and needs "
-    "at least two"
-)
-MINIMUM_VALIDATION = 2
-"""One synapse alone has nothing to contrast with."""
-MINIMUM_TRAINING = 4
-"""None are held out where fewer than these would be left to train on."""
-MINIMUM_KEPT = 0.5
-"""Share of those that could train that is never given up for a validation apart from them."""
 
 
 def _none() -> np.ndarray:

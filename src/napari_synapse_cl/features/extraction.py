@@ -1,4 +1,7 @@
-"""Features of synapses: what layers of a network put out for the crop around each."""
+"""Features of synapses: what layers of a network put out for the crop around each.
+
+They are kept on the disk while they come: others can look, and memory stays free.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,8 +20,8 @@ from napari_synapse_cl.errors import JobError, reason
 from napari_synapse_cl.features.readout import Readout
 from napari_synapse_cl.system.distributed import ALONE, Ranks
 from napari_synapse_cl.system.files import create_array
+from napari_synapse_cl.system.memory import is_shortage
 from napari_synapse_cl.system.words import counted
-from napari_synapse_cl.training.memory.shortage import is_shortage
 
 BATCH_VOXELS = 16 * 80**3
 """Voxels that go through the network at once: 16 crops of 80³."""

@@ -1,4 +1,4 @@
-"""Read layers of a network: what they put out for crops, pooled to one vector each."""
+"""Read layers of a network: what they put out for crops and their mirror images, as vectors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ from napari_synapse_cl.models.folding import Folded
 from napari_synapse_cl.models.vgg3d import Vgg3D, to_network_range
 
 Averaging = Literal["none", "flips", "flips+rotations"]
+
+Pooling = Literal["mean", "max", "mean+max", "std", "centre", "none"]
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,6 @@ def symmetries(
         if [alike[axis] for axis in order] == alike
         for flips in product(sides, sides, sides)
     ]
-
-
-Pooling = Literal["mean", "max", "mean+max", "std", "centre", "none"]
 
 
 class Readout:

@@ -7,9 +7,9 @@ from typing import Any, Self
 
 from napari_synapse_cl.config import ModelConfig
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.words import size
+from napari_synapse_cl.system.words import Triple, size
 
-Triple = tuple[int, int, int]
+_KERNEL = 3
 
 
 def downsampling_factors(kind: str, n_stages: int) -> tuple[Triple, ...]:
@@ -48,9 +48,6 @@ def crop_size_problem(crop_size: Sequence[int], factors: Triple) -> str | None:
         f"side must be a multiple of {size(factors)}, as in "
         f"{size(nearest_crop_size(crop_size, factors))}"
     )
-
-
-_KERNEL = 3
 
 
 @dataclass(frozen=True)

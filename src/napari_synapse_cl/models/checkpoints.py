@@ -21,16 +21,13 @@ from safetensors import SafetensorError, safe_open
 
 from napari_synapse_cl.config import CropConfig, possible_value
 from napari_synapse_cl.errors import InputError, reason
-from napari_synapse_cl.models.architecture import Architecture, Triple
-from napari_synapse_cl.models.inference import (
-    check_fits,
-    find_state_dict,
-    infer_architecture,
-)
+from napari_synapse_cl.models.architecture import Architecture
+from napari_synapse_cl.models.inference import check_fits, find_state_dict, infer_architecture
 from napari_synapse_cl.models.integrity import check_archive, digest
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.system.downloads import is_web_page
 from napari_synapse_cl.system.files import replacing
+from napari_synapse_cl.system.words import Triple
 
 FORMAT = "napari-synapse-cl/1"
 DESCRIPTION = "napari-synapse-cl"

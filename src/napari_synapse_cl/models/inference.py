@@ -12,10 +12,10 @@ from torch import Tensor
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import (
     Architecture,
-    Triple,
     downsampling_factors,
     total_downsampling,
 )
+from napari_synapse_cl.system.words import Triple
 
 _WRAPPINGS = ("model_state_dict", "state_dict")
 _PREFIXES = re.compile(r"^((module|backbone|model)\.)+")

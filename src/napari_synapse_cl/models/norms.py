@@ -26,6 +26,10 @@ _sum_squares, _normalise, _sum_gradients, _map_gradients = (
     Loop(_KERNELS, name) for name in ("sum_squares", "normalise", "sum_gradients", "map_gradients")
 )
 
+MOMENTUM = 0.1
+"""Weight of a new batch in the running statistics, as PyTorch has it by default."""
+BatchNorm = nn.modules.batchnorm._BatchNorm
+
 
 def run_modules(modules: Iterable[nn.Module], maps: Tensor) -> Tensor:
     """Return what modules make of maps one after the other, batch norms and ReLUs in one."""
@@ -200,11 +204,6 @@ def _repeated(row: int, *of_channels: np.ndarray) -> list[np.ndarray]:
 def _of_channels(sums: np.ndarray, channels: int) -> np.ndarray:
     """Return the sums of each channel, ``(C,)`` float64."""
     return sums.sum(axis=0, dtype=np.float64).reshape(-1, channels).sum(axis=0)
-
-
-MOMENTUM = 0.1
-"""Weight of a new batch in the running statistics, as PyTorch has it by default."""
-BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 @contextmanager

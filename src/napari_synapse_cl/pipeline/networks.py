@@ -1,55 +1,21 @@
 """Which network an extraction reads: that of a file, or one of those that a run knows."""
 
-import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 from napari_synapse_cl.config import Config, absolute, read_settings
 from napari_synapse_cl.data.crops.identity import crop_settings
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.models.architecture import Architecture, Triple
-from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint
+from napari_synapse_cl.models.architecture import Architecture
+from napari_synapse_cl.models.checkpoints import Backbone, load_backbone, load_checkpoint
+from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.models.vgg3d import Vgg3D
-from napari_synapse_cl.pipeline.preparation import make_model
+from napari_synapse_cl.pipeline.provenance import NetworkOrigin, Which
 from napari_synapse_cl.pipeline.resuming import check_settings
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.system.downloads import local_file
-
-Which = Literal["trained", "best", "start"]
-
-
-@dataclass(frozen=True)
-class NetworkOrigin:
-    """Where a network comes from, for the record.
-
-    Attributes
-    ----------
-    network
-        Which one of a run it is.
-    checkpoint
-        The file, or the folder of the run whose random start weights these are.
-    sha256
-        Hash of the file; None for random weights.
-    seed
-        Of random weights.
-    """
-
-    network: Which
-    checkpoint: str
-    sha256: str | None = None
-    seed: int | None = None
-
-    @classmethod
-    def of_file(cls, location: str | Path, network: Which) -> Self:
-        """Return the origin of the network in a file, which a path or a URL names."""
-        with local_file(location).open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return cls(network, absolute(str(location)), sha256)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what there is of it in plain types."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+from napari_synapse_cl.system.words import Triple
 
 
 @dataclass(frozen=True)
@@ -153,3 +119,33 @@ def _start_of(run: RunFolder) -> OpenedNetwork:
         crop_settings(config),
         origin,
     )
+
+
+def open_pretrained(config: Config) -> Backbone | None:
+    """Open the network that a training starts from, None for one with random weights."""
+    return None if config.pretrained is None else load_backbone(local_file(config.pretrained))
+
+
+def make_model(
+    config: Config, checkpoint: dict[str, Any] | None = None, pretrained: Backbone | None = None
+) -> ContrastiveModel:
+    """Return the network that the settings describe, or that of a checkpoint to go on from.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    checkpoint
+        What to go on from.
+    pretrained
+        The network that the settings name, where it was opened already.
+    """
+    if checkpoint is not None:
+        architecture = Architecture.from_dict(checkpoint["architecture"])
+        return ContrastiveModel.from_seed(architecture, config, config.seed)
+    backbone = pretrained or open_pretrained(config)
+    if backbone is None:
+        return ContrastiveModel.from_seed(Architecture.from_config(config), config, config.seed)
+    model = ContrastiveModel.from_seed(backbone.architecture, config, config.seed)
+    model.backbone.load_state_dict(backbone.network.state_dict())
+    return model

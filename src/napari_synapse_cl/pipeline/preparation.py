@@ -19,9 +19,9 @@ from napari_synapse_cl.data.split import TOO_FEW, Split, split_of
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.tables import check_format
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.checkpoints import Backbone, load_backbone
 from napari_synapse_cl.models.exporting import check_export
 from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.pipeline.networks import make_model, open_pretrained
 from napari_synapse_cl.pipeline.provenance import about_run, sources_of
 from napari_synapse_cl.pipeline.resuming import (
     check_that_nobody_trains,
@@ -35,7 +35,6 @@ from napari_synapse_cl.runs.folder import RunFolder, default_folder
 from napari_synapse_cl.runs.recording import check_tensorboard
 from napari_synapse_cl.system.devices import choose_device, to_device
 from napari_synapse_cl.system.distributed import ALONE, Ranks
-from napari_synapse_cl.system.downloads import local_file
 from napari_synapse_cl.training.memory.measure import choose_plan
 from napari_synapse_cl.training.memory.plan import StepPlan
 from napari_synapse_cl.training.schedule import Schedule
@@ -183,36 +182,6 @@ def with_what_was_found(config: Config, dataset: Dataset) -> Config:
     found: dict[str, Any] = dict(dataset.crops.settings) if dataset.crops is not None else {}
     found["network_voxel_size"] = dataset.known_voxel_size
     return Config.from_values({**config.model_dump(exclude_unset=True), **found})
-
-
-def open_pretrained(config: Config) -> Backbone | None:
-    """Open the network that a training starts from, None for one with random weights."""
-    return None if config.pretrained is None else load_backbone(local_file(config.pretrained))
-
-
-def make_model(
-    config: Config, checkpoint: dict[str, Any] | None = None, pretrained: Backbone | None = None
-) -> ContrastiveModel:
-    """Return the network that the settings describe, or that of a checkpoint to go on from.
-
-    Parameters
-    ----------
-    config
-        The settings.
-    checkpoint
-        What to go on from.
-    pretrained
-        The network that the settings name, where it was opened already.
-    """
-    if checkpoint is not None:
-        architecture = Architecture.from_dict(checkpoint["architecture"])
-        return ContrastiveModel.from_seed(architecture, config, config.seed)
-    backbone = pretrained or open_pretrained(config)
-    if backbone is None:
-        return ContrastiveModel.from_seed(Architecture.from_config(config), config, config.seed)
-    model = ContrastiveModel.from_seed(backbone.architecture, config, config.seed)
-    model.backbone.load_state_dict(backbone.network.state_dict())
-    return model
 
 
 def _check_metric(job: TrainingJob) -> None:

@@ -1,10 +1,5 @@
-"""Measure what a training takes on this machine: device, precision, memory and time.
+"""Measure what a training takes on this machine: device, precision, memory and time."""
 
-Run as a module, with the path of a file of settings, it writes the result as a line of JSON:
-``python -m napari_synapse_cl.pipeline.probe config.json``.
-"""
-
-import json
 import platform
 import subprocess
 import sys
@@ -19,11 +14,10 @@ import torch
 from napari_synapse_cl import augmentations
 from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.models.architecture import Triple, nearest_crop_size
+from napari_synapse_cl.models.architecture import nearest_crop_size
 from napari_synapse_cl.models.losses import nt_xent
 from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.pipeline.preparation import make_model
+from napari_synapse_cl.pipeline.networks import make_model
 from napari_synapse_cl.system.devices import (
     autocast,
     choose_device,
@@ -31,12 +25,13 @@ from napari_synapse_cl.system.devices import (
     to_device,
     usable_precisions,
 )
+from napari_synapse_cl.system.memory import GIB
+from napari_synapse_cl.system.words import Triple
 from napari_synapse_cl.training.estimates import CUBES, VIEWS, Machine
 from napari_synapse_cl.training.memory.measure import PRECISIONS, clipped, step_memory
 from napari_synapse_cl.training.objectives import make_objective
 from napari_synapse_cl.training.optimization import Optimization
 
-GIB = 2**30
 SECONDS = 1.0
 """How long the steps that are timed may take together."""
 REPEATS = 3
@@ -214,16 +209,3 @@ def _name_of(device: torch.device) -> str:
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return platform.processor() or platform.machine()
-
-
-def main(path: Path) -> None:
-    """Write what was measured, or what is wrong with the settings, to standard output as JSON."""
-    try:
-        answer = probe(Config.from_file(path)).as_json()
-    except InputError as error:
-        answer = json.dumps({"error": str(error)})
-    sys.stdout.write(answer + "\n")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,17 +1,19 @@
-"""Tell what a dataset was read from, so that it can be seen later whether that is still the same.
+"""Where runs and results come from: network, data, settings, versions, and how to make them again.
 
-The hashes are of contents, so files may be copied, moved or written anew as they were.
+Data are told by hashes, so that it can be seen later whether they are still the same. These are of
+contents, so files may be copied, moved or written anew as they were.
 """
 
 import hashlib
 import platform
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -25,10 +27,12 @@ from napari_synapse_cl.data.opening import entries_of
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.models.architecture import Layer
-from napari_synapse_cl.pipeline.networks import NetworkOrigin
 from napari_synapse_cl.runs.folder import REPRODUCE
 from napari_synapse_cl.system.distributed import Ranks
+from napari_synapse_cl.system.downloads import local_file
 from napari_synapse_cl.training.memory.plan import StepPlan
+
+Which = Literal["trained", "best", "start"]
 
 WHOLE_BYTES = 2**26
 """Of volumes; larger ones are hashed in parts, since reading all of one may take hours."""
@@ -37,10 +41,44 @@ PART_BYTES = 2**20
 BLOCK_SHAPE = (4, 64, 64)
 """Few slices, since each may have to be decoded whole."""
 BLOCKS_ALONG = 3
-
 Source = dict[str, str]
 """``what`` it is ("image", "synapses" …) of which ``volume`` of a dataset, its ``path``, and the
 ``sha256`` of what ``hashed`` says."""
+NEW_FOLDER = "NEW_FOLDER"
+"""Where the command that makes a run again puts it, until another name is written there."""
+
+
+@dataclass(frozen=True)
+class NetworkOrigin:
+    """Where a network comes from, for the record.
+
+    Attributes
+    ----------
+    network
+        Which one of a run it is.
+    checkpoint
+        The file, or the folder of the run whose random start weights these are.
+    sha256
+        Hash of the file; None for random weights.
+    seed
+        Of random weights.
+    """
+
+    network: Which
+    checkpoint: str
+    sha256: str | None = None
+    seed: int | None = None
+
+    @classmethod
+    def of_file(cls, location: str | Path, network: Which) -> Self:
+        """Return the origin of the network in a file, which a path or a URL names."""
+        with local_file(location).open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(network, absolute(str(location)), sha256)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what there is of it in plain types."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def sources_of(config: Config, dataset: Dataset) -> list[Source]:
@@ -183,10 +221,6 @@ def _source(what: str, volume: str, path: str | Path, hashed: str, sha256: str) 
         "hashed": hashed,
         "sha256": sha256,
     }
-
-
-NEW_FOLDER = "NEW_FOLDER"
-"""Where the command that makes a run again puts it, until another name is written there."""
 
 
 def about_run(

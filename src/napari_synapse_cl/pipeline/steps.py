@@ -24,6 +24,8 @@ from napari_synapse_cl.system.holding import HeldError, Hold
 MARKS_OF_RECORDS = {"napari-synapse-cl", "napari_synapse_cl", "pooling"}
 """Each record that this program writes has one of them; the last that of its first version."""
 
+MIB = 2**20
+
 
 @contextmanager
 def held(output: Path | None, ranks: Ranks) -> Iterator[tuple[Path, list[str]]]:
@@ -145,9 +147,6 @@ def stopped(control: Control, ranks: Ranks) -> bool:
     elif any(stopping for stopping, _ in wishes):
         control.request("stop")
     return control.stopping
-
-
-MIB = 2**20
 
 
 def fetch_checkpoints(config: Config, control: Control) -> Generator[Event, None, None]:

@@ -13,8 +13,8 @@ from napari_synapse_cl.data.crops.sources import CropSource, StreamedCrops
 from napari_synapse_cl.pipeline.exporting import export_trained, exports_of
 from napari_synapse_cl.pipeline.extraction import extract, results_of
 from napari_synapse_cl.pipeline.extraction_preparation import ExtractionJob
-from napari_synapse_cl.pipeline.networks import NetworkOrigin
 from napari_synapse_cl.pipeline.preparation import TrainingJob, prepare_training
+from napari_synapse_cl.pipeline.provenance import NetworkOrigin
 from napari_synapse_cl.pipeline.steps import (
     check_absent,
     crops_left_out,

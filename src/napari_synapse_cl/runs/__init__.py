@@ -1,1 +1,1 @@
-"""TODO."""
+"""What a run tells, hears and leaves behind in its folder."""

@@ -88,7 +88,7 @@ class RunFolder:
         config
             The settings.
         about
-            What else decides the run, as :func:`~napari_synapse_cl.pipeline.provenance.about_run` says.
+            What else decides the run, as the pipeline's ``about_run`` says.
 
         Raises
         ------

@@ -1,4 +1,7 @@
-"""Follow a training that another process runs, from its folder."""
+"""Follow a training that another process runs, from its folder, and give it commands there.
+
+A file works on every system and over a shared disk, so also for a job on a cluster.
+"""
 
 import threading
 from collections.abc import Iterator
@@ -26,6 +29,8 @@ from napari_synapse_cl.system.words import counted
 
 PATIENCE = 2.0
 """In seconds: how long a run that was just begun may take to say so."""
+
+POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -182,9 +187,6 @@ class _Reading:
 
 def _last(rows: dict[str, np.ndarray]) -> int:
     return int(rows["step"][-1]) if len(rows["step"]) else 0
-
-
-POLL_SECONDS = 0.2
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import get_args
 
 from napari_synapse_cl.config.fields import ExportFormat
-from napari_synapse_cl.data.crops.cache import remove_crops
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.files import remove_partial
 from napari_synapse_cl.system.holding import MARKS, remove_quietly
@@ -29,6 +28,9 @@ _OF_THE_SYSTEM = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\.directo
 """What file managers and network disks leave in any folder."""
 _PARTIAL = re.compile(r"\..+\.\d+\.partial(\.\w+)?")
 _MOST_NAMED = 2
+
+CACHE_FILES = ("index.json", "positions.npz", "states.npy", "windows.npy", "crops.npy", "sums.npy")
+"""All that a cache holds."""
 
 FROM_THE_START = ("config.json", "run.json", "status.json", "steps.csv", "epochs.csv")
 """What every run makes."""
@@ -191,3 +193,12 @@ class Ownership:
 
     def _name(self, file: Path) -> str:
         return file.relative_to(self._folder).as_posix()
+
+
+def remove_crops(folder: Path) -> None:
+    """Remove a cache; files that are not of it stay, and the folder with them."""
+    for name in CACHE_FILES:
+        (folder / name).unlink(missing_ok=True)
+        remove_partial(folder / name)
+    with suppress(OSError):
+        folder.rmdir()

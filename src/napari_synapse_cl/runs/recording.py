@@ -1,4 +1,4 @@
-"""Write what a training tells into its run folder."""
+"""Write what a training tells into its run folder: files of its own, and logs for TensorBoard."""
 
 import json
 import time

@@ -1,4 +1,7 @@
-"""Choose where and how precisely to compute, by trying rather than by name."""
+"""Choose where and how precisely to compute, by trying rather than by name.
+
+What was measured on a device once is remembered for the jobs that follow.
+"""
 
 import platform
 import time
@@ -18,10 +21,18 @@ from napari_synapse_cl.system.distributed import local_cuda_device
 from napari_synapse_cl.system.documents import read_json
 from napari_synapse_cl.system.environment import cache_folder
 from napari_synapse_cl.system.files import write_json
-from napari_synapse_cl.system.memory import Memory, main_memory, return_freed_memory
+from napari_synapse_cl.system.memory import GIB, Memory, main_memory, return_freed_memory
 
 _CACHE = cache_folder()
 FILE = None if _CACHE is None else _CACHE / "probes.json"
+
+PROBE_REPEATS = 6
+MINIMUM_GAIN = 1.2
+"""How much faster bfloat16 must be to be worth its coarser numbers."""
+MAXIMUM_ERROR = 0.05
+"""Relative error of a gradient in bfloat16 that its coarse numbers explain."""
+LARGEST_CHECKED_MAP = 2**14
+"""In voxels."""
 
 
 def remembered(name: str, measure: Callable[[], float | None]) -> float | None:
@@ -53,16 +64,6 @@ def _known(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
-
-
-GIB = 2**30
-PROBE_REPEATS = 6
-MINIMUM_GAIN = 1.2
-"""How much faster bfloat16 must be to be worth its coarser numbers."""
-MAXIMUM_ERROR = 0.05
-"""Relative error of a gradient in bfloat16 that its coarse numbers explain."""
-LARGEST_CHECKED_MAP = 2**14
-"""In voxels."""
 
 
 def choose_device(name: str) -> torch.device:

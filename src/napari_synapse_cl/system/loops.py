@@ -18,6 +18,8 @@ from torch import Tensor, float32
 
 _pool: ThreadPoolExecutor | None = None
 
+KERNELS = "napari_synapse_cl.augmentations.kernels"
+
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Return numba's decorator `njit` with these options.
@@ -121,9 +123,6 @@ def _forget_threads() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_threads)
-
-
-KERNELS = "napari_synapse_cl.augmentations.kernels"
 
 
 def loop(name: str) -> Loop:

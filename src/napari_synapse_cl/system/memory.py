@@ -1,4 +1,4 @@
-"""How much memory there is for a process, and how much of it is free."""
+"""How much memory a process has, what it keeps of what it freed, and what says that it ran out."""
 
 import ctypes
 import sys
@@ -11,8 +11,28 @@ import psutil
 if sys.platform != "win32":
     import resource
 
+GIB = 2**30
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
+
+ROOM = 1.5
+"""How much more than a computation takes has to be free before it, for memory to be kept."""
+# Of <malloc.h>, and what glibc begins with, or comes to by itself where arrays are large
+_TRIM_THRESHOLD, _GROWN_TRIM_THRESHOLD = -1, 2**26
+_MMAP_THRESHOLD, _GROWN_MMAP_THRESHOLD = -3, 2**25
+_MMAP_MAX, _FIRST_MMAP_MAX = -4, 2**16
+_NEVER = 2**31 - 1
+_is_kept = False
+SIGNS = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "bad_alloc",
+    # oneDNN, which computes convolutions on CPUs
+    "could not create a memory object",
+    "could not create a primitive",
+)
+"""How a RuntimeError says that memory has run out, on one device or another."""
 
 
 class Memory(NamedTuple):
@@ -91,16 +111,6 @@ def _read_group(
     return limit, usage - cached
 
 
-ROOM = 1.5
-"""How much more than a computation takes has to be free before it, for memory to be kept."""
-# Of <malloc.h>, and what glibc begins with, or comes to by itself where arrays are large
-_TRIM_THRESHOLD, _GROWN_TRIM_THRESHOLD = -1, 2**26
-_MMAP_THRESHOLD, _GROWN_MMAP_THRESHOLD = -3, 2**25
-_MMAP_MAX, _FIRST_MMAP_MAX = -4, 2**16
-_NEVER = 2**31 - 1
-_is_kept = False
-
-
 def keep_freed_memory() -> bool:
     """Keep what this process frees from here on, for its next arrays; return whether that is done.
 
@@ -167,3 +177,11 @@ def _glibc() -> Any:
     except (OSError, TypeError):
         return None
     return library if hasattr(library, "gnu_get_libc_version") else None
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Return whether an error says that memory has run out, on whatever device."""
+    # PyTorch, whose own error this is by name, is not imported for it.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)

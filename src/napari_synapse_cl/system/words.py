@@ -1,9 +1,13 @@
-"""Numbers in words, as the window and the command line show them."""
+"""Sizes along z, y and x, and numbers in words, as the window and the command line show them."""
 
 import reprlib
 from collections.abc import Sequence
 from typing import Any
 
+Triple = tuple[int, int, int]
+"""Voxels along z, y, x."""
+VoxelSize = tuple[float, float, float]
+"""Lengths along z, y, x, in nm."""
 _MINUTE, _HOUR = 60, 3600
 _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel = 4

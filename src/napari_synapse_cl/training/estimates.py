@@ -1,7 +1,8 @@
 """What a training will use and take, said before it starts; without PyTorch, since the window asks.
 
 The counts are those that training itself makes. Memory and time are estimated from a
-:class:`Machine`, which :mod:`napari_synapse_cl.pipeline.probe` measures in a process that has PyTorch.
+:class:`Machine`, which :mod:`napari_synapse_cl.pipeline.probe` measures in a process that has
+PyTorch.
 """
 
 import json
@@ -13,13 +14,13 @@ from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.placing import NO_VOXEL_SIZE
 from napari_synapse_cl.data.split import TOO_FEW, Split, split_of
 from napari_synapse_cl.models.architecture import (
-    Triple,
     crop_size_problem,
     downsampling_factors,
     total_downsampling,
 )
 from napari_synapse_cl.system.documents import parse_json
-from napari_synapse_cl.system.words import counted, duration, size
+from napari_synapse_cl.system.memory import GIB
+from napari_synapse_cl.system.words import Triple, counted, duration, size
 from napari_synapse_cl.training.memory.plan import (
     Choice,
     StepMemory,
@@ -52,7 +53,6 @@ VALIDATION_COST = 1 / 3
 PLAIN_PASSES = 3
 """Forward passes that a step takes as long as, where nothing is done to save memory."""
 CUBES = (1.0, 1.0, 1.0)
-GIB = 2**30
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The steps of a training: how many, at which learning rate, and how many a checkpoint has done."""
+"""The steps of a training: how many, on which synapses, at which rate, and which epoch is best."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ import numpy as np
 
 from napari_synapse_cl.config import TrainingConfig
 from napari_synapse_cl.errors import InputError
+
+HIGHER_IS_BETTER = {"retrieval", "effective_rank", "knn_accuracy"}
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,6 @@ class Order:
 
     def _draw(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self._seed, epoch]).permutation(self._synapses)
-
-
-HIGHER_IS_BETTER = {"retrieval", "effective_rank", "knn_accuracy"}
 
 
 class Selection:

@@ -1,4 +1,4 @@
-"""Views of synapses, as they go into a network."""
+"""Views of synapses, as they go into a network; the crops of the next ones are read meanwhile."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait

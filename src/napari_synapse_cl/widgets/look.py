@@ -1,4 +1,4 @@
-"""napari's colours, for what Qt's style sheet does not reach."""
+"""How our part of the window looks and speaks: colours, sentences, docks, napari's animation."""
 
 from typing import Any
 
@@ -18,6 +18,11 @@ COLORS = {
     "purple": ("#a8487f", "#e29cc6"),
 }
 """Colours for light and for dark themes that are told apart by colour-blind people too."""
+
+PLUGIN = "napari-synapse-cl"
+TRAIN, PREVIEW, EXTRACT = "Train contrastive", "Augmentation preview", "Extract features"
+CALM, NORMAL = 10, 100
+"""Speed in percent."""
 
 
 class Colors:
@@ -61,10 +66,6 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", "…")) else ".")
 
 
-PLUGIN = "napari-synapse-cl"
-TRAIN, PREVIEW, EXTRACT = "Train contrastive", "Augmentation preview", "Extract features"
-
-
 def open_dock(viewer: Any, name: str) -> Any:
     """Open a widget of this plugin, or bring it to the front if it is open.
 
@@ -92,10 +93,6 @@ def main_window_of(widget: QWidget) -> QMainWindow | None:
     while parent is not None and not isinstance(parent, QMainWindow):
         parent = parent.parentWidget()
     return parent
-
-
-CALM, NORMAL = 10, 100
-"""Speed in percent."""
 
 
 def set_spinner_speed(widget: QWidget, percent: int) -> None:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import zlib
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -17,24 +16,16 @@ from napari_synapse_cl.data.crops.cutting import CUBES, REASONS, CropState
 from napari_synapse_cl.data.crops.identity import VERSION, crop_settings
 from napari_synapse_cl.data.crops.sources import CropSource, StreamedCrops
 from napari_synapse_cl.data.intensity import to_unit_range
-from napari_synapse_cl.data.labels import VoxelSize
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.runs.control import Control
 from napari_synapse_cl.runs.events import Message
 from napari_synapse_cl.system.documents import read_json
-from napari_synapse_cl.system.files import (
-    create_array,
-    open_array,
-    remove_partial,
-    replacing,
-    write_json,
-)
+from napari_synapse_cl.system.files import create_array, open_array, replacing, write_json
 from napari_synapse_cl.system.holding import HeldError, Hold
+from napari_synapse_cl.system.memory import GIB
+from napari_synapse_cl.system.words import VoxelSize
 
-GIB = 2**30
-FILES = ("index.json", "positions.npz", "states.npy", "windows.npy", "crops.npy", "sums.npy")
-"""All that a cache holds."""
 CUT_AT_ONCE = 16
 WAIT_SECONDS = 0.5
 """Between two looks whether another job has cut the crops."""
@@ -240,15 +231,6 @@ def hold_cache(folder: Path, control: Control) -> Generator[Message, None, Hold 
             told = True
             control.wait_for_stop(WAIT_SECONDS)
     return None
-
-
-def remove_crops(folder: Path) -> None:
-    """Remove a cache; files that are not of it stay, and the folder with them."""
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
-        remove_partial(folder / name)
-    with suppress(OSError):
-        folder.rmdir()
 
 
 def cache_size(source: StreamedCrops) -> float:

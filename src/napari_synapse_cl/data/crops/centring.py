@@ -7,9 +7,10 @@ from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.crops.cutting import CUBES
 from napari_synapse_cl.data.crops.masks import presynaptic_side
 from napari_synapse_cl.data.crops.recipes import SIDES, Recipe
-from napari_synapse_cl.data.parts import Part, VoxelSize
+from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.placing import Placed, are_inside
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.words import VoxelSize
 
 
 def centred(part: Part, placed: Placed, config: Config, voxel_size: VoxelSize | None) -> np.ndarray:

@@ -19,12 +19,11 @@ from napari_synapse_cl.data.intensity import (
     inverted,
     volume_window,
 )
-from napari_synapse_cl.data.parts import Part, VoxelSize
+from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.words import size
+from napari_synapse_cl.system.words import Triple, VoxelSize, size
 
-Triple = tuple[int, int, int]
 CUBES = (1.0, 1.0, 1.0)
 MOST_VOXELS = 2**31
 """Of an image in one crop; the memory would not hold many more."""

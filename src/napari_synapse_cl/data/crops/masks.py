@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from napari_synapse_cl.data.crops.recipes import OBJECT, PRESYNAPSE, SIDES, VESICLES, Recipe
-from napari_synapse_cl.models.architecture import Triple
+from napari_synapse_cl.system.words import Triple
 
 Side = Literal["side_1", "side_2"]
 Slices = tuple[slice, slice, slice]

@@ -5,9 +5,7 @@ from math import ceil, floor, log, sqrt
 
 import numpy as np
 
-from napari_synapse_cl.models.architecture import Triple
-
-VoxelSize = tuple[float, float, float]
+from napari_synapse_cl.system.words import Triple, VoxelSize
 
 SAME_SIZE = 1e-3
 """Voxel sizes that differ by no more than this share are taken for the same."""

@@ -8,11 +8,12 @@ from napari_synapse_cl.data.arrays import ReadArray
 from napari_synapse_cl.data.formats.locations import METADATA, Location
 from napari_synapse_cl.data.formats.multiscale import Level, chosen, factor_of, offset_of
 from napari_synapse_cl.data.formats.n5 import N5Node
-from napari_synapse_cl.data.formats.places import UNIT_FACTOR, Found, Messages, Triple, listed
+from napari_synapse_cl.data.formats.places import UNIT_FACTOR, Found, Messages, listed
 from napari_synapse_cl.data.formats.precomputed import PrecomputedNode
 from napari_synapse_cl.data.formats.stores import Documents, Store
 from napari_synapse_cl.data.formats.zarrs import ZarrNode
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.words import VoxelSize
 
 ZARR_2 = (".zarray", ".zgroup", ".zattrs")
 LISTED = 11
@@ -150,7 +151,7 @@ def _open_level(node: Node, level: Level, name: str) -> Found:
 
 
 def _found(
-    array: ReadArray, location: Location, level: Level, factor: Triple, messages: Messages
+    array: ReadArray, location: Location, level: Level, factor: VoxelSize, messages: Messages
 ) -> Found:
     if level.note:
         messages = (*messages, (f"{location.name} {level.note}", "info"))

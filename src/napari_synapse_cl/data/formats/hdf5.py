@@ -15,7 +15,6 @@ from napari_synapse_cl.data.formats.places import (
     NO_UNIT,
     Found,
     Messages,
-    Triple,
     Voxel,
     check_size,
     listed,
@@ -28,6 +27,7 @@ from napari_synapse_cl.data.formats.places import (
 )
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.documents import parse_json
+from napari_synapse_cl.system.words import VoxelSize
 
 SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 CHUNK_BYTES = 2**26
@@ -146,7 +146,7 @@ def _axis_names(dataset: Any) -> list[str]:
         return [dimension.label for dimension in dataset.dims]
 
 
-def _placement(attributes: Any) -> tuple[Triple | None, Voxel, str]:
+def _placement(attributes: Any) -> tuple[VoxelSize | None, Voxel, str]:
     """Return voxel size, offset and a note: as CREMI and funlib tell them, or ilastik in µm."""
     resolution = attributes.get("resolution", attributes.get("voxel_size"))
     if resolution is None:

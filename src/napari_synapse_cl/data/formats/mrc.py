@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from napari_synapse_cl.data.arrays import ReadArray, Region, bounded
-from napari_synapse_cl.data.formats.places import Found, Messages, Triple, size_in_nm
+from napari_synapse_cl.data.formats.places import Found, Messages, size_in_nm
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.words import VoxelSize
 
 SUFFIXES = (".mrc", ".rec", ".st", ".map", ".mrcs")
 HEADER_BYTES = 1024
@@ -135,7 +136,7 @@ def _has_signed_bytes(header: np.void) -> bool:
     return not (low >= 0 and high > 127)
 
 
-def _voxel_size(header: np.void) -> Triple | None:
+def _voxel_size(header: np.void) -> VoxelSize | None:
     if (header["intervals"] <= 0).any():
         return None
     in_angstrom = (header["cell"].astype(float) / header["intervals"])[::-1]

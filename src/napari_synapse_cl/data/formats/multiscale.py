@@ -9,12 +9,12 @@ import numpy as np
 from napari_synapse_cl.data.formats.places import (
     NO_UNIT,
     UNIT_FACTOR,
-    Triple,
     Voxel,
     rounded,
     size_in_nm,
     three_numbers,
 )
+from napari_synapse_cl.system.words import VoxelSize
 
 TOLERANCE = 1.01
 
@@ -41,8 +41,8 @@ class Level:
     """
 
     path: str
-    scale: Triple | None = None
-    voxel_size: Triple | None = None
+    scale: VoxelSize | None = None
+    voxel_size: VoxelSize | None = None
     corner: Sequence[float] | None = None
     centre: Sequence[float] | None = None
     note: str = ""
@@ -65,7 +65,7 @@ def chosen(levels: Sequence[Level], wanted: Sequence[float] | None) -> Level:
     return max(fine, key=_volume) if fine else finest
 
 
-def factor_of(level: Level, levels: Sequence[Level]) -> Triple:
+def factor_of(level: Level, levels: Sequence[Level]) -> VoxelSize:
     """Return how many voxels of the finest level make one of a level along z, y, x."""
     finest = _finest(levels).scale
     if level.scale is None or finest is None:
@@ -74,7 +74,7 @@ def factor_of(level: Level, levels: Sequence[Level]) -> Triple:
     return (z, y, x)
 
 
-def offset_of(level: Level, factor: Triple) -> Voxel:
+def offset_of(level: Level, factor: VoxelSize) -> Voxel:
     """Return the coordinates of the first voxel of a level in its voxels."""
     if level.corner is not None:
         return rounded(level.corner)

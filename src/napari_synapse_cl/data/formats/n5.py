@@ -16,12 +16,12 @@ from napari_synapse_cl.data.formats.multiscale import (
 from napari_synapse_cl.data.formats.places import (
     NO_UNIT,
     Messages,
-    Triple,
     size_in_nm,
     size_without_unit,
     three_numbers,
 )
 from napari_synapse_cl.data.formats.stores import Documents, Store
+from napari_synapse_cl.system.words import VoxelSize
 
 MAX_LEVELS = 16
 IN_XML = "unit in XML"
@@ -157,7 +157,7 @@ def _level(path: str, own: Any, transform: Any, around: Any, factors: Any) -> Le
     return Level(path, three_numbers(lengths), size, corner=corner, note=note)
 
 
-def _resolution(attributes: Any) -> tuple[Triple | None, Any]:
+def _resolution(attributes: Any) -> tuple[VoxelSize | None, Any]:
     """Return the voxel size along x, y, z, and its unit along z, y, x or for all axes.
 
     Of ``resolution`` it may be None; ``pixelResolution`` is nothing without one.

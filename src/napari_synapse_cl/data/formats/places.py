@@ -14,18 +14,33 @@ from napari_synapse_cl.data.arrays import Array3D
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.events import Level
 from napari_synapse_cl.system.memory import main_memory
-from napari_synapse_cl.system.words import size
+from napari_synapse_cl.system.words import VoxelSize, size
 
-Triple = tuple[float, float, float]
 Voxel = tuple[int, int, int]
 Messages = tuple[tuple[str, Level], ...]
 
-UNIT_FACTOR: Triple = (1.0, 1.0, 1.0)
+UNIT_FACTOR: VoxelSize = (1.0, 1.0, 1.0)
 NO_OFFSET: Voxel = (0, 0, 0)
 MOST_VOXELS = 10**18
 """A volume of so many is none that there is: at 4 nm a mouse brain and all around it."""
 LARGEST_CHUNK = 0.5
 """Share of the memory that what is read at once may take."""
+
+LEAST_NM = 0.5
+"""No volume has smaller voxels; where its numbers are, they are in another unit."""
+NO_UNIT = "tells a voxel size without a unit that is known, and it is not used"
+"""Goes on after the name of a volume."""
+_NANOMETRES = {
+    1e-3: ("pm", "picometer", "picometre"),
+    0.1: ("å", "angstrom", "ångström", "ångstrom"),
+    1.0: ("nm", "nanometer", "nanometre"),
+    1e3: ("um", "µm", "micron", "micrometer", "micrometre"),
+    1e6: ("mm", "millimeter", "millimetre"),
+    1e7: ("cm", "centimeter", "centimetre"),
+    1e9: ("m", "meter", "metre"),
+    25.4e6: ("inch", "inche", "in"),
+}
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 
 @dataclass(frozen=True)
@@ -50,9 +65,9 @@ class Found:
 
     array: Array3D
     location: str | None = None
-    voxel_size: Triple | None = None
+    voxel_size: VoxelSize | None = None
     offset: Voxel = NO_OFFSET
-    factor: Triple = UNIT_FACTOR
+    factor: VoxelSize = UNIT_FACTOR
     messages: Messages = ()
 
 
@@ -100,28 +115,11 @@ def listed(names: list[str], limit: int = 10) -> str:
     return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")
 
 
-LEAST_NM = 0.5
-"""No volume has smaller voxels; where its numbers are, they are in another unit."""
-NO_UNIT = "tells a voxel size without a unit that is known, and it is not used"
-"""Goes on after the name of a volume."""
-_NANOMETRES = {
-    1e-3: ("pm", "picometer", "picometre"),
-    0.1: ("å", "angstrom", "ångström", "ångstrom"),
-    1.0: ("nm", "nanometer", "nanometre"),
-    1e3: ("um", "µm", "micron", "micrometer", "micrometre"),
-    1e6: ("mm", "millimeter", "millimetre"),
-    1e7: ("cm", "centimeter", "centimetre"),
-    1e9: ("m", "meter", "metre"),
-    25.4e6: ("inch", "inche", "in"),
-}
-
-
 def _as_one(text: str) -> str:
     """Return a text in which there is one letter each for micro and ångström, of Unicode's two."""
     return unicodedata.normalize("NFKC", text)
 
 
-_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 _BY_UNIT = {_as_one(unit): length for length, units in _NANOMETRES.items() for unit in units}
 
 
@@ -133,7 +131,7 @@ def nanometres(unit: Any) -> float | None:
     return _BY_UNIT.get(text, _BY_UNIT.get(text.removesuffix("s")))
 
 
-def size_in_nm(lengths: Any, units: Any) -> Triple | None:
+def size_in_nm(lengths: Any, units: Any) -> VoxelSize | None:
     """Return a voxel size in nm, or None where a length or a unit is not known.
 
     Parameters
@@ -158,7 +156,7 @@ def size_in_nm(lengths: Any, units: Any) -> Triple | None:
 class Scale:
     """A voxel size along z, y, x in nm, and what to tell where a file tells but a part of it."""
 
-    voxel_size: Triple | None
+    voxel_size: VoxelSize | None
     note: str = ""
 
 
@@ -194,7 +192,7 @@ def _length_in_nm(length: Any, unit: Any) -> float | None:
     return None if found is None else found[0]
 
 
-def size_without_unit(lengths: Sequence[float]) -> tuple[Triple | None, str]:
+def size_without_unit(lengths: Sequence[float]) -> tuple[VoxelSize | None, str]:
     """Return a voxel size that is told without a unit in nm, and what to say of it.
 
     Parameters
@@ -216,7 +214,7 @@ def size_without_unit(lengths: Sequence[float]) -> tuple[Triple | None, str]:
     return (z, y, x), f"{told}; it is taken for nm, unless voxel_size says otherwise"
 
 
-def three_numbers(value: Any) -> Triple | None:
+def three_numbers(value: Any) -> VoxelSize | None:
     """Return three finite numbers, or None if it is anything else."""
     try:
         z, y, x = (float(number) for number in value)

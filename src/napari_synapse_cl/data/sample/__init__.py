@@ -1,1 +1,1 @@
-"""TODO."""
+"""The sample volume, drawn by a procedure."""

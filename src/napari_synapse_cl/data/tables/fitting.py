@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from napari_synapse_cl.data.arrays import nearest_voxel
-from napari_synapse_cl.data.tables.reading import Reading, VoxelSize, in_voxels
+from napari_synapse_cl.data.tables.reading import Reading, in_voxels
+from napari_synapse_cl.system.words import VoxelSize
 
 FITTING_SHARE = 0.95
 """Share of the positions that must lie inside for a reading to be suggested."""

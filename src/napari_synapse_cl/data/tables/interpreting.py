@@ -20,9 +20,10 @@ from napari_synapse_cl.data.tables.conventions import (
 )
 from napari_synapse_cl.data.tables.files import read_table
 from napari_synapse_cl.data.tables.neuroglancer import VOXEL_SIZE
-from napari_synapse_cl.data.tables.reading import AS_FOUND, Mapping, Reading, VoxelSize
+from napari_synapse_cl.data.tables.reading import AS_FOUND, Mapping, Reading
 from napari_synapse_cl.data.tables.values import numbers, triples
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.words import VoxelSize
 
 _IN_NM = {"nm": 1.0, "um": 1000.0}
 

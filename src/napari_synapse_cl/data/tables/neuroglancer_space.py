@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_synapse_cl.data.tables.reading import VoxelSize
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.words import VoxelSize
 
 _METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "μm": 1e-6, "nm": 1e-9}
 _LOCAL = "local://annotations"

@@ -6,10 +6,8 @@ from typing import Literal
 import numpy as np
 
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.words import size
+from napari_synapse_cl.system.words import VoxelSize, size
 
-VoxelSize = tuple[float, float, float]
-"""Along z, y, x in nm."""
 Order = Literal["named", "z, y, x", "x, y, z"]
 """Which axes columns hold one after the other; named where their names say it."""
 

@@ -17,8 +17,8 @@ from napari_synapse_cl.models.architecture import Layer
 from napari_synapse_cl.models.folding import Folded, bytes_per_voxel
 from napari_synapse_cl.models.vgg3d import Vgg3D, to_network_range
 from napari_synapse_cl.system.devices import memory_of
+from napari_synapse_cl.system.memory import is_shortage
 from napari_synapse_cl.system.words import size
-from napari_synapse_cl.training.memory.shortage import is_shortage
 
 TILE_VOXELS = 16 * 80**3
 """Voxels that go through the network at once, where deep layers do not need more."""

@@ -9,8 +9,8 @@ from math import prod
 from typing import NamedTuple, Self
 
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.models.architecture import Layer, Triple
-from napari_synapse_cl.system.words import size
+from napari_synapse_cl.models.architecture import Layer
+from napari_synapse_cl.system.words import Triple, size
 
 FLOAT_BYTES = 4
 SMALLEST_SIDE = 5

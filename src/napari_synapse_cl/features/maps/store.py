@@ -18,8 +18,8 @@ from napari_synapse_cl.errors import InputError, JobError, reason
 from napari_synapse_cl.features.maps.grid import MapGrid, map_bytes
 from napari_synapse_cl.features.maps.tiles import MapTile
 from napari_synapse_cl.models.architecture import Layer
+from napari_synapse_cl.system.memory import GIB
 
-GIB = 2**30
 CHUNK = (32, 64, 64)
 """Elements along z, y, x: napari shows slices along z of one channel."""
 CHUNK_ELEMENTS = 2**17

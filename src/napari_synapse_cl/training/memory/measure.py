@@ -1,4 +1,4 @@
-"""Measure what a training step takes on a device, and choose how it is computed there."""
+"""Count and measure what a training step takes on a device, and choose how it is computed there."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +21,11 @@ is largest, at the turn from forward to backward, maps are small."""
 RECOMPUTED_MAPS = 4
 """As many while a block is computed again, with what it saves then. Measured with
 ``benchmarks/training_step.py memory`` on CPUs, where it is nearly the same in bfloat16."""
+
+INPUT_VOLUMES = 6
+"""Volumes of the size of a view that its augmentation holds, beside the crop it is cut from: where
+each voxel is taken from, and what is made of it."""
+PRECISIONS = ("float32", "bfloat16")
 
 
 def bytes_per_view(
@@ -148,12 +153,6 @@ def _unchanged(model: ContrastiveModel) -> Iterator[None]:
         model.train(mode)
         for buffer, before in zip(model.buffers(), statistics, strict=True):
             buffer.copy_(before)
-
-
-INPUT_VOLUMES = 6
-"""Volumes of the size of a view that its augmentation holds, beside the crop it is cut from: where
-each voxel is taken from, and what is made of it."""
-PRECISIONS = ("float32", "bfloat16")
 
 
 def step_memory(

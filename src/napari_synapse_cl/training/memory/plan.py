@@ -10,9 +10,9 @@ from math import ceil
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.runs.events import Level
+from napari_synapse_cl.system.memory import GIB
 from napari_synapse_cl.system.words import counted
 
-GIB = 2**30
 SAFETY = 1.15
 """Memory is lost between blocks, and other programs want some."""
 TRUSTED = 0.7

@@ -8,29 +8,10 @@ from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.system.devices import memory_of, usable_precisions
-from napari_synapse_cl.system.memory import stop_keeping
+from napari_synapse_cl.system.memory import GIB, stop_keeping
 from napari_synapse_cl.system.words import counted
 from napari_synapse_cl.training.memory.measure import step_memory
 from napari_synapse_cl.training.memory.plan import StepPlan, in_words, smaller_plan
-
-GIB = 2**30
-SIGNS = (
-    "out of memory",
-    "not enough memory",
-    "can't allocate memory",
-    "bad_alloc",
-    # oneDNN, which computes convolutions on CPUs
-    "could not create a memory object",
-    "could not create a primitive",
-)
-"""How a RuntimeError says that memory has run out, on one device or another."""
-
-
-def is_shortage(error: BaseException) -> bool:
-    """Return whether an error says that memory has run out."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
 
 
 def advice(

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Extract features: of points, of volumes and of regions."""

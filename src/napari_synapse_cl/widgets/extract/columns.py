@@ -21,6 +21,9 @@ CATEGORY_COLORS = transform_color(
 )
 """Okabe and Ito's, told apart by colour-blind people too."""
 
+Answer = Literal["replace", "keep", "cancel"]
+REPLACE, KEEP = "Replace", "Keep both"
+
 
 def prefix_of(column: str) -> str:
     """Return what the columns of one layer and pooling begin with: ``L20_mean`` or ``L20_mean_v2``.
@@ -152,10 +155,6 @@ def freeze_colors(points: Points) -> None:
         points.face_color = points.face_color.copy()
     if points.border_color_mode != "direct":
         points.border_color = points.border_color.copy()
-
-
-Answer = Literal["replace", "keep", "cancel"]
-REPLACE, KEEP = "Replace", "Keep both"
 
 
 def ask_about_columns(parent: QWidget, layer: str, prefixes: Sequence[str], new: str) -> Answer:

@@ -19,10 +19,11 @@ from qtpy.QtWidgets import (
 from napari_synapse_cl.config import Config, is_url
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.models.architecture import Architecture, Layer
+from napari_synapse_cl.models.network_info import NetworkInfo
 from napari_synapse_cl.system.words import size
 from napari_synapse_cl.widgets import base
 from napari_synapse_cl.widgets.forms.form import Form
-from napari_synapse_cl.widgets.jobs.networks import NetworkInfo, NetworkReader
+from napari_synapse_cl.widgets.jobs.networks import NetworkReader
 from napari_synapse_cl.widgets.latest import Latest
 from napari_synapse_cl.widgets.look import sentence
 
@@ -33,6 +34,8 @@ QTreeView::indicator { border: 1px solid rgba(128, 128, 128, 180); border-radius
 QTreeView::indicator:checked { background: #4e6fd9; }
 """
 """On dark themes napari's boxes to tick are as dark as what is around them."""
+
+NO_NETWORK = "Layers of the default network; choose a checkpoint or a run."
 
 
 class LayerTable(QTreeWidget):
@@ -172,9 +175,6 @@ def _in_nm(layer: Layer, voxel_size: Sequence[float] | None, before: str) -> str
     if max(lengths) - min(lengths) < 0.5:
         return f"{before}{lengths[0]:.0f} nm"
     return before + "×".join(f"{length:.0f}" for length in lengths) + " nm"
-
-
-NO_NETWORK = "Layers of the default network; choose a checkpoint or a run."
 
 
 class NetworkPanel(QWidget):

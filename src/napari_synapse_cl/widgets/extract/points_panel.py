@@ -12,6 +12,8 @@ from napari_synapse_cl.widgets.layers.taking import feature_match
 
 AS_THEY_ARE = "as they are"
 
+ON_LAYER, ON_NEW_LAYER = "the selected layer", "a new Points layer"
+
 
 class ColumnBox(QComboBox):
     """A choice of the columns of a Points layer, or of none of them.
@@ -87,9 +89,6 @@ def _sorted_out(names: list[str]) -> tuple[list[str], list[str], list[str]]:
         kind = others if match is None else components if match["component"] else channels
         kind.append(name)
     return components, others, channels
-
-
-ON_LAYER, ON_NEW_LAYER = "the selected layer", "a new Points layer"
 
 
 class PointsPanel(QWidget):

@@ -1,4 +1,4 @@
-"""Put the region that a map is wanted of where the command line finds it."""
+"""The region that a map is wanted of: a volume and a box in it, where the command line finds it."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,11 @@ from napari_synapse_cl.data.intensity import Intensity, to_unit_range, volume_wi
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.features.maps.grid import Box, check_region, with_halo
+from napari_synapse_cl.models.network_info import NetworkInfo
 from napari_synapse_cl.runs.control import Control
 from napari_synapse_cl.runs.events import Event, Progress
 from napari_synapse_cl.system.files import create_array, write_json
-from napari_synapse_cl.widgets.jobs.networks import NetworkInfo
+from napari_synapse_cl.system.memory import GIB
 from napari_synapse_cl.widgets.layers.voxels import (
     location_of,
     reopened,
@@ -25,6 +26,11 @@ from napari_synapse_cl.widgets.layers.voxels import (
     voxel_size_of,
     voxels_in,
 )
+
+SLAB = 32
+"""Slices that are copied at once."""
+COPIED_FLOAT = np.dtype(np.uint32)
+"""Finer than float32 over most of the range, and as large."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +96,6 @@ def _box_around(image: Image, shapes: Shapes, depth: int) -> Box:
     high = np.where(flat, low + depth, high).astype(int)
     start, stop = low.tolist(), high.tolist()
     return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
-
-
-GIB = 2**30
-SLAB = 32
-"""Slices that are copied at once."""
-COPIED_FLOAT = np.dtype(np.uint32)
-"""Finer than float32 over most of the range, and as large."""
 
 
 class RegionInputs:

@@ -31,6 +31,18 @@ AXIS_WIDTH, AXIS_HEIGHT = 46, 44
 SCORES = (("recall", "recall", "blue"), ("knn", "kNN", "orange"), ("linear", "linear", "green"))
 """Attribute of the score, what it is called, and its colour."""
 
+SIZE = (620, 700)
+COLUMNS = {
+    "Layer": "Index into the network's features, and what the layer is",
+    "Channels": "Numbers that describe a synapse",
+    "Recall": "Share of augmented views whose nearest other view is that of the same synapse",
+    "Rank": "Effective rank: how many dimensions the features fill",
+    "kNN": "Balanced accuracy with which the five nearest neighbours in other parts of the volume "
+    "tell the label",
+    "Linear": "The same of a logistic regression",
+}
+MARK = " ★"
+
 
 class ReportPlot(QWidget):
     """Recall and balanced accuracies over the layers; dashed, those of the intensity histogram.
@@ -124,19 +136,6 @@ class ReportPlot(QWidget):
     def _values(self, name: str) -> list[float]:
         values = [getattr(score, name) for score in self._report.layers]
         return [value for value in values if value is not None]
-
-
-SIZE = (620, 700)
-COLUMNS = {
-    "Layer": "Index into the network's features, and what the layer is",
-    "Channels": "Numbers that describe a synapse",
-    "Recall": "Share of augmented views whose nearest other view is that of the same synapse",
-    "Rank": "Effective rank: how many dimensions the features fill",
-    "kNN": "Balanced accuracy with which the five nearest neighbours in other parts of the volume "
-    "tell the label",
-    "Linear": "The same of a logistic regression",
-}
-MARK = " ★"
 
 
 class ReportDialog(QDialog):

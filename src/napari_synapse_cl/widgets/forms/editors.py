@@ -1,4 +1,4 @@
-"""The widget in which one setting is filled in."""
+"""The widget in which one setting is filled in: a box, a slider beside it, a choice, a path."""
 
 import math
 from collections.abc import Sequence
@@ -28,6 +28,31 @@ SUFFIXES = {"degrees": " °"}
 """Units that are written otherwise than they are called."""
 BOX_WIDTH = 124
 MOST_DECIMALS = 6
+
+FOLDERS = {"output", "cache_dir"}
+"""Settings whose path is that of a folder."""
+LOCATIONS = {"pretrained", "checkpoint"}
+"""Settings that are a path or a URL."""
+LENGTHS = {"crop_size", "voxel_size", "network_voxel_size"}
+"""Settings with a length along z, y, x, of which one number stands for a cube."""
+SUGGESTIONS = {"device": ("auto", "cpu", "cuda", "mps")}
+"""Values to choose from, where the type does not say."""
+CHOICES = {"keep": WHAT_TO_KEEP}
+"""Values to choose from, beside which others are typed."""
+SLIDERS = {
+    *AugmentationConfig.model_fields,
+    "presynaptic_shift",
+    "keep_margin",
+    "background",
+    "background_alpha",
+}
+"""Numbers whose effect is looked at while they are dragged."""
+SMALLEST_STEP = 1e-3
+"""Numbers that are set more finely than this are typed, as in 1e-4."""
+BROWSE_WIDTH = 32
+LARGEST_INT = 2**31 - 1
+ValueWidget = Any
+"""A magicgui widget or its like: ``value``, ``changed`` and ``native``, the Qt widget."""
 
 
 class SliderEditor(QWidget):
@@ -126,33 +151,6 @@ class SliderEditor(QWidget):
             return
         with QSignalBlocker(self.slider):
             self.slider.setValue(min(self.value, self.slider.maximum()))
-
-
-FOLDERS = {"output", "cache_dir"}
-"""Settings whose path is that of a folder."""
-LOCATIONS = {"pretrained", "checkpoint"}
-"""Settings that are a path or a URL."""
-LENGTHS = {"crop_size", "voxel_size", "network_voxel_size"}
-"""Settings with a length along z, y, x, of which one number stands for a cube."""
-SUGGESTIONS = {"device": ("auto", "cpu", "cuda", "mps")}
-"""Values to choose from, where the type does not say."""
-CHOICES = {"keep": WHAT_TO_KEEP}
-"""Values to choose from, beside which others are typed."""
-SLIDERS = {
-    *AugmentationConfig.model_fields,
-    "presynaptic_shift",
-    "keep_margin",
-    "background",
-    "background_alpha",
-}
-"""Numbers whose effect is looked at while they are dragged."""
-SMALLEST_STEP = 1e-3
-"""Numbers that are set more finely than this are typed, as in 1e-4."""
-BROWSE_WIDTH = 32
-LARGEST_INT = 2**31 - 1
-
-ValueWidget = Any
-"""A magicgui widget or its like: ``value``, ``changed`` and ``native``, the Qt widget."""
 
 
 def make_editor(name: str, field: FieldInfo, placeholder: str | None = None) -> ValueWidget:

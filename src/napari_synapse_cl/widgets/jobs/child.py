@@ -1,4 +1,4 @@
-"""The command line as a child process."""
+"""The command line as a child process, and questions that only a process with PyTorch answers."""
 
 import json
 import os
@@ -148,17 +148,16 @@ class Child:
 
 
 class Question:
-    """A module of this package that is run, and answers with a JSON object.
+    """A question that another process answers, see :mod:`napari_synapse_cl.pipeline.answers`.
 
     Parameters
     ----------
-    module
-        Its name. Run with arguments, the first of them a path, it writes its answer to standard
-        output, or ``{"error": …}`` if what it was given cannot be used.
+    topic
+        "machine" or "network".
     """
 
-    def __init__(self, module: str) -> None:
-        self._module = module
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
         self._process: subprocess.Popen[str] | None = None
 
     def ask(self, *arguments: str) -> dict[str, Any]:
@@ -172,7 +171,7 @@ class Question:
             If the process has crashed, or was ended.
         """
         self._process = subprocess.Popen(
-            [*PYTHON, "-m", self._module, *arguments],
+            [*PYTHON, "-m", "napari_synapse_cl.pipeline.answers", self._topic, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

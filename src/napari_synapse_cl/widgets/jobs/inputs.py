@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.data.crops.cache import cache_size, fill_cache, hold_cache, remove_crops
+from napari_synapse_cl.data.crops.cache import cache_size, fill_cache, hold_cache
 from napari_synapse_cl.data.crops.identity import cache_folder
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.synapses import AXES
@@ -22,7 +22,7 @@ from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.runs.control import Control
 from napari_synapse_cl.runs.events import Event, Message, Progress
-from napari_synapse_cl.runs.ownership import Ownership
+from napari_synapse_cl.runs.ownership import Ownership, remove_crops
 from napari_synapse_cl.system.files import write_json
 from napari_synapse_cl.system.holding import Hold
 from napari_synapse_cl.widgets.layers.taking import IN_VOXELS, LayerData, dataset_of, with_partners

@@ -1,4 +1,4 @@
-"""One thread worker that runs the command line as a child process and yields its events."""
+"""One thread worker that yields the events of a command line: its child, or one that runs alone."""
 
 import threading
 import time

@@ -1,69 +1,14 @@
-"""What a form can say of a network that is to be read.
+"""Ask what is in checkpoints and runs, which only a process with PyTorch can read."""
 
-Run as a module, with a checkpoint or run folder and which of its networks is meant, this says what
-is in it.
-"""
-
-import json
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from napari_synapse_cl.config import Config, absolute, is_url
-from napari_synapse_cl.data.parts import VoxelSize
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.system.downloads import local_file
+from napari_synapse_cl.models.network_info import NetworkInfo
+from napari_synapse_cl.system.words import VoxelSize
 from napari_synapse_cl.widgets.jobs.child import Question
 from napari_synapse_cl.widgets.jobs.inputs import HowToCut
-
-
-@dataclass(frozen=True)
-class NetworkInfo:
-    """What a form can say of a network.
-
-    Attributes
-    ----------
-    architecture
-        Its layers follow from it.
-    crop_size
-        Size in voxels of the crops it was trained on, along z, y, x, where that is known.
-    voxel_size
-        Size in nm of the voxels it was trained on, along z, y, x, where that is known.
-    crop_settings
-        What crops were in its training, by the names of the settings, where that is known.
-    networks
-        Which networks there are to choose from.
-    """
-
-    architecture: Architecture
-    crop_size: tuple[int, int, int] | None
-    voxel_size: tuple[float, float, float] | None
-    crop_settings: dict[str, Any]
-    networks: tuple[str, ...]
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Self:
-        """Return what :meth:`as_dict` described."""
-        size, voxel_size = content["crop_size"], content["voxel_size"]
-        return cls(
-            Architecture.from_dict(content["architecture"]),
-            None if size is None else (size[0], size[1], size[2]),
-            None if voxel_size is None else (voxel_size[0], voxel_size[1], voxel_size[2]),
-            content["crop_settings"],
-            tuple(content["networks"]),
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it in plain types."""
-        return {
-            "architecture": self.architecture.as_dict(),
-            "crop_size": self.crop_size,
-            "voxel_size": self.voxel_size,
-            "crop_settings": self.crop_settings,
-            "networks": self.networks,
-        }
 
 
 class NetworkReader:
@@ -75,7 +20,7 @@ class NetworkReader:
     _known: ClassVar[dict[tuple[Any, ...], NetworkInfo]] = {}
 
     def __init__(self) -> None:
-        self._question = Question(__name__)
+        self._question = Question("network")
 
     def read(self, checkpoint: str | Path, which: str) -> NetworkInfo:
         """Return what is in a checkpoint or run.
@@ -111,35 +56,6 @@ def _identity(checkpoint: str | Path, which: str) -> tuple[Any, ...]:
             continue
         stats += [stat.st_mtime_ns, stat.st_size]
     return (str(checkpoint.absolute()), which, *stats)
-
-
-def main(location: str, which: Any) -> None:
-    """Write what is in a checkpoint, or what is wrong with it, to standard output as JSON."""
-    from napari_synapse_cl.pipeline.networks import open_network, run_of
-
-    networks = ["trained"]
-    try:
-        checkpoint = local_file(location)
-        run = run_of(checkpoint)
-        if run is not None:
-            networks += ["best"] if run.best_checkpoint.exists() else []
-            networks += ["start"]
-        opened = open_network(checkpoint, which)
-    except InputError as error:
-        answer: dict[str, Any] = {"error": str(error)}
-    else:
-        answer = NetworkInfo(
-            opened.architecture,
-            opened.crop_size,
-            opened.voxel_size,
-            opened.crop_settings,
-            tuple(networks),
-        ).as_dict()
-    sys.stdout.write(json.dumps(answer))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
 
 
 class NetworkSizes:

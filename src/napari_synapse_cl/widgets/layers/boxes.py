@@ -1,4 +1,4 @@
-"""A combo box of layers."""
+"""Combo boxes of layers; those of labels are in sight where the settings make use of them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +11,19 @@ CONTENT_EVENTS = ("data", "scale", "translate", "rotate", "shear", "affine", "un
 """Of a layer: what it holds and where."""
 PAINT_EVENTS = ("paint", "labels_update", "set_data")
 """Of labels: strokes of a brush and, with other slices that are shown, their being undone."""
+
+ROWS = {
+    "labels": (
+        "Structures",
+        "<qt>Labels layer of structures, such as clefts, vesicles and mitochondria; "
+        "<i>Roles</i> under Masks says which of its values are what</qt>",
+    ),
+    "segmentation": (
+        "Cells",
+        "<qt>Labels layer in which each cell has a value of its own; it tells the pre- and "
+        "the postsynaptic cell</qt>",
+    ),
+}
 
 
 class LayerBox(QComboBox):
@@ -141,20 +154,6 @@ def _paint_emitters(layer: Layer | None) -> list[Any]:
     if not isinstance(layer, Labels):
         return []
     return [getattr(layer.events, name) for name in PAINT_EVENTS]
-
-
-ROWS = {
-    "labels": (
-        "Structures",
-        "<qt>Labels layer of structures, such as clefts, vesicles and mitochondria; "
-        "<i>Roles</i> under Masks says which of its values are what</qt>",
-    ),
-    "segmentation": (
-        "Cells",
-        "<qt>Labels layer in which each cell has a value of its own; it tells the pre- and "
-        "the postsynaptic cell</qt>",
-    ),
-}
 
 
 class LabelBoxes(QObject):

@@ -1,4 +1,4 @@
-"""What a job needs to know of layers: a volume, synapses in its voxels, a voxel size, labels."""
+"""What a job takes from layers: a volume, synapses in its voxels with their features, labels."""
 
 from __future__ import annotations
 
@@ -40,6 +40,9 @@ from napari_synapse_cl.widgets.layers.voxels import (
 SIDES = {"side_1": "side_1_coord_{}", "side_2": "side_2_coord_{}"}
 """How columns of a side are named that have numbers for x, y, z; others end with the axis."""
 AS_READ = "_as_read"
+
+IN_VOXELS = TableMapping(AXES, "voxels")
+NEEDED = "an Image layer with a 3D volume and a Points layer with the synapses are needed"
 
 
 def plain(table: pd.DataFrame) -> pd.DataFrame:
@@ -95,10 +98,6 @@ def _values(table: pd.DataFrame, source: Source) -> np.ndarray:
 
 def _is_several(cell: Any) -> bool:
     return isinstance(cell, list | tuple | np.ndarray)
-
-
-IN_VOXELS = TableMapping(AXES, "voxels")
-NEEDED = "an Image layer with a 3D volume and a Points layer with the synapses are needed"
 
 
 @dataclass(frozen=True)

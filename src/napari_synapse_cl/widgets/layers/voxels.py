@@ -15,6 +15,17 @@ from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError, JobError
 
+THE_LAYER = "the layer "
+ROLES = "roles"
+"""Where the metadata of labels that we opened say which values are what."""
+DECIMALS = 4
+"""Of positions in voxels that come by way of the world, where large offsets cost accuracy."""
+LOCATION = "location"
+"""Where the metadata of a layer that we opened say from what."""
+CHANNEL_AXIS = "channel"
+METADATA_KEY = "napari_synapse_cl"
+"""The same key that files keep their record under."""
+
 
 def in_nanometres(unit: Any) -> float | None:
     """Return the length of a unit in nm, or None if it is not one of length.
@@ -29,15 +40,6 @@ def in_nanometres(unit: Any) -> float | None:
         return float(quantity.to("nm").magnitude)
     except pint.DimensionalityError:
         return None
-
-
-THE_LAYER = "the layer "
-ROLES = "roles"
-"""Where the metadata of labels that we opened say which values are what."""
-DECIMALS = 4
-"""Of positions in voxels that come by way of the world, where large offsets cost accuracy."""
-LOCATION = "location"
-"""Where the metadata of a layer that we opened say from what."""
 
 
 def in_units_of(layer: Layer, position: ArrayLike, units: Sequence[Any] | None) -> np.ndarray:
@@ -178,9 +180,6 @@ def voxel_size_of(image: Image) -> tuple[float, float, float] | None:
     return None if size is None else (float(size[0]), float(size[1]), float(size[2]))
 
 
-CHANNEL_AXIS = "channel"
-
-
 def geometry_of(layer: Layer) -> dict[str, Any]:
     """Return the transforms, units and axis labels of a layer, as keywords of a new one."""
     return {
@@ -232,7 +231,3 @@ def with_channels(geometry: dict[str, Any]) -> dict[str, Any]:
         "units": ("pixel", *geometry["units"]),
         "axis_labels": (CHANNEL_AXIS, *geometry["axis_labels"]),
     }
-
-
-METADATA_KEY = "napari_synapse_cl"
-"""The same key that files keep their record under."""

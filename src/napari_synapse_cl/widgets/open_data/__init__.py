@@ -1,1 +1,1 @@
-"""TODO."""
+"""Open data: volumes, positions of synapses and labels as layers."""

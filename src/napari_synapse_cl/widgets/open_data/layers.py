@@ -18,6 +18,11 @@ from napari_synapse_cl.widgets.layers.voxels import LOCATION, METADATA_KEY, ROLE
 from napari_synapse_cl.widgets.open_data.jobs import Opened
 from napari_synapse_cl.widgets.open_data.sample import POINT_SIZE
 
+LABEL_OPACITY = 0.3
+"""The tissue shows through."""
+LAYER_NAMES = {"labels": "structures", "segmentation": "cells"}
+LayerTuple = tuple[Any, dict[str, Any], str]
+
 
 class LevelArray:
     """An array of which a box, taken with slices alone, is read when it is asked for its values.
@@ -75,13 +80,6 @@ def _key(chosen: range | int) -> slice | int:
     if chosen.step < 0:
         raise IndexError("a volume can be read forwards alone")
     return slice(chosen.start, max(chosen.start, chosen.stop), chosen.step)
-
-
-LABEL_OPACITY = 0.3
-"""The tissue shows through."""
-LAYER_NAMES = {"labels": "structures", "segmentation": "cells"}
-
-LayerTuple = tuple[Any, dict[str, Any], str]
 
 
 def layers_of(opened: Opened) -> dict[str, LayerTuple]:

@@ -1,4 +1,4 @@
-"""File ▸ Open Sample: the synthetic EM volume and its synapses as layers."""
+"""File ▸ Open Sample: the synthetic EM volume and its synapses as layers, drawn once and kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from napari_synapse_cl import __version__
 from napari_synapse_cl.data.late_pandas import pd
@@ -24,11 +23,12 @@ POINT_SIZE = 14
 
 LayerTuple = tuple[Any, dict[str, Any], str]
 
+CACHE = cache_folder()
+"""Where it is kept; None where there is no place for it."""
+
 
 def open_sample() -> list[LayerTuple]:
     """Return the sample as an Image layer and a Points layer, both in nanometres."""
-    # Drawing it takes SciPy's slower parts, which nobody needs before.
-
     sample = cached_sample()
     return sample_layers(sample.image, sample.synapses, sample.voxel_size)
 
@@ -65,10 +65,6 @@ def sample_layers(
         (image, {"name": "EM sample", **geometry}, "image"),
         (synapses[list(AXES)].to_numpy(float), points, "points"),
     ]
-
-
-CACHE = cache_folder()
-"""Where it is kept; None where there is no place for it."""
 
 
 def cached_sample(seed: int = 0) -> Sample:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Augmentation preview: a synapse's crop and its two views."""

@@ -19,8 +19,8 @@ from napari_synapse_cl.data.crops.checks import crop_warnings
 from napari_synapse_cl.data.crops.cutting import Crop, CropState
 from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.intensity import to_unit_range
-from napari_synapse_cl.data.parts import VoxelSize
 from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.system.words import VoxelSize
 from napari_synapse_cl.widgets.forms.crop_settings import SHARED
 from napari_synapse_cl.widgets.jobs.networks import NetworkSizes
 from napari_synapse_cl.widgets.layers.taking import LayerData, dataset_of

@@ -1,4 +1,4 @@
-"""Choose a synapse of a points layer or, without one, a position in the viewer."""
+"""Choose a synapse or a position, by clicks in the viewer in whatever mode its layers are."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -16,6 +16,8 @@ from napari_synapse_cl.widgets.layers.voxels import in_units_of
 REACH = 4
 """Pixels that the mouse may move between press and release of a click."""
 LEFT_BUTTON = 1
+
+NO_POSITION = "Click in the viewer"
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,6 @@ class Clicks:
                 return
             yield
         self._tell(click)
-
-
-NO_POSITION = "Click in the viewer"
 
 
 class SynapsePicker(QWidget):

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Train contrastive: settings, start, and what is seen of a training."""

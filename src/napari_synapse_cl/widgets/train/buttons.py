@@ -1,4 +1,4 @@
-"""The buttons of a training."""
+"""The buttons of a training, and which settings its form shows."""
 
 from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
 
@@ -6,6 +6,37 @@ from napari_synapse_cl.config import AugmentationConfig, DeviceConfig, ModelConf
 from napari_synapse_cl.widgets.forms import crop_settings
 
 N_COLUMNS = 12
+
+ESSENTIAL = ("crop_size", "batch_size", "num_epochs", "learning_rate", "pretrained")
+GROUPS = {
+    "Data": ("voxel_size",),
+    **crop_settings.GROUPS,
+    "Model": tuple(name for name in ModelConfig.model_fields if name != "pretrained"),
+    "Objective": ("objective", "temperature", "momentum", "queue_size"),
+    "Training": (
+        "weight_decay",
+        "warmup_fraction",
+        "clip_norm",
+        "backbone_lr_factor",
+        "unfreezing_fraction",
+        "seed",
+    ),
+    "Validation": ("validation_fraction", "label_column", "best_metric", "early_stopping"),
+    "Device": tuple(DeviceConfig.model_fields),
+    "Augmentation": tuple(AugmentationConfig.model_fields),
+    "Output": ("output", "export", "tensorboard", "cache_dir", "cache_limit"),
+}
+PLACEHOLDERS = {
+    **crop_settings.PLACEHOLDERS,
+    "voxel_size": "that of the layer",
+    "output": "a new folder in ~/synapse_cl_runs",
+    "pretrained": "none: random weights",
+    "cache_dir": "the run folder",
+    "label_column": "none",
+    "export": "none, or pt safetensors onnx",
+}
+OF_ONE_RUN = {"output", "voxel_size", "label_column"}
+"""Settings that the next run should not have, nor another volume."""
 
 
 class TrainButtons(QWidget):
@@ -61,35 +92,3 @@ class TrainButtons(QWidget):
             grid.addWidget(button, row, column, 1, width)
         for column in range(N_COLUMNS):
             grid.setColumnStretch(column, 1)
-
-
-ESSENTIAL = ("crop_size", "batch_size", "num_epochs", "learning_rate", "pretrained")
-GROUPS = {
-    "Data": ("voxel_size",),
-    **crop_settings.GROUPS,
-    "Model": tuple(name for name in ModelConfig.model_fields if name != "pretrained"),
-    "Objective": ("objective", "temperature", "momentum", "queue_size"),
-    "Training": (
-        "weight_decay",
-        "warmup_fraction",
-        "clip_norm",
-        "backbone_lr_factor",
-        "unfreezing_fraction",
-        "seed",
-    ),
-    "Validation": ("validation_fraction", "label_column", "best_metric", "early_stopping"),
-    "Device": tuple(DeviceConfig.model_fields),
-    "Augmentation": tuple(AugmentationConfig.model_fields),
-    "Output": ("output", "export", "tensorboard", "cache_dir", "cache_limit"),
-}
-PLACEHOLDERS = {
-    **crop_settings.PLACEHOLDERS,
-    "voxel_size": "that of the layer",
-    "output": "a new folder in ~/synapse_cl_runs",
-    "pretrained": "none: random weights",
-    "cache_dir": "the run folder",
-    "label_column": "none",
-    "export": "none, or pt safetensors onnx",
-}
-OF_ONE_RUN = {"output", "voxel_size", "label_column"}
-"""Settings that the next run should not have, nor another volume."""

@@ -1,4 +1,4 @@
-"""What there is to see of a training: its losses, and whether it is healthy."""
+"""What there is to see of a training, and to save: its losses, and whether it is healthy."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +26,36 @@ from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.system.files import replacing
 from napari_synapse_cl.widgets.look import tell
 from napari_synapse_cl.widgets.train.plot import Curve, LivePlot, Series
+
+METRICS = (
+    "loss",
+    "learning_rate",
+    "validation_loss",
+    "retrieval",
+    "alignment",
+    "uniformity",
+    "effective_rank",
+    "knn_accuracy",
+)
+"""What is drawn of a run: columns of its tables, and fields of the events."""
+LOSS_HELP = (
+    "<qt>Loss of every step and its running mean, and of the held-out synapses after every "
+    "epoch. Drag to move, wheel to zoom, double-click to show all.</qt>"
+)
+HEALTH_HELP = (
+    "<qt>On the held-out synapses, after every epoch.<br>"
+    "<b>Retrieval</b>: share of views whose nearest neighbour is the other view of the same "
+    "synapse; 1 is perfect.<br>"
+    "<b>Alignment</b>: mean squared distance between the two views; low is good.<br>"
+    "<b>Uniformity</b>: how evenly the embeddings are spread; 0 means all in one place, −4 is "
+    "evenly spread.<br>"
+    "<b>Effective rank</b>: how many dimensions the embeddings use; near 1 they have "
+    "collapsed.<br>"
+    "<b>kNN accuracy</b>: how well the nearest training synapses tell the labels, if a label "
+    "column is set.</qt>"
+)
+COMPARISON_COLORS = ("purple", "text")
+PICTURES, TABLES = "Pictures (*.png)", "Tables (*.csv)"
 
 
 def export_picture(widget: QWidget, path: Path) -> None:
@@ -70,37 +100,6 @@ def _write(path: Path, write: Callable[[Path], bool]) -> None:
                 raise OSError("Qt could not write the picture")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {reason(error)}") from None
-
-
-METRICS = (
-    "loss",
-    "learning_rate",
-    "validation_loss",
-    "retrieval",
-    "alignment",
-    "uniformity",
-    "effective_rank",
-    "knn_accuracy",
-)
-"""What is drawn of a run: columns of its tables, and fields of the events."""
-LOSS_HELP = (
-    "<qt>Loss of every step and its running mean, and of the held-out synapses after every "
-    "epoch. Drag to move, wheel to zoom, double-click to show all.</qt>"
-)
-HEALTH_HELP = (
-    "<qt>On the held-out synapses, after every epoch.<br>"
-    "<b>Retrieval</b>: share of views whose nearest neighbour is the other view of the same "
-    "synapse; 1 is perfect.<br>"
-    "<b>Alignment</b>: mean squared distance between the two views; low is good.<br>"
-    "<b>Uniformity</b>: how evenly the embeddings are spread; 0 means all in one place, −4 is "
-    "evenly spread.<br>"
-    "<b>Effective rank</b>: how many dimensions the embeddings use; near 1 they have "
-    "collapsed.<br>"
-    "<b>kNN accuracy</b>: how well the nearest training synapses tell the labels, if a label "
-    "column is set.</qt>"
-)
-COMPARISON_COLORS = ("purple", "text")
-PICTURES, TABLES = "Pictures (*.png)", "Tables (*.csv)"
 
 
 class Monitor(QWidget):

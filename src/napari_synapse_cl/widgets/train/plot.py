@@ -1,4 +1,4 @@
-"""Curves that are drawn as their points come."""
+"""Curves that are drawn as their points come, in bounded memory."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +14,13 @@ from napari_synapse_cl.widgets.look import Colors
 
 CAPACITY = 1024
 """Points kept; a plot in a dock is a few hundred pixels wide."""
+
+REDRAW_MS = 1000
+"""Least time between two redraws of a plot: each has the whole window composed anew, which takes
+time from the training where no graphics card does it."""
+MINIMUM_HEIGHT = 140
+AXIS_WIDTH = 46
+"""One width for all, so that plots below each other stand in line."""
 
 
 class Series:
@@ -106,14 +113,6 @@ def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     index = np.arange(len(values))
     low, high = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
     return (sums[high] - sums[low]) / (high - low)
-
-
-REDRAW_MS = 1000
-"""Least time between two redraws of a plot: each has the whole window composed anew, which takes
-time from the training where no graphics card does it."""
-MINIMUM_HEIGHT = 140
-AXIS_WIDTH = 46
-"""One width for all, so that plots below each other stand in line."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,9 @@ from napari_synapse_cl.runs.following import MetricsRead
 from napari_synapse_cl.system.words import duration
 from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, sentence
 
+TELL_SECONDS = 1.0
+"""Least time between two changes of bar and text: each has the whole window composed anew."""
+
 
 class Pace:
     """How long a step takes: a mean that forgets slowly."""
@@ -56,9 +59,6 @@ class Pace:
 
 if TYPE_CHECKING:
     from napari_synapse_cl.widgets.train.monitor import Monitor
-
-TELL_SECONDS = 1.0
-"""Least time between two changes of bar and text: each has the whole window composed anew."""
 
 
 class RunView(QWidget):

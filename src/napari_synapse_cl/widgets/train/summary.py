@@ -48,7 +48,7 @@ class Summary(QLabel):
         self._plans = Latest(self._plan)
         self._plans.done.connect(self._on_plan)
         self._plans.failed.connect(self._on_no_plan)
-        self._question = Question("napari_synapse_cl.pipeline.probe")
+        self._question = Question("machine")
         self._probes = Latest(self._probe)
         self._probes.done.connect(self._on_machine)
         self._timer = QTimer(self)
