@@ -94,10 +94,10 @@ def compare(name: str, settings: dict[str, Any], repeats: int, n_steps: int) -> 
     gib = max(run["gib"] for run in measured)
     seconds = min(run["seconds"] for run in measured)
     estimated = VIEWS * batch_size * min(m.seconds_per_view for m in machines)
-    chosen = machine.choose_plan(Config.from_values(settings), batch_size)
-    memory = machine.resident_gib + chosen.needed / GIB
+    plan = machine.memory.choose(Config.from_values(settings), batch_size)
+    memory = (machine.resident + machine.memory.bytes_of(plan)) / GIB
     print(
-        f"{name:24} {machine.precisions[0]:9} "
+        f"{name:24} {plan.precision:9} "
         f"{memory:7.2f} {gib:9.2f} {memory / gib:6.2f} "
         f"{estimated:9.3f} {seconds:9.3f} {estimated / seconds:6.2f}",
         flush=True,

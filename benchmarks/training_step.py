@@ -18,7 +18,6 @@ training does in one: reading, augmentation, both passes, loss and optimiser.
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -37,18 +36,19 @@ from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.system.devices import choose_device, memory_of, to_device
+from napari_synapse_cl.system.devices import choose_device, device_name, memory_of, to_device
 from napari_synapse_cl.system.distributed import ALONE
 from napari_synapse_cl.system.memory import GIB, keep_freed_memory
 from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.memory.measure import step_memory
 from napari_synapse_cl.training.memory.plan import StepPlan
-from napari_synapse_cl.training.objectives import make_objective
+from napari_synapse_cl.training.objectives import KINDS, make_objective
 from napari_synapse_cl.training.optimization import Optimization
 from napari_synapse_cl.training.views import Views
 
 CUBES = (1.0, 1.0, 1.0)
 SAMPLING_SECONDS = 0.005
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Way:
 
 WAYS = [
     Way(precision, checkpointing, caching)
-    for precision in ("float32", "bfloat16")
+    for precision in PRECISIONS
     for checkpointing in (False, True)
     for caching in (False, True)
 ]
@@ -95,14 +95,14 @@ class Stepper:
         self.model = ContrastiveModel.from_seed(architecture, self.config, 0)
         to_device(self.model, self.device)
         self.context = context_shape(self.config.crop_size, self.config, CUBES)
-        self._objective = make_objective(self.model, self.config, self.config)
+        self._objective = make_objective(self.model, self.config)
         to_device(self._objective, self.device)
         views = Views(RandomCrops(options.pairs, self.context), self.config, self.device, CUBES)
         self._optimization = Optimization(self.model, self._objective, self.config, 1000)
         self._batch = FullBatch(self.model, self._objective, views.augmented, self.device, ALONE)
         self._synapses = np.arange(options.pairs)
         self._micro_batch_size = options.micro_batch_size
-        self.memory = step_memory(self.model, self.config.crop_size, self.context, self.device)
+        self.memory = step_memory(self.model, self.config, CUBES, self.device, PRECISIONS)
 
     def plan(self, way: Way) -> StepPlan:
         """Return the way with its micro-batch."""
@@ -194,7 +194,7 @@ def show_speed(options: argparse.Namespace) -> Iterator[str]:
     print_header(options)
     stepper = Stepper(options)
     cases = {way.name: (stepper, way) for way in WAYS}
-    for objective in ("dcl", "moco", "byol"):
+    for objective in KINDS:
         cases[f"{WAYS[0].name}, {objective}"] = (Stepper(options, objective), WAYS[0])
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for repeat in range(options.repeats + 1):
@@ -214,11 +214,12 @@ def show_speed(options: argparse.Namespace) -> Iterator[str]:
 
 
 def print_header(options: argparse.Namespace) -> None:
+    device = choose_device(options.device)
     print(
         f"{options.pairs} pairs of {options.crop_size}³, {options.fmaps} feature maps, "
         f"micro-batches of {options.micro_batch_size} pairs with caching; device "
-        f"{choose_device(options.device)}, {torch.get_num_threads()} threads, "
-        f"PyTorch {torch.__version__}, {platform.processor() or platform.machine()}\n"
+        f"{device}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, "
+        f"{device_name(device)}\n"
     )
 
 

@@ -1,6 +1,7 @@
 """What a training takes on this machine is measured, and close to what it then takes."""
 
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from conftest import SMALL
 from napari_synapse_cl.config import Config
@@ -16,30 +18,34 @@ from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import save_checkpoint
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline.probe import probe
+from napari_synapse_cl.system import devices
+from napari_synapse_cl.system.devices import device_name
 from napari_synapse_cl.system.memory import main_memory
 from napari_synapse_cl.training.estimates import Machine
+from napari_synapse_cl.training.objectives import KINDS, make_objective
 
-MIB, GIB = 2**20, 2**30
+MIB = 2**20
 
 
 def small(**settings: Any) -> Config:
     return Config.from_values({**SMALL, **settings})
 
 
-def plain(machine: Machine) -> float:
-    """Memory of a pair in GiB, where nothing is done to save any."""
-    return machine.pair_gib["float32"][0]
+def plain(machine: Machine) -> int:
+    """Memory of a pair in bytes, where nothing is done to save any."""
+    return machine.memory.pair["float32"][0]
 
 
 class TestProbing:
     def test_device_precision_and_network_are_those_of_the_training(self) -> None:
         machine = probe(small())
-        assert (machine.device, machine.precisions) == ("cpu", ("float32",))
-        assert machine.device_name
+        assert (machine.device, list(machine.memory.pair)) == ("cpu", ["float32"])
+        assert machine.device_name == device_name(torch.device("cpu")) != ""
         assert machine.total_downsampling == (16, 16, 16)
-        assert 0 < machine.free_gib <= machine.total_gib <= psutil.virtual_memory().total / GIB
-        assert 0 < machine.seconds_per_view < 1
-        assert 0 < machine.fixed_gib < machine.total_gib
+        total = psutil.virtual_memory().total
+        assert 0 < machine.memory.fixed < machine.memory.free < total
+        assert 50 * MIB < machine.resident < total
+        assert machine.seconds_per_view > 0
 
     def test_more_maps_and_larger_crops_take_more(self) -> None:
         base, wide, large = (
@@ -47,14 +53,30 @@ class TestProbing:
         )
         assert plain(wide) > 2 * plain(base)
         assert plain(large) > 15 * plain(base)
-        assert wide.seconds_per_view > base.seconds_per_view
+        assert wide.memory.fixed > 2 * base.memory.fixed
         assert large.seconds_per_view > 3 * base.seconds_per_view
 
     def test_a_frozen_network_takes_less(self) -> None:
         settings = {"fmaps": 12, "crop_size": 32}
         whole, frozen = probe(small(**settings)), probe(small(**settings, freeze_backbone=True))
         assert plain(frozen) < plain(whole)
-        assert frozen.seconds_per_view < whole.seconds_per_view
+        assert frozen.memory.fixed < whole.memory.fixed
+
+    @pytest.mark.parametrize("objective", KINDS)
+    def test_steps_of_the_objective_are_measured(
+        self, objective: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        timed: list[torch.nn.Module] = []
+
+        def make(*arguments: Any) -> torch.nn.Module:
+            made = make_objective(*arguments)
+            loss = made.loss
+            made.loss = lambda *given: timed.append(made) or loss(*given)
+            return made
+
+        monkeypatch.setattr("napari_synapse_cl.pipeline.probe.make_objective", make)
+        probe(small(objective=objective))
+        assert {type(made) for made in timed} == {KINDS[objective]}
 
     def test_a_pretrained_network_decides(self, tmp_path: Path) -> None:
         architecture = Architecture((2, 4), (1, 1), ((1, 2, 2), (2, 2, 2)))
@@ -86,6 +108,27 @@ class TestAsAProgram:
     def test_it_writes_what_is_wrong_with_the_settings(self, tmp_path: Path) -> None:
         assert "no checkpoint" in self.ask(tmp_path, pretrained="none.pt")["error"]
         assert "temperature cannot be 0" in self.ask(tmp_path, temperature=0)["error"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the file is Linux's")
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        ("processor\t: 0\nmodel name\t: A fast one: 2\nmodel name\t: another\n", "A fast one: 2"),
+        ("processor\t: 0\nFeatures\t: fp\n", None),
+        (None, None),
+    ],
+    ids=["named", "without a name", "no file"],
+)
+def test_a_processor_has_a_name_whatever_the_system_tells(
+    content: str | None, name: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cpuinfo"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setattr(devices, "CPU_INFO", file)
+    expected = name or platform.processor() or platform.machine()
+    assert device_name(torch.device("cpu")) == expected
 
 
 class TestControlGroups:

@@ -21,7 +21,7 @@ from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.runs.events import EpochDone, Started, StepDone
 from napari_synapse_cl.runs.folder import RunFolder
-from napari_synapse_cl.training.memory.plan import StepPlan
+from napari_synapse_cl.training.memory.plan import StepMemory, StepPlan
 from napari_synapse_cl.training.trainer import Trainer
 from napari_synapse_cl.training.views import Prefetching
 
@@ -237,7 +237,7 @@ def test_the_thread_ends_with_a_training_that_is_broken_off(
 
 
 def test_after_a_shortage_of_memory_the_smaller_parts_are_read_ahead(
-    make_trainer: Callable[..., Trainer], crops: Crops
+    make_trainer: Callable[..., Trainer], crops: Crops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = make_trainer(num_epochs=1)
     expected = figures(make_trainer("other", num_epochs=1, micro_batch_size=2))
@@ -251,7 +251,7 @@ def test_after_a_shortage_of_memory_the_smaller_parts_are_read_ahead(
         return backward(synapses, epoch)
 
     trainer._batch.backward = short_once  # type: ignore[method-assign]
-    trainer._economy.smaller = lambda *_: StepPlan("float32", False, 2)  # type: ignore[method-assign]
+    monkeypatch.setattr(StepMemory, "smaller", lambda *_: StepPlan("float32", False, 2))
     assert figures(trainer) == expected
     trained = [(ahead, len(some)) for ahead, some in crops.read_by if max(some) < 8]
     # What was read for the step that failed is forgotten.

@@ -39,8 +39,8 @@ from napari_synapse_cl.runs.events import (
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.training import batch as full_batch
-from napari_synapse_cl.training.memory.plan import StepPlan
-from napari_synapse_cl.training.objectives import of_pairs
+from napari_synapse_cl.training.memory.plan import StepMemory, StepPlan
+from napari_synapse_cl.training.objectives import KINDS, of_pairs
 from napari_synapse_cl.training.schedule import (
     Order,
     Schedule,
@@ -70,7 +70,7 @@ LEARNING = {
 @pytest.fixture
 def make_trainer(sample: Sample, tmp_path: Path) -> MakeTrainer:
     def make(
-        folder: str = "run", labels: Any = None, step_bytes: int = 0, **settings: Any
+        folder: str = "run", labels: Any = None, memory: StepMemory | None = None, **settings: Any
     ) -> Trainer:
         config = Config.from_values({**SMALL, **settings})
         volume = Volume(sample.image)
@@ -91,7 +91,7 @@ def make_trainer(sample: Sample, tmp_path: Path) -> MakeTrainer:
                 config.activation_checkpointing == "on",
                 config.micro_batch_size or config.batch_size,
             ),
-            step_bytes=step_bytes,
+            memory=memory,
             voxel_size=CUBES,
             folder=run,
             labelled=None if labels is None else Labelled.of(labels, split),
@@ -410,7 +410,7 @@ class TestGradualUnfreezing:
 
 
 class TestObjectives:
-    @pytest.mark.parametrize("objective", ["dcl", "moco", "byol"])
+    @pytest.mark.parametrize("objective", KINDS)
     def test_a_training_goes_on_to_the_bit(self, make_trainer: MakeTrainer, objective: str) -> None:
         settings = {"objective": objective, "queue_size": 12}
         whole = make_trainer("whole", **settings)
@@ -428,7 +428,7 @@ class TestObjectives:
 
     def test_each_is_another_training(self, make_trainer: MakeTrainer) -> None:
         ends = []
-        for objective in ("nt_xent", "dcl", "moco", "byol"):
+        for objective in KINDS:
             trainer = make_trainer(objective, objective=objective, queue_size=12)
             list(trainer.run())
             ends.append(weights(trainer))
@@ -483,7 +483,8 @@ class TestMemory:
     def test_room_is_made_for_every_part_of_a_step_by_the_plan_that_holds(
         self, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        trainer = make_trainer(micro_batch_size=2, num_epochs=1, step_bytes=10**12)
+        memory = StepMemory(10**12, {"float32": (0, 0)}, 0)
+        trainer = make_trainer(micro_batch_size=2, num_epochs=1, memory=memory)
         needed: list[int] = []
         monkeypatch.setattr(full_batch, "make_room", needed.append)
         self.run_out(trainer, monkeypatch, [2])
@@ -500,6 +501,19 @@ class TestMemory:
         self.run_out(trainer, monkeypatch, [2, 3])
         with pytest.raises(JobError, match=r"memory ran out on cpu in step 2.*GiB are free"):
             list(trainer.run())
+
+    def test_when_it_runs_out_in_a_later_step_it_goes_on_with_still_less(
+        self, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        trainer = make_trainer()
+        self.run_out(trainer, monkeypatch, [2, 4])
+        events = list(trainer.run())
+        first, second = (message.text for message in of_kind(Message, events))
+        assert "in step 2, with 4 pairs" in first
+        assert "from here on 2 of 4 pairs go through the network at once" in first
+        assert "in step 3, with 2 pairs" in second
+        assert "from here on" in second
+        assert isinstance(events[-1], Finished)
 
     def test_what_the_settings_fix_stays_as_it_is(
         self, make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch

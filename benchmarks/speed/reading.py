@@ -255,7 +255,7 @@ class _Held(CropSource):
 def _step(config: Config, context: Triple, device: torch.device, pairs: int) -> Case:
     architecture = Architecture.from_config(config)
     model = ContrastiveModel.from_seed(architecture, config, 0)
-    objective = make_objective(model, config, config)
+    objective = make_objective(model, config)
     to_device(model, device)
     to_device(objective, device)
     optimization = Optimization(model, objective, config, 1000)

@@ -43,7 +43,7 @@ class OurStep:
             Architecture.from_config(self.config), self.config, 0
         )
         to_device(self.model, device)
-        objective = make_objective(self.model, self.config, self.config)
+        objective = make_objective(self.model, self.config)
         context = context_shape(self.config.crop_size, self.config, CUBES)
         self.views = Views(RandomCrops(pairs, context), self.config, device, CUBES)
         self._optimization = Optimization(self.model, objective, self.config, 1000)

@@ -5,6 +5,7 @@ from typing import Literal
 from napari_synapse_cl.config.fields import Section, setting
 
 Objective = Literal["nt_xent", "dcl", "moco", "byol"]
+"""Each is a class in :mod:`napari_synapse_cl.training.objectives`."""
 Metric = Literal[
     "validation_loss",
     "training_loss",

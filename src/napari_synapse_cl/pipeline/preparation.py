@@ -35,8 +35,9 @@ from napari_synapse_cl.runs.folder import RunFolder, default_folder
 from napari_synapse_cl.runs.recording import check_tensorboard
 from napari_synapse_cl.system.devices import choose_device, to_device
 from napari_synapse_cl.system.distributed import ALONE, Ranks
-from napari_synapse_cl.training.memory.measure import choose_plan
-from napari_synapse_cl.training.memory.plan import StepPlan
+from napari_synapse_cl.system.downloads import local_file
+from napari_synapse_cl.training.memory.measure import step_memory
+from napari_synapse_cl.training.memory.plan import StepMemory, StepPlan
 from napari_synapse_cl.training.schedule import Schedule
 from napari_synapse_cl.training.validation import Labelled
 
@@ -55,7 +56,8 @@ class TrainingJob:
     schedule: Schedule
     device: torch.device
     plan: StepPlan
-    step_bytes: int
+    memory: StepMemory
+    """What a step takes, by which the plan was chosen."""
     checkpoint: dict[str, Any] | None
     """What to go on from."""
     notes: list[tuple[str, Level]]
@@ -133,13 +135,13 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
     to_device(model, device)
     share = schedule.batch_size // ranks.size
     preferred = plan_before(checkpoint, config, share) if checkpoint else None
-    chosen = choose_plan(model, config, context, device, share, preferred)
-    if preferred not in (None, chosen.plan):
+    memory = step_memory(model, config, dataset.voxel_size, device)
+    plan, memory = ranks.agree((memory.choose(config, share, preferred), memory))
+    if preferred not in (None, plan):
         warnings.append(
-            "less memory is free than when this training began, so it does not go on exactly as it "
-            "would have"
+            "less memory is free than when this training began, or the device is another, so it "
+            "does not go on exactly as it would have"
         )
-    plan, step_bytes = ranks.agree((chosen.plan, chosen.needed))
     notes: list[tuple[str, Level]] = [(text, "warning") for text in warnings]
     job = TrainingJob(
         config=config,
@@ -151,9 +153,9 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
         schedule=schedule,
         device=device,
         plan=plan,
-        step_bytes=step_bytes,
+        memory=memory,
         checkpoint=checkpoint,
-        notes=[*notes, *chosen.told(config.crop_size)],
+        notes=[*notes, *memory.told(plan, share, config.crop_size)],
         about=about_run(folder.config_file, config, plan, device, data, ranks),
         ranks=ranks,
     )

@@ -1,34 +1,38 @@
 """Measure what a training takes on this machine: device, precision, memory and time."""
 
-import platform
-import subprocess
+Run as a module, with the path of a file of settings, it writes the result as a line of JSON:
+``python -m napari_synapse_cl.pipeline.probe config.json``.
+"""
+
+import json
 import sys
 import time
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
-import psutil
+import numpy as np
 import torch
+from torch import Tensor
 
 from napari_synapse_cl import augmentations
 from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.models.architecture import nearest_crop_size
-from napari_synapse_cl.models.losses import nt_xent
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.models.architecture import Triple, nearest_crop_size
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.pipeline.networks import make_model
 from napari_synapse_cl.system.devices import (
-    autocast,
     choose_device,
-    memory_of,
+    device_name,
+    memory_in_use,
     to_device,
-    usable_precisions,
 )
-from napari_synapse_cl.system.memory import GIB
-from napari_synapse_cl.system.words import Triple
+from napari_synapse_cl.system.distributed import ALONE
+from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.estimates import CUBES, VIEWS, Machine
-from napari_synapse_cl.training.memory.measure import PRECISIONS, clipped, step_memory
+from napari_synapse_cl.training.memory.measure import clipped, step_memory
+from napari_synapse_cl.training.memory.plan import GIB
 from napari_synapse_cl.training.objectives import make_objective
 from napari_synapse_cl.training.optimization import Optimization
 
@@ -37,10 +41,11 @@ SECONDS = 1.0
 REPEATS = 3
 SIDES = (32, 48, 64, 96, 128, 512)
 """Sides that the timed views are clipped to, as far as there is time for them."""
+LEAST_PAIRS = 2
+"""With which all objectives have negatives."""
 
 
-@dataclass(frozen=True)
-class _Load:
+class _Load(NamedTuple):
     """How much is computed in a step that is timed."""
 
     shape: Triple
@@ -54,9 +59,9 @@ class _Load:
 def probe(config: Config) -> Machine:
     """Measure what a training with these settings takes here; it takes about two seconds.
 
-    Device and precision are those that a training chooses. A few steps of the real network are
-    run, on views that are clipped as far as they would take long, and scaled to the crop size by
-    the number of voxels.
+    Device and precision are those that a training chooses. A few steps of the real network and
+    objective are run, on views that are clipped as far as they would take long, and scaled to the
+    crop size by the number of voxels.
 
     Parameters
     ----------
@@ -70,32 +75,20 @@ def probe(config: Config) -> Machine:
     """
     model = make_model(config)
     downsampling = model.architecture.total_downsampling
-    crop_size = nearest_crop_size(config.crop_size, downsampling)
+    nearest = nearest_crop_size(config.crop_size, downsampling)
+    config = config.model_copy(update={"crop_size": nearest})
     device = choose_device(config.device)
-    sizes = model.architecture.map_sizes(crop_size)
-    precisions = usable_precisions(config.precision, device, sizes)
     to_device(model, device)
-    resident = _resident_bytes(model, device)
-    timer = _Timer(model, config, device, precisions[0])
-    memory = memory_of(device)
-    context = context_shape(crop_size, config, config.voxel_size or CUBES)
-    step = step_memory(model, crop_size, context, device)
-    pair = step.pair[precisions[0], False]
+    resident = round(memory_in_use(device) * GIB)
+    memory = step_memory(model, config, config.voxel_size or CUBES, device)
+    precision, (pair, _) = next(iter(memory.pair.items()))
+    timer = _Timer(model, config, device, precision)
     return Machine(
         device=str(device),
-        device_name=_name_of(device),
-        precisions=tuple(precisions),
-        free_gib=memory.free / GIB,
-        total_gib=memory.total / GIB,
-        resident_gib=resident / GIB,
-        fixed_gib=step.fixed / GIB,
-        pair_gib={
-            precision: (step.pair[precision, False] / GIB, step.pair[precision, True] / GIB)
-            for precision in PRECISIONS
-        },
-        seconds_per_view=timer.seconds_per_view(
-            crop_size, room=VIEWS * (memory.free - resident - step.fixed) // pair
-        ),
+        device_name=device_name(device),
+        memory=memory,
+        resident=resident,
+        seconds_per_view=timer.seconds_per_view(max_pairs=(memory.free - memory.fixed) // pair),
         total_downsampling=downsampling,
     )
 
@@ -110,20 +103,19 @@ class _Timer:
         self._config = config
         self._device = device
         self._precision = precision
-        objective = make_objective(model, config, config)
-        self._optimizer = Optimization(model, objective, config, 1).optimizer
+        self._objective = make_objective(model, config)
+        to_device(self._objective, device)
+        self._optimizer = Optimization(model, self._objective, config, 1).optimizer
 
-    def seconds_per_view(self, crop_size: Triple, room: int) -> float:
+    def seconds_per_view(self, max_pairs: int) -> float:
         """Return how long a view of a training step takes, the minimum of a few.
 
         Parameters
         ----------
-        crop_size
-            Size of a view in a training.
-        room
-            How many views fit into memory.
+        max_pairs
+            How many pairs fit into memory.
         """
-        loads = self._loads(crop_size, room)
+        loads = self._loads(max_pairs)
         load, deadline = loads[0], time.perf_counter() + SECONDS
         # The first step of a process is slow, and so is the first of a size on a GPU.
         self._time_passes(load)
@@ -144,15 +136,15 @@ class _Timer:
                 seconds = min(seconds, self._time_passes(load))
         optimiser = min(self._time_optimiser() for _ in range(REPEATS))
         share = optimiser / (VIEWS * self._config.batch_size)
-        return seconds * prod(crop_size) / load.voxels + share
+        return seconds * prod(self._config.crop_size) / load.voxels + share
 
-    def _loads(self, crop_size: Triple, room: int) -> list[_Load]:
+    def _loads(self, max_pairs: int) -> list[_Load]:
         """Return steps of growing size, up to that of the training, as far as they fit."""
-        downsampling = self._model.architecture.total_downsampling
-        loads = [_Load(clipped(crop_size, downsampling, side), n_pairs=1) for side in SIDES]
-        for doubling in range(1, self._config.batch_size.bit_length()):
-            loads.append(_Load(crop_size, 2**doubling))
-        largest = max(loads[0].voxels, room * prod(crop_size))
+        size, downsampling = self._config.crop_size, self._model.architecture.total_downsampling
+        loads = [_Load(clipped(size, downsampling, side), LEAST_PAIRS) for side in SIDES]
+        for doubling in range(2, self._config.batch_size.bit_length()):
+            loads.append(_Load(size, 2**doubling))
+        largest = max(loads[0].voxels, _Load(size, max_pairs).voxels)
         return [load for load in loads if load.voxels <= largest]
 
     def _time_passes(self, load: _Load) -> float:
@@ -160,18 +152,17 @@ class _Timer:
         config, n = self._config, load.n_pairs
         voxel_size = config.voxel_size or CUBES
         crops = torch.rand(n, 1, *context_shape(load.shape, config, voxel_size))
+
+        def views(synapses: np.ndarray, epoch: int) -> Tensor:
+            pair = augmentations.draw_pair(config, config.seed, epoch, synapses.tolist())
+            own = crops.to(self._device)
+            made = [augmentations.apply(own, view, load.shape, voxel_size) for view in pair]
+            return torch.cat(made).contiguous(memory_format=torch.channels_last_3d)
+
+        batch = FullBatch(self._model, self._objective, views, self._device, ALONE)
+        batch.precision, batch.micro_batch_size = self._precision, n
         start = time.perf_counter()
-        crops = crops.to(self._device)
-        pair = augmentations.draw_pair(config, config.seed, 1, range(n))
-        views = torch.cat(
-            [augmentations.apply(crops, view, load.shape, voxel_size) for view in pair]
-        )
-        views = views.contiguous(memory_format=torch.channels_last_3d)
-        with autocast(self._device, self._precision):
-            embeddings = self._model(views)
-        loss = nt_xent(*embeddings.chunk(2), temperature=config.temperature)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        batch.backward(np.arange(n), 1)
         self._wait()
         return time.perf_counter() - start
 
@@ -186,26 +177,14 @@ class _Timer:
         next(self._model.head.parameters()).flatten()[0].item()
 
 
-def _resident_bytes(model: ContrastiveModel, device: torch.device) -> int:
-    """Return the bytes of the weights, and of the runtime.
-
-    Called after the model was made, and before it was used. On a GPU the runtime is not counted:
-    its memory is not free any more by then.
-    """
-    if device.type == "cuda":
-        return sum(parameter.nbytes for parameter in model.parameters())
-    return int(psutil.Process().memory_info().rss)
+def main(path: Path) -> None:
+    """Write what was measured, or what is wrong with the settings, to standard output as JSON."""
+    try:
+        answer = probe(Config.from_file(path)).as_json()
+    except InputError as error:
+        answer = json.dumps({"error": str(error)})
+    sys.stdout.write(answer + "\n")
 
 
-def _name_of(device: torch.device) -> str:
-    """Return what people call a device."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    elif sys.platform == "darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    return platform.processor() or platform.machine()
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

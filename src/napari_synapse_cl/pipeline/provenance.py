@@ -28,6 +28,7 @@ from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.models.architecture import Layer
 from napari_synapse_cl.runs.folder import REPRODUCE
+from napari_synapse_cl.system.devices import device_name
 from napari_synapse_cl.system.distributed import Ranks
 from napari_synapse_cl.system.downloads import local_file
 from napari_synapse_cl.training.memory.plan import StepPlan
@@ -255,7 +256,7 @@ def about_run(
             "python": platform.python_version(),
         },
         "platform": platform.platform(),
-        "device": _name_of(device),
+        "device": f"{device} ({device_name(device)})" if device.type == "cuda" else str(device),
         # On a CPU, sums of another number of threads round otherwise.
         "threads": torch.get_num_threads(),
         "processes": ranks.size,
@@ -274,12 +275,6 @@ def _command(config_file: Path, config: Config, plan: StepPlan, ranks: Ranks) ->
     if config.micro_batch_size == 0 and plan.micro_batch_size < config.batch_size // ranks.size:
         command += ["--micro_batch_size", str(plan.micro_batch_size)]
     return command
-
-
-def _name_of(device: torch.device) -> str:
-    if device.type != "cuda":
-        return str(device)
-    return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
 def make_record(

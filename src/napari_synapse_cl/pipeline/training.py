@@ -130,7 +130,7 @@ def _told(job: TrainingJob, control: Control) -> Iterator[Event]:
         config,
         device=job.device,
         plan=job.plan,
-        step_bytes=job.step_bytes,
+        memory=job.memory,
         voxel_size=job.dataset.voxel_size,
         folder=folder,
         labelled=labelled,

@@ -4,6 +4,8 @@ What was measured on a device once is remembered for the jobs that follow.
 """
 
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,16 +25,8 @@ from napari_synapse_cl.system.environment import cache_folder
 from napari_synapse_cl.system.files import write_json
 from napari_synapse_cl.system.memory import GIB, Memory, main_memory, return_freed_memory
 
-_CACHE = cache_folder()
-FILE = None if _CACHE is None else _CACHE / "probes.json"
-
-PROBE_REPEATS = 6
-MINIMUM_GAIN = 1.2
-"""How much faster bfloat16 must be to be worth its coarser numbers."""
-MAXIMUM_ERROR = 0.05
-"""Relative error of a gradient in bfloat16 that its coarse numbers explain."""
-LARGEST_CHECKED_MAP = 2**14
-"""In voxels."""
+FILE = user_cache_path("napari-synapse-cl") / "probes.json"
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 def remembered(name: str, measure: Callable[[], float | None]) -> float | None:
@@ -121,7 +115,7 @@ def usable_precisions(
         return ["bfloat16"]
     if wrong:
         return ["float32"]
-    gain = remembered(f"gain of bfloat16, {_named(device)}", lambda: _gain_of_bfloat16(device))
+    gain = remembered(f"gain of bfloat16, {_speed_key(device)}", lambda: _gain_of_bfloat16(device))
     if gain is None:
         return ["float32"]
     return ["bfloat16", "float32"] if gain >= MINIMUM_GAIN else ["float32", "bfloat16"]
@@ -166,13 +160,29 @@ def memory_of(device: torch.device) -> Memory:
     return main_memory()
 
 
-def _named(device: torch.device) -> str:
-    """Return what the speed of a device depends on."""
+def device_name(device: torch.device) -> str:
+    """Return what people call a device, as in "NVIDIA H100"."""
     if device.type == "cuda":
-        hardware = torch.cuda.get_device_name(device)
-    else:
+        return torch.cuda.get_device_name(device)
+    name = ""
+    # Python's own name of a processor is poor, and all there is where these do not answer.
+    with suppress(OSError, subprocess.SubprocessError):
+        if sys.platform == "linux":
+            text = CPU_INFO.read_text(encoding="utf-8")
+            names = [n.split(":", 1)[1] for n in text.splitlines() if n.startswith("model name")]
+            name = names[0] if names else ""
+        elif sys.platform == "darwin":
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            name = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return name.strip() or platform.processor() or platform.machine()
+
+
+def _speed_key(device: torch.device) -> str:
+    """Return what the speed of a device depends on."""
+    hardware = device_name(device)
+    if device.type != "cuda":
         capability = torch.backends.cpu.get_cpu_capability()
-        hardware = f"{platform.node()}, {capability}, {torch.get_num_threads()} threads"
+        hardware += f", {platform.node()}, {capability}, {torch.get_num_threads()} threads"
     return f"{device.type}, {hardware}, PyTorch {torch.__version__}"
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from traceback import clear_frames
 from typing import Any
@@ -29,12 +30,13 @@ from napari_synapse_cl.runs.events import (
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.system.devices import memory_in_use, to_device
 from napari_synapse_cl.system.distributed import ALONE, Ranks
-from napari_synapse_cl.system.memory import is_shortage
+from napari_synapse_cl.system.memory import stop_keeping
 from napari_synapse_cl.system.words import counted
 from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.checkpoints import Keeper
-from napari_synapse_cl.training.memory.plan import StepPlan
-from napari_synapse_cl.training.memory.shortage import Economy
+from napari_synapse_cl.training.memory.measure import step_memory
+from napari_synapse_cl.training.memory.plan import StepMemory, StepPlan
+from napari_synapse_cl.training.memory.shortage import is_shortage, what_happened, what_to_change
 from napari_synapse_cl.training.objectives import chance_loss, make_objective
 from napari_synapse_cl.training.optimization import Optimization
 from napari_synapse_cl.training.schedule import Order, Schedule, Selection
@@ -61,10 +63,10 @@ class Trainer:
     device
         Where to compute.
     plan
-        How to compute a step. When memory runs out it is changed once, as far as the settings
-        leave it open.
-    step_bytes
-        What a step takes that is computed so; 0 if that is not known.
+        How to compute a step. When memory runs out it is changed, as far as the settings leave it
+        open.
+    memory
+        What a step takes, as far as that is known.
     voxel_size
         Voxel size along z, y, x, in any unit.
     folder
@@ -84,7 +86,7 @@ class Trainer:
         *,
         device: torch.device,
         plan: StepPlan,
-        step_bytes: int = 0,
+        memory: StepMemory | None = None,
         voxel_size: tuple[float, float, float],
         folder: RunFolder,
         labelled: Labelled | None = None,
@@ -100,7 +102,7 @@ class Trainer:
         self.folder = folder
         self.ranks = ranks
         self.schedule = Schedule.plan(config, len(split.training), ranks.size)
-        self.objective = make_objective(model, config, config)
+        self.objective = make_objective(model, config)
         to_device(self.objective, device)
         self.step = 0
         self._saved_step = -1
@@ -122,15 +124,8 @@ class Trainer:
             views.plain,
         )
         self._selection = Selection(config, has_validation=len(split.validation) > 0)
-        self._economy = Economy(
-            model,
-            config,
-            crops.shape,
-            device,
-            voxel_size,
-            has_moments=lambda: bool(self._optimization.optimizer.state),
-            step_bytes=step_bytes,
-        )
+        self._memory = memory
+        self._measured = partial(step_memory, model, config, voxel_size, device)
         self._follow(plan)
 
     def stop(self, *, keep: bool = True) -> None:
@@ -191,7 +186,9 @@ class Trainer:
             # They hold what the step had taken.
             clear_frames(error.__traceback__)
             self._optimization.optimizer.zero_grad(set_to_none=True)
-            raise JobError(self._economy.why_ended(self.step + 1, self._plan)) from error
+            raise JobError(
+                f"{self._what_happened()}; {what_to_change(self.config, self.device)}"
+            ) from error
         if self._selection.waited_enough and self.step < self.schedule.total_steps:
             yield Message(self._why_early())
         if self.step > 0 and self._keeping:
@@ -232,7 +229,7 @@ class Trainer:
         )
 
     def _take_step(self) -> Iterator[Event]:
-        """Take a step; if memory runs out for the first time, in a way that takes less."""
+        """Take a step; if memory runs out, once more in a way that takes less."""
         start = time.perf_counter()
         epoch, synapses = self._order.of_step(self.step)
         rate = self._optimization.prepare(self.step)
@@ -313,7 +310,8 @@ class Trainer:
         self._plan = plan
         self._batch.precision = plan.precision
         self._batch.micro_batch_size = plan.micro_batch_size
-        self._batch.part_bytes = 0 if self.device.type == "cuda" else self._economy.step_bytes
+        if self._memory is not None and self.device.type != "cuda":
+            self._batch.part_bytes = self._memory.bytes_of(plan)
         self.model.checkpointing = plan.checkpointing
 
     def _plan_anew(self) -> Message:
@@ -321,14 +319,20 @@ class Trainer:
 
         Raises
         ------
-        JobError
-            If there is no such way, or it has been taken before.
+        MemoryError
+            If there is no such way, or other processes would not know of it.
         """
+        happened, failed, n = self._what_happened(), self._plan, self.schedule.batch_size
+        if self.ranks.size > 1:
+            raise MemoryError
         self._optimization.optimizer.zero_grad(set_to_none=True)
-        failed, n = self._plan, self.schedule.batch_size
-        # Others would not know of it.
-        plan = self._economy.smaller(failed, n) if self.ranks.size == 1 else None
+        stop_keeping()
+        self._memory = self._measured([failed.precision])
+        plan = self._memory.smaller(failed, self.config, n)
         if plan is None:
-            raise JobError(self._economy.why_ended(self.step + 1, failed))
+            raise MemoryError
         self._follow(plan)
-        return Message(self._economy.told(self.step + 1, failed, plan, n), "warning")
+        return Message(f"{happened}; from here on {plan.saving(n)}", "warning")
+
+    def _what_happened(self) -> str:
+        return what_happened(self.step + 1, self._plan, self.config, self.device)

@@ -1,0 +1,49 @@
+"""What embeddings of two views of synapses are trained for.
+
+An objective gets the embeddings of a whole batch at once, whatever parts went through the backbone,
+and keeps what it needs beside the network that is trained. It is known by being in this folder: a
+further one is a class in a module of its own here, and its name in
+:mod:`napari_synapse_cl.config.training_sections`.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+import torch
+
+from napari_synapse_cl.config import Config, TrainingConfig
+from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.training.objectives.base import KINDS, Objective, of_pairs
+
+__all__ = ["KINDS", "Objective", "chance_loss", "make_objective", "of_pairs"]
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
+
+def make_objective(model: ContrastiveModel, config: Config) -> Objective:
+    """Return the objective that the settings name; its randomness comes from their seed.
+
+    Parameters
+    ----------
+    model
+        The network that is trained, as it is at the start.
+    config
+        The settings.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return KINDS[config.objective](model, config)
+
+
+def chance_loss(config: TrainingConfig, batch_size: int) -> float | None:
+    """Return the loss of a network to which all synapses look alike, None where it tells nothing.
+
+    Parameters
+    ----------
+    config
+        The settings, which name the objective.
+    batch_size
+        Synapses in a batch.
+    """
+    return KINDS[config.objective].chance_loss(config, batch_size)

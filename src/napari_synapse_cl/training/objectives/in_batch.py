@@ -1,0 +1,35 @@
+"""Objectives that tell a pair from all other pairs in the batch."""
+
+from math import log
+
+from torch import Tensor
+
+from napari_synapse_cl.config import TrainingConfig
+from napari_synapse_cl.models import losses
+from napari_synapse_cl.training.objectives.base import Objective
+
+
+class NtXent(Objective, name="nt_xent"):
+    """NT-Xent, of SimCLR."""
+
+    def loss(self, z: Tensor, targets: Tensor | None, synapses: Tensor) -> Tensor:
+        """Return :func:`~napari_synapse_cl.models.losses.nt_xent` of both views."""
+        return losses.nt_xent(z[:, 0], z[:, 1], temperature=self.config.temperature)
+
+    @staticmethod
+    def chance_loss(config: TrainingConfig, batch_size: int) -> float:
+        """Return that of choosing among all others of the batch."""
+        return log(2 * batch_size - 1)
+
+
+class Dcl(Objective, name="dcl"):
+    """NT-Xent without the pair itself in the denominator, for small batches."""
+
+    def loss(self, z: Tensor, targets: Tensor | None, synapses: Tensor) -> Tensor:
+        """Return :func:`~napari_synapse_cl.models.losses.dcl` of both views."""
+        return losses.dcl(z[:, 0], z[:, 1], temperature=self.config.temperature)
+
+    @staticmethod
+    def chance_loss(config: TrainingConfig, batch_size: int) -> float:
+        """Return that of negatives which are all as near as the partner."""
+        return log(2 * batch_size - 2)

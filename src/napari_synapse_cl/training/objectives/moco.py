@@ -1,0 +1,85 @@
+"""Momentum contrast."""
+
+from math import log
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from napari_synapse_cl.config import Config, TrainingConfig
+from napari_synapse_cl.models import losses
+from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.training.objectives.base import Following
+
+
+class Moco(Following, name="moco"):
+    """Tell each view's partner, as a slowly following encoder sees it, from a queue of others.
+
+    Both views are queries and both are keys. What the queue holds of the same synapse is no
+    negative of it: there are fewer synapses than pictures in the data the method was made for, and
+    the queue may hold several epochs.
+
+    References
+    ----------
+    He, Fan, Wu, Xie, Girshick: Momentum Contrast for Unsupervised Visual Representation Learning,
+    2020. https://arxiv.org/abs/1911.05722 The symmetric loss is that of Chen, Xie, He: An Empirical
+    Study of Training Self-Supervised Vision Transformers, 2021. https://arxiv.org/abs/2104.02057
+    """
+
+    queue: Tensor
+    queued: Tensor
+    first: Tensor
+
+    def __init__(self, model: ContrastiveModel, config: Config) -> None:
+        super().__init__(model, config)
+        # It begins with random directions, as in the published implementation.
+        queue = torch.randn(config.queue_size, model.head.out_dim)
+        self.register_buffer("queue", F.normalize(queue, dim=1))
+        self.register_buffer("queued", torch.full((config.queue_size,), -1))
+        self.register_buffer("first", torch.zeros((), dtype=torch.long))
+
+    @staticmethod
+    def chance_loss(config: TrainingConfig, batch_size: int) -> float:
+        """Return that of choosing among the partner and the queue."""
+        return log(1 + config.queue_size)
+
+    def loss(self, z: Tensor, targets: Tensor | None, synapses: Tensor) -> Tensor:
+        """Return the loss against the queue."""
+        assert targets is not None
+        masked = synapses.to(z.device)[:, None] == self.queued
+        return self._both(z, targets, self.queue, masked)
+
+    def validation_loss(self, z: Tensor, targets: Tensor | None) -> Tensor:
+        """Return the loss against the others of the batch, whatever has been queued."""
+        assert targets is not None
+        n = len(z)
+        negatives = torch.cat([targets[:, 0], targets[:, 1]]).detach()
+        masked = torch.eye(n, dtype=torch.bool, device=z.device).repeat(1, 2)
+        return self._both(z, targets, negatives, masked)
+
+    @torch.no_grad()
+    def after_step(
+        self, model: ContrastiveModel, targets: Tensor | None, synapses: Tensor, progress: float
+    ) -> None:
+        """Let the encoder follow, and put the targets into the queue in place of the oldest."""
+        super().after_step(model, targets, synapses, progress)
+        assert targets is not None
+        keys = F.normalize(torch.cat([targets[:, 0], targets[:, 1]]).float(), dim=1)
+        n = min(len(keys), len(self.queue))
+        places = (torch.arange(n, device=keys.device) + self.first) % len(self.queue)
+        self.queue[places] = keys[:n]
+        self.queued[places] = synapses.to(keys.device).repeat(2)[:n]
+        self.first.copy_((self.first + n) % len(self.queue))
+
+    def _both(self, z: Tensor, targets: Tensor, negatives: Tensor, masked: Tensor) -> Tensor:
+        one, other = (
+            losses.info_nce(
+                z[:, view],
+                targets[:, 1 - view].detach(),
+                negatives,
+                temperature=self.config.temperature,
+                masked=masked,
+            )
+            for view in (0, 1)
+        )
+        return (one + other) / 2
