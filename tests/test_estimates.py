@@ -21,12 +21,13 @@ from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.runs.events import Started
+from napari_synapse_cl.system.memory import GIB
+from napari_synapse_cl.system.words import VoxelSize
 from napari_synapse_cl.training.estimates import MEASURED_FOR, Machine, Plan, in_words, plan_of
 from napari_synapse_cl.training.memory.plan import SAFETY, StepMemory, StepPlan
 
 SHAPE = (100, 200, 300)
 VOXEL_SIZE = (8.0, 8.0, 8.0)
-GIB = 2**30
 MACHINE = Machine(
     device="cuda:0",
     device_name="NVIDIA H100",

@@ -35,7 +35,6 @@ from napari_synapse_cl.runs.folder import RunFolder, default_folder
 from napari_synapse_cl.runs.recording import check_tensorboard
 from napari_synapse_cl.system.devices import choose_device, to_device
 from napari_synapse_cl.system.distributed import ALONE, Ranks
-from napari_synapse_cl.system.downloads import local_file
 from napari_synapse_cl.training.memory.measure import step_memory
 from napari_synapse_cl.training.memory.plan import StepMemory, StepPlan
 from napari_synapse_cl.training.schedule import Schedule

@@ -1,14 +1,7 @@
 """Measure what a training takes on this machine: device, precision, memory and time."""
 
-Run as a module, with the path of a file of settings, it writes the result as a line of JSON:
-``python -m napari_synapse_cl.pipeline.probe config.json``.
-"""
-
-import json
-import sys
 import time
 from math import prod
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,21 +11,16 @@ from torch import Tensor
 from napari_synapse_cl import augmentations
 from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.models.architecture import Triple, nearest_crop_size
+from napari_synapse_cl.models.architecture import nearest_crop_size
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.pipeline.networks import make_model
-from napari_synapse_cl.system.devices import (
-    choose_device,
-    device_name,
-    memory_in_use,
-    to_device,
-)
+from napari_synapse_cl.system.devices import choose_device, device_name, memory_in_use, to_device
 from napari_synapse_cl.system.distributed import ALONE
+from napari_synapse_cl.system.memory import GIB
+from napari_synapse_cl.system.words import Triple
 from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.estimates import CUBES, VIEWS, Machine
 from napari_synapse_cl.training.memory.measure import clipped, step_memory
-from napari_synapse_cl.training.memory.plan import GIB
 from napari_synapse_cl.training.objectives import make_objective
 from napari_synapse_cl.training.optimization import Optimization
 
@@ -175,16 +163,3 @@ class _Timer:
     def _wait(self) -> None:
         """Wait for the device, as reading a value does."""
         next(self._model.head.parameters()).flatten()[0].item()
-
-
-def main(path: Path) -> None:
-    """Write what was measured, or what is wrong with the settings, to standard output as JSON."""
-    try:
-        answer = probe(Config.from_file(path)).as_json()
-    except InputError as error:
-        answer = json.dumps({"error": str(error)})
-    sys.stdout.write(answer + "\n")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -25,7 +25,15 @@ from napari_synapse_cl.system.environment import cache_folder
 from napari_synapse_cl.system.files import write_json
 from napari_synapse_cl.system.memory import GIB, Memory, main_memory, return_freed_memory
 
-FILE = user_cache_path("napari-synapse-cl") / "probes.json"
+_CACHE = cache_folder()
+FILE = None if _CACHE is None else _CACHE / "probes.json"
+PROBE_REPEATS = 6
+MINIMUM_GAIN = 1.2
+"""How much faster bfloat16 must be to be worth its coarser numbers."""
+MAXIMUM_ERROR = 0.05
+"""Relative error of a gradient in bfloat16 that its coarse numbers explain."""
+LARGEST_CHECKED_MAP = 2**14
+"""In voxels."""
 CPU_INFO = Path("/proc/cpuinfo")
 
 

@@ -12,6 +12,7 @@ if sys.platform != "win32":
     import resource
 
 GIB = 2**30
+GIB = 2**30
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 

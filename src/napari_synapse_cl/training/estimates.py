@@ -20,7 +20,8 @@ from napari_synapse_cl.models.architecture import (
     downsampling_factors,
     total_downsampling,
 )
-from napari_synapse_cl.system.words import counted, duration, size
+from napari_synapse_cl.system.memory import GIB
+from napari_synapse_cl.system.words import Triple, counted, duration, size
 from napari_synapse_cl.training.memory.plan import StepMemory, StepPlan
 from napari_synapse_cl.training.schedule import Schedule
 

@@ -30,11 +30,6 @@ INPUT_VOLUMES = 6
 """Volumes of the size of a view that its augmentation holds, beside the crop it is cut from: where
 each voxel is taken from, and what is made of it."""
 
-INPUT_VOLUMES = 6
-"""Volumes of the size of a view that its augmentation holds, beside the crop it is cut from: where
-each voxel is taken from, and what is made of it."""
-PRECISIONS = ("float32", "bfloat16")
-
 
 def step_memory(
     model: ContrastiveModel,

@@ -10,6 +10,7 @@ from math import ceil
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.runs.events import Level
+from napari_synapse_cl.system.memory import GIB
 from napari_synapse_cl.system.words import counted, size
 
 SAFETY = 1.15

@@ -4,6 +4,7 @@ import torch
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.system.devices import memory_of
+from napari_synapse_cl.system.memory import GIB
 from napari_synapse_cl.system.words import counted, size
 from napari_synapse_cl.training.memory.plan import StepPlan
 
