@@ -28,8 +28,9 @@ import torch
 from qtpy.QtCore import QEvent, QEventLoop, QObject
 from qtpy.QtWidgets import QApplication
 
-from napari_synapse_cl import augmentations
+from napari_synapse_cl.augmentations import composition
 from napari_synapse_cl.augmentations.context import context_shape
+from napari_synapse_cl.augmentations.resampling import centre_crop
 from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.sample.volume import make_sample
@@ -95,16 +96,14 @@ def measure_stages(volume: Volume, table: Any, widget: Any, pairs: int, size: in
         shape = timed(times, "context", lambda: context_shape(config.crop_size, config))
         crops = StreamedCrops([Part(volume)], positions, config, shape)
         cut = timed(times, "cut", lambda crops=crops, row=row: crops.read([row]))
-        pair = timed(
-            times, "draw", lambda i=i, row=row: augmentations.draw_pair(config, i, 1, [row])
-        )
+        pair = timed(times, "draw", lambda i=i, row=row: composition.draw_pair(config, i, 1, [row]))
         crop = torch.from_numpy(cut)
         views = timed(
             times,
             "apply",
             lambda crop=crop, pair=pair: make_views(crop, pair, config.crop_size, VOXEL_SIZE),
         )
-        centre = augmentations.centre_crop(crop, config.crop_size)[0, 0].numpy()
+        centre = centre_crop(crop, config.crop_size)[0, 0].numpy()
 
         def show(centre: np.ndarray = centre, views: Any = views) -> None:
             widget.pictures.show_pair(centre, views, VOXEL_SIZE)

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from napari_synapse_cl.augmentations import centre_crop
+from napari_synapse_cl.augmentations.resampling import centre_crop
 from napari_synapse_cl.cli import make_config, make_parser
 from napari_synapse_cl.features.analysis import balanced_accuracy, histogram_features
 from napari_synapse_cl.features.extraction import extract_features

@@ -30,7 +30,7 @@ IMPORTED = (
     "napari_synapse_cl.cli",
     "napari_synapse_cl.pipeline.extraction",
     "napari_synapse_cl.pipeline.training",
-    "napari_synapse_cl.augmentations.kernels",
+    "napari_synapse_cl.augmentations.resampling_loop",
     # What is imported only when it is needed takes no less long.
     "napari_synapse_cl.features.analysis",
     "napari_synapse_cl.features.maps.colors",

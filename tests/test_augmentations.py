@@ -1,6 +1,10 @@
 """Each augmentation against SciPy in float64, on the very parameters that were drawn."""
 
-from dataclasses import replace
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -8,20 +12,31 @@ import scipy.ndimage as ndi
 import torch
 from torch import Tensor
 
-from napari_synapse_cl import augmentations as aug
-from napari_synapse_cl.augmentations.context import context_shape
+from napari_synapse_cl.augmentations import composition, context
+from napari_synapse_cl.augmentations.base import IntensityTransform, SpatialTransform, per_view
+from napari_synapse_cl.augmentations.blur import Blur
+from napari_synapse_cl.augmentations.brightness import Brightness
+from napari_synapse_cl.augmentations.composition import (
+    Drawn,
+    affine_matrices,
+    apply,
+    describe,
+    draw,
+    draw_pair,
+    plain_values,
+)
+from napari_synapse_cl.augmentations.context import context_settings, context_shape
+from napari_synapse_cl.augmentations.contrast import Contrast
+from napari_synapse_cl.augmentations.flip import Flip
+from napari_synapse_cl.augmentations.noise import Noise
+from napari_synapse_cl.augmentations.resampling import centre_crop, resample
+from napari_synapse_cl.augmentations.rotation import Rotation
+from napari_synapse_cl.augmentations.transforms import INTENSITY, SPATIAL
 from napari_synapse_cl.config import AugmentationConfig
 from napari_synapse_cl.system.loops import Loop
 
 SHAPE = (12, 16, 14)
-STILL = AugmentationConfig(
-    rotation_range=0,
-    flip_prob=0,
-    noise_level=0,
-    contrast_range=0,
-    brightness_range=0,
-    gaussian_blur_sigma=0,
-)
+STILL = dict.fromkeys(AugmentationConfig.model_fields, 0)
 
 
 def tissue(n: int = 4, shape: tuple[int, int, int] = (24, 28, 26), seed: int = 0) -> Tensor:
@@ -32,18 +47,36 @@ def tissue(n: int = 4, shape: tuple[int, int, int] = (24, 28, 26), seed: int = 0
     return torch.from_numpy((smooth - low) / (high - low)).float()[:, None]
 
 
-def drawn(n: int = 4, **ranges: float) -> aug.AugmentationParameters:
-    generator = torch.Generator().manual_seed(1)
-    return aug.draw(AugmentationConfig(**ranges), n, generator)
+def drawn(n: int = 4, **ranges: float) -> list[Drawn]:
+    """What is drawn for n views."""
+    return draw(AugmentationConfig(**ranges), seed=1, epoch=1, synapses=range(n), view=1)
 
 
-def scipy_rotation(angles: Tensor) -> np.ndarray:
+def drawn_alone(n: int = 4, **ranges: float) -> list[Any]:
+    """What is drawn for n views of the one transform that is on."""
+    return [one for (one,) in drawn(n, **{**STILL, **ranges})]
+
+
+def scipy_rotation(angles: Sequence[float]) -> np.ndarray:
     """Rz @ Ry @ Rx on (z, y, x) vectors, written out from sines and cosines."""
-    z, y, x = np.deg2rad(angles.double().numpy())
+    z, y, x = np.deg2rad(angles)
     about_z = [[1, 0, 0], [0, np.cos(z), -np.sin(z)], [0, np.sin(z), np.cos(z)]]
     about_y = [[np.cos(y), 0, -np.sin(y)], [0, 1, 0], [np.sin(y), 0, np.cos(y)]]
     about_x = [[np.cos(x), -np.sin(x), 0], [np.sin(x), np.cos(x), 0], [0, 0, 1]]
     return np.array(about_z) @ np.array(about_y) @ np.array(about_x)
+
+
+def scipy_view(crop: Tensor, matrix: np.ndarray, shift: np.ndarray | float = 0) -> np.ndarray:
+    """A view of the central SHAPE of a crop, through a map of voxel offsets."""
+    centre_in, centre_out = (np.array(crop.shape) - 1) / 2, (np.array(SHAPE) - 1) / 2
+    return ndi.affine_transform(
+        crop.double().numpy(),
+        matrix,
+        offset=centre_in + shift - matrix @ centre_out,
+        output_shape=SHAPE,
+        order=1,
+        mode="reflect",
+    )
 
 
 @pytest.fixture(params=["compiled", "PyTorch"])
@@ -57,72 +90,77 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("voxel_size", [(1, 1, 1), (40, 4, 4)], ids=["cubes", "thick sections"])
 def test_rotation_and_flips_equal_one_scipy_resampling(voxel_size: tuple) -> None:
     crops = tissue()
-    parameters = drawn(rotation_range=15, flip_prob=0.5)
-    assert parameters.flips.any()
-    assert not parameters.flips.all()
-    views = aug.resample(crops, aug.affine_matrices(parameters, voxel_size), SHAPE)
+    made = drawn(rotation_range=15, flip_prob=0.5)
+    flips = np.array([flip.flips for _, flip, *_ in made])
+    assert flips.any()
+    assert not flips.all()
+    views = resample(crops, affine_matrices(made, voxel_size), SHAPE)
     size = np.array(voxel_size, float)
-    for i, view in enumerate(views[:, 0]):
-        flips = np.diag(np.where(parameters.flips[i], -1.0, 1.0))
-        matrix = np.diag(1 / size) @ scipy_rotation(parameters.angles[i]) @ flips @ np.diag(size)
-        centre_in, centre_out = (np.array(crops.shape[2:]) - 1) / 2, (np.array(SHAPE) - 1) / 2
-        reference = ndi.affine_transform(
-            crops[i, 0].double().numpy(),
-            matrix,
-            offset=centre_in - matrix @ centre_out,
-            output_shape=SHAPE,
-            order=1,
-            mode="reflect",
-        )
-        np.testing.assert_allclose(view.numpy(), reference, atol=2e-5)
+    for crop, view, (rotation, flip, *_) in zip(crops, views, made, strict=True):
+        signs = np.diag(np.where(flip.flips, -1.0, 1.0))
+        matrix = np.diag(1 / size) @ scipy_rotation(rotation.angles) @ signs @ np.diag(size)
+        np.testing.assert_allclose(view[0].numpy(), scipy_view(crop[0], matrix), atol=2e-5)
 
 
 @pytest.mark.usefixtures("path")
 def test_a_flip_without_rotation_is_the_reversed_crop() -> None:
     crops = tissue()
-    parameters = drawn(rotation_range=0, flip_prob=1)
-    views = aug.resample(crops, aug.affine_matrices(parameters), crops.shape[2:])
+    views = apply(crops, drawn(**{**STILL, "flip_prob": 1}), crops.shape[2:])
     torch.testing.assert_close(views, crops.flip(2, 3, 4), atol=1e-5, rtol=0)
 
 
-@pytest.mark.usefixtures("path")
-def test_blur_equals_scipy_gaussian_filter_each_with_its_own_sigma() -> None:
-    views = tissue(shape=SHAPE)
-    sigma = torch.tensor([0.0, 0.1, 0.8, 3.7])
-    blurred = aug.blur(views, sigma)
-    for view, result, s in zip(views[:, 0], blurred[:, 0], sigma.tolist(), strict=True):
-        reference = ndi.gaussian_filter(view.double().numpy(), s, mode="reflect", truncate=4.0)
-        np.testing.assert_allclose(result.numpy(), reference, atol=1e-6)
+@pytest.mark.parametrize("shape", [SHAPE, (1, 3, 2)], ids=["wide", "narrower than kernels"])
+def test_blur_equals_scipy_gaussian_filter_each_with_its_own_sigma(shape: tuple) -> None:
+    views = tissue(shape=shape)
+    sigmas = [0.0, 0.1, 0.8, 3.7]
+    blurred = Blur.apply(views, [Blur(sigma) for sigma in sigmas])
+    for view, result, sigma in zip(views, blurred, sigmas, strict=True):
+        exact = view[0].double().numpy()
+        reference = ndi.gaussian_filter(exact, sigma, mode="reflect", truncate=4.0)
+        np.testing.assert_allclose(result[0].numpy(), reference, atol=1e-6)
 
 
-def test_contrast_and_brightness_are_an_affine_map_about_the_mean() -> None:
-    views = tissue(shape=SHAPE)
-    parameters = drawn(contrast_range=0.5, brightness_range=0.3)
-    adjusted = aug.adjust_intensity(views, parameters.contrast, parameters.brightness)
-    for i, (view, result) in enumerate(zip(views.double(), adjusted, strict=True)):
-        mean = view.mean()
-        reference = (view - mean) * parameters.contrast[i] + mean + parameters.brightness[i]
+def test_contrast_is_a_factor_about_the_mean_of_each_view() -> None:
+    views, made = tissue(shape=SHAPE), drawn_alone(contrast_range=0.5)
+    exact = views.double()
+    changed = Contrast.apply(views, made)
+    for view, result, one in zip(exact, changed, made, strict=True):
+        reference = (view - view.mean()) * one.contrast + view.mean()
         torch.testing.assert_close(result.double(), reference, atol=1e-6, rtol=0)
 
 
-@pytest.mark.usefixtures("path")
+def test_brightness_is_added_to_each_view() -> None:
+    views, made = tissue(shape=SHAPE), drawn_alone(brightness_range=0.3)
+    exact = views.double()
+    changed = Brightness.apply(views, made)
+    for view, result, one in zip(exact, changed, made, strict=True):
+        torch.testing.assert_close(result.double(), view + one.brightness, atol=1e-6, rtol=0)
+
+
 def test_noise_has_the_drawn_strength_and_comes_from_its_own_seed() -> None:
-    views = torch.full((3, 1, 32, 32, 32), 0.5)
-    level, seed = torch.tensor([0.0, 0.02, 0.1]), torch.tensor([5, 6, 7])
-    noise = aug.add_noise(views, level, seed) - views
+    made = [Noise(0.0, 5), Noise(0.02, 6), Noise(0.1, 7)]
+    noise = Noise.apply(torch.zeros(3, 1, 32, 32, 32), made)
     assert noise[0].abs().max() == 0
     assert noise[1].std().item() == pytest.approx(0.02, rel=0.02)
     assert noise[2].std().item() == pytest.approx(0.1, rel=0.02)
     assert noise[2].mean().item() == pytest.approx(0, abs=0.002)
-    alone = aug.add_noise(views[2:], level[2:], seed[2:]) - views[2:]
-    torch.testing.assert_close(alone[0], noise[2])
+    assert torch.equal(Noise.apply(torch.zeros(1, 1, 32, 32, 32), made[2:])[0], noise[2])
+
+
+def test_intensities_are_changed_in_order_and_cut_off_at_last() -> None:
+    crops = tissue()
+    made = drawn(**{**STILL, "gaussian_blur_sigma": 2, "contrast_range": 0.9, "noise_level": 0.3})
+    views = centre_crop(crops, SHAPE).clone()
+    for transform, records in zip((Blur, Contrast, Noise), zip(*made, strict=True), strict=True):
+        views = transform.apply(views, records)
+    assert views.min() < 0
+    torch.testing.assert_close(apply(crops, made, SHAPE), views.clamp(0, 1))
 
 
 @pytest.mark.usefixtures("path")
 def test_with_all_ranges_zero_a_view_is_the_centre_of_its_crop_to_the_bit() -> None:
     crops = tissue()
-    parameters = aug.draw(STILL, len(crops), torch.Generator().manual_seed(0))
-    view = aug.apply(crops, parameters, SHAPE)
+    view = apply(crops, drawn(**STILL), SHAPE)
     assert torch.equal(view, crops[:, :, 6:18, 6:22, 6:20])
 
 
@@ -130,70 +168,231 @@ def test_with_all_ranges_zero_a_view_is_the_centre_of_its_crop_to_the_bit() -> N
 def test_views_lie_in_the_unit_range_and_leave_the_crops_alone() -> None:
     crops = tissue()
     before = crops.clone()
-    parameters = drawn(brightness_range=1, noise_level=1, contrast_range=0.9)
-    views = aug.apply(crops, parameters, SHAPE)
-    assert views.min() == 0
-    assert views.max() == 1
-    assert torch.equal(crops, before)
+    for ranges in ({}, STILL):
+        more = {**ranges, "brightness_range": 1, "noise_level": 1, "contrast_range": 0.9}
+        views = apply(crops, drawn(**more), SHAPE)
+        assert views.min() == 0
+        assert views.max() == 1
+        assert torch.equal(crops, before)
 
 
 def test_draws_stay_in_their_ranges_and_fill_them() -> None:
-    config = AugmentationConfig()
-    p = aug.draw(config, 4000, torch.Generator().manual_seed(0))
+    values = [plain_values(one) for one in drawn(4000)]
     bounds = {
         "angles": (-15, 15),
         "blur_sigma": (0, 1),
         "contrast": (0.8, 1.2),
         "brightness": (-0.2, 0.2),
         "noise_level": (0, 0.05),
+        "noise_seed": (0, 2**53),
     }
     for name, (low, high) in bounds.items():
-        values = getattr(p, name)
+        column = np.array([one[name] for one in values])
         width = high - low
-        assert low <= values.min() < low + 0.02 * width
-        assert high - 0.02 * width < values.max() <= high
-    assert p.flips.float().mean(dim=0).numpy() == pytest.approx([0.5] * 3, abs=0.05)
+        assert low <= column.min() < low + 0.02 * width
+        assert high - 0.02 * width < column.max() <= high
+        assert column.mean() == pytest.approx((low + high) / 2, abs=0.05 * width)
+    flips = np.array([one["flips"] for one in values])
+    assert flips.mean(axis=0) == pytest.approx([0.5] * 3, abs=0.05)
 
 
 @pytest.mark.usefixtures("path")
 def test_a_pair_is_the_same_whatever_batch_it_is_in() -> None:
     config, crops = AugmentationConfig(), tissue()
-    together = aug.draw_pair(config, seed=3, epoch=2, synapses=[7, 1, 9, 4])
-    alone = aug.draw_pair(config, seed=3, epoch=2, synapses=[9])
-    for view, single in zip(together, alone, strict=True):
-        a = aug.apply(crops, view, SHAPE)[2:3]
-        b = aug.apply(crops[2:3], single, SHAPE)
+    together = draw_pair(config, seed=3, epoch=2, synapses=[7, 1, 9, 4])
+    alone = draw_pair(config, seed=3, epoch=2, synapses=[9])
+    for views, single in zip(together, alone, strict=True):
+        assert views[2:3] == single
+        a = apply(crops, views, SHAPE)[2:3]
+        b = apply(crops[2:3], single, SHAPE)
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
 
 
 def test_what_is_drawn_for_a_synapse_stays_what_it_was_in_earlier_versions() -> None:
-    one, two = aug.draw_pair(AugmentationConfig(), seed=3, epoch=2, synapses=[7, 41])
-    assert one.angles[0].tolist() == [13.095519065856934, 6.696093559265137, 13.753266334533691]
-    assert two.angles[1].tolist() == [11.514387130737305, 0.2561742067337036, 11.667632102966309]
-    assert one.flips.tolist() == [[True, True, True], [False, True, True]]
-    assert two.flips.tolist() == [[True, False, True], [False, True, True]]
-    assert one.blur_sigma.tolist() == [0.1377747654914856, 0.6862923502922058]
-    assert two.contrast.tolist() == [0.937926709651947, 1.165682077407837]
-    assert one.brightness.tolist() == [-0.001899552415125072, -0.0620894692838192]
-    assert two.noise_level.tolist() == [0.0007473439327441156, 0.037546005100011826]
-    assert one.noise_seed.tolist() == [780074404327984566, 2959188228705038400]
-    assert two.noise_seed.tolist() == [3285569182307553776, 3180187265058690515]
+    one, two = draw_pair(AugmentationConfig(), seed=3, epoch=2, synapses=[7, 41])
+    assert one[0] == (
+        Rotation((-10.076292553206143, -14.256688721065506, -10.202250274499876)),
+        Flip((False, True, False)),
+        Blur(0.5317815301773066),
+        Contrast(1.010340425162154),
+        Brightness(0.1646135973128826),
+        Noise(0.02854740213273559, 7517992472607097),
+    )
+    assert two[1] == (
+        Rotation((-13.05902846223365, 8.245570875356258, 1.4746751119856027)),
+        Flip((True, True, False)),
+        Blur(0.697167713404526),
+        Contrast(0.9613951439429246),
+        Brightness(-0.09713225107277378),
+        Noise(0.03600163615467626, 4551406693378570),
+    )
 
 
-def test_the_same_seed_gives_the_same_pair_and_another_gives_another() -> None:
+def test_another_seed_epoch_synapse_or_view_draws_other_values_of_each_transform() -> None:
     config = AugmentationConfig()
-    draws = [
-        aug.draw_pair(config, seed, epoch, [synapse])[0].angles
-        for seed, epoch, synapse in [(0, 1, 5), (0, 1, 5), (1, 1, 5), (0, 2, 5), (0, 1, 6)]
-    ]
-    assert torch.equal(draws[0], draws[1])
-    assert all(not torch.equal(draws[0], other) for other in draws[2:])
+    key = {"seed": 0, "epoch": 1, "synapses": [5], "view": 1}
+    (first,) = draw(config, **key)
+    assert draw(config, **key) == [first]
+    for other in ({"seed": 1}, {"epoch": 2}, {"synapses": [6]}, {"view": 2}):
+        (second,) = draw(config, **{**key, **other})
+        assert all(a != b for a, b in zip(first, second, strict=True) if not isinstance(a, Flip))
 
 
-def test_the_two_views_of_a_pair_differ() -> None:
-    one, two = aug.draw_pair(AugmentationConfig(), 0, 1, [0])
-    assert not torch.equal(one.angles, two.angles)
-    assert one.noise_seed != two.noise_seed
+def test_views_and_transforms_draw_independently_of_each_other() -> None:
+    columns = []
+    for views in draw_pair(AugmentationConfig(), seed=0, epoch=1, synapses=range(2000)):
+        values = [plain_values(one) for one in views]
+        columns += np.array([v["angles"] for v in values]).T.tolist()
+        names = ("blur_sigma", "contrast", "brightness", "noise_level", "noise_seed")
+        columns += [[v[name] for v in values] for name in names]
+    assert np.abs(np.corrcoef(columns) - np.eye(16)).max() < 0.1
+
+
+def test_what_is_off_draws_nothing_and_changes_nothing_that_others_draw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rotation, *_ = drawn(1)[0]
+    assert drawn(1, **{**STILL, "rotation_range": 15}) == [(rotation,)]
+    monkeypatch.delattr(composition, "_stream")
+    assert drawn(2, **STILL) == [(), ()]
+
+
+def test_views_with_other_settings_are_not_of_one_batch() -> None:
+    mixed = drawn(1) + drawn(1, **STILL)
+    with pytest.raises(ValueError, match="same settings"):
+        apply(tissue(2), mixed, SHAPE)
+
+
+def test_each_setting_is_read_by_one_transform_and_no_two_share_a_name() -> None:
+    transforms = [*SPATIAL, *INTENSITY]
+    settings = [setting for one in transforms for setting in one.settings]
+    assert sorted(settings) == sorted(AugmentationConfig.model_fields)
+    assert len({one.name for one in transforms}) == len(transforms)
+    names = [field.name for one in transforms for field in fields(one)]
+    assert len(set(names)) == len(names)
+
+
+class More(AugmentationConfig):
+    """Settings of two more transforms."""
+
+    shift_range: float = 0.0
+    gamma_range: float = 0.0
+
+
+@dataclass(frozen=True)
+class Shift(SpatialTransform):
+    """Moves the centre along all axes."""
+
+    shift: tuple[float, ...]
+
+    name: ClassVar[str] = "shift"
+    settings: ClassVar[tuple[str, ...]] = ("shift_range",)
+
+    @classmethod
+    def draw(cls, config: Any, random: Any) -> "Shift":
+        return cls(tuple(config.shift_range * (2 * one - 1) for one in random(3)))
+
+    def describe(self) -> str:
+        return f"shifted {self.shift[0]:.1f}"
+
+    @classmethod
+    def matrices(cls, drawn: Sequence["Shift"]) -> np.ndarray:
+        return np.tile(np.eye(3), (len(drawn), 1, 1))
+
+    @classmethod
+    def shifts(cls, drawn: Sequence["Shift"]) -> np.ndarray:
+        return np.array([one.shift for one in drawn])
+
+    @classmethod
+    def reach(cls, config: Any, extent: np.ndarray) -> np.ndarray:
+        return extent + config.shift_range
+
+
+@dataclass(frozen=True)
+class Gamma(IntensityTransform):
+    """Raises intensities to a power."""
+
+    gamma: float
+
+    name: ClassVar[str] = "gamma"
+    settings: ClassVar[tuple[str, ...]] = ("gamma_range",)
+
+    @classmethod
+    def draw(cls, config: Any, random: Any) -> "Gamma":
+        return cls(1 + config.gamma_range * random(1)[0])
+
+    def describe(self) -> str:
+        return f"gamma {self.gamma:.1f}"
+
+    @classmethod
+    def apply(cls, views: Tensor, drawn: Sequence["Gamma"]) -> Tensor:
+        return views.pow_(per_view(views, [one.gamma for one in drawn]))
+
+
+@pytest.fixture
+def two_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two more transforms, in the midst of the others."""
+    for module in (composition, context):
+        monkeypatch.setattr(module, "SPATIAL", (Rotation, Shift, Flip))
+    monkeypatch.setattr(composition, "INTENSITY", (Gamma, *INTENSITY))
+
+
+def test_a_further_transform_changes_nothing_that_others_draw(
+    request: pytest.FixtureRequest,
+) -> None:
+    (without,) = drawn(1)
+    request.getfixturevalue("two_more")
+    key = {"seed": 1, "epoch": 1, "synapses": [0], "view": 1}
+    assert draw(More(), **key) == [without]
+    ((rotation, shift, flip, gamma, *rest),) = draw(More(shift_range=9, gamma_range=2), **key)
+    assert (rotation, flip, *rest) == without
+    words = describe((rotation, shift, flip, gamma, *rest))
+    assert f"about x; {shift.describe()}; {flip.describe()}; {gamma.describe()}; blur" in words
+    assert words.count(";") == describe(without).count(";") + 2
+    values = plain_values((shift, gamma))
+    assert values == {"shift": list(shift.shift), "gamma": gamma.gamma}
+
+
+@pytest.mark.usefixtures("path", "two_more")
+@pytest.mark.parametrize("voxel_size", [(1, 1, 1), (10, 4, 4)], ids=["cubes", "thick sections"])
+def test_a_further_spatial_transform_is_in_the_one_resampling_and_in_the_context(
+    voxel_size: tuple,
+) -> None:
+    config = More(**{**STILL, "rotation_range": 20, "flip_prob": 0.5, "shift_range": 9})
+    shape = context_shape(SHAPE, config, voxel_size)
+    alone = More(**{**STILL, "shift_range": 9})
+    assert context_settings(config) == ["rotation_range", "shift_range"]
+    margins = [int(np.ceil(9 / size)) + 1 for size in voxel_size]
+    wider = tuple(n + 2 * margin for n, margin in zip(SHAPE, margins, strict=True))
+    assert context_shape(SHAPE, alone, voxel_size) == wider
+    made = draw(config, seed=1, epoch=1, synapses=range(4), view=1)
+    matrices = affine_matrices(made, voxel_size)
+    corners = np.stack(np.meshgrid(*[[-(n - 1) / 2, (n - 1) / 2] for n in SHAPE])).reshape(3, -1)
+    reached = np.abs(matrices[:, :, :3] @ corners + matrices[:, :, 3:]).max(axis=(0, 2))
+    assert (reached <= (np.array(shape) - 1) / 2).all()
+    crops, size = tissue(shape=shape), np.array(voxel_size, float)
+    views = apply(crops, made, SHAPE, voxel_size)
+    for crop, view, (rotation, shift, flip) in zip(crops, views, made, strict=True):
+        turn = scipy_rotation(rotation.angles)
+        signs = np.diag(np.where(flip.flips, -1.0, 1.0))
+        matrix = np.diag(1 / size) @ turn @ signs @ np.diag(size)
+        reference = scipy_view(crop[0], matrix, turn @ shift.shift / size)
+        np.testing.assert_allclose(view[0].numpy(), reference, atol=2e-5)
+
+
+@pytest.mark.usefixtures("two_more")
+def test_a_further_intensity_transform_comes_after_the_resampling_and_before_noise() -> None:
+    config = More(**{**STILL, "gamma_range": 2, "noise_level": 0.1})
+    crops, made = tissue(), draw(config, seed=1, epoch=1, synapses=range(4), view=1)
+    views = centre_crop(crops, SHAPE)
+    powers = views ** per_view(views, [gamma.gamma for gamma, _ in made])
+    expected = Noise.apply(powers, [noise for _, noise in made]).clamp(0, 1)
+    torch.testing.assert_close(apply(crops, made, SHAPE), expected)
+
+
+def test_asking_for_the_context_imports_no_pytorch() -> None:
+    code = "import sys, napari_synapse_cl.augmentations.context; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(
@@ -204,15 +403,19 @@ def test_context_is_enough_for_every_rotation(
     shape: tuple, rotation: float, voxel_size: tuple
 ) -> None:
     config = AugmentationConfig(rotation_range=rotation)
-    context = context_shape(shape, config, voxel_size)
-    p = aug.draw(config, 5000, torch.Generator().manual_seed(0))
-    corners = torch.tensor(
-        np.stack(np.meshgrid(*[[-(n - 1) / 2, (n - 1) / 2] for n in shape])).reshape(3, -1)
-    )
-    reach = (aug.affine_matrices(p, voxel_size) @ corners).abs().amax(dim=(0, 2))
-    room = (torch.tensor(context) - 1) / 2
-    assert (reach <= room).all()
-    assert all((c - s) % 2 == 0 for c, s in zip(context, shape, strict=True))
+    wider = context_shape(shape, config, voxel_size)
+    matrices = affine_matrices(drawn(5000, rotation_range=rotation), voxel_size)[:, :, :3]
+    corners = np.stack(np.meshgrid(*[[-(n - 1) / 2, (n - 1) / 2] for n in shape])).reshape(3, -1)
+    reach = np.abs(matrices @ corners).max(axis=(0, 2))
+    assert (reach <= (np.array(wider) - 1) / 2).all()
+    assert all((c - s) % 2 == 0 for c, s in zip(wider, shape, strict=True))
+
+
+def test_flips_need_no_context() -> None:
+    config = AugmentationConfig(**{**STILL, "flip_prob": 0.5})
+    assert context_shape((15, 16, 17), config, (9.1, 3.3, 0.7)) == (15, 16, 17)
+    assert context_settings(config) == []
+    assert context_settings(AugmentationConfig()) == ["rotation_range"]
 
 
 def test_80_voxels_at_15_degrees_need_no_more_than_120() -> None:
@@ -228,24 +431,42 @@ def test_the_context_of_other_settings_does_not_depend_on_what_was_asked_before(
 
 
 def test_a_view_is_described_by_what_was_drawn() -> None:
-    parameters = drawn(n=1)
-    text = aug.describe(parameters, 0)
-    angle = f"{parameters.angles[0, 0]:.1f}".replace("-", "−")
+    rotation, _, blur, *_ = drawn(1)[0]
+    text = describe(drawn(1)[0])
+    angle = f"{rotation.angles[0]:.1f}".replace("-", "−")
     assert f"rotated {angle}° about z" in text
-    assert f"blur σ {parameters.blur_sigma[0]:.2f} voxels" in text
+    assert f"blur σ {blur.blur_sigma:.2f} voxels" in text
 
 
 def test_numbers_are_described_with_true_minus_signs_and_zeros_without() -> None:
-    parameters = replace(
-        drawn(n=1),
-        angles=torch.tensor([[11.34, -4.0, -0.01]]),
-        flips=torch.tensor([[False, False, True]]),
-        brightness=torch.tensor([-0.03]),
+    text = describe(
+        (
+            Rotation((11.34, -4.0, -0.01)),
+            Flip((False, False, True)),
+            Blur(0.5),
+            Contrast(1.25),
+            Brightness(-0.03),
+            Noise(0.0123, 7),
+        )
     )
-    text = aug.describe(parameters, 0)
-    assert text.startswith("rotated 11.3° about z, −4.0° about y, 0.0° about x; flipped x; ")
-    assert "brightness −0.03" in text
-    assert "-" not in text
-    still = aug.describe(aug.draw(STILL, 1, torch.Generator()), 0)
-    assert still.startswith("not rotated; not flipped; ")
-    assert "brightness +0.00" in still
+    assert text == (
+        "rotated 11.3° about z, −4.0° about y, 0.0° about x; flipped x; blur σ 0.50 voxels; "
+        "contrast ×1.25; brightness −0.03; noise σ 0.012"
+    )
+    assert Flip((False, False, False)).describe() == "not flipped"
+    assert Brightness(0.1).describe() == "brightness +0.10"
+
+
+def test_what_is_off_is_described_as_such() -> None:
+    assert describe(()) == (
+        "not rotated; not flipped; blur σ 0.00 voxels; contrast ×1.00; brightness +0.00; "
+        "noise σ 0.000"
+    )
+
+
+def test_what_was_drawn_can_be_changed_and_applied_again() -> None:
+    crops, (first, second) = tissue(2), drawn(2)
+    again = [tuple(replace(one) for one in view) for view in (first, second)]
+    assert again == [first, second]
+    assert hash(again[0]) == hash(first) != hash(second)
+    assert torch.equal(apply(crops, again, SHAPE), apply(crops, [first, second], SHAPE))

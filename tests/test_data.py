@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 from conftest import crops_of
-from napari_synapse_cl.data.crops.cache import CachedCrops, fill_cache
+from napari_synapse_cl.augmentations.context import context_shape
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.data.crops.cache import CachedCrops, cache_folder, fill_cache
 from napari_synapse_cl.data.crops.cutting import cut_crop
-from napari_synapse_cl.data.crops.identity import cache_folder
+from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.intensity import intensity_range
 from napari_synapse_cl.data.synapses import Positions, positions_inside
 from napari_synapse_cl.data.volumes import Volume, open_volume
@@ -129,6 +131,25 @@ class TestCrops:
             streamed = crops_of(open_volume(file), all_positions((5, 5, 5)), (4, 4, 4))
             folders.add(cache_folder(streamed, tmp_path))
         assert len(folders) == 2
+
+    @pytest.mark.parametrize(
+        ("settings", "remedy"),
+        [
+            ({"crop_size": 8, "rotation_range": 15}, "crop_size or rotation_range"),
+            ({"crop_size": 16, "rotation_range": 0}, "crop_size"),
+        ],
+        ids=["too small to rotate in", "too small"],
+    )
+    def test_crops_that_are_too_small_are_refused_with_what_asks_for_more(
+        self, grey: np.ndarray, tmp_path: Path, settings: dict, remedy: str
+    ) -> None:
+        positions = all_positions((10, 10, 10))
+        assert list(fill_cache(crops_of(Volume(grey), positions, (8, 8, 8)), tmp_path, 1)) == [1]
+        dataset = Dataset(pd.DataFrame(), positions, (), CachedCrops(tmp_path), None, "old")
+        config = Config.from_values(settings)
+        shape = context_shape(config.crop_size, config)
+        with pytest.raises(InputError, match=rf"8 × 8 × 8 voxels large.* a smaller {remedy}$"):
+            dataset.crop_source(config, shape)
 
     def test_a_folder_without_crops_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no folder of crops"):

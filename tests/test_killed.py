@@ -27,15 +27,14 @@ from pathlib import Path
 import scipy.spatial
 import torch._dynamo
 import napari_synapse_cl.pipeline.training
-from napari_synapse_cl import augmentations
+from napari_synapse_cl.augmentations.composition import apply, draw
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import AugmentationConfig
 
 config, folder, n_killed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 
 # Compiled loops are read when they are first needed. With one thread there is none to be lost.
-view, _ = augmentations.draw_pair(AugmentationConfig(), 0, 1, [0])
-augmentations.apply(torch.zeros(1, 1, 24, 24, 24), view, (16, 16, 16))
+apply(torch.zeros(1, 1, 24, 24, 24), draw(AugmentationConfig(), 0, 1, [0], 1), (16, 16, 16))
 
 def start(run, *more, largest_file=resource.RLIM_INFINITY):
     process = os.fork()

@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import count
 from unittest.mock import patch
 
 import numpy as np
@@ -17,8 +18,9 @@ import scipy.ndimage as ndi
 import torch
 from measuring import Case, Section, Target, interleaved
 
-from napari_synapse_cl import augmentations
-from napari_synapse_cl.augmentations.context import context_shape, rotations
+from napari_synapse_cl.augmentations.composition import apply, draw
+from napari_synapse_cl.augmentations.context import context_shape
+from napari_synapse_cl.augmentations.rotation import rotations
 from napari_synapse_cl.config import AugmentationConfig
 from napari_synapse_cl.system.devices import choose_device
 from napari_synapse_cl.system.loops import Loop
@@ -31,6 +33,7 @@ OURS = "ours"
 IN_PYTORCH = "ours, computed by PyTorch"
 TARGET = 4.0
 RANGES = AugmentationConfig()
+EPOCHS = count(1)
 RADIANS = float(np.deg2rad(RANGES.rotation_range))
 INTENSITIES = RANGES.contrast_range, RANGES.brightness_range
 
@@ -93,8 +96,8 @@ def _single_threads(n: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def _ours(crops: torch.Tensor, shape: tuple[int, int, int]) -> None:
-    drawn = augmentations.draw(RANGES, len(crops), torch.default_generator)
-    views = augmentations.apply(crops, drawn, shape)
+    drawn = draw(RANGES, 0, next(EPOCHS), range(len(crops)), 1)
+    views = apply(crops, drawn, shape)
     # Reading a value waits for the device.
     views.flatten()[0].item()
 

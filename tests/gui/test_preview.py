@@ -15,8 +15,9 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QComboBox, QPushButton
 
-from napari_synapse_cl import augmentations
+from napari_synapse_cl.augmentations import composition
 from napari_synapse_cl.augmentations.context import context_shape
+from napari_synapse_cl.augmentations.resampling import centre_crop
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.parts import Part
@@ -39,9 +40,9 @@ def views_of_training(
     shape = context_shape(config.crop_size, config, sample.voxel_size)
     crops = StreamedCrops([part], positions, config, shape, sample.voxel_size)
     crop = torch.from_numpy(crops.read([row]))
-    pair = augmentations.draw_pair(config, config.seed, epoch, [row])
-    views = [augmentations.apply(crop, p, config.crop_size, sample.voxel_size) for p in pair]
-    centre = augmentations.centre_crop(crop, config.crop_size)
+    pair = composition.draw_pair(config, config.seed, epoch, [row])
+    views = [composition.apply(crop, p, config.crop_size, sample.voxel_size) for p in pair]
+    centre = centre_crop(crop, config.crop_size)
     return centre[0, 0].numpy(), [view[0, 0].numpy() for view in views]
 
 
@@ -105,9 +106,9 @@ def test_pictures_are_what_training_sees(preview: Any, qtbot: QtBot, sample: Sam
             )
     z, y, x = sample.synapses[list(AXES)].iloc[5]
     assert preview.origin.text() == f"Seed 7 · epoch 3 · synapse 5 at {z}, {y}, {x}"
-    pair = augmentations.draw_pair(config, 7, 3, [5])
-    for view, parameters in enumerate(pair, start=1):
-        assert f"View {view}:</b> {augmentations.describe(parameters, 0)}" in preview.status.text()
+    pair = composition.draw_pair(config, 7, 3, [5])
+    for view, (drawn,) in enumerate(pair, start=1):
+        assert f"View {view}:</b> {composition.describe(drawn)}" in preview.status.text()
 
 
 def test_pictures_are_painted_in_the_grey_of_their_voxels(preview: Any, qtbot: QtBot) -> None:
@@ -398,6 +399,8 @@ def test_doubtful_crops_are_warned_of_in_place(preview: Any, window: Any, qtbot:
     assert "50 % of the crop lies outside the volume and is reflected" in preview.warnings.text()
     assert not preview.warnings.isHidden()
     preview.picker.number_box.setValue(1)
+    # In this epoch much noise is drawn for both views.
+    preview.epoch_box.setValue(2)
     fill_in(preview, {"noise_level": 1.0})
     wait_for_pictures(qtbot, preview)
     assert "of view 1 is clipped to black or white" in preview.warnings.text()
@@ -546,8 +549,9 @@ def test_added_layers_say_where_they_came_from_and_are_added_anew_each_time(
     record = views[3].metadata["napari_synapse_cl"]
     assert (record["seed"], record["epoch"], record["synapse"], record["view"]) == (0, 2, 0, 2)
     config = Config.from_values({"crop_size": 16, **record["settings"]})
-    _, second = augmentations.draw_pair(config, record["seed"], record["epoch"], [0])
-    assert record["drawn"]["angles"] == pytest.approx(second.angles[0].tolist())
+    _, (second,) = composition.draw_pair(config, record["seed"], record["epoch"], [0])
+    assert record["drawn"] == composition.plain_values(second)
+    assert record["drawn"]["angles"] == list(second[0].angles)
     assert json.loads(json.dumps(record)) == record
     assert tuple(views[3].contrast_limits) == (0, 1)
 

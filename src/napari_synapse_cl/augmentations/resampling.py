@@ -1,43 +1,20 @@
-"""Rotation and flips of crops, as one trilinear resampling."""
+"""Crops resampled through affine maps, by trilinear interpolation.
+
+On a CPU a compiled loop does it, and where it is not to be had and on other devices PyTorch, with
+the same result but for rounding.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_synapse_cl.augmentations.context import rotations
-from napari_synapse_cl.augmentations.parameters import AugmentationParameters
-from napari_synapse_cl.system.loops import loop, on_cpu
+from napari_synapse_cl.system.loops import Loop
 
-_resample = loop("resample")
-
-
-def affine_matrices(
-    parameters: AugmentationParameters, voxel_size: Sequence[float] = (1.0, 1.0, 1.0)
-) -> Tensor:
-    """Return what maps a view's voxel offsets from its centre to those in the crop.
-
-    Rotation happens in physical space: offsets are scaled to lengths, flipped, rotated, and scaled
-    back.
-
-    Parameters
-    ----------
-    parameters
-        Parameters of B views.
-    voxel_size
-        Voxel size along z, y, x, in any unit.
-
-    Returns
-    -------
-    Tensor
-        ``(B, 3, 3)`` float64, on (z, y, x) vectors.
-    """
-    size = torch.tensor(voxel_size, dtype=torch.float64)
-    signs = 1 - 2 * parameters.flips.double()
-    turns = torch.from_numpy(rotations(parameters.angles.numpy()))
-    return turns * signs[:, None, :] * size / size[:, None]
+_resample = Loop("napari_synapse_cl.augmentations.resampling_loop", "resample")
 
 
 def centre_crop(crops: Tensor, shape: Sequence[int]) -> Tensor:
@@ -55,7 +32,7 @@ def centre_crop(crops: Tensor, shape: Sequence[int]) -> Tensor:
     return crops[:, :, z, y, x]
 
 
-def resample(crops: Tensor, matrices: Tensor, shape: Sequence[int]) -> Tensor:
+def resample(crops: Tensor, matrices: NDArray[np.float64], shape: Sequence[int]) -> Tensor:
     """Resample crops through `matrices` by trilinear interpolation, about their centres.
 
     Voxels beyond a crop are reflected at its faces. Where all matrices are the identity, the
@@ -66,7 +43,8 @@ def resample(crops: Tensor, matrices: Tensor, shape: Sequence[int]) -> Tensor:
     crops
         ``(B, 1, D, H, W)`` float32.
     matrices
-        ``(B, 3, 3)``, from offsets in the view to offsets in the crop, on (z, y, x) voxels.
+        ``(B, 3, 4)``, from offsets in the view to offsets in the crop, on (z, y, x) voxels, and
+        what is added to these.
     shape
         Size of the views along z, y, x.
 
@@ -75,33 +53,36 @@ def resample(crops: Tensor, matrices: Tensor, shape: Sequence[int]) -> Tensor:
     Tensor
         ``(B, 1, *shape)`` float32, a new tensor.
     """
-    if torch.equal(matrices, torch.eye(3, dtype=matrices.dtype).expand_as(matrices)):
+    if (matrices == np.eye(3, 4)).all():
         return centre_crop(crops, shape).clone()
     views = _resampled_by_loop(crops, matrices, shape)
     return _resampled_by_pytorch(crops, matrices, shape) if views is None else views
 
 
-def _resampled_by_loop(crops: Tensor, matrices: Tensor, shape: Sequence[int]) -> Tensor | None:
-    array = on_cpu(crops)
-    if array is None:
+def _resampled_by_loop(
+    crops: Tensor, matrices: NDArray[np.float64], shape: Sequence[int]
+) -> Tensor | None:
+    # Where gradients are asked for, PyTorch must compute.
+    if crops.device.type != "cpu" or crops.dtype != torch.float32 or crops.requires_grad:
         return None
+    array: NDArray[np.float32] = crops.contiguous().numpy()[:, 0]
     views = torch.empty(len(crops), 1, *shape)
     size = array[0].size
     # Each voxel with the next one: both are read at once.
     pairs = np.ndarray((len(array), size - 1), np.uint64, array, strides=(4 * size, 4))
-    done = _resample(
-        len(array) * shape[0], array, pairs, matrices.double().numpy(), views.numpy()[:, 0]
-    )
+    matrices = np.ascontiguousarray(matrices)
+    done = _resample(len(array) * shape[0], array, pairs, matrices, views.numpy()[:, 0])
     return views if done else None
 
 
-def _resampled_by_pytorch(crops: Tensor, matrices: Tensor, shape: Sequence[int]) -> Tensor:
-    half_in = torch.tensor(crops.shape[2:], dtype=torch.float64) / 2
-    half_out = torch.tensor(shape, dtype=torch.float64) / 2
+def _resampled_by_pytorch(
+    crops: Tensor, matrices: NDArray[np.float64], shape: Sequence[int]
+) -> Tensor:
+    half_in, half_out = np.array(crops.shape[2:]) / 2, np.array(shape) / 2
     # grid_sample counts in x, y, z, in units of half the size.
-    normalised = (matrices.double() * half_out / half_in[:, None]).flip(1, 2)
-    theta = F.pad(normalised, (0, 1)).float().to(crops.device)
-    grid = F.affine_grid(theta, [len(crops), 1, *shape], align_corners=False)
+    theta = matrices * np.append(half_out, 1) / half_in[:, None]
+    theta = np.concatenate([theta[:, ::-1, 2::-1], theta[:, ::-1, 3:]], axis=2)
+    grid = F.affine_grid(crops.new_tensor(theta), [len(crops), 1, *shape], align_corners=False)
     return F.grid_sample(
         crops, grid, mode="bilinear", padding_mode="reflection", align_corners=False
     )

@@ -4,12 +4,11 @@ The command line's flags, the forms in the widgets, the ``config.json`` of a run
 settings in the documentation are all made from the fields of the sections.
 """
 
+from napari_synapse_cl.config.augmentation_section import AugmentationConfig
 from napari_synapse_cl.config.data_sections import CropConfig, DataConfig, VolumeConfig
-from napari_synapse_cl.config.effects import settings_without_effect
-from napari_synapse_cl.config.fields import Section, absolute, unit_of, values_by_role
+from napari_synapse_cl.config.fields import Section, absolute, slider_end, unit_of, values_by_role
 from napari_synapse_cl.config.flat import ABOUT, SECTIONS, Config, possible_value, read_settings
 from napari_synapse_cl.config.sections import (
-    AugmentationConfig,
     ExtractionConfig,
     ModelConfig,
     RunConfig,
@@ -35,7 +34,7 @@ __all__ = [
     "is_url",
     "possible_value",
     "read_settings",
-    "settings_without_effect",
+    "slider_end",
     "unit_of",
     "values_by_role",
 ]

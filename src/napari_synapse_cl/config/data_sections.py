@@ -141,7 +141,9 @@ class CropConfig(Section):
     keep_nearest: bool = setting(
         True, "Of structures in labels keep the connected part nearest the synapse alone."
     )
-    keep_margin: float = setting(0.0, "How far around it is kept too.", unit="nm", ge=0, le=10_000)
+    keep_margin: float = setting(
+        0.0, "How far around it is kept too.", unit="nm", ge=0, le=10_000, slider_end=200
+    )
     background: float = setting(
         0.5,
         "Grey value, from 0 (black) to 1 (white), of what is not kept, and outside the volume with "

@@ -100,7 +100,14 @@ Voxel = Annotated[int, Field(ge=0)]
 Region = tuple[Voxel, Voxel, Voxel, Voxel, Voxel, Voxel]
 
 
-def setting(default: Any, description: str, *, unit: str = "", **bounds: Any) -> Any:
+def setting(
+    default: Any,
+    description: str,
+    *,
+    unit: str = "",
+    slider_end: float | None = None,
+    **bounds: Any,
+) -> Any:
     """Declare a setting: a pydantic field that also knows its unit.
 
     Parameters
@@ -111,12 +118,13 @@ def setting(default: Any, description: str, *, unit: str = "", **bounds: Any) ->
         What it does, in one or two sentences: help text and tooltip.
     unit
         The unit of the value, empty for a plain number.
+    slider_end
+        Where a slider for it ends, if not at the largest value that is allowed.
     **bounds
         ``ge``, ``gt``, ``le``, ``lt``, ``title`` and so on, as pydantic's ``Field`` takes them.
     """
-    return Field(
-        default, description=description, json_schema_extra={"unit": unit} if unit else {}, **bounds
-    )
+    extra: dict[str, Any] = {"unit": unit, "slider_end": slider_end}
+    return Field(default, description=description, json_schema_extra=extra, **bounds)
 
 
 class Section(BaseModel):
@@ -131,3 +139,10 @@ def unit_of(field: FieldInfo) -> str:
     """Return the unit of a setting, empty where it has none."""
     extra = field.json_schema_extra
     return str(extra.get("unit", "")) if isinstance(extra, dict) else ""
+
+
+def slider_end(field: FieldInfo) -> float | None:
+    """Return where a slider for a setting ends; None for where its values end."""
+    extra = field.json_schema_extra
+    end = extra.get("slider_end") if isinstance(extra, dict) else None
+    return end if isinstance(end, int | float) else None

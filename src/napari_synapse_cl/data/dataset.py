@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from napari_synapse_cl.augmentations.context import context_settings
 from napari_synapse_cl.config import Config, CropConfig
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.crops.cache import CachedCrops
@@ -222,10 +223,12 @@ class Dataset:
             return self.streamed(config, shape)
         have, want = np.array(self.crops.shape), np.array(shape)
         if (have < want).any() or ((have - want) % 2).any():
+            more = context_settings(config) if shape != config.crop_size else []
+            names = " or ".join(["crop_size", *more])
             raise InputError(
                 f"the crops in {self.name} are {size(self.crops.shape)} voxels large, and these "
                 f"settings need {size(shape)}; cut them anew from the image, or choose a smaller "
-                "crop_size or rotation_range"
+                f"{names}"
             )
         return self.crops
 

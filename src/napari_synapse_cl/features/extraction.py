@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_synapse_cl.augmentations import centre_crop
+from napari_synapse_cl.augmentations.resampling import centre_crop
 from napari_synapse_cl.data.crops.sources import CropSource
 from napari_synapse_cl.errors import JobError, reason
 from napari_synapse_cl.features.readout import Readout

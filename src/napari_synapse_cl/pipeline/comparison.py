@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from napari_synapse_cl import augmentations
+from napari_synapse_cl.augmentations import composition
+from napari_synapse_cl.augmentations.resampling import centre_crop
 from napari_synapse_cl.config import (
     AugmentationConfig,
     Config,
@@ -93,9 +94,9 @@ def _read_views(job: ExtractionJob, control: Control) -> Generator[Event, None, 
     rows, voxel_size = job.dataset.positions.rows, job.dataset.voxel_size
 
     def read(synapses: np.ndarray, crops: Tensor) -> Views:
-        drawn = augmentations.draw_pair(config, config.seed, EPOCH, rows[synapses].tolist())
-        pictures = [augmentations.apply(crops, one, config.crop_size, voxel_size) for one in drawn]
-        pictures.append(augmentations.centre_crop(crops, config.crop_size))
+        drawn = composition.draw_pair(config, config.seed, EPOCH, rows[synapses].tolist())
+        pictures = [composition.apply(crops, one, config.crop_size, voxel_size) for one in drawn]
+        pictures.append(centre_crop(crops, config.crop_size))
         first, second, plain = (
             {**readout.read(picture), None: histogram_features(picture.numpy())}
             for picture in pictures

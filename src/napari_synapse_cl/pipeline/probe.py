@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_synapse_cl import augmentations
+from napari_synapse_cl.augmentations import composition
 from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.architecture import nearest_crop_size
@@ -150,7 +150,15 @@ class _Timer:
         batch = FullBatch(self._model, self._objective, views, self._device, ALONE)
         batch.precision, batch.micro_batch_size = self._precision, n
         start = time.perf_counter()
-        batch.backward(np.arange(n), 1)
+        crops = crops.to(self._device)
+        pair = composition.draw_pair(config, config.seed, 1, range(n))
+        views = torch.cat([composition.apply(crops, view, load.shape, voxel_size) for view in pair])
+        views = views.contiguous(memory_format=torch.channels_last_3d)
+        with autocast(self._device, self._precision):
+            embeddings = self._model(views)
+        loss = nt_xent(*embeddings.chunk(2), temperature=config.temperature)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
         self._wait()
         return time.perf_counter() - start
 

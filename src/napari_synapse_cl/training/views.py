@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_synapse_cl import augmentations
+from napari_synapse_cl.augmentations import composition
+from napari_synapse_cl.augmentations.resampling import centre_crop
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.sources import CropSource
 
@@ -121,15 +122,15 @@ class Views:
         """Return ``(2n, 1, D, H, W)``, two views of n synapses, all first before all second."""
         config, crops = self._config, self._read(synapses)
         rows = self._crops.positions.rows[synapses]
-        pair = augmentations.draw_pair(config, config.seed, epoch, rows)
+        pair = composition.draw_pair(config, config.seed, epoch, rows)
         views = [
-            augmentations.apply(crops, view, config.crop_size, self._voxel_size) for view in pair
+            composition.apply(crops, view, config.crop_size, self._voxel_size) for view in pair
         ]
         return torch.cat(views).contiguous(memory_format=torch.channels_last_3d)
 
     def plain(self, synapses: np.ndarray) -> Tensor:
         """Return ``(n, 1, D, H, W)``, the crops as they are."""
-        crops = augmentations.centre_crop(self._read(synapses), self._config.crop_size)
+        crops = centre_crop(self._read(synapses), self._config.crop_size)
         return crops.contiguous(memory_format=torch.channels_last_3d)
 
     def _read(self, synapses: np.ndarray) -> Tensor:

@@ -109,7 +109,7 @@ class Cutter:
                 f"a crop of {size(shape)} voxels of {size(want)} nm takes "
                 f"{size(self._resampling.source_shape)} voxels of {part.volume.name}, which no "
                 "memory holds: check voxel_size and network_voxel_size, or choose a smaller "
-                "crop_size or rotation_range"
+                "crop_size or weaker augmentations"
             )
         self._recipe = recipe_of(part, config, partners)
         self._window = volume_window(part.volume, config.intensity, config.percentiles)

@@ -12,18 +12,9 @@ from qtpy.QtGui import QDoubleValidator, QWheelEvent
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QWidget
 from superqt import QDoubleSlider
 
-from napari_synapse_cl.config import AugmentationConfig, unit_of
+from napari_synapse_cl.config import AugmentationConfig, slider_end, unit_of
 from napari_synapse_cl.widgets.forms.crop_settings import WHAT_TO_KEEP
 
-REACH = {
-    "rotation_range": 90.0,
-    "noise_level": 0.25,
-    "contrast_range": 0.9,
-    "brightness_range": 0.5,
-    "gaussian_blur_sigma": 3.0,
-    "keep_margin": 200.0,
-}
-"""How far the sliders of some settings go; the box takes what the setting allows."""
 SUFFIXES = {"degrees": " °"}
 """Units that are written otherwise than they are called."""
 BOX_WIDTH = 124
@@ -177,7 +168,7 @@ def make_editor(name: str, field: FieldInfo, placeholder: str | None = None) -> 
         low, high = max(lowest, -LARGEST_INT), min(highest, LARGEST_INT)
         return _with_unit(SpinBox(value=default, min=int(low), max=int(high)), field)
     if name in SLIDERS:
-        return SliderEditor(default, lowest, highest, unit_of(field), REACH.get(name))
+        return SliderEditor(default, lowest, highest, unit_of(field), slider_end(field))
     if annotation is float:
         return _make_float_editor(field, default, lowest, highest)
     if name in SUGGESTIONS:

@@ -6,7 +6,7 @@ PyTorch is imported on first use, in the worker thread.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -124,27 +124,24 @@ class PairMaker:
 
         import torch
 
-        from napari_synapse_cl import augmentations
+        from napari_synapse_cl.augmentations import composition
+        from napari_synapse_cl.augmentations.resampling import centre_crop
 
         try:
             crops = torch.from_numpy(to_unit_range(cut.voxels[None], cut.window)[:, None])
-            pair = augmentations.draw_pair(config, config.seed, request.epoch, [row])
-            views = make_views(crops, pair, config.crop_size, voxel_size)
+            first, second = composition.draw_pair(config, config.seed, request.epoch, [row])
+            views = make_views(crops, (first, second), config.crop_size, voxel_size)
         except RuntimeError as error:
             raise JobError(f"the views could not be made: {error}") from error
         part = source.parts[0]
-        crop = augmentations.centre_crop(crops, config.crop_size)[0, 0].numpy()
-        first, second = (
-            {field.name: getattr(view, field.name)[0].tolist() for field in fields(view)}
-            for view in pair
-        )
+        crop = centre_crop(crops, config.crop_size)[0, 0].numpy()
         return Pair(
             request=request,
             voxel=voxel,
             crop=crop,
             views=views,
-            descriptions=(augmentations.describe(pair[0], 0), augmentations.describe(pair[1], 0)),
-            drawn=(first, second),
+            descriptions=(composition.describe(first[0]), composition.describe(second[0])),
+            drawn=(composition.plain_values(first[0]), composition.plain_values(second[0])),
             voxel_size=voxel_size,
             stride=source.stride(0),
             warnings=(NOTHING_KEPT,)
@@ -192,11 +189,11 @@ class PairMaker:
 
     def _streamed(self, request: PairRequest) -> StreamedCrops:
         network_size = self._sizes.of(request.pretrained) or request.first_size
-        settings = (_of_crops(request.config), network_size)
+        config = request.config
+        settings = (_of_crops(config), network_size)
         # The window's thread may forget what is kept at any time.
         kept = self._kept
-        if kept is None or kept.data is not request.data or kept.settings != settings:
-            config = request.config
+        if kept is None or not kept.fits(request.data, settings, config):
             dataset = dataset_of([request.data], config, network_size)
             shape = context_shape(config.crop_size, config, dataset.voxel_size)
             kept = _Kept(request.data, settings, dataset.streamed(config, shape))
@@ -212,6 +209,13 @@ class _Kept:
     settings: tuple[str, VoxelSize | None]
     crops: StreamedCrops
 
+    def fits(self, data: LayerData, settings: tuple[str, VoxelSize | None], config: Config) -> bool:
+        """Return whether it cuts what is asked for."""
+        if self.data is not data or self.settings != settings:
+            return False
+        voxel_size = self.crops.voxel_size or (1.0, 1.0, 1.0)
+        return self.crops.shape == context_shape(config.crop_size, config, voxel_size)
+
 
 def _left_out(request: PairRequest) -> str:
     """Say why a synapse has no crop."""
@@ -225,8 +229,8 @@ def _left_out(request: PairRequest) -> str:
 
 
 def _of_crops(config: Config) -> str:
-    """Return what of the settings decides how crops are cut."""
-    names = {*CropConfig.model_fields, "rotation_range", "voxel_size", "roles"}
+    """Return what of the settings decides how crops are cut, but for how large they are."""
+    names = {*CropConfig.model_fields, "voxel_size", "roles"}
     return config.model_dump_json(include=names)
 
 
@@ -240,16 +244,16 @@ def make_views(
     crops
         ``(1, 1, D, H, W)`` float32 tensor in [0, 1], with context.
     pair
-        Parameters of both views.
+        What was drawn for the first view, and for the second.
     shape
         Size of the views along z, y, x.
     voxel_size
         Voxel size along z, y, x, in any unit.
     """
-    from napari_synapse_cl import augmentations
+    from napari_synapse_cl.augmentations import composition
 
-    def view_of(parameters: augmentations.AugmentationParameters) -> np.ndarray:
-        return augmentations.apply(crops, parameters, shape, voxel_size)[0, 0].numpy()
+    def view_of(drawn: Any) -> np.ndarray:
+        return composition.apply(crops, drawn, shape, voxel_size)[0, 0].numpy()
 
     # PyTorch resamples a single crop on one thread, and its other threads, while they wait for each
     # other, take time from a training that runs beside.

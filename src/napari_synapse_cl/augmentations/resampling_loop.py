@@ -1,7 +1,7 @@
-"""Loops over the voxels of views that numba compiles; a round is a slice along z of one view.
+"""The loop of :mod:`~napari_synapse_cl.augmentations.resampling`, which numba compiles.
 
-Each slice is computed by itself and in one order, so how many threads share the slices changes
-nothing. Read of what is given are C-contiguous arrays alone.
+A round is a slice along z of one view. Each is computed by itself and in one order, so how many
+threads share the slices changes nothing. Read of what is given are C-contiguous arrays alone.
 """
 
 from math import ceil, floor
@@ -37,7 +37,8 @@ def resample(
     pairs
         ``(B, D * H * W - 1)``, the same memory: each voxel with the next one along x, or in memory.
     matrices
-        ``(B, 3, 3)``, from offsets in the view to offsets in the crop, on (z, y, x) voxels.
+        ``(B, 3, 4)``, from offsets in the view to offsets in the crop, on (z, y, x) voxels, and
+        what is added to these.
     views
         ``(B, d, h, w)``, is filled.
     """
@@ -52,9 +53,9 @@ def resample(
         m = matrices[b]
         for j in range(h):
             oz, oy, ox = k + 0.5 - d / 2, j + 0.5 - h / 2, 0.5 - w / 2
-            z = m[0, 0] * oz + m[0, 1] * oy + m[0, 2] * ox + depth / 2 - 0.5
-            y = m[1, 0] * oz + m[1, 1] * oy + m[1, 2] * ox + height / 2 - 0.5
-            x = m[2, 0] * oz + m[2, 1] * oy + m[2, 2] * ox + width / 2 - 0.5
+            z = m[0, 0] * oz + m[0, 1] * oy + m[0, 2] * ox + m[0, 3] + depth / 2 - 0.5
+            y = m[1, 0] * oz + m[1, 1] * oy + m[1, 2] * ox + m[1, 3] + height / 2 - 0.5
+            x = m[2, 0] * oz + m[2, 1] * oy + m[2, 2] * ox + m[2, 3] + width / 2 - 0.5
             dz, dy, dx = m[0, 2], m[1, 2], m[2, 2]
             low, high = _inside(z, dz, depth, 0.0, float(w))
             low, high = _inside(y, dy, height, low, high)
@@ -168,116 +169,3 @@ def _reflected(place: float, n: int) -> float:
     if place >= n:
         place = 2 * n - place
     return min(max(place - 0.5, 0.0), n - 1.0)
-
-
-@compiled(nogil=True, fastmath=FAST)
-def blur(
-    start: int,
-    stop: int,
-    views: NDArray[np.float32],
-    kernels: NDArray[np.float32],
-    radii: NDArray[np.int64],
-    blurred: NDArray[np.float32],
-) -> None:
-    """Blur slices of views along all three axes, reflected at the faces.
-
-    Parameters
-    ----------
-    start, stop
-        Slices, of ``B * D``.
-    views
-        ``(B, D, H, W)``.
-    kernels
-        ``(B, R + 1)``, the middle of each symmetric kernel and what follows it.
-    radii
-        ``(B,)``, elements of each kernel after the middle, at most R.
-    blurred
-        ``(B, D, H, W)``, is filled.
-    """
-    _, depth, height, width = views.shape
-    plane = np.empty((height, width), np.float32)
-    padded = np.empty(width + 2 * (kernels.shape[1] - 1), np.float32)
-    for round_ in range(start, stop):
-        b, k = divmod(round_, depth)
-        view, kernel, radius = views[b], kernels[b], radii[b]
-        _weigh(view[k].reshape(-1), kernel[0], plane.reshape(-1))
-        for step in range(1, radius + 1):
-            one, other = view[_mirrored(k - step, depth)], view[_mirrored(k + step, depth)]
-            _add(one.reshape(-1), other.reshape(-1), kernel[step], plane.reshape(-1))
-        for j in range(height):
-            line = padded[radius : radius + width]
-            _weigh(plane[j], kernel[0], line)
-            for step in range(1, radius + 1):
-                one, other = plane[_mirrored(j - step, height)], plane[_mirrored(j + step, height)]
-                _add(one, other, kernel[step], line)
-            for step in range(1, radius + 1):
-                padded[radius - step] = line[_mirrored(-step, width)]
-                padded[radius + width - 1 + step] = line[_mirrored(width - 1 + step, width)]
-            row = blurred[b, k, j]
-            _weigh(line, kernel[0], row)
-            for step in range(1, radius + 1):
-                one, other = padded[radius - step :], padded[radius + step :]
-                _add(one, other, kernel[step], row)
-
-
-@compiled(nogil=True)
-def _mirrored(i: int, n: int) -> int:
-    """Return which of n voxels is seen at index i."""
-    i %= 2 * n
-    return i if i < n else 2 * n - 1 - i
-
-
-@compiled(nogil=True, fastmath=FAST)
-def _weigh(line: NDArray[np.float32], weight: np.float32, result: NDArray[np.float32]) -> None:
-    for i in range(result.size):
-        result[i] = weight * line[i]
-
-
-@compiled(nogil=True, fastmath=FAST)
-def _add(
-    one: NDArray[np.float32],
-    other: NDArray[np.float32],
-    weight: np.float32,
-    result: NDArray[np.float32],
-) -> None:
-    for i in range(result.size):
-        result[i] += weight * (one[i] + other[i])
-
-
-@compiled(nogil=True, fastmath=FAST)
-def add_up(start: int, stop: int, slices: NDArray[np.float32], sums: NDArray[np.float64]) -> None:
-    """Sum each of ``(B * D, H * W)`` slices."""
-    for k in range(start, stop):
-        total = 0.0
-        for i in range(slices.shape[1]):
-            total += slices[k, i]
-        sums[k] = total
-
-
-@compiled(nogil=True, fastmath=FAST)
-def finish(
-    start: int,
-    stop: int,
-    slices: NDArray[np.float32],
-    noise: NDArray[np.float32],
-    factors: NDArray[np.float32],
-) -> None:
-    """Scale and shift slices, add noise to them, and cut them off at 0 and 1, in place.
-
-    Parameters
-    ----------
-    start, stop
-        Slices, of ``B * D``.
-    slices, noise
-        ``(B * D, H * W)``.
-    factors
-        ``(B * D, 3)``, what each slice is multiplied by, what is added, and the strength of its
-        noise.
-    """
-    zero, one = np.float32(0), np.float32(1)
-    for k in range(start, stop):
-        scale, shift, level = factors[k, 0], factors[k, 1], factors[k, 2]
-        for i in range(slices.shape[1]):
-            value = shift + scale * slices[k, i] + level * noise[k, i]
-            value = zero if value < zero else value
-            slices[k, i] = one if value > one else value

@@ -1,0 +1,129 @@
+"""What a transform is: what was drawn for one view, and how it is applied to a batch.
+
+PyTorch is imported by what computes, when it is first called: the window asks transforms how much
+tissue they need, and does not import it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_synapse_cl.config import AugmentationConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Random = Callable[[int], list[float]]
+"""Returns the first n numbers, in [0, 1), of a stream that no other transform or view has."""
+
+
+class Transform(ABC):
+    """One random change of a view.
+
+    A subclass is a frozen dataclass whose fields are what was drawn for one view, as plain values:
+    so it can be compared, written down and applied again. No two transforms have a field of the
+    same name.
+
+    Attributes
+    ----------
+    name
+        Tells its random numbers from those of others. With another name, old seeds draw others.
+    settings
+        What it reads of the configuration. It is on where the first of them is not 0.
+    off
+        What is said of a view where it is off; empty for nothing.
+    """
+
+    name: ClassVar[str]
+    settings: ClassVar[tuple[str, ...]]
+    off: ClassVar[str] = ""
+
+    @classmethod
+    def is_on(cls, config: AugmentationConfig) -> bool:
+        """Return whether it changes views at all."""
+        return bool(getattr(config, cls.settings[0]))
+
+    @classmethod
+    @abstractmethod
+    def draw(cls, config: AugmentationConfig, random: Random) -> Self:
+        """Draw it for one view; called where it is on."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Say in words what was drawn."""
+
+
+class SpatialTransform(Transform):
+    """A transform that moves tissue: all of them become one affine resampling.
+
+    It is made in physical space, in the unit of the voxel size, about the centre of the view.
+    """
+
+    @classmethod
+    @abstractmethod
+    def matrices(cls, drawn: Sequence[Self]) -> NDArray[np.float64]:
+        """Return what maps offsets in B views to offsets in what they are made from.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(B, 3, 3)`` float64, on (z, y, x) vectors.
+        """
+
+    @classmethod
+    def shifts(cls, drawn: Sequence[Self]) -> NDArray[np.float64]:
+        """Return what is added to these offsets, ``(B, 3)`` float64 along z, y, x."""
+        return np.zeros((len(drawn), 3))
+
+    @classmethod
+    def reach(cls, config: AugmentationConfig, extent: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return how far views with these settings see; called where it is on.
+
+        Parameters
+        ----------
+        config
+            Its settings.
+        extent
+            ``(3,)``, how far a view reaches from its centre along z, y, x.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(3,)`` float64, how far what it shows may lie from the centre.
+        """
+        return extent
+
+
+class IntensityTransform(Transform):
+    """A transform that changes intensities; it is applied to views that are resampled already."""
+
+    @classmethod
+    @abstractmethod
+    def apply(cls, views: "Tensor", drawn: Sequence[Self]) -> "Tensor":
+        """Return B views changed by what was drawn for each.
+
+        Parameters
+        ----------
+        views
+            ``(B, 1, D, H, W)`` float32; may be overwritten.
+        drawn
+            B records.
+
+        Returns
+        -------
+        Tensor
+            Like `views`. Intensities beyond [0, 1] are cut off after the last transform.
+        """
+
+
+def per_view(views: "Tensor", values: Sequence[float]) -> "Tensor":
+    """Return B numbers as ``(B, 1, 1, 1, 1)``, with the type and on the device of the views."""
+    return views.new_tensor(values).view(-1, 1, 1, 1, 1)
+
+
+def decimal(value: float, digits: int) -> str:
+    """Write a number with a true minus sign, and none before a zero."""
+    return f"{value:z.{digits}f}".replace("-", "−")

@@ -1,0 +1,157 @@
+"""All transforms of a view in a row: drawn, applied, and said in words."""
+
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from hashlib import shake_128
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_synapse_cl.augmentations.base import (
+    IntensityTransform,
+    Random,
+    SpatialTransform,
+    Transform,
+)
+from napari_synapse_cl.augmentations.resampling import resample
+from napari_synapse_cl.augmentations.transforms import INTENSITY, SPATIAL
+from napari_synapse_cl.config import AugmentationConfig
+
+Drawn = tuple[Transform, ...]
+"""What was drawn for one view: the transforms that are on, in the order of their application."""
+
+
+def draw(
+    config: AugmentationConfig, seed: int, epoch: int, synapses: Sequence[int], view: int
+) -> list[Drawn]:
+    """Draw one view of each synapse, as training with `seed` sees it in `epoch`.
+
+    Every transform of every view has a stream of random numbers of its own: what is drawn depends
+    neither on the batch nor on which other transforms there are, and no state has to be kept to go
+    on with a training or to show a view again.
+
+    Parameters
+    ----------
+    config
+        The ranges to draw from.
+    seed
+        Seed of the training.
+    epoch
+        Epoch, counted from 1; 0 is the fixed pair of the validation.
+    synapses
+        Row of each synapse in its table.
+    view
+        1 or 2.
+    """
+    transforms = [one for one in (*SPATIAL, *INTENSITY) if one.is_on(config)]
+    return [
+        tuple(
+            one.draw(config, _stream(seed, epoch, int(synapse), view, one.name))
+            for one in transforms
+        )
+        for synapse in synapses
+    ]
+
+
+def draw_pair(
+    config: AugmentationConfig, seed: int, epoch: int, synapses: Sequence[int]
+) -> tuple[list[Drawn], list[Drawn]]:
+    """Draw both views of each synapse; see :func:`draw`."""
+    return draw(config, seed, epoch, synapses, 1), draw(config, seed, epoch, synapses, 2)
+
+
+def _stream(seed: int, epoch: int, synapse: int, view: int, name: str) -> Random:
+    """Return a stream of random numbers that depends on these alone."""
+    key = f"{seed} {epoch} {synapse} {view} {name}".encode()
+
+    # A sixth of the time that numpy's SeedSequence takes, and as many numbers as are asked for.
+    def numbers(n: int) -> list[float]:
+        words = struct.unpack(f"<{n}Q", shake_128(key).digest(8 * n))
+        return [(word >> 11) * 2.0**-53 for word in words]
+
+    return numbers
+
+
+def apply(
+    crops: Tensor,
+    drawn: Sequence[Drawn],
+    shape: Sequence[int],
+    voxel_size: Sequence[float] = (1.0, 1.0, 1.0),
+) -> Tensor:
+    """Make one view of each crop: resample it, change its intensities, cut off beyond [0, 1].
+
+    Parameters
+    ----------
+    crops
+        ``(B, 1, D, H, W)`` float32 in [0, 1], with context around the view.
+    drawn
+        What was drawn for B views, with the same settings.
+    shape
+        Size of the views along z, y, x; at most that of the crops, and as even or odd.
+    voxel_size
+        Voxel size along z, y, x, in any unit.
+
+    Returns
+    -------
+    Tensor
+        ``(B, 1, *shape)`` float32 in [0, 1], on the device of the crops.
+    """
+    views = resample(crops, affine_matrices(drawn, voxel_size), shape)
+    for records in _by_transform(drawn):
+        transform = type(records[0])
+        if issubclass(transform, IntensityTransform):
+            views = transform.apply(views, records)
+    return views.clamp_(0, 1)
+
+
+def affine_matrices(
+    drawn: Sequence[Drawn], voxel_size: Sequence[float] = (1.0, 1.0, 1.0)
+) -> NDArray[np.float64]:
+    """Return what maps a view's voxel offsets from its centre to those in the crop.
+
+    Parameters
+    ----------
+    drawn
+        What was drawn for B views, with the same settings.
+    voxel_size
+        Voxel size along z, y, x, in any unit.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(B, 3, 4)`` float64, a matrix on (z, y, x) vectors and what is added after it.
+    """
+    matrices, shifts = np.tile(np.eye(3), (len(drawn), 1, 1)), np.zeros((len(drawn), 3, 1))
+    # A place in the view goes through what is applied last first.
+    for records in reversed(list(_by_transform(drawn))):
+        transform = type(records[0])
+        if issubclass(transform, SpatialTransform):
+            one = transform.matrices(records)
+            matrices = one @ matrices
+            shifts = one @ shifts + transform.shifts(records)[:, :, None]
+    size = np.array(voxel_size, dtype=np.float64)
+    return np.concatenate([matrices * size / size[:, None], shifts / size[:, None]], axis=2)
+
+
+def _by_transform(drawn: Sequence[Drawn]) -> Iterator[tuple[Any, ...]]:
+    """Yield, for each transform, what was drawn of it for each view."""
+    if len({tuple(map(type, one)) for one in drawn}) > 1:
+        raise ValueError("the views of a batch are drawn with the same settings")
+    return zip(*drawn, strict=True)
+
+
+def describe(drawn: Drawn) -> str:
+    """Say in words what was drawn for a view: "rotated 11.3° about z, …; flipped x; …"."""
+    words = {type(one): one.describe() for one in drawn}
+    said = (words.get(one, one.off) for one in (*SPATIAL, *INTENSITY))
+    return "; ".join(text for text in said if text)
+
+
+def plain_values(drawn: Drawn) -> dict[str, Any]:
+    """Return what was drawn for a view by name, as JSON holds it."""
+    values = {name: value for one in drawn for name, value in vars(one).items()}
+    plain: dict[str, Any] = json.loads(json.dumps(values))
+    return plain

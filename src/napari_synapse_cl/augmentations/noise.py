@@ -1,0 +1,71 @@
+"""Gaussian noise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from napari_synapse_cl.augmentations.base import IntensityTransform, Random, per_view
+from napari_synapse_cl.config import AugmentationConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Noise(IntensityTransform):
+    """Gaussian noise, each voxel's drawn for itself.
+
+    It is that of the device's generator: it differs between a CPU and a GPU.
+
+    Attributes
+    ----------
+    noise_level
+        Standard deviation.
+    noise_seed
+        Seed of the generator.
+    """
+
+    noise_level: float
+    noise_seed: int
+
+    name: ClassVar[str] = "noise"
+    settings: ClassVar[tuple[str, ...]] = ("noise_level",)
+    off: ClassVar[str] = "noise σ 0.000"
+
+    @classmethod
+    def draw(cls, config: AugmentationConfig, random: Random) -> Self:
+        """Draw the standard deviation evenly, and a seed."""
+        level, seed = random(2)
+        return cls(config.noise_level * level, int(seed * 2**53))
+
+    def describe(self) -> str:
+        """Say the standard deviation."""
+        return f"noise σ {self.noise_level:.3f}"
+
+    @classmethod
+    def apply(cls, views: "Tensor", drawn: Sequence[Self]) -> "Tensor":
+        """Return noisier views."""
+        noise = _noise_like(views, [one.noise_seed for one in drawn])
+        return views.addcmul_(noise, per_view(views, [one.noise_level for one in drawn]))
+
+
+def _noise_like(views: "Tensor", seeds: Sequence[int]) -> "Tensor":
+    """Return noise of standard deviation 1 for each view, of its own seed."""
+    from napari_synapse_cl.system.loops import share
+
+    noise = views.new_empty(views.shape)
+    if views.device.type == "cpu":
+        share(_fill, len(noise), noise, seeds)
+    else:
+        _fill(0, len(noise), noise, seeds)
+    return noise
+
+
+def _fill(start: int, stop: int, noise: "Tensor", seeds: Sequence[int]) -> None:
+    import torch
+
+    generator = torch.Generator(device=noise.device)
+    # Threads do not take this mode over, and out of it nothing that was made in it may be filled.
+    with torch.inference_mode():
+        for one, seed in zip(noise[start:stop], seeds[start:stop], strict=True):
+            one.normal_(generator=generator.manual_seed(seed))

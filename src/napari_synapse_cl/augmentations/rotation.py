@@ -1,0 +1,88 @@
+"""Rotation about all three axes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_synapse_cl.augmentations.base import Random, SpatialTransform, decimal
+from napari_synapse_cl.config import AugmentationConfig
+
+
+@dataclass(frozen=True)
+class Rotation(SpatialTransform):
+    """Rotation about x, then y, then z, in physical space.
+
+    Attributes
+    ----------
+    angles
+        About z, y, x in degrees.
+    """
+
+    angles: tuple[float, ...]
+
+    name: ClassVar[str] = "rotation"
+    settings: ClassVar[tuple[str, ...]] = ("rotation_range",)
+    off: ClassVar[str] = "not rotated"
+
+    @classmethod
+    def draw(cls, config: AugmentationConfig, random: Random) -> Self:
+        """Draw each angle evenly."""
+        return cls(tuple(config.rotation_range * (2 * one - 1) for one in random(3)))
+
+    def describe(self) -> str:
+        """Say how far it rotates about each axis."""
+        angles = (
+            f"{decimal(angle, 1)}° about {axis}"
+            for angle, axis in zip(self.angles, "zyx", strict=True)
+        )
+        return f"rotated {', '.join(angles)}"
+
+    @classmethod
+    def matrices(cls, drawn: Sequence[Self]) -> NDArray[np.float64]:
+        """Return ``(B, 3, 3)`` float64."""
+        return rotations(np.array([one.angles for one in drawn]))
+
+    @classmethod
+    def reach(cls, config: AugmentationConfig, extent: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return ``(3,)``, the farthest of what rotations within the range see."""
+        return np.array(_reach(config.rotation_range, tuple(extent.tolist())))
+
+
+def rotations(angles: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the rotations Rz @ Ry @ Rx as matrices on (z, y, x) vectors.
+
+    Parameters
+    ----------
+    angles
+        ``(B, 3)``, about z, y, x in degrees.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(B, 3, 3)`` float64.
+    """
+    radians = np.deg2rad(angles.astype(np.float64))
+    cos, sin = np.cos(radians), np.sin(radians)
+    matrices = np.tile(np.eye(3), (3, len(angles), 1, 1))
+    for axis in range(3):
+        i, j = (other for other in range(3) if other != axis)
+        matrices[axis, :, i, i] = matrices[axis, :, j, j] = cos[:, axis]
+        matrices[axis, :, i, j] = -sin[:, axis]
+        matrices[axis, :, j, i] = sin[:, axis]
+    return matrices[0] @ matrices[1] @ matrices[2]
+
+
+# The preview asks again at every change of a setting.
+@lru_cache(maxsize=256)
+def _reach(rotation_range: float, extent: tuple[float, ...]) -> tuple[float, ...]:
+    if rotation_range >= 90:
+        return (float(np.linalg.norm(extent)),) * 3
+    steps = np.linspace(-rotation_range, rotation_range, 31)
+    angles = np.array(list(product(steps, repeat=3)))
+    farthest = (np.abs(rotations(angles)) @ np.array(extent)).max(axis=0)
+    return tuple(farthest.tolist())

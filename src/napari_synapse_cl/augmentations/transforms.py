@@ -1,0 +1,28 @@
+"""All transforms of views, in the order of their application.
+
+The window reads this list to know how much tissue views need: modules of transforms import PyTorch
+where they compute, not at their head.
+"""
+
+from napari_synapse_cl.augmentations.base import IntensityTransform, SpatialTransform
+from napari_synapse_cl.augmentations.blur import Blur
+from napari_synapse_cl.augmentations.brightness import Brightness
+from napari_synapse_cl.augmentations.contrast import Contrast
+from napari_synapse_cl.augmentations.flip import Flip
+from napari_synapse_cl.augmentations.noise import Noise
+from napari_synapse_cl.augmentations.rotation import Rotation
+
+SPATIAL: tuple[type[SpatialTransform], ...] = (
+    Rotation,
+    Flip,
+)
+"""Become one resampling of the crop, as if one were applied after the other."""
+
+INTENSITY: tuple[type[IntensityTransform], ...] = (
+    Blur,
+    Contrast,
+    Brightness,
+    # After all that smooths, which would leave a mark in it.
+    Noise,
+)
+"""Are applied to what was resampled, one after the other."""

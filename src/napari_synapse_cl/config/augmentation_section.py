@@ -1,0 +1,49 @@
+"""The section of augmentation: the settings of all transforms.
+
+Which transform reads which of them is told by its module in
+:mod:`~napari_synapse_cl.augmentations`: the first of these is 0 where it is off.
+"""
+
+from napari_synapse_cl.config.fields import Section, setting
+
+
+class AugmentationConfig(Section):
+    """Augmentation."""
+
+    rotation_range: float = setting(
+        15.0,
+        "Maximum rotation angle, drawn anew for each of the three axes.",
+        unit="degrees",
+        ge=0,
+        le=180,
+        slider_end=90,
+    )
+    flip_prob: float = setting(
+        0.5, "Probability of a flip, drawn anew for each of the three axes.", ge=0, le=1
+    )
+    noise_level: float = setting(
+        0.05,
+        "Maximum standard deviation of the added Gaussian noise, as a share of the intensity range "
+        "[0, 1].",
+        ge=0,
+        le=1,
+        slider_end=0.25,
+    )
+    contrast_range: float = setting(
+        0.2, "Contrast is multiplied by a factor within 1 ± this.", ge=0, lt=1, slider_end=0.9
+    )
+    brightness_range: float = setting(
+        0.2,
+        "Brightness is shifted by up to ± this, on intensities in [0, 1].",
+        ge=0,
+        le=1,
+        slider_end=0.5,
+    )
+    gaussian_blur_sigma: float = setting(
+        1.0,
+        "Maximum standard deviation of the Gaussian blur.",
+        unit="voxels",
+        ge=0,
+        le=10,
+        slider_end=3,
+    )
