@@ -6,13 +6,10 @@ settings in the documentation are all made from the fields of the sections.
 
 from napari_synapse_cl.config.augmentation_section import AugmentationConfig
 from napari_synapse_cl.config.data_sections import CropConfig, DataConfig, VolumeConfig
+from napari_synapse_cl.config.effects import settings_without_effect
 from napari_synapse_cl.config.fields import Section, absolute, slider_end, unit_of, values_by_role
 from napari_synapse_cl.config.flat import ABOUT, SECTIONS, Config, possible_value, read_settings
-from napari_synapse_cl.config.sections import (
-    ExtractionConfig,
-    ModelConfig,
-    RunConfig,
-)
+from napari_synapse_cl.config.sections import ExtractionConfig, ModelConfig, RunConfig
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
 from napari_synapse_cl.system.downloads import is_url
 
@@ -34,6 +31,7 @@ __all__ = [
     "is_url",
     "possible_value",
     "read_settings",
+    "settings_without_effect",
     "slider_end",
     "unit_of",
     "values_by_role",

@@ -8,15 +8,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+from napari_synapse_cl.config.augmentation_section import AugmentationConfig
 from napari_synapse_cl.config.data_sections import CropConfig, DataConfig
 from napari_synapse_cl.config.fields import Section
 from napari_synapse_cl.config.flat import SECTIONS, Config
-from napari_synapse_cl.config.sections import (
-    AugmentationConfig,
-    ExtractionConfig,
-    ModelConfig,
-    RunConfig,
-)
+from napari_synapse_cl.config.sections import ExtractionConfig, ModelConfig, RunConfig
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
 from napari_synapse_cl.system.words import listing
 

@@ -8,11 +8,7 @@ from pydantic import ValidationError, field_serializer, model_validator
 from napari_synapse_cl.config.augmentation_section import AugmentationConfig
 from napari_synapse_cl.config.data_sections import CropConfig, DataConfig
 from napari_synapse_cl.config.fields import Section, absolute
-from napari_synapse_cl.config.sections import (
-    ExtractionConfig,
-    ModelConfig,
-    RunConfig,
-)
+from napari_synapse_cl.config.sections import ExtractionConfig, ModelConfig, RunConfig
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.system.documents import read_json

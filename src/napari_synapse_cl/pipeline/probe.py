@@ -142,23 +142,15 @@ class _Timer:
         crops = torch.rand(n, 1, *context_shape(load.shape, config, voxel_size))
 
         def views(synapses: np.ndarray, epoch: int) -> Tensor:
-            pair = augmentations.draw_pair(config, config.seed, epoch, synapses.tolist())
+            pair = composition.draw_pair(config, config.seed, epoch, synapses.tolist())
             own = crops.to(self._device)
-            made = [augmentations.apply(own, view, load.shape, voxel_size) for view in pair]
+            made = [composition.apply(own, view, load.shape, voxel_size) for view in pair]
             return torch.cat(made).contiguous(memory_format=torch.channels_last_3d)
 
         batch = FullBatch(self._model, self._objective, views, self._device, ALONE)
         batch.precision, batch.micro_batch_size = self._precision, n
         start = time.perf_counter()
-        crops = crops.to(self._device)
-        pair = composition.draw_pair(config, config.seed, 1, range(n))
-        views = torch.cat([composition.apply(crops, view, load.shape, voxel_size) for view in pair])
-        views = views.contiguous(memory_format=torch.channels_last_3d)
-        with autocast(self._device, self._precision):
-            embeddings = self._model(views)
-        loss = nt_xent(*embeddings.chunk(2), temperature=config.temperature)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        batch.backward(np.arange(n), 1)
         self._wait()
         return time.perf_counter() - start
 
