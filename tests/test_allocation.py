@@ -18,7 +18,7 @@ FEW = AN_ARRAY // 4
 START = """
 import resource
 import numpy as np
-from napari_synapse_cl import allocation
+from napari_synapse_cl.system import memory
 from napari_synapse_cl.system.memory import keep_freed_memory, make_room, return_freed_memory
 from napari_synapse_cl.system.memory import Memory
 
@@ -30,7 +30,7 @@ def pages_of(n):
 
 def free_are(*amounts):
     answers = iter(amounts)
-    allocation.main_memory = lambda: Memory(next(answers), 10**9)
+    memory.main_memory = lambda: Memory(next(answers), 10**9)
 
 """
 
