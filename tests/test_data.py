@@ -9,8 +9,9 @@ import pytest
 from conftest import crops_of
 from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.data.crops.cache import CachedCrops, cache_folder, fill_cache
+from napari_synapse_cl.data.crops.cache import CachedCrops, fill_cache
 from napari_synapse_cl.data.crops.cutting import cut_crop
+from napari_synapse_cl.data.crops.identity import cache_folder
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.intensity import intensity_range
 from napari_synapse_cl.data.synapses import Positions, positions_inside

@@ -236,7 +236,7 @@ def test_a_full_disk_is_told(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(InputError, match=f"cannot be kept in {tmp_path}: No space left"):
+    with pytest.raises(InputError, match=f"cannot be kept in {tmp_path}: the disk is full"):
         local_file(f"{server.url}/network.pt", folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 

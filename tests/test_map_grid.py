@@ -164,7 +164,7 @@ class TestTiles:
 
 
 def test_the_window_can_ask_without_loading_torch() -> None:
-    names = ("map_grid", "map_tiles", "map_store", "map_colors")
-    imports = "; ".join(f"import napari_synapse_cl.features.{name}" for name in names)
+    names = ("grid", "tiles", "store", "colors")
+    imports = "; ".join(f"import napari_synapse_cl.features.maps.{name}" for name in names)
     code = f"import sys; {imports}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -18,8 +18,8 @@ from napari.utils.notifications import Notification
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.table_formats import KEY
 from napari_synapse_cl.features.tables import FORMATS, read_table, write_table
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY
 from napari_synapse_cl.widgets.layers.files import get_reader, read_points, write_points
-from napari_synapse_cl.widgets.layers.voxels import METADATA_KEY
 
 from .conftest import PLUGIN, messages
 

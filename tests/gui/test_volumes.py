@@ -14,7 +14,8 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cache import CachedCrops
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.jobs.networks import NetworkReader
-from napari_synapse_cl.widgets.layers.voxels import LOCATION, METADATA_KEY
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY
+from napari_synapse_cl.widgets.layers.voxels import LOCATION
 
 from .conftest import LONG, PREVIEW, SMALL, TRAIN, click, fill_in, open_widget, wait_for_end
 

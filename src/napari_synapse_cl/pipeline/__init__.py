@@ -1,6 +1,7 @@
 """Train and extract, whole: what the command line runs and the widgets start."""
 
 from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import closing
 
 from napari_synapse_cl.config import Config, settings_without_effect
 from napari_synapse_cl.errors import JobError, is_of_disk, reason
@@ -84,8 +85,6 @@ def _shared(config: Config) -> Callable[[Config, Control, Ranks], Iterator[Event
 
 def _run(config: Config, control: Control, ranks: Ranks, told: Collection[str]) -> Iterator[Event]:
     if ranks.is_main:
-        for text in settings_without_effect(config, told):
-            yield Message(text, "warning")
         yield from fetch_checkpoints(config, control)
     if stopped(control, ranks):
         return
@@ -95,9 +94,25 @@ def _run(config: Config, control: Control, ranks: Ranks, told: Collection[str]) 
         check_output(RunFolder(config.output), config)
     with held(config.output, ranks) as (folder, warnings):
         config = config.model_copy(update={"output": folder})
-        for text in warnings:
-            yield Message(text, "warning")
-        if alone is None:
-            yield from _shared(config)(config, control, ranks)
-        elif ranks.is_main:
-            yield from alone(config, control)
+        events = _events(config, control, ranks, alone)
+        with closing(events):
+            first = next(events, None)
+            # What is refused is refused in one line, so these wait for what is not.
+            notes = (*settings_without_effect(config, told), *warnings) if ranks.is_main else ()
+            for text in notes:
+                yield Message(text, "warning")
+            if first is not None:
+                yield first
+            yield from events
+
+
+def _events(
+    config: Config,
+    control: Control,
+    ranks: Ranks,
+    alone: Callable[[Config, Control], Iterator[Event]] | None,
+) -> Generator[Event, None, None]:
+    if alone is None:
+        yield from _shared(config)(config, control, ranks)
+    elif ranks.is_main:
+        yield from alone(config, control)

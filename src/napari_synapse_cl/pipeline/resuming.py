@@ -30,6 +30,9 @@ _FIXED_BY_TRAINING = {
     for section in (DataConfig, CropConfig, AugmentationConfig, ModelConfig, TrainingConfig)
     for name in section.model_fields
 } - {"num_epochs", "batch_size", "early_stopping", "cache_dir", "cache_limit"}
+_ELSEWHERE = set(DataConfig.model_fields)
+"""Where the data are is written anew in the settings of a run that was moved with them; whether they
+are the same is told by their hashes."""
 
 _CHANGEABLE = (
     "num_epochs, early_stopping, a lower batch_size, device, precision, activation_checkpointing, "
@@ -112,7 +115,7 @@ def checkpoint_to_resume(folder: RunFolder, config: Config) -> dict[str, Any] | 
 def check_settings(folder: RunFolder, stored: Config, trained: Mapping[str, Any]) -> None:
     """Refuse settings of a run that are not those it was trained with, as its checkpoint says."""
     values = stored.as_json()
-    for name in sorted(_FIXED_BY_TRAINING & trained.keys()):
+    for name in sorted((_FIXED_BY_TRAINING - _ELSEWHERE) & trained.keys()):
         if trained[name] != values[name]:
             raise InputError(
                 f"{folder.config_file} says {name} {shown(values[name])}, and the run was trained "

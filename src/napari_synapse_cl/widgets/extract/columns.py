@@ -13,8 +13,8 @@ from qtpy.QtWidgets import QMessageBox, QWidget
 
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.tables.columns import is_plain_number, numbers_said
-from napari_synapse_cl.widgets.layers.taking import feature_match
-from napari_synapse_cl.widgets.layers.voxels import METADATA_KEY, geometry_of
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY, feature_match
+from napari_synapse_cl.widgets.layers.voxels import geometry_of
 
 CATEGORY_COLORS = transform_color(
     ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"]

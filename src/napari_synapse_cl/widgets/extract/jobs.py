@@ -24,7 +24,7 @@ from napari_synapse_cl.widgets.extract.maps import MapArray, read_maps
 from napari_synapse_cl.widgets.extract.region import RegionInputs
 from napari_synapse_cl.widgets.jobs.inputs import Inputs
 from napari_synapse_cl.widgets.jobs.job import ChildJob
-from napari_synapse_cl.widgets.layers.taking import feature_match
+from napari_synapse_cl.widgets.layers.features import feature_match
 
 if TYPE_CHECKING:
     from napari_synapse_cl.features.layer_report import Report

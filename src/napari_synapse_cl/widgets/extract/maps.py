@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from napari.layers import Image
 
-from napari_synapse_cl.widgets.layers.voxels import METADATA_KEY, geometry_within, with_channels
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY
+from napari_synapse_cl.widgets.layers.voxels import geometry_within, with_channels
 
 LARGEST_IN_MEMORY = 2**28
 """In bytes; larger maps are read from the disk as they are looked at."""

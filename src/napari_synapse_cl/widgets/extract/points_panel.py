@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QPushButton, QWidget
 
 from napari_synapse_cl.widgets.extract.columns import color_by
 from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH
-from napari_synapse_cl.widgets.layers.taking import feature_match
+from napari_synapse_cl.widgets.layers.features import feature_match
 
 AS_THEY_ARE = "as they are"
 

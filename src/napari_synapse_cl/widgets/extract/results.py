@@ -24,7 +24,7 @@ from napari_synapse_cl.widgets.extract.columns import (
     versioned,
 )
 from napari_synapse_cl.widgets.extract.jobs import Features
-from napari_synapse_cl.widgets.layers.taking import feature_match
+from napari_synapse_cl.widgets.layers.features import feature_match
 
 
 class PointResults:

@@ -26,8 +26,7 @@ from napari_synapse_cl.features.tables import (
     write_table,
 )
 from napari_synapse_cl.system.words import counted
-from napari_synapse_cl.widgets.layers.taking import plain
-from napari_synapse_cl.widgets.layers.voxels import METADATA_KEY, in_nanometres
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY, in_nanometres, plain
 
 PLAIN = (".csv", ".tsv", ".xlsx", ".parquet")
 """Suffixes of tables that may hold positions under other names than z, y, x."""

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pint
 from napari.layers import Image, Labels, Layer
 from napari.utils.transforms import Affine, CompositeAffine
 from numpy.typing import ArrayLike
@@ -14,6 +13,7 @@ from napari_synapse_cl.data.intensity import sample_blocks
 from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY, in_nanometres
 
 THE_LAYER = "the layer "
 ROLES = "roles"
@@ -23,23 +23,6 @@ DECIMALS = 4
 LOCATION = "location"
 """Where the metadata of a layer that we opened say from what."""
 CHANNEL_AXIS = "channel"
-METADATA_KEY = "napari_synapse_cl"
-"""The same key that files keep their record under."""
-
-
-def in_nanometres(unit: Any) -> float | None:
-    """Return the length of a unit in nm, or None if it is not one of length.
-
-    Parameters
-    ----------
-    unit
-        A unit of pint, or its name.
-    """
-    try:
-        quantity = pint.get_application_registry().Quantity(1, str(unit))
-        return float(quantity.to("nm").magnitude)
-    except pint.DimensionalityError:
-        return None
 
 
 def in_units_of(layer: Layer, position: ArrayLike, units: Sequence[Any] | None) -> np.ndarray:

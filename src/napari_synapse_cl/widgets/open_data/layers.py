@@ -13,8 +13,8 @@ from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.runs.events import Level
 from napari_synapse_cl.system.words import counted, size
-from napari_synapse_cl.widgets.layers.taking import plain, with_partners
-from napari_synapse_cl.widgets.layers.voxels import LOCATION, METADATA_KEY, ROLES
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY, plain, with_partners
+from napari_synapse_cl.widgets.layers.voxels import LOCATION, ROLES
 from napari_synapse_cl.widgets.open_data.jobs import Opened
 from napari_synapse_cl.widgets.open_data.sample import POINT_SIZE
 

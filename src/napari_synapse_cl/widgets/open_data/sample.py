@@ -5,16 +5,18 @@ from __future__ import annotations
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_synapse_cl import __version__
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.data.sample.volume import VOXEL_SIZE, Sample, make_sample
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.system.environment import cache_folder
 from napari_synapse_cl.system.files import replacing
+
+if TYPE_CHECKING:
+    from napari_synapse_cl.data.sample.volume import Sample
 
 CLASS_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7")
 """Told apart by people who are colour-blind too (Okabe and Ito)."""
@@ -77,6 +79,9 @@ def cached_sample(seed: int = 0) -> Sample:
     seed
         Determines the sample, with the version of this package.
     """
+    # Drawing it takes SciPy's slower parts, which nobody needs before.
+    from napari_synapse_cl.data.sample.volume import make_sample
+
     if CACHE is None:
         return make_sample(seed)
     file = CACHE / f"sample-{__version__}-{seed}.npz"
@@ -92,6 +97,8 @@ def cached_sample(seed: int = 0) -> Sample:
 
 
 def _read(file: Path) -> Sample:
+    from napari_synapse_cl.data.sample.volume import VOXEL_SIZE, Sample
+
     # Opened here, since np.load leaves a damaged file open.
     with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
         table = pd.DataFrame(content["positions"], columns=AXES)

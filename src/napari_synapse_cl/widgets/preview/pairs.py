@@ -23,8 +23,9 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.system.words import VoxelSize
 from napari_synapse_cl.widgets.forms.crop_settings import SHARED
 from napari_synapse_cl.widgets.jobs.networks import NetworkSizes
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY
 from napari_synapse_cl.widgets.layers.taking import LayerData, dataset_of
-from napari_synapse_cl.widgets.layers.voxels import METADATA_KEY, geometry_within
+from napari_synapse_cl.widgets.layers.voxels import geometry_within
 
 NOTHING_KEPT = (
     "Nothing of what is to be kept lies in this crop: it is shown as it is, and training leaves it "
