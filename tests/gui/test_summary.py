@@ -50,7 +50,7 @@ def test_warnings_are_said_in_words(window: Any, qtbot: QtBot, make_napari_viewe
     viewer.add_image(window.image.data)
     viewer.add_points(window.points.data[:, ::-1])
     widget = open_widget(viewer, TRAIN)
-    wait_for(qtbot, widget, NO_VOXEL_SIZE)
+    wait_for(qtbot, widget, NO_VOXEL_SIZE.removeprefix("t"))
     assert isinstance(viewer.layers[1], Points)
 
 

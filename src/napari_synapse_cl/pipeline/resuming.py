@@ -31,8 +31,8 @@ _FIXED_BY_TRAINING = {
     for name in section.model_fields
 } - {"num_epochs", "batch_size", "early_stopping", "cache_dir", "cache_limit"}
 _ELSEWHERE = set(DataConfig.model_fields)
-"""Where the data are is written anew in the settings of a run that was moved with them; whether they
-are the same is told by their hashes."""
+"""Where the data are is written anew in the settings of a run that was moved with them; whether
+they are the same is told by their hashes."""
 
 _CHANGEABLE = (
     "num_epochs, early_stopping, a lower batch_size, device, precision, activation_checkpointing, "
