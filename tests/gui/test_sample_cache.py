@@ -20,7 +20,7 @@ def drawn(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seeds.append(seed)
         return sample
 
-    monkeypatch.setattr(sample_cache, "make_sample", draw)
+    monkeypatch.setattr("napari_synapse_cl.data.sample.volume.make_sample", draw)
     return seeds
 
 

@@ -36,7 +36,7 @@ def test_sample_opens_as_volume_and_classified_points(
 ) -> None:
     # The full sample takes seconds to draw; what napari does with it is the same.
     monkeypatch.setattr(
-        "napari_synapse_cl.widgets.open_data.sample.make_sample", lambda seed: sample
+        "napari_synapse_cl.data.sample.volume.make_sample", lambda seed: sample
     )
     viewer = make_napari_viewer()
     viewer.open_sample(PLUGIN, "em_sample")
