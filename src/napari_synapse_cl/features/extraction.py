@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 import numpy as np
@@ -175,12 +174,7 @@ class GrowingArray:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # Windows removes no file that is mapped.
         self.values = np.empty(0, np.float32)
         self.path.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from napari_synapse_cl.config import Config
@@ -170,12 +169,7 @@ class Recorder:
         self._folder.write_status(self._status)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         # What ended the training is to be told, not that its folder takes no status either.
         with suppress(JobError):
             if isinstance(error, GeneratorExit) and not self._folder.last_checkpoint.exists():
