@@ -12,25 +12,12 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import VoxelSize
 
 SUFFIXES = (".mrc", ".rec", ".st", ".map", ".mrcs")
-HEADER_BYTES = 1024
-FIELDS = {
-    "size": (0, "3", "i4"),
-    "mode": (12, "", "i4"),
-    "start": (16, "3", "i4"),
-    "intervals": (28, "3", "i4"),
-    "cell": (40, "3", "f4"),
-    "axes": (64, "3", "i4"),
-    "range": (76, "2", "f4"),
-    "n_extended": (92, "", "i4"),
-    "imod_stamp": (152, "", "i4"),
-    "imod_flags": (156, "", "i4"),
-    "origin": (196, "3", "f4"),
-}
-"""Where what is read of the header lies, how many there are of it, and its type."""
-TYPES = {1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 COMPLEX = (3, 4)
 IMOD_STAMP = 1146047817
 """What IMOD writes where it says whether bytes are signed."""
+_IMOD_PLACE = 40
+"""Where that lies, in bytes of the header's second extra space."""
 
 
 def open_mrc(path: Path) -> Found:
@@ -41,17 +28,21 @@ def open_mrc(path: Path) -> Found:
     InputError
         If it is none, is cut off, or holds no real grey values.
     """
+    # The window imports this module, and may open no such file.
+    from mrcfile.dtypes import HEADER_DTYPE
+
     with path.open("rb") as file:
-        content = file.read(HEADER_BYTES)
-    if len(content) < HEADER_BYTES:
+        content = file.read(HEADER_DTYPE.itemsize)
+    if len(content) < HEADER_DTYPE.itemsize:
         raise InputError(f"{path} is cut off: it is shorter than the header of an MRC file")
-    order = next((order for order in "<>" if _is_plausible(_fields(content, order))), None)
-    if order is None:
+    # What a machine stamp says is left out, or wrong, in files of many programs.
+    headers = (np.frombuffer(content, HEADER_DTYPE.newbyteorder(order))[0] for order in "<>")
+    header = next(filter(_is_plausible, headers), None)
+    if header is None:
         raise InputError(f"{path} is no MRC file, or its header is damaged")
-    header = _fields(content, order)
-    dtype = np.dtype(order + _dtype(header, path).str[1:])
-    shape = tuple(int(n) for n in header["size"][::-1])
-    start = HEADER_BYTES + int(header["n_extended"])
+    dtype = _dtype(header, path)
+    shape = header[["nz", "ny", "nx"]].item()
+    start = HEADER_DTYPE.itemsize + int(header["nsymbt"])
     missing = start + prod(shape) * dtype.itemsize - path.stat().st_size
     if missing > 0:
         raise InputError(f"{path} is cut off: {missing} bytes of its voxels are missing")
@@ -59,7 +50,7 @@ def open_mrc(path: Path) -> Found:
     stored = bounded(np.memmap(path, dtype, "r", start, shape))
     size = _voxel_size(header)
     # Which of x, y, z (1, 2, 3) columns, rows and sections lie along.
-    x, y, z = (int(axis) for axis in header["axes"])
+    x, y, z = header[["mapc", "mapr", "maps"]].item()
     if sorted((x, y, z)) != [1, 2, 3] or (x, y, z) == (1, 2, 3):
         return Found(stored, voxel_size=size, messages=messages)
     along = [{x: 2, y: 1, z: 0}[axis] for axis in (3, 2, 1)]
@@ -85,8 +76,8 @@ def _messages(header: np.void, name: str, n_beyond: int) -> Messages:
                 "warning",
             ),
         )
-    places = [*header["start"], *np.nan_to_num(header["origin"])]
-    if any(places):
+    start = header[["nxstart", "nystart", "nzstart"]].item()
+    if any(start) or any(np.nan_to_num(header["origin"].item())):
         messages += (
             (
                 f"{name} tells an origin, which is not used: positions count from its first voxel",
@@ -96,22 +87,11 @@ def _messages(header: np.void, name: str, n_beyond: int) -> Messages:
     return messages
 
 
-def _fields(content: bytes, order: str) -> np.void:
-    layout: Any = {
-        "names": list(FIELDS),
-        "formats": [f"{n}{order}{kind}" for _, n, kind in FIELDS.values()],
-        "offsets": [place for place, _, _ in FIELDS.values()],
-        "itemsize": HEADER_BYTES,
-    }
-    header: np.void = np.frombuffer(content, np.dtype(layout))[0]
-    return header
-
-
 def _is_plausible(header: np.void) -> bool:
     return (
         0 <= header["mode"] < 128
-        and bool((header["size"] > 0).all() and (header["size"] < 2**24).all())
-        and 0 <= header["n_extended"] < 2**30
+        and all(0 < n < 2**24 for n in header[["nx", "ny", "nz"]].item())
+        and 0 <= header["nsymbt"] < 2**30
     )
 
 
@@ -119,27 +99,31 @@ def _dtype(header: np.void, path: Path) -> np.dtype[Any]:
     mode = int(header["mode"])
     if mode in COMPLEX:
         raise InputError(f"{path} holds complex values (mode {mode}); grey values are needed")
-    if mode == 0:
-        return np.dtype("i1" if _has_signed_bytes(header) else "u1")
     if mode not in TYPES:
         raise InputError(
             f"{path} holds values of the MRC mode {mode}; 0, 1, 2, 6 and 12 can be read"
         )
-    return np.dtype(TYPES[mode])
+    kind = "u1" if mode == 0 and not _has_signed_bytes(header) else TYPES[mode]
+    return np.dtype(kind).newbyteorder(_order(header))
+
+
+def _order(header: np.void) -> Any:
+    return header.dtype["mode"].byteorder
 
 
 def _has_signed_bytes(header: np.void) -> bool:
     """Whether bytes are signed, as MRC2014 has it, which many EM programs do not."""
-    if header["imod_stamp"] == IMOD_STAMP:
-        return bool(header["imod_flags"] & 1)
-    low, high = header["range"]
-    return not (low >= 0 and high > 127)
+    stamp, flags = np.frombuffer(header["extra2"], f"{_order(header)}i4", 2, _IMOD_PLACE)
+    if stamp == IMOD_STAMP:
+        return bool(flags & 1)
+    return not (header["dmin"] >= 0 and header["dmax"] > 127)
 
 
 def _voxel_size(header: np.void) -> VoxelSize | None:
-    if (header["intervals"] <= 0).any():
+    intervals = np.array(header[["mz", "my", "mx"]].item())
+    if (intervals <= 0).any():
         return None
-    in_angstrom = (header["cell"].astype(float) / header["intervals"])[::-1]
+    in_angstrom = np.array(header["cella"].item()[::-1]) / intervals
     # What programs write that do not know.
     is_unset = np.allclose(in_angstrom, 1, rtol=1e-6)
     return None if is_unset else size_in_nm(np.round(in_angstrom, 6), "angstrom")
