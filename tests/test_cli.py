@@ -244,7 +244,10 @@ class TestEvents:
         "event",
         [
             Message("text", "warning"), Progress("cutting", 1, 2),
-            Started("run", "cpu", "float32", 10, 2, 4, 2, 4, 0),
+            Started(
+                "run", device="cpu", precision="float32", n_training=10, n_validation=2,
+                batch_size=4, steps_per_epoch=2, total_steps=4, step=0,
+            ),
             StepDone(1, 2, 0.5, 1e-4, 12.0, 0.5),
             EpochDone(1, 2, 0.5, None, True), EpochDone(1, 2, 0.5, 0.4, True, 0.1, -2.0, 0.9, 5.0),
             CheckpointSaved("last.pt", 2), Paused(), Resumed(), Finished("stopped", 2, "last.pt"),

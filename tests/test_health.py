@@ -9,7 +9,18 @@ from napari_synapse_cl.runs.events import EpochDone, Message, Started, StepDone
 from napari_synapse_cl.runs.health import HealthCheck
 
 CHANCE = np.log(31)
-STARTED = Started("run", "cpu", "float32", 160, 16, 16, 10, 1000, 0, CHANCE)
+STARTED = Started(
+    "run",
+    device="cpu",
+    precision="float32",
+    n_training=160,
+    n_validation=16,
+    batch_size=16,
+    steps_per_epoch=10,
+    total_steps=1000,
+    step=0,
+    chance_loss=CHANCE,
+)
 """100 epochs of 10 steps; guessing gives a loss of log 31 = 3.43."""
 
 

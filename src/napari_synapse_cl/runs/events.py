@@ -5,9 +5,15 @@ a run folder into files. With ``--events jsonl`` they are the program's standard
 """
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
+
+LARGEST = 2**31 - 1
+"""The largest number that a process can have, or a progress bar show."""
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 Level = Literal["detail", "info", "warning"]
 """How much a message matters; details are written down, and the window shows none of them."""
 
@@ -30,24 +36,34 @@ class Progress:
     unit: str = "crop"
 
 
-@dataclass(frozen=True)
-class Started:
-    """Training begins or goes on: `step` of `total_steps` are done already.
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What a training is, as it says when it begins and its run folder all along.
 
-    `chance_loss` is the loss of a network to which all synapses look alike, None where that is no
-    upper bound of a sensible one.
+    `step` of `total_steps` were done when its process began. `chance_loss` is the loss of a network
+    to which all synapses look alike, None where that is no upper bound of a sensible one.
     """
 
-    run: str
     device: str
     precision: str
-    n_training: int
-    n_validation: int
-    batch_size: int
-    steps_per_epoch: int
-    total_steps: int
-    step: int
+    n_training: Count
+    n_validation: Count
+    batch_size: Count
+    steps_per_epoch: Positive
+    total_steps: Count
+    step: Count
     chance_loss: float | None = None
+
+    def training(self) -> dict[str, Any]:
+        """Return these of its values by their names."""
+        return {field.name: getattr(self, field.name) for field in fields(Training)}
+
+
+@dataclass(frozen=True)
+class Started(Training):
+    """Training begins or goes on."""
+
+    run: str
 
 
 @dataclass(frozen=True)

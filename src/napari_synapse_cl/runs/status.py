@@ -4,25 +4,19 @@ import json
 import os
 import platform
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import psutil
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from napari_synapse_cl.runs.events import Started
+from napari_synapse_cl.runs.events import Positive, Started, Training
 from napari_synapse_cl.system.holding import process_lives
 
-LARGEST = 2**31 - 1
-"""The largest number that a process can have, or a progress bar show."""
-Count = Annotated[int, Field(ge=0, le=LARGEST)]
-Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 State = Literal["running", "paused", "completed", "stopped", "failed"]
 
-_OF_TRAINING = tuple(f.name for f in fields(Started) if f.name != "run")
 
-
-@dataclass(frozen=True)
-class RunStatus:
+@dataclass(frozen=True, kw_only=True)
+class RunStatus(Training):
     """What a training is doing, and which process does it.
 
     Attributes
@@ -32,9 +26,6 @@ class RunStatus:
     host, pid, process_started
         The process that trains: its computer's name, its number there, and when it was started in
         seconds since 1970.
-    device, precision, n_training, n_validation, batch_size, steps_per_epoch, total_steps, step,
-    chance_loss
-        As in :class:`~napari_synapse_cl.runs.events.Started`; `step` is where this process began.
     message
         Why it failed.
     """
@@ -43,16 +34,7 @@ class RunStatus:
     host: str
     pid: Positive
     process_started: float
-    device: str
-    precision: str
-    n_training: Count
-    n_validation: Count
-    batch_size: Count
-    steps_per_epoch: Positive
-    total_steps: Count
-    step: Count
     message: str = ""
-    chance_loss: float | None = None
 
     @classmethod
     def of_this_process(cls, **more: Any) -> Self:
@@ -84,11 +66,11 @@ class RunStatus:
 
     def of_training(self, started: Started) -> Self:
         """Return the status with what a training says of itself when it starts."""
-        return replace(self, **{name: getattr(started, name) for name in _OF_TRAINING})
+        return replace(self, **started.training())
 
     def as_started(self, run: str) -> Started:
         """Return how the training in the folder `run` started."""
-        return Started(run=run, **{name: getattr(self, name) for name in _OF_TRAINING})
+        return Started(run=run, **self.training())
 
     def as_json(self) -> dict[str, Any]:
         """Return it in plain types."""
