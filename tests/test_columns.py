@@ -14,7 +14,7 @@ from napari_synapse_cl.data.tables.columns import numbers_said
 from napari_synapse_cl.data.tables.conventions import by_name, column_named
 from napari_synapse_cl.data.tables.typed import joined, settled
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.features import tables as features
+from napari_synapse_cl.features import tables
 
 ID = 720575940623374833
 AXES_OF_NAPARI = ["axis-0", "axis-1", "axis-2"]
@@ -53,11 +53,11 @@ def test_cells_of_text_come_out_as_they_went_in(
 ) -> None:
     table = read_table(csv_of(cells, tmp_path / "in.csv"))
     assert str(table["given"].dtype).replace("str", "text").replace("object", "text") == kind
-    features.write_table(table, tmp_path / "out.csv", {})
+    tables.write_table(table, tmp_path / "out.csv", {})
     assert (tmp_path / "out.csv").read_text() == (tmp_path / "in.csv").read_text()
 
 
-@pytest.mark.parametrize("suffix", features.FORMATS)
+@pytest.mark.parametrize("suffix", tables.FORMATS)
 def test_every_format_keeps_ids_beside_blanks(suffix: str, tmp_path: Path) -> None:
     table = pd.DataFrame(
         {
@@ -68,8 +68,8 @@ def test_every_format_keeps_ids_beside_blanks(suffix: str, tmp_path: Path) -> No
             "held": pd.Series([ID, np.nan, ID + 2], dtype=object),
         }
     )
-    features.write_table(table, tmp_path / f"t.{suffix}", {})
-    back, _ = features.read_table(tmp_path / f"t.{suffix}")
+    tables.write_table(table, tmp_path / f"t.{suffix}", {})
+    back, _ = tables.read_table(tmp_path / f"t.{suffix}")
     for name in ("id", "big", "good", "held"):
         assert back[name].isna().tolist() == [False, True, False]
         assert back[name].dropna().tolist() == table[name].dropna().tolist()
@@ -153,8 +153,8 @@ def test_a_feature_table_is_read_as_any_text_is(
 ) -> None:
     path = tmp_path / "t.csv"
     path.write_text(content, encoding=encoding)
-    assert features.table_columns(path) == ["z", "y", "x", "n"]
-    assert features.read_table(path)[0]["n"].tolist() == ["µ"]
+    assert tables.table_columns(path) == ["z", "y", "x", "n"]
+    assert tables.read_table(path)[0]["n"].tolist() == ["µ"]
 
 
 @pytest.mark.parametrize(
@@ -165,14 +165,14 @@ def test_a_column_that_cannot_be_written_is_named(
 ) -> None:
     table = pd.DataFrame({**zyx(2), "odd": values})
     with pytest.raises(InputError, match="the column odd holds"):
-        features.write_table(table, tmp_path / f"t.{suffix}", {})
+        tables.write_table(table, tmp_path / f"t.{suffix}", {})
     assert not list(tmp_path.iterdir())
 
 
 def test_imaginary_parts_stay_in_npz(tmp_path: Path) -> None:
     table = pd.DataFrame({**zyx(2), "odd": [1j, 2j]})
-    features.write_table(table, tmp_path / "t.npz", {})
-    assert features.read_table(tmp_path / "t.npz")[0]["odd"].tolist() == [1j, 2j]
+    tables.write_table(table, tmp_path / "t.npz", {})
+    assert tables.read_table(tmp_path / "t.npz")[0]["odd"].tolist() == [1j, 2j]
 
 
 def test_a_book_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:

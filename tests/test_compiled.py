@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from napari_synapse_cl.system import loops as compiled
 from napari_synapse_cl.system.loops import Loop, share
 
 MODULE = """
@@ -80,7 +79,7 @@ def test_what_cannot_be_compiled_is_tried_once(loops: str, monkeypatch: pytest.M
         tried.append(name)
         raise ImportError
 
-    monkeypatch.setattr(compiled, "import_module", fail)
+    monkeypatch.setattr("napari_synapse_cl.system.loops.import_module", fail)
     loop = Loop(loops, "double")
     assert not loop(1, np.ones(1))
     assert not loop(1, np.ones(1))

@@ -325,10 +325,10 @@ class TestMemory:
     def test_little_free_memory_makes_small_tiles(
         self, network: Vgg3D, layers: list[Layer], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from napari_synapse_cl.features.maps import extraction as dense
+        from napari_synapse_cl.features.maps import extraction
         from napari_synapse_cl.system.memory import Memory
 
-        monkeypatch.setattr(dense, "memory_of", lambda device: Memory(10**7, 10**9))
+        monkeypatch.setattr(extraction, "memory_of", lambda device: Memory(10**7, 10**9))
         voxels = default_tile_voxels(network, layers[20:21], CPU)
         # Maps of the first stage have two channels of 4 bytes.
         assert 0.1 * 10**7 < voxels * 2 * 4 < 0.5 * 10**7

@@ -11,7 +11,7 @@ import pytest
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.data.formats import stores
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.runs import terminal as reports
+from napari_synapse_cl.runs import terminal
 from napari_synapse_cl.runs.events import Event, Message, Progress, StepDone
 from napari_synapse_cl.system import environment
 from napari_synapse_cl.system.distributed import joined, local_cuda_device
@@ -149,7 +149,7 @@ class TestStreams:
     def test_a_reader_that_has_gone_away_ends_no_job(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stderr", Dead())
         monkeypatch.setattr(sys, "stdout", Dead())
-        reports.report(iter([Message("text"), Progress("cutting crops", 1, 2)]))
+        terminal.report(iter([Message("text"), Progress("cutting crops", 1, 2)]))
         Listener(sys.stderr).write("text")
         assert not say(sys.stdout, "text")
 
@@ -169,21 +169,21 @@ class TestProgress:
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     ) -> None:
         clock = iter(range(0, 10_000, 10))
-        monkeypatch.setattr(reports.time, "monotonic", lambda: float(next(clock)))
-        reports.report(self.events()[:51])
+        monkeypatch.setattr(terminal.time, "monotonic", lambda: float(next(clock)))
+        terminal.report(self.events()[:51])
         lines = capsys.readouterr().err.splitlines()
         assert 5 < len(lines) < 10
         assert lines[0].startswith("Cutting crops: ")
         assert "of 50 crops, about" in lines[0]
 
     def test_a_short_job_leaves_none(self, capsys: pytest.CaptureFixture) -> None:
-        reports.report(self.events())
+        terminal.report(self.events())
         assert capsys.readouterr().err == ""
 
     def test_a_terminal_has_a_bar(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-        reports.report(self.events())
-        assert "cutting crops: 100%" in terminal.getvalue()
+        monkeypatch.setattr(sys, "stderr", stream := Terminal())
+        terminal.report(self.events())
+        assert "cutting crops: 100%" in stream.getvalue()
 
 
 class TestFileNames:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_synapse_cl.features import embeddings as monitors
 from napari_synapse_cl.features.embeddings import (
     alignment,
     effective_rank,
@@ -59,7 +58,7 @@ def slow_effective_rank(z: Tensor) -> float:
 
 @pytest.fixture(params=[2**23, 100, 1], ids=["whole", "in parts", "row by row"])
 def _any_chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitors, "CHUNK_ELEMENTS", request.param)
+    monkeypatch.setattr("napari_synapse_cl.features.embeddings.CHUNK_ELEMENTS", request.param)
 
 
 @pytest.mark.usefixtures("_any_chunk")
@@ -128,7 +127,7 @@ def test_uniformity_is_that_of_each_view_so_that_partners_do_not_count() -> None
 
 
 def test_memory_is_bounded_for_many_synapses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitors, "CHUNK_ELEMENTS", 2**16)
+    monkeypatch.setattr("napari_synapse_cl.features.embeddings.CHUNK_ELEMENTS", 2**16)
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):

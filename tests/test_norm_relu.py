@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_synapse_cl.models import norms as fused
+from napari_synapse_cl.models import norms
 from napari_synapse_cl.models.norms import channels_last, statistics_kept
 from napari_synapse_cl.system.loops import Loop
 
@@ -57,7 +57,7 @@ def test_values_and_gradients_are_those_of_float64(
     norm, maps = norm_of(shape[1]), maps_of(shape, dtype)
     norm.train(training)
     reference = copy.deepcopy(norm).double()
-    found = passed(fused.norm_relu, norm, maps)
+    found = passed(norms.norm_relu, norm, maps)
     expected = passed(in_turn, reference, maps.double())
     tolerance = 2e-5 if dtype == torch.float32 else 4e-3
     for one, other in zip(found, expected, strict=True):
@@ -70,7 +70,7 @@ def test_statistics_of_large_maps_are_as_exact_as_those_of_small_ones() -> None:
     maps = maps_of((2, 8, 64, 64, 64), torch.bfloat16)
     norm = norm_of(8)
     norm.momentum = 1.0
-    fused.norm_relu(norm, maps)
+    norms.norm_relu(norm, maps)
     exact = maps.double().transpose(0, 1).flatten(1)
     torch.testing.assert_close(norm.running_mean.double(), exact.mean(1), **CLOSE)
     torch.testing.assert_close(norm.running_var.double(), exact.var(1), rtol=1e-5, atol=0)
@@ -82,7 +82,7 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
     try:
         for n in (1, 3):
             torch.set_num_threads(n)
-            found.append(passed(fused.norm_relu, norm_of(24), maps))
+            found.append(passed(norms.norm_relu, norm_of(24), maps))
     finally:
         torch.set_num_threads(n_threads)
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
@@ -91,14 +91,14 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
 def test_what_is_no_number_stays_none() -> None:
     norm, maps = norm_of(8).eval(), maps_of((1, 8, 8, 8, 8), torch.bfloat16)
     maps[0, 3, 2, 1, 0] = torch.nan
-    assert fused.norm_relu(norm, maps).isnan().sum() == 1
+    assert norms.norm_relu(norm, maps).isnan().sum() == 1
 
 
 def test_statistics_can_be_kept() -> None:
     norm, maps = norm_of(24), maps_of(SHAPES[0], torch.float32)
     before = copy.deepcopy(dict(norm.named_buffers()))
     with statistics_kept(norm):
-        fused.norm_relu(norm, maps)
+        norms.norm_relu(norm, maps)
     for name, statistic in norm.named_buffers():
         assert torch.equal(statistic, before[name])
 
@@ -125,19 +125,19 @@ def test_a_network_that_is_run_so_has_the_same_gradients(
     is_compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
-    inner = fused.norm_relu
+    inner = norms.norm_relu
 
     def counted(norm: nn.BatchNorm3d, maps: Tensor) -> Tensor | None:
         result = inner(norm, maps)
         calls.append(result is not None)
         return result
 
-    monkeypatch.setattr(fused, "norm_relu", counted)
+    monkeypatch.setattr(norms, "norm_relu", counted)
     if not is_compiled:
         for name in ("_sum_squares", "_normalise"):
-            monkeypatch.setattr(fused, name, Loop("napari_synapse_cl.no_such_module", name))
+            monkeypatch.setattr(norms, name, Loop("napari_synapse_cl.no_such_module", name))
     one, other = network(), network()
-    found = gradients_of(fused.run_modules, one)
+    found = gradients_of(norms.run_modules, one)
     assert calls == [is_compiled]
     for a, b in zip(found, gradients_of(lambda m, x: m(x), other), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-3 * float(b.abs().max()))

@@ -6,34 +6,33 @@ import pytest
 import torch
 
 from napari_synapse_cl.system import devices
-from napari_synapse_cl.system import devices as probes
 
 
 def test_a_measurement_is_made_once() -> None:
     values = iter([1.5, 2.5])
-    assert [probes.remembered("a", lambda: next(values)) for _ in range(2)] == [1.5, 1.5]
-    assert probes.remembered("b", lambda: next(values)) == 2.5
+    assert [devices.remembered("a", lambda: next(values)) for _ in range(2)] == [1.5, 1.5]
+    assert devices.remembered("b", lambda: next(values)) == 2.5
 
 
 def test_that_something_cannot_be_measured_is_remembered_too() -> None:
-    assert probes.remembered("a", lambda: None) is None
-    assert probes.remembered("a", lambda: 1.0) is None
+    assert devices.remembered("a", lambda: None) is None
+    assert devices.remembered("a", lambda: 1.0) is None
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", ""])
 def test_a_damaged_file_is_measured_anew(content: str) -> None:
-    probes.FILE.parent.mkdir(parents=True, exist_ok=True)
-    probes.FILE.write_text(content)
-    assert probes.remembered("a", lambda: 1.0) == 1.0
-    assert probes.remembered("a", lambda: 2.0) == 1.0
+    devices.FILE.parent.mkdir(parents=True, exist_ok=True)
+    devices.FILE.write_text(content)
+    assert devices.remembered("a", lambda: 1.0) == 1.0
+    assert devices.remembered("a", lambda: 2.0) == 1.0
 
 
 def test_where_nothing_can_be_written_it_is_measured_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr(probes, "FILE", tmp_path / "file" / "probes.json")
-    assert [probes.remembered("a", lambda v=v: v) for v in (1.0, 2.0)] == [1.0, 2.0]
+    monkeypatch.setattr(devices, "FILE", tmp_path / "file" / "probes.json")
+    assert [devices.remembered("a", lambda v=v: v) for v in (1.0, 2.0)] == [1.0, 2.0]
 
 
 def test_the_precision_of_a_device_is_probed_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ from napari_synapse_cl.runs.events import (
 )
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.metrics import read_metrics
-from napari_synapse_cl.training import batch as full_batch
+from napari_synapse_cl.training import batch
 from napari_synapse_cl.training.memory.plan import StepMemory, StepPlan
 from napari_synapse_cl.training.objectives import KINDS, of_pairs
 from napari_synapse_cl.training.schedule import (
@@ -486,7 +486,7 @@ class TestMemory:
         memory = StepMemory(10**12, {"float32": (0, 0)}, 0)
         trainer = make_trainer(micro_batch_size=2, num_epochs=1, memory=memory)
         needed: list[int] = []
-        monkeypatch.setattr(full_batch, "make_room", needed.append)
+        monkeypatch.setattr(batch, "make_room", needed.append)
         self.run_out(trainer, monkeypatch, [2])
         list(trainer.run())
         # Two parts of each step, twice through the backbone. The second step is taken again.

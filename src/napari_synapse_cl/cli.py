@@ -220,10 +220,15 @@ def _run(
 def _told(
     given: Sequence[str], events: Generator[Event, None, None]
 ) -> Generator[Event, None, None]:
-    for name, n in Counter(given).items():
-        if n > 1:
-            yield Message(f"--{name} is given {n} times, and the last one counts", "warning")
-    yield from events
+    """Tell of flags that are given twice, once the job is not refused."""
+    with closing(events):
+        first = next(events, None)
+        for name, n in Counter(given).items():
+            if n > 1:
+                yield Message(f"--{name} is given {n} times, and the last one counts", "warning")
+        if first is not None:
+            yield first
+        yield from events
 
 
 def _stop_on_signals(control: Control) -> None:

@@ -15,7 +15,7 @@ from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QMenu
 
 from napari_synapse_cl.widgets.forms.form import Form
-from napari_synapse_cl.widgets.open_data import sample as sample_data
+from napari_synapse_cl.widgets.open_data.sample import CLASS_COLORS
 from napari_synapse_cl.widgets.train.monitor import Monitor
 
 from .conftest import EXTRACT, PLUGIN, PREVIEW, TRAIN, open_widget
@@ -35,9 +35,7 @@ def test_sample_opens_as_volume_and_classified_points(
     make_napari_viewer: Any, sample: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The full sample takes seconds to draw; what napari does with it is the same.
-    monkeypatch.setattr(
-        "napari_synapse_cl.data.sample.volume.make_sample", lambda seed: sample
-    )
+    monkeypatch.setattr("napari_synapse_cl.data.sample.volume.make_sample", lambda seed: sample)
     viewer = make_napari_viewer()
     viewer.open_sample(PLUGIN, "em_sample")
     image, points = viewer.layers
@@ -51,7 +49,7 @@ def test_sample_opens_as_volume_and_classified_points(
     np.testing.assert_array_equal(points.data, sample.synapses[["z", "y", "x"]])
     assert list(points.features["class"]) == list(sample.synapses["class"])
     n_colors = len(np.unique(points.face_color, axis=0))
-    assert n_colors == sample.synapses["class"].nunique() <= len(sample_data.CLASS_COLORS)
+    assert n_colors == sample.synapses["class"].nunique() <= len(CLASS_COLORS)
 
 
 @pytest.mark.parametrize("name", [TRAIN, PREVIEW, EXTRACT])

@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_synapse_cl.widgets.forms import shared as settings_store
+from napari_synapse_cl.widgets.forms import shared
 from napari_synapse_cl.widgets.forms.shared import SharedSettings
 from napari_synapse_cl.widgets.layers.chosen import ChosenVolumes
 
@@ -39,7 +39,7 @@ class Session(QObject):
         super().__init__()
         self.last_checkpoint: Path | None = None
         self.running: set[str] = set()
-        self.settings = SharedSettings(settings_store.FILE)
+        self.settings = SharedSettings(shared.FILE)
         self.volumes = ChosenVolumes(viewer.layers)
 
     def begin(self, kind: str, finished: Any) -> None:

@@ -11,8 +11,7 @@ from qtpy.QtWidgets import QDialog, QFileDialog, QTabWidget, QVBoxLayout, QWidge
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.events import CheckpointSaved, Discarded, Finished, Paused, Resumed
-from napari_synapse_cl.widgets import base
-from napari_synapse_cl.widgets import look as docks
+from napari_synapse_cl.widgets import base, look
 from napari_synapse_cl.widgets.base import JobWidget, run_folder, scrolling
 from napari_synapse_cl.widgets.forms.crop_settings import label_layers_of
 from napari_synapse_cl.widgets.forms.form import Form
@@ -285,7 +284,7 @@ class TrainWidget(JobWidget):
             self.attach(folder)
 
     def _open_extraction(self) -> None:
-        widget = docks.open_dock(self.viewer, docks.EXTRACT)
+        widget = look.open_dock(self.viewer, look.EXTRACT)
         widget.image_box.choose(self.image_box.layer)
         if self.points_box.layer is not None:
             self.viewer.layers.selection.active = self.points_box.layer
