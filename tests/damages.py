@@ -112,7 +112,7 @@ class Campaign:
             self.restore()
             self._expected[case.action] = self._act(case.action)
         self.restore()
-        KINDS[case.kind](self._run / case.file, random.Random(case.seed))
+        (KINDS | OTHER_KINDS)[case.kind](self._run / case.file, random.Random(case.seed))
         try:
             made = self._act(case.action)
         except (InputError, JobError) as error:
@@ -241,6 +241,13 @@ def _swap(file: Path, drawn: random.Random) -> None:
         other.write_bytes(content)
 
 
+def _take_other_log(file: Path, drawn: random.Random) -> None:
+    others = [file.with_name(name) for name in ("steps.csv", "epochs.csv")]
+    steps, epochs = (other.read_bytes() for other in others)
+    for other, content in zip(others, (epochs, steps), strict=True):
+        other.write_bytes(content)
+
+
 def _write_garbage(file: Path, drawn: random.Random) -> None:
     file.write_bytes(drawn.choice([b"\xff\xfe{\x00", b'"\x00,\n' * 9, b"nonsense\n", b"(" * 5000]))
 
@@ -273,3 +280,5 @@ KINDS: dict[str, Callable[[Path, random.Random], Any]] = {
     "number": _replace_number,
     "nested": _nest,
 }
+OTHER_KINDS = {"other log": _take_other_log}
+"""Not drawn: what few files can suffer."""

@@ -142,11 +142,27 @@ class TestStates:
 
     @pytest.mark.parametrize("outcome", ["completed", "stopped"])
     def test_a_run_that_has_ended_is_told_whole(self, outcome: Any, training: Training) -> None:
-        training.step(1, 2, 3)
+        training.step(1, 2)
+        training.epoch(1)
         training.become(outcome)
         events = list(follow(training.folder, Control()))
         assert [type(event) for event in events] == [Started, MetricsRead, Finished]
-        assert events[-1] == Finished(outcome, 3, str(training.folder.last_checkpoint))
+        assert events[-1] == Finished(outcome, 2, str(training.folder.last_checkpoint))
+
+    @pytest.mark.parametrize("name", ["steps.csv", "epochs.csv"])
+    def test_a_completed_run_of_which_a_file_lacks_the_end_is_told(
+        self, name: str, training: Training
+    ) -> None:
+        training.step(1, 2, 3, 4)
+        training.epoch(1)
+        training.epoch(2)
+        training.become("completed")
+        file = training.folder.path / name
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+        *_, warning, last = follow(training.folder, Control())
+        assert isinstance(last, Finished)
+        assert isinstance(warning, Message)
+        assert f"{file} does not tell of the end" in warning.text
 
     def test_a_run_that_failed_ends_with_its_message(self, training: Training) -> None:
         training.step(1)
@@ -182,7 +198,7 @@ class TestStates:
         assert isinstance(next(events), Started)
         training.step(1)
         assert isinstance(next(events), MetricsRead)
-        training.become("completed")
+        training.become("stopped")
         assert isinstance(next(events), Finished)
 
     def test_a_folder_that_vanishes_is_told(self, training: Training) -> None:
@@ -244,7 +260,7 @@ class TestWarnings:
     def test_those_of_the_past_that_no_longer_hold_are_not(
         self, training: Training, events: Iterator[Any]
     ) -> None:
-        training.become("completed", n_validation=8)
+        training.become("stopped", n_validation=8)
         self.collapsed(training, *range(30, 40))
         self.collapsed(training, 40, rank=5.0)
         assert [type(event) for event in events] == [Started, MetricsRead, Finished]

@@ -1,6 +1,7 @@
 """Train a network, and extract the features of its synapses."""
 
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +62,16 @@ def train_and_extract(config: Config, control: Control, ranks: Ranks = ALONE) ->
     with recording as recorder, following_commands(folder, control):
         for text in damaged:
             yield Message(text, "warning")
-        for event in _told(job, control):
-            recorder.record(event)
-            yield event
-            yield from health.take(event)
-            if isinstance(event, Started):
-                steps, epochs = read_metrics(folder.steps_file), read_metrics(folder.epochs_file)
-                yield from health.catch_up(step_events(steps), epoch_events(epochs))
+        # What closing it meets, as a full disk, is an error too.
+        with closing(_told(job, control)) as events:
+            for event in events:
+                recorder.record(event)
+                yield event
+                yield from health.take(event)
+                if isinstance(event, Started):
+                    steps = read_metrics(folder.steps_file)
+                    epochs = read_metrics(folder.epochs_file)
+                    yield from health.catch_up(step_events(steps), epoch_events(epochs))
 
 
 def _check_results(job: TrainingJob) -> None:
@@ -92,7 +96,7 @@ def _status(job: TrainingJob) -> RunStatus:
     )
 
 
-def _told(job: TrainingJob, control: Control) -> Iterator[Event]:
+def _told(job: TrainingJob, control: Control) -> Generator[Event, None, None]:
     config, folder = job.config, job.folder
     yield Wrote("settings", str(folder.config_file))
     for text, level in job.dataset.messages:
@@ -138,11 +142,12 @@ def _told(job: TrainingJob, control: Control) -> Iterator[Event]:
     )
     if job.checkpoint:
         trainer.restore(job.checkpoint)
-    for event in trainer.run():
-        yield event
-        yield from wait_while_paused(control)
-        if stopped(control, job.ranks):
-            trainer.stop(keep=not control.discarding)
+    with closing(trainer.run()) as events:
+        for event in events:
+            yield event
+            yield from wait_while_paused(control)
+            if stopped(control, job.ranks):
+                trainer.stop(keep=not control.discarding)
     ended = stopped(control, job.ranks)
     if ended and (yield from _remove_if_void(job, control)):
         return

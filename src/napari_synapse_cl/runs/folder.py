@@ -110,9 +110,10 @@ class RunFolder:
             self.owned.claim(*(self.path / name for name in FROM_THE_START), replace=True)
             self.last_checkpoint.parent.mkdir(exist_ok=True)
             self._remove_unfinished()
+            write_json(self.config_file, {**config.as_json(), ABOUT: told})
+            # It makes the folder a run's, which goes on by its settings: so it comes after them.
             if not self.holds_run:
                 write_json(self._started_file, started)
-            write_json(self.config_file, {**config.as_json(), ABOUT: told})
         except OSError as error:
             raise InputError(
                 f"cannot write to the output folder {self.path}: {reason(error)}"

@@ -87,7 +87,9 @@ def follow(
             continue
         yield from news
         if status.has_ended or died:
-            yield reading.end(status)
+            ended = reading.end(status)
+            yield from reading.lost(ended)
+            yield ended
             return
         if control.wait_for_stop(interval):
             return
@@ -160,6 +162,22 @@ class _Reading:
             self._paused = not self._paused
             news.append(Paused() if self._paused else Resumed())
         return news
+
+    def lost(self, ended: Finished) -> Iterator[Message]:
+        """Yield a warning of each file that lacks the last rows of a completed training."""
+        last = max(self._last_step, self._saved_step)
+        told = {
+            self._folder.steps_file: self._last_step,
+            self._folder.epochs_file: self._saved_step,
+        }
+        # The last step ends an epoch.
+        if ended.outcome == "completed":
+            for file, step in told.items():
+                if step < last or not step:
+                    yield Message(
+                        f"{file} does not tell of the end of the training: it is gone, or was cut",
+                        "warning",
+                    )
 
     def end(self, status: RunStatus) -> Finished:
         """Return how the training ended.

@@ -27,6 +27,8 @@ EPOCH_COLUMNS = (
     "knn_accuracy",
 )
 COUNTED = ("epoch", "step")
+LOSSES = {"steps.csv": "loss", "epochs.csv": "training_loss"}
+"""What each row of a file tells, by the file's name."""
 _KNOWN = {*STEP_COLUMNS, *EPOCH_COLUMNS}
 LARGEST_COUNT = 2**31 - 1
 
@@ -60,7 +62,7 @@ def keep_until(file: Path, columns: tuple[str, ...], step: int) -> str | None:
     header = lines[0] if lines else []
     # A row cut short by a crash belongs to a step that comes again.
     rows = lines[1 : len(lines) - cut_short]
-    known = _is_header(header)
+    known = _is_header(header, file)
     sound = _sound(header, rows) if known else []
     whole = [dict(zip(header, row, strict=True)) for row in sound]
     kept = [[row.get(c, "") for c in columns] for row in whole if int(row["step"]) <= step]
@@ -85,7 +87,7 @@ def read_metrics(file: Path) -> Rows:
     if not file.exists():
         return {}
     lines, cut_short = _lines(file.read_bytes())
-    if not lines or not _is_header(lines[0]):
+    if not lines or not _is_header(lines[0], file):
         return {}
     return _as_arrays(lines[0], _sound(lines[0], lines[1 : len(lines) - cut_short]))
 
@@ -141,10 +143,10 @@ class MetricsTail:
         rows, _ = _lines(new)
         if not self._header and rows:
             self._header = rows.pop(0)
-            if not _is_header(self._header):
+            if not _is_header(self._header, self._file):
                 raise InputError(
-                    f"{self._file} is damaged: it begins with no names of columns. It is written "
-                    "anew when the run goes on with --resume"
+                    f"{self._file} is damaged: it does not begin with the names of its columns. It "
+                    "is written anew when the run goes on with --resume"
                 )
         sound = _sound(self._header, rows, self._last_step)
         self.n_damaged += len(rows) - len(sound)
@@ -186,9 +188,9 @@ def _lines(content: bytes) -> tuple[list[list[str]], bool]:
     return lines + ([text.rpartition("\n")[2].split(",")] if cut_short else []), cut_short
 
 
-def _is_header(names: list[str]) -> bool:
+def _is_header(names: list[str], file: Path) -> bool:
     # Earlier versions had other columns too, and fewer.
-    return "step" in names and len(set(names)) == len(names)
+    return {"step", LOSSES[file.name]} <= set(names) and len(set(names)) == len(names)
 
 
 def _sound(header: list[str], rows: list[list[str]], last_step: int = 0) -> list[list[str]]:
@@ -209,6 +211,8 @@ def _step_of(header: list[str], row: list[str]) -> int | None:
     try:
         values = {n: _number(v) for n, v in zip(header, row, strict=True) if n in _KNOWN}
     except ValueError:
+        return None
+    if not all(isfinite(values[name]) for name in LOSSES.values() if name in values):
         return None
     counts = [values[name] for name in COUNTED if name in values]
     if not all(isfinite(n) and n == int(n) and 1 <= n <= LARGEST_COUNT for n in counts):

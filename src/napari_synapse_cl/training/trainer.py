@@ -1,7 +1,7 @@
 """Contrastive training as an iterator of events."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -155,7 +155,7 @@ class Trainer:
                 f"{self.folder.last_checkpoint} does not fit this training: {error}"
             ) from None
 
-    def run(self) -> Iterator[Event]:
+    def run(self) -> Generator[Event, None, None]:
         """Train until the last epoch or :meth:`stop`, yielding an event for all that happens.
 
         A consumer that stops iterating ends the training between two steps; a checkpoint is kept.
