@@ -9,6 +9,7 @@ both should be. Digits of logs, which have no check sums, are counted apart.
 """
 
 import argparse
+import gc
 import shutil
 import sys
 import tempfile
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from damages import LOGS, SETTINGS, Campaign, Case, Outcome
 from napari_synapse_cl.cli import main as synapse_cl
+from napari_synapse_cl.runs.folder import RunFolder
 
 KINDS = ("refused", "told", "equal", "silent log", "silent", "several lines", "traceback")
 FILLER = "filler"
@@ -62,24 +64,27 @@ def _print_table(title: str, counts: dict[str, Counter[str]]) -> None:
 
 def fill(folder: Path) -> None:
     """Train on a disk with ever more room, and go on once there is enough."""
-    data, settings = folder.with_name(folder.name + "-data"), [*SETTINGS, "--num_epochs", "3"]
+    data = folder.with_name(folder.name + "-data")
+    unlike = ("--no-figures", "--feature_format", "npz")
+    settings = [text for text in SETTINGS if text not in unlike] + ["--num_epochs", "3"]
     data.mkdir(exist_ok=True)
     campaign = Campaign(Path(tempfile.mkdtemp(dir=data)))
-    size = shutil.disk_usage(folder).free
     for format_ in ("csv", "parquet", "npz", "h5ad"):
         for kib in (4, 16, 32, 64, 128, 256, 384, 512, 768):
             shutil.rmtree(folder / "run", ignore_errors=True)
-            (folder / FILLER).write_bytes(bytes(size - kib * 1024))
+            # Files that are mapped into memory take room for as long as they are.
+            gc.collect()
+            room = shutil.disk_usage(folder).free - kib * 1024
+            (folder / FILLER).write_bytes(bytes(room))
             flags = [*campaign.data, *settings, "--output", str(folder / "run")]
-            flags += ["--feature_format", format_, "--figures", "--export", "pt", "safetensors"]
+            flags += ["--feature_format", format_, "--export", "pt", "safetensors"]
             print(f"{format_}, {kib} KiB: ", end="", flush=True)
             first = synapse_cl(flags)
             (folder / FILLER).unlink()
-            kept = (folder / "run" / "checkpoints" / "last.pt").exists()
-            again = (
-                synapse_cl([*flags, "--overwrite", *(["--resume"] if kept else [])]) if first else 0
-            )
-            print(f"exit code {first}, then {again}")
+            begun = RunFolder(folder / "run").holds_run
+            more = ["--overwrite", *(["--resume"] if begun else [])]
+            again = synapse_cl([*flags, *more]) if first else 0
+            print(f"exit code {first}, then {again}", flush=True)
 
 
 if __name__ == "__main__":
