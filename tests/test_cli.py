@@ -485,6 +485,30 @@ class TestEndings:
         assert "cannot write to the run folder" in last.message
         assert "No space left" in last.message
 
+    def test_what_there_is_no_memory_to_read_is_not_called_damaged(
+        self,
+        trained: Path,
+        flags: list[str],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture,
+    ) -> None:
+        def load(*_: object, **__: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(torch, "load", load)
+        assert main([*flags, "--extract_only", "--checkpoint", str(trained)]) == 1
+        *_, line = capsys.readouterr().err.splitlines()
+        assert line.startswith("synapse-cl: error: memory ran out")
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
+    def test_less_memory_than_pytorch_takes_is_told_before_it_is_imported(
+        self, flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    ) -> None:
+        monkeypatch.setattr("resource.getrlimit", lambda _: (600 * 2**20, 600 * 2**20))
+        assert main(flags) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "may take 600 MiB of memory (ulimit -v)" in line
+
 
 class TestResuming:
     @pytest.mark.parametrize(

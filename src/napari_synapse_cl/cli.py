@@ -25,7 +25,7 @@ from napari_synapse_cl.runs.control import COMMANDS, Control
 from napari_synapse_cl.runs.events import Event, Failed, Message, to_line
 from napari_synapse_cl.runs.terminal import report
 from napari_synapse_cl.system.environment import Launch
-from napari_synapse_cl.system.memory import keep_freed_memory
+from napari_synapse_cl.system.memory import check_address_space, keep_freed_memory
 from napari_synapse_cl.system.streams import lead_nowhere, make_safe, say
 
 DESCRIPTION = """\
@@ -57,8 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _write_lines(events, control)
             else:
                 report(events)
-    except (InputError, JobError) as error:
-        return _fail(str(error), 2 if isinstance(error, InputError) else 1, control, as_json)
+    except InputError as error:
+        # What could not be read for want of memory is not at fault.
+        limit = _limit_behind(error)
+        return _fail(limit or str(error), 1 if limit else 2, control, as_json)
+    except JobError as error:
+        return _fail(str(error), 1, control, as_json)
     except KeyboardInterrupt:
         text = "interrupted at once; of a training what came after its last checkpoint is lost"
         return _fail(text, 130, control, as_json)
@@ -78,13 +82,29 @@ def _fail(text: str, code: int, control: Control, as_json: bool) -> int:
     return code
 
 
-def _limit_of_system(error: Exception) -> str | None:
+def _limit_behind(error: BaseException) -> str | None:
+    """Say which limit but that of the disk has led to an error, None if it was none."""
+    cause = error.__cause__ or error.__context__
+    while cause is not None:
+        if isinstance(cause, (OSError, MemoryError, ImportError)) and not _is_of_full_disk(cause):
+            limit = _limit_of_system(cause)
+            if limit is not None:
+                return limit
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _is_of_full_disk(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _limit_of_system(error: BaseException) -> str | None:
     """Say which limit of the computer a job has met, None if it is none of these."""
     cause = str(error).strip().partition("\n")[0]
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.EMFILE, errno.ENFILE):
         return f"too many files are open at once ({cause}): raise that limit (ulimit -n)"
-    if number in (errno.ENOSPC, errno.EDQUOT):
+    if _is_of_full_disk(error):
         return f"the disk is full ({cause}): make room"
     # So the loader says that a library did not fit.
     texts = ("failed to map", "cannot allocate", "DLL load failed", "paging file")
@@ -208,6 +228,7 @@ def _run(
     config: Config, control: Control, given: Sequence[str], *, follow_standard_input: bool
 ) -> Generator[Event, None, None]:
     # PyTorch takes seconds to import, which neither --help nor a wrong flag should wait for.
+    check_address_space()
     from napari_synapse_cl.pipeline import run
 
     keep_freed_memory()

@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from napari_synapse_cl.errors import JobError
+
 if sys.platform != "win32":
     import resource
 
 GIB = 2**30
-GIB = 2**30
+LEAST_ADDRESS_SPACE = GIB
+"""In bytes: with fewer PyTorch for CPUs cannot be imported and compute."""
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 
@@ -64,12 +67,37 @@ def main_memory(groups: Path = CONTROL_GROUPS, membership: Path = MEMBERSHIP) ->
     free, total = machine.available, machine.total
     for limit, used in _limits(groups, membership):
         free, total = min(free, max(0, limit - used)), min(total, limit)
-    if sys.platform != "win32":
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit != resource.RLIM_INFINITY:
-            free = min(free, max(0, limit - int(psutil.Process().memory_info().vms)))
-            total = min(total, limit)
+    own = _limit_of_process()
+    if own is not None:
+        free = min(free, max(0, own - int(psutil.Process().memory_info().vms)))
+        total = min(total, own)
     return Memory(free, total)
+
+
+def check_address_space() -> None:
+    """Check that a limit of this process lets PyTorch be loaded.
+
+    Where it does not, the libraries end in many ways, of which some cannot be caught.
+
+    Raises
+    ------
+    JobError
+        If it is too low.
+    """
+    limit = _limit_of_process()
+    if limit is not None and limit < LEAST_ADDRESS_SPACE:
+        raise JobError(
+            f"this process may take {limit / 2**20:.0f} MiB of memory (ulimit -v), and PyTorch "
+            f"alone takes {LEAST_ADDRESS_SPACE / GIB:.0f} GiB: raise that limit"
+        )
+
+
+def _limit_of_process() -> int | None:
+    """Return how many bytes of addresses this process may have, None where that is not limited."""
+    if sys.platform == "win32":
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _limits(groups: Path, membership: Path) -> Iterator[tuple[int, int]]:
