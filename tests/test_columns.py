@@ -15,6 +15,7 @@ from napari_synapse_cl.data.tables.conventions import by_name, column_named
 from napari_synapse_cl.data.tables.typed import joined, settled
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.features import tables
+from napari_synapse_cl.features.analysis import label_names
 
 ID = 720575940623374833
 AXES_OF_NAPARI = ["axis-0", "axis-1", "axis-2"]
@@ -167,6 +168,19 @@ def test_a_column_that_cannot_be_written_is_named(
     with pytest.raises(InputError, match="the column odd holds"):
         tables.write_table(table, tmp_path / f"t.{suffix}", {})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["parquet", "h5ad"])
+def test_a_column_that_cannot_be_written_is_named_before_a_job_begins(name: str) -> None:
+    table = pd.DataFrame({**zyx(2), "waves": np.array([1 + 2j, 3])})
+    with pytest.raises(InputError, match="the column waves holds complex numbers"):
+        tables.check_format(name, table)
+    tables.check_format("csv", table)
+
+
+def test_a_class_called_na_is_a_class(tmp_path: Path) -> None:
+    table = read_table(csv_of(["NA", "ACh", "", "NA"], tmp_path / "t.csv"))
+    assert label_names(table["given"]).tolist() == ["NA", "ACh", "", "NA"]
 
 
 def test_imaginary_parts_stay_in_npz(tmp_path: Path) -> None:

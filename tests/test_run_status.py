@@ -246,7 +246,7 @@ def test_a_reader_that_holds_the_file_for_a_moment_does_not_end_the_training(
 
     monkeypatch.setattr(os, "replace", as_on_windows)
     if n_refused > 10:
-        with pytest.raises(JobError, match="Access is denied"):
+        with pytest.raises(JobError, match="Permission denied"):
             run.write_status(status)
     else:
         run.write_status(status)

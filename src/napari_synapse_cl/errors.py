@@ -37,8 +37,7 @@ def reason(error: BaseException) -> str:
     """
     number = _number(error)
     if number is not None:
-        # What an error of ours says in short may be more than the system does.
-        said = getattr(error, "strerror", None) or os.strerror(number)
+        said = os.strerror(number)
         return f"{_OF_DISKS[number]} ({said})" if number in _OF_DISKS else said
     if _WRITTEN_IN_PART.search(str(error)):
         return _OF_DISKS[errno.ENOSPC]

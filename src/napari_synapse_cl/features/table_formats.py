@@ -40,11 +40,13 @@ class Format:
     """How to write a table with its record to a file, to read both, and to read its columns alone.
 
     Readers raise whatever the library at hand does on a damaged file, and `ForeignFileError`.
+    What checks a column raises an `InputError` if it does not go into such a file.
     """
 
     write: Callable[[pd.DataFrame, Record, Path], None]
     read: Callable[[Path], Table]
     columns: Callable[[Path], list[str]]
+    check: Callable[[pd.Series], Any] = lambda column: None
 
 
 def components_name(column: str) -> str | None:
@@ -70,18 +72,24 @@ def _read_csv(path: Path) -> Table:
     return read_text(path), {}
 
 
+def _check_parquet(column: pd.Series) -> None:
+    import pyarrow as pa
+
+    try:
+        pa.array(column, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        raise InputError(
+            f"the column {column.name} holds {_held(column)}, which do not go into a column of "
+            "Parquet: make it all text or all numbers, or save the table as CSV"
+        ) from None
+
+
 def _write_parquet(table: pd.DataFrame, record: Record, path: Path) -> None:
     import pyarrow as pa
     from pyarrow.parquet import write_table
 
     for name in table.columns:
-        try:
-            pa.array(table[name], from_pandas=True)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-            raise InputError(
-                f"the column {name} holds {_held(table[name])}, which do not go into a column of "
-                "Parquet: make it all text or all numbers, or save the table as CSV"
-            ) from None
+        _check_parquet(table[name])
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     notes = {**(arrow.schema.metadata or {}), _ATTRIBUTES: json.dumps({KEY: record}).encode()}
     write_table(arrow.replace_schema_metadata(notes), path, write_page_checksum=True)
@@ -313,7 +321,7 @@ def _index(names: Iterable[str]) -> pd.Index:
 
 HANDLERS = {
     "csv": Format(_write_csv, _read_csv, text_columns),
-    "parquet": Format(_write_parquet, _read_parquet, _parquet_columns),
+    "parquet": Format(_write_parquet, _read_parquet, _parquet_columns, _check_parquet),
     "npz": Format(_write_npz, _read_npz, _npz_columns),
-    "h5ad": Format(_write_h5ad, _read_h5ad, _h5ad_columns),
+    "h5ad": Format(_write_h5ad, _read_h5ad, _h5ad_columns, _observation),
 }

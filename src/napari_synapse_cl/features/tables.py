@@ -66,24 +66,29 @@ def feature_table(
     return pd.concat([table.drop(columns=columns, errors="ignore"), joined], axis=1)
 
 
-def check_format(name: str) -> None:
+def check_format(name: str, table: pd.DataFrame | None = None) -> None:
     """Check, before a long job begins, that a format can be written here.
 
     Parameters
     ----------
     name
         One of `FORMATS`.
+    table
+        What is to be written beside features.
 
     Raises
     ------
     InputError
-        If what it needs is not installed.
+        If what it needs is not installed, or a column does not go into it.
     """
     if name == "h5ad" and find_spec("anndata") is None:
         raise InputError(
             "h5ad files need AnnData, which is not installed: "
             'pip install "napari-synapse-cl[anndata]", or choose another format'
         )
+    if table is not None:
+        for _, column in table.items():
+            HANDLERS[name].check(column)
 
 
 def check_place(path: Path) -> None:

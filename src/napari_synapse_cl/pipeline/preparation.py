@@ -201,7 +201,7 @@ def check_extraction(architecture: Architecture, dataset: Dataset, config: Confi
     architecture.check_crop_size(config.crop_size)
     for index in config.layer_num:
         architecture.check_layer(index)
-    check_format(config.feature_format)
+    check_format(config.feature_format, dataset.table)
     columns = dataset.table.columns
     if config.label_column and config.label_column not in columns:
         raise InputError(

@@ -3,7 +3,6 @@
 Whatever else lies there is someone else's, and is neither removed nor overwritten.
 """
 
-import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -86,9 +85,9 @@ class Ownership:
         new = [file for file in files if self._name(file) not in self._noted()]
         for file in new:
             if os.path.lexists(file) and not replace:
+                # Without a number, which would be put in words in place of these.
                 raise FileExistsError(
-                    errno.EEXIST,
-                    f"{file.name} is there already and is none of this run's files; move it away",
+                    f"{file.name} is there already and is none of this run's files; move it away"
                 )
         self._note(self._name(file) for file in new)
 
