@@ -253,7 +253,7 @@ def _draw_loss(folder: RunFolder) -> Iterator[Event]:
     try:
         folder.owned.claim(folder.loss_figure)
     except FileExistsError as error:
-        yield Message(f"the loss is not drawn: {error.strerror}", "warning")
+        yield Message(f"the loss is not drawn: {error}", "warning")
         return
     steps, epochs = read_metrics(folder.steps_file), read_metrics(folder.epochs_file)
     with folder.being_written():
