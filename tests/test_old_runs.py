@@ -50,4 +50,4 @@ def test_its_network_puts_out_the_same_features(old: Path, tmp_path: Path) -> No
         f"--precision float32 --output {tmp_path}/features".split()
     )
     after = pd.read_csv(tmp_path / "features" / "features_L3_mean.csv")
-    pd.testing.assert_frame_equal(after, before, rtol=1e-5)
+    pd.testing.assert_frame_equal(after, before, rtol=1e-5, atol=1e-5)

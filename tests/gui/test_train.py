@@ -12,6 +12,7 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QThreadPool, QTimer
 from qtpy.QtWidgets import QLabel
 
+from conftest import Files, Job, as_flags
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.runs.metrics import read_metrics
@@ -232,14 +233,21 @@ def test_layers_that_cannot_be_used_are_told(
 
 
 def test_window_and_command_line_take_the_same_steps(
-    window: Any, qtbot: QtBot, tmp_path: Path, trained: Path
+    window: Any, qtbot: QtBot, tmp_path: Path, sample_files: Files
 ) -> None:
+    settings = {**SMALL, "num_epochs": 1}
     widget = open_widget(window.viewer, TRAIN)
-    train(qtbot, widget, tmp_path / "run", {**SMALL, "num_epochs": 1})
+    train(qtbot, widget, tmp_path / "here", settings)
+    image, table = sample_files
+    named = {"image": image, "synapses": table, "output": tmp_path / "there"}
+    job = Job(*as_flags({**settings, **named}), "--train_only")
+    list(job.events())
+    assert job.end() == 0
     wait_for_end(qtbot, widget)
-    here = read_metrics(tmp_path / "run" / "steps.csv")
-    there = read_metrics(trained.parents[1] / "steps.csv")
-    np.testing.assert_allclose(here["loss"], there["loss"], rtol=1e-5)
+    here, there = (
+        read_metrics(tmp_path / name / "steps.csv")["loss"] for name in ("here", "there")
+    )
+    np.testing.assert_allclose(here, there, rtol=1e-5)
 
 
 def test_training_keeps_no_other_work_waiting(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
