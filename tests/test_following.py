@@ -291,14 +291,6 @@ def test_it_ends_promptly_when_it_is_asked_to(training: Training) -> None:
     assert time.monotonic() - begun < 1
 
 
-def test_a_window_can_follow_without_torch() -> None:
-    code = (
-        "import sys, napari_synapse_cl.runs.following, napari_synapse_cl.runs.following; "
-        "assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_a_real_training_is_followed_and_commanded_from_its_folder(
     flags: list[str], tmp_path: Path
 ) -> None:

@@ -1,8 +1,6 @@
 """The scores of layers against slow formulas, what is said about them, and how they are kept."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -330,11 +328,6 @@ class TestKept:
         assert table["layer"].fillna(-1).tolist() == [0, 3, -1]
         assert table["best"].tolist() == [False, True, False]
         assert table["knn"].isna().tolist() == [False, False, True]
-
-    def test_a_report_is_read_without_pytorch_and_scikit_learn(self) -> None:
-        module = "napari_synapse_cl.features.layer_report"
-        code = f"import sys, {module}; assert not {{'torch', 'sklearn'}} & set(sys.modules)"
-        subprocess.run([sys.executable, "-c", code], check=True)
 
 
 class TestFigure:

@@ -1,7 +1,5 @@
 """Where the elements of feature maps lie, what must be read for them, and how it is divided."""
 
-import subprocess
-import sys
 from itertools import product
 from math import prod
 
@@ -161,10 +159,3 @@ class TestTiles:
         assert {tile.start for tile in tiles} == set(
             product(*(range(0, n // 16 * 16, 16) for n in SHAPE))
         )
-
-
-def test_the_window_can_ask_without_loading_torch() -> None:
-    names = ("grid", "tiles", "store", "colors")
-    imports = "; ".join(f"import napari_synapse_cl.features.maps.{name}" for name in names)
-    code = f"import sys; {imports}; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,7 +1,5 @@
 """Open data: volumes, positions and labels of any format become layers that lie right."""
 
-import subprocess
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -524,11 +522,3 @@ class TestFields:
         ]
         assert not is_dataset("https://example.org/volumes.json")
         assert not is_dataset("")
-
-
-def test_libraries_of_formats_are_imported_when_they_are_needed() -> None:
-    code = (
-        "import sys, napari_synapse_cl.widgets.open_data.widget;"
-        "assert not {'torch', 'tensorstore', 'h5py', 'openpyxl', 'zarr'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,8 +1,6 @@
 """Feature tables open in napari as points with features, and points are saved as such tables."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -334,14 +332,6 @@ def test_napari_lists_the_files_and_offers_to_save_them(viewer: napari.Viewer) -
     assert all(PLUGIN in _npe2.get_readers(f"t.{name}") for name in FORMATS)
     offered, _ = _npe2.file_extensions_string_for_layers([Points(np.ones((1, 3)))])
     assert "feature table (*.csv *.parquet *.npz *.h5ad)" in str(offered)
-
-
-def test_importing_the_reader_loads_neither_napari_nor_torch() -> None:
-    code = (
-        "import sys, napari_synapse_cl.widgets.layers.files;"
-        "assert not {'torch', 'napari', 'qtpy'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_layers_and_files_keep_records_under_the_same_key() -> None:
