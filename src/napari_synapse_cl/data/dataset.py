@@ -11,12 +11,11 @@ from napari_synapse_cl.augmentations.context import context_settings
 from napari_synapse_cl.config import Config, CropConfig
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.crops.cache import CachedCrops
-from napari_synapse_cl.data.crops.centring import centred
 from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.intensity import contrast_warning
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.parts import Part
-from napari_synapse_cl.data.placing import Placed
+from napari_synapse_cl.data.placing import Placed, centred
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.tables.typed import joined
 from napari_synapse_cl.errors import InputError

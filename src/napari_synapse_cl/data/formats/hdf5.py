@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from napari_synapse_cl.data.arrays import ReadArray, Region
-from napari_synapse_cl.data.formats.hdf5_chunks import SoundChunks
-from napari_synapse_cl.data.formats.hdf5_links import check_path, check_storage
+from napari_synapse_cl.data.formats.hdf5_checks import SoundChunks, check_path, check_storage
 from napari_synapse_cl.data.formats.places import (
     NO_OFFSET,
     NO_UNIT,
