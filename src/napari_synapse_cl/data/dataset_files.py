@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from napari_synapse_cl.config import VolumeConfig, is_url
 from napari_synapse_cl.errors import InputError, reason
-from napari_synapse_cl.system.documents import read_json, read_yaml
+from napari_synapse_cl.system.files import read_json, read_yaml
 from napari_synapse_cl.system.words import shown
 
 FILES = ("image", "synapses", "labels", "segmentation")

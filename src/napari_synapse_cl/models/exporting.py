@@ -18,8 +18,7 @@ from napari_synapse_cl import __version__
 from napari_synapse_cl.config.fields import ExportFormat
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.checkpoints import DESCRIPTION, DIGEST
-from napari_synapse_cl.models.integrity import digest
+from napari_synapse_cl.models.checkpoints import DESCRIPTION, DIGEST, digest
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.system.files import replacing
 from napari_synapse_cl.system.words import Triple

@@ -13,8 +13,7 @@ from napari_synapse_cl.models.inference import check_fits, find_state_dict
 from napari_synapse_cl.pipeline.extraction_preparation import open_chosen_network
 from napari_synapse_cl.pipeline.networks import OpenedNetwork, open_network
 from napari_synapse_cl.pipeline.steps import check_absent, wait_while_paused
-from napari_synapse_cl.runs.control import Control
-from napari_synapse_cl.runs.events import Event, Message, Progress, Wrote
+from napari_synapse_cl.runs.events import Control, Event, Message, Progress, Wrote
 from napari_synapse_cl.runs.folder import RunFolder, default_folder
 from napari_synapse_cl.system.downloads import is_cached, local_file
 

@@ -25,7 +25,7 @@ from napari_synapse_cl.data.formats.places import (
     three_numbers,
 )
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.documents import parse_json
+from napari_synapse_cl.system.files import parse_json
 from napari_synapse_cl.system.words import VoxelSize
 
 SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")

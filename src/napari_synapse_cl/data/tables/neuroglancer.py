@@ -26,7 +26,7 @@ import numpy as np
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.tables.typed import from_cells
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.documents import read_json
+from napari_synapse_cl.system.files import read_json
 from napari_synapse_cl.system.words import VoxelSize
 
 VOXEL_SIZE = "neuroglancer_voxel_size"

@@ -19,7 +19,7 @@ import numpy as np
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.runs.events import Growing, Message, Progress, Wrote
-from napari_synapse_cl.system.documents import read_json
+from napari_synapse_cl.system.files import read_json
 from napari_synapse_cl.widgets.extract.maps import MapArray, read_maps
 from napari_synapse_cl.widgets.extract.region import RegionInputs
 from napari_synapse_cl.widgets.jobs.inputs import Inputs

@@ -13,8 +13,7 @@ from typing import Any, Self
 import psutil
 
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.runs.control import Command
-from napari_synapse_cl.runs.events import Event, Failed, from_line
+from napari_synapse_cl.runs.events import Command, Event, Failed, from_line
 
 NICENESS = 10
 """How far the child steps back behind the window on POSIX systems."""

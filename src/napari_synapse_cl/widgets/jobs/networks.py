@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from napari_synapse_cl.config import Config, absolute, is_url
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.models.network_info import NetworkInfo
+from napari_synapse_cl.models.architecture import NetworkInfo
 from napari_synapse_cl.system.words import VoxelSize
 from napari_synapse_cl.widgets.jobs.child import Question
 from napari_synapse_cl.widgets.jobs.inputs import HowToCut
