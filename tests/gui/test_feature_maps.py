@@ -33,8 +33,8 @@ from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.runs.events import Control
 from napari_synapse_cl.widgets.extract.maps import MapArray, MapLayers
 from napari_synapse_cl.widgets.extract.region import RegionInputs, take_region
-from napari_synapse_cl.widgets.extract.selected import SelectedLayer
-from napari_synapse_cl.widgets.jobs.networks import NetworkReader
+from napari_synapse_cl.widgets.extract.selection import SelectedLayer
+from napari_synapse_cl.widgets.jobs.child import NetworkReader
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY
 
 from .conftest import EXTRACT, LONG, click, fill_in, messages, open_widget, wait_for_end

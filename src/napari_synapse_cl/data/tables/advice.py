@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from napari_synapse_cl.data.arrays import nearest_voxel
-from napari_synapse_cl.data.tables.reading import Reading, in_voxels
+from napari_synapse_cl.data.tables.conventions import Reading, in_voxels
 from napari_synapse_cl.system.words import VoxelSize
 
 FITTING_SHARE = 0.95

@@ -14,6 +14,9 @@ import numpy as np
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.tables.columns import as_numbers, is_missing_word
 from napari_synapse_cl.data.tables.conventions import (
+    AS_FOUND,
+    Mapping,
+    Reading,
     Source,
     by_name,
     column_named,
@@ -24,7 +27,6 @@ from napari_synapse_cl.data.tables.conventions import (
 )
 from napari_synapse_cl.data.tables.files import read_table
 from napari_synapse_cl.data.tables.neuroglancer import VOXEL_SIZE
-from napari_synapse_cl.data.tables.reading import AS_FOUND, Mapping, Reading
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import VoxelSize
 

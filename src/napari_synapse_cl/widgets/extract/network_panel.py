@@ -22,7 +22,7 @@ from napari_synapse_cl.models.architecture import Architecture, Layer, NetworkIn
 from napari_synapse_cl.system.words import size
 from napari_synapse_cl.widgets import base
 from napari_synapse_cl.widgets.forms.form import Form
-from napari_synapse_cl.widgets.jobs.networks import NetworkReader
+from napari_synapse_cl.widgets.jobs.child import NetworkReader
 from napari_synapse_cl.widgets.latest import Latest
 from napari_synapse_cl.widgets.look import sentence
 

@@ -21,7 +21,9 @@ from napari_synapse_cl.widgets.extract.columns import (
     versioned_prefix,
 )
 from napari_synapse_cl.widgets.extract.jobs import (
+    OF_POINTS,
     Compared,
+    ExtractionRequests,
     Features,
     MapsGrow,
     MapsOfSynapses,
@@ -29,15 +31,12 @@ from napari_synapse_cl.widgets.extract.jobs import (
 )
 from napari_synapse_cl.widgets.extract.maps import MapLayers
 from napari_synapse_cl.widgets.extract.network_panel import NetworkPanel
-from napari_synapse_cl.widgets.extract.points_panel import PointsPanel
-from napari_synapse_cl.widgets.extract.requests import OF_POINTS, ExtractionRequests
 from napari_synapse_cl.widgets.extract.results import PointResults
-from napari_synapse_cl.widgets.extract.selected import SelectedLayer
+from napari_synapse_cl.widgets.extract.selection import Exporter, PointsPanel, SelectedLayer
 from napari_synapse_cl.widgets.forms.crop_settings import label_layers_used
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.job import Job
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
-from napari_synapse_cl.widgets.layers.saving import Exporter
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
 from napari_synapse_cl.widgets.look import sentence, tell
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from napari.layers import Layer
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import (
+    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLabel,
@@ -24,11 +25,10 @@ from napari_synapse_cl.runs.events import Level
 from napari_synapse_cl.widgets.base import MINIMUM_WIDTH, FittingArea
 from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH, Form, label_of, tooltip_of
 from napari_synapse_cl.widgets.jobs.job import JobWorker
-from napari_synapse_cl.widgets.layers.chosen import VolumePair
+from napari_synapse_cl.widgets.layers.boxes import VolumePair
 from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, sentence, tell
 from napari_synapse_cl.widgets.open_data.jobs import Opened, OpenJob, is_dataset
 from napari_synapse_cl.widgets.open_data.layers import in_words, layers_of
-from napari_synapse_cl.widgets.open_data.location_edit import LocationEdit
 from napari_synapse_cl.widgets.session import session_of
 
 LOOK_DELAY_MS = 300
@@ -38,6 +38,66 @@ DATASET_NOTE = (
     "A dataset: it says itself which volumes, tables and labels belong together. Voxel size and "
     "how positions are written hold where it does not say them."
 )
+
+
+class LocationEdit(QWidget):
+    """A line to type into, and buttons for a file and, where that is possible, a folder.
+
+    Parameters
+    ----------
+    placeholder
+        What stands in the field when it is empty.
+    title
+        Title of the file dialogs.
+    folders
+        Whether it may be a folder too.
+
+    Attributes
+    ----------
+    changed
+        Emitted when something else stands in the field.
+    line, file_button, folder_button
+        Its parts.
+    """
+
+    changed = Signal()
+
+    def __init__(self, placeholder: str, title: str, *, folders: bool) -> None:
+        super().__init__()
+        self._title = title
+        self.line = QLineEdit()
+        self.line.setPlaceholderText(placeholder)
+        self.line.textChanged.connect(self._tell_change)
+        self.file_button = QPushButton("File …")
+        self.file_button.clicked.connect(self._choose_file)
+        self.folder_button = QPushButton("Folder …")
+        self.folder_button.clicked.connect(self._choose_folder)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(2)
+        row.addWidget(self.line, stretch=1)
+        row.addWidget(self.file_button)
+        row.addWidget(self.folder_button)
+        self.folder_button.setVisible(folders)
+
+    @property
+    def text(self) -> str:
+        """What stands in the field, without spaces around it."""
+        return self.line.text().strip()
+
+    def _choose_file(self) -> None:
+        self._take(QFileDialog.getOpenFileName(self, self._title, self.text)[0])
+
+    def _choose_folder(self) -> None:
+        self._take(QFileDialog.getExistingDirectory(self, self._title, self.text))
+
+    def _take(self, path: str) -> None:
+        # Empty where the dialog was cancelled.
+        if path:
+            self.line.setText(path)
+
+    def _tell_change(self) -> None:
+        self.changed.emit()
 
 
 class OpenWidget(QWidget):

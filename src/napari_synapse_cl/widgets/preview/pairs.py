@@ -22,7 +22,7 @@ from napari_synapse_cl.data.intensity import to_unit_range
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.system.words import VoxelSize
 from napari_synapse_cl.widgets.forms.crop_settings import SHARED
-from napari_synapse_cl.widgets.jobs.networks import NetworkSizes
+from napari_synapse_cl.widgets.jobs.child import NetworkSizes
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY
 from napari_synapse_cl.widgets.layers.taking import LayerData, dataset_of
 from napari_synapse_cl.widgets.layers.voxels import geometry_within

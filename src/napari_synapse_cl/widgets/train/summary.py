@@ -16,8 +16,7 @@ from napari_synapse_cl.data.crops.cutting import recipe_of
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.system.files import write_json
 from napari_synapse_cl.training.estimates import MEASURED_FOR, Machine, Plan, in_words, plan_of
-from napari_synapse_cl.widgets.jobs.child import Question
-from napari_synapse_cl.widgets.jobs.networks import NetworkSizes
+from napari_synapse_cl.widgets.jobs.child import NetworkSizes, Question
 from napari_synapse_cl.widgets.latest import Latest
 from napari_synapse_cl.widgets.layers.taking import LayerData, dataset_of
 from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, sentence
