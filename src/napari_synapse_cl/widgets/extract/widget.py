@@ -15,6 +15,7 @@ from napari_synapse_cl.runs.events import Progress
 from napari_synapse_cl.system.files import new_folder_name
 from napari_synapse_cl.widgets.base import FittingArea, JobWidget, runs_folder
 from napari_synapse_cl.widgets.extract.columns import (
+    REPLACE,
     ask_about_columns,
     next_version,
     prefixes,
@@ -112,11 +113,10 @@ class ExtractWidget(JobWidget):
             if there:
                 version = next_version(layer, wanted)
                 new = versioned_prefix(there[0], version)
-                match ask_about_columns(self, layer.name, there, new):
-                    case "cancel":
-                        return
-                    case "replace":
-                        version = 1
+                answer = ask_about_columns(self, layer.name, there, new)
+                if answer is None:
+                    return
+                version = 1 if answer == REPLACE else version
         self.run(partial(self._make_job, version))
 
     def compare(self) -> None:

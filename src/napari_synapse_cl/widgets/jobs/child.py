@@ -202,6 +202,7 @@ class NetworkReader:
 
     def __init__(self) -> None:
         self._question = Question("network")
+        self._unusable: set[tuple[Any, ...]] = set()
 
     def read(self, checkpoint: str | Path, which: str) -> NetworkInfo:
         """Return what is in a checkpoint or run.
@@ -220,6 +221,26 @@ class NetworkReader:
             info = self._known[key] = NetworkInfo.from_dict(answer)
         return info
 
+    def voxel_size_of(self, pretrained: str | None) -> VoxelSize | None:
+        """Return the voxel size along z, y, x in nm of a network, None where it is not known.
+
+        Nothing is downloaded for it, and what is wrong with a file others say.
+
+        Parameters
+        ----------
+        pretrained
+            The setting of this name.
+        """
+        if pretrained is None or is_url(pretrained) or not Path(pretrained).exists():
+            return None
+        key = _identity(pretrained, "trained")
+        if key not in self._unusable:
+            try:
+                return self.read(pretrained, "trained").voxel_size
+            except (InputError, JobError):
+                self._unusable.add(key)
+        return None
+
     def end(self) -> None:
         """End the process, if it runs."""
         self._question.end()
@@ -237,42 +258,6 @@ def _identity(checkpoint: str | Path, which: str) -> tuple[Any, ...]:
             continue
         stats += [stat.st_mtime_ns, stat.st_size]
     return (str(checkpoint.absolute()), which, *stats)
-
-
-class NetworkSizes:
-    """Knows the voxel sizes of networks in files; to learn of one takes seconds, in a worker."""
-
-    def __init__(self) -> None:
-        self._reader = NetworkReader()
-        self._unusable: set[tuple[str, int]] = set()
-
-    def of(self, pretrained: str | None) -> VoxelSize | None:
-        """Return the voxel size along z, y, x in nm, None where it is not known.
-
-        Nothing is downloaded for it, and what is wrong with a file others say.
-
-        Parameters
-        ----------
-        pretrained
-            The setting of this name.
-        """
-        if pretrained is None or is_url(pretrained):
-            return None
-        try:
-            key = (pretrained, Path(pretrained).stat().st_mtime_ns)
-        except OSError:
-            return None
-        if key in self._unusable:
-            return None
-        try:
-            return self._reader.read(pretrained, "trained").voxel_size
-        except (InputError, JobError):
-            self._unusable.add(key)
-            return None
-
-    def end(self) -> None:
-        """End the process that reads, if it runs."""
-        self._reader.end()
 
 
 def how_to_cut(config: Config) -> HowToCut:

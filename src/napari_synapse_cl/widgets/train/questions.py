@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import (
@@ -22,13 +21,13 @@ from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.widgets.forms.editors import LARGEST_INT
-from napari_synapse_cl.widgets.look import main_window_of
+from napari_synapse_cl.widgets.look import ask, main_window_of
 
-Answer = Literal["stop", "leave", "cancel"]
+DISCARD, STOP, LEAVE = "Discard the run", "Stop and keep", "Let it run on"
 QUESTION = "A training is running. What should become of it?"
 DETAILS = (
-    "“Stop and keep” ends it after the step that is under way and saves a checkpoint; it can be "
-    "continued later. “Let it run on” leaves it to itself; “Attach to a run …” shows it again."
+    f"“{STOP}” ends it after the step that is under way and saves a checkpoint; it can be "
+    f"continued later. “{LEAVE}” leaves it to itself; “Attach to a run …” shows it again."
 )
 
 
@@ -145,19 +144,9 @@ class ContinueDialog(QDialog):
 
 def confirm_discard(parent: QWidget) -> bool:
     """Ask whether a run is to be removed that was not begun just now."""
-    box = QMessageBox(
-        QMessageBox.Icon.Warning,
-        "Discard a run",
-        "Remove the whole run, with everything it had done before?",
-        parent=parent,
-    )
-    discard = box.addButton("Discard the run", QMessageBox.ButtonRole.DestructiveRole)
-    cancel = box.addButton(QMessageBox.StandardButton.Cancel)
-    box.setDefaultButton(cancel)
-    box.exec()
-    clicked = box.clickedButton()
-    box.deleteLater()
-    return clicked is discard
+    question = "Remove the whole run, with everything it had done before?"
+    answers = {DISCARD: QMessageBox.ButtonRole.DestructiveRole}
+    return ask(parent, "Discard a run", question, "", answers) == DISCARD
 
 
 class ClosingGuard(QObject):
@@ -200,11 +189,13 @@ class ClosingGuard(QObject):
             and _is_closed_by_a_person(watched)
             and self._is_running()
         ):
-            answer = ask(watched)
-            if answer == "cancel":
+            roles = QMessageBox.ButtonRole
+            answers = {STOP: roles.AcceptRole, LEAVE: roles.AcceptRole}
+            answer = ask(watched, "Close napari", QUESTION, DETAILS, answers, STOP)
+            if answer is None:
                 event.ignore()
                 return True
-            if answer == "leave":
+            if answer == LEAVE:
                 self._leave()
         return False
 
@@ -212,20 +203,3 @@ class ClosingGuard(QObject):
 def _is_closed_by_a_person(window: QMainWindow) -> bool:
     """Whether someone sees what is closed; a program closes the canvas before the window."""
     return window.isVisible() and getattr(window, "_qt_viewer", window).isVisible()
-
-
-def ask(parent: QWidget) -> Answer:
-    """Ask whether a training is to be stopped, left to itself, or napari to stay open."""
-    box = QMessageBox(QMessageBox.Icon.Question, "Close napari", QUESTION, parent=parent)
-    box.setInformativeText(DETAILS)
-    stop = box.addButton("Stop and keep", QMessageBox.ButtonRole.AcceptRole)
-    leave = box.addButton("Let it run on", QMessageBox.ButtonRole.AcceptRole)
-    cancel = box.addButton(QMessageBox.StandardButton.Cancel)
-    box.setDefaultButton(stop)
-    box.setEscapeButton(cancel)
-    box.exec()
-    clicked = box.clickedButton()
-    box.deleteLater()
-    if clicked is stop:
-        return "stop"
-    return "leave" if clicked is leave else "cancel"
