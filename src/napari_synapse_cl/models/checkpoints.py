@@ -47,12 +47,12 @@ _READ_AT_ONCE = 2**24
 
 @dataclass(frozen=True)
 class Backbone:
-    """A VGG3D that was read from a file, without its classifier."""
+    """A VGG3D without its classifier, as it was read from a file."""
 
     network: Vgg3D
     architecture: Architecture
-    sha256: str
-    """Hash of the file."""
+    sha256: str | None
+    """Hash of the file; None where it is from none."""
     crop_size: Triple | None
     """Size of the crops it was trained on, where the file says so or its classifier tells it."""
     voxel_size: tuple[float, float, float] | None

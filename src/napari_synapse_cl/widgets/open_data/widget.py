@@ -6,10 +6,9 @@ from typing import Any
 
 from napari.layers import Layer
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
-    QFormLayout,
     QHBoxLayout,
     QLabel,
     QLineEdit,
@@ -22,14 +21,13 @@ from superqt import QCollapsible
 from napari_synapse_cl.config import Config, VolumeConfig
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Level
-from napari_synapse_cl.widgets.base import MINIMUM_WIDTH, FittingArea
-from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH, Form, label_of, tooltip_of
+from napari_synapse_cl.widgets.base import DockWidget, FittingArea
+from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH, Form, empty_rows, label_of, tooltip_of
 from napari_synapse_cl.widgets.jobs.job import JobWorker
 from napari_synapse_cl.widgets.layers.boxes import VolumePair
 from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, sentence, tell
 from napari_synapse_cl.widgets.open_data.jobs import Opened, OpenJob, is_dataset
 from napari_synapse_cl.widgets.open_data.layers import in_words, layers_of
-from napari_synapse_cl.widgets.session import session_of
 
 LOOK_DELAY_MS = 300
 """What is typed is looked at when no key has been pressed for so long."""
@@ -100,7 +98,7 @@ class LocationEdit(QWidget):
         self.changed.emit()
 
 
-class OpenWidget(QWidget):
+class OpenWidget(DockWidget):
     """Opens data of any supported format as layers.
 
     Parameters
@@ -119,11 +117,8 @@ class OpenWidget(QWidget):
     """
 
     def __init__(self, viewer: Viewer) -> None:
-        super().__init__()
-        self.viewer = viewer
-        self.session = session_of(viewer)
+        super().__init__(viewer)
         self._worker: JobWorker | None = None
-        self.setMinimumWidth(MINIMUM_WIDTH)
         self.volume = LocationEdit("path or URL", "Open a volume or a dataset", folders=True)
         self.synapses = LocationEdit("none", "Open positions of synapses", folders=False)
         self.labels = LocationEdit("none", "Open labels of structures", folders=True)
@@ -196,16 +191,9 @@ class OpenWidget(QWidget):
         self.status.setText("Cancelled: nothing was opened.")
         self._update()
 
-    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Leave the room to the viewer's canvas."""
-        return QSize(MINIMUM_WIDTH, super().sizeHint().height())
-
-    def event(self, event: QEvent) -> bool:
-        """Notice that napari closes the dock, which takes the widget's parent away."""
-        handled = super().event(event)
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.cancel()
-        return handled
+    def release(self) -> None:
+        """Wait no longer, with the dock closed."""
+        self.cancel()
 
     def _lay_out(self) -> None:
         self._labels_group = QCollapsible("Labels", expandedIcon="▾", collapsedIcon="▸")
@@ -323,11 +311,7 @@ class OpenWidget(QWidget):
 
 def _rows(*fields: tuple[str, str, LocationEdit]) -> QWidget:
     """Return labelled fields: what stands before each, its setting, and the field."""
-    rows = QWidget()
-    layout = QFormLayout(rows)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.setVerticalSpacing(3)
-    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    rows, layout = empty_rows()
     for text, name, field in fields:
         label = QLabel(text)
         label.setMinimumWidth(LABEL_WIDTH)
