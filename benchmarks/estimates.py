@@ -2,9 +2,10 @@
 
     python benchmarks/estimates.py [--steps 4] [--device auto] [--repeats 2]
 
-For each case: what :mod:`napari_synapse_cl.pipeline.probe` estimates, in a process of its own, and
-what a training on the sample volume then takes, in another: its peak memory (resident on a CPU,
-held by PyTorch on a GPU) and its fastest step. Both are repeated, and the fastest of each counts.
+For each case: what :mod:`napari_synapse_cl.pipeline.answers` estimates, in a process of its own,
+and what a training on the sample volume then takes, in another: its peak memory (resident on a
+CPU, held by PyTorch on a GPU) and its fastest step. Both are repeated, and the fastest of each
+counts.
 """
 
 import argparse

@@ -37,7 +37,7 @@ from napari_synapse_cl.data.sample.volume import make_sample
 from napari_synapse_cl.data.synapses import positions_inside
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.widgets.forms import shared as settings_store
-from napari_synapse_cl.widgets.open_data.sample import sample_layers
+from napari_synapse_cl.widgets.open_data.layers import sample_layers
 from napari_synapse_cl.widgets.preview.pairs import make_views
 
 WARM_UP = 5

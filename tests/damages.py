@@ -19,8 +19,7 @@ from napari_synapse_cl.features.tables import read_table
 from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.runs import following
-from napari_synapse_cl.runs.control import Control
-from napari_synapse_cl.runs.events import Message
+from napari_synapse_cl.runs.events import Control, Message
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.following import MetricsRead, follow
 

@@ -13,12 +13,12 @@ from napari_synapse_cl.data.formats import stores
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs import terminal
 from napari_synapse_cl.runs.events import Event, Message, Progress, StepDone
+from napari_synapse_cl.runs.terminal import Listener, make_safe, say
 from napari_synapse_cl.system import environment
 from napari_synapse_cl.system.distributed import joined, local_cuda_device
 from napari_synapse_cl.system.downloads import is_cached, local_file
 from napari_synapse_cl.system.environment import Launch, cache_folder, home, settings_folder
 from napari_synapse_cl.system.files import LONGEST_NAME, safe_name
-from napari_synapse_cl.system.streams import Listener, make_safe, say
 
 RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 

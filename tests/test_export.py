@@ -26,8 +26,7 @@ from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint,
 from napari_synapse_cl.models.exporting import check_export
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline import run
-from napari_synapse_cl.runs.control import Control
-from napari_synapse_cl.runs.events import Message, Wrote
+from napari_synapse_cl.runs.events import Control, Message, Wrote
 from napari_synapse_cl.runs.folder import RunFolder
 
 ARCHITECTURE = Architecture((2, 4), (1, 2), ((2, 2, 2),) * 2)

@@ -24,8 +24,7 @@ from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_backbone, save_checkpoint
 from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.pipeline.networks import make_model
-from napari_synapse_cl.runs.control import Control
-from napari_synapse_cl.runs.events import Event, Growing, Message, Progress, Wrote
+from napari_synapse_cl.runs.events import Control, Event, Growing, Message, Progress, Wrote
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ import pytest
 from conftest import Job, wait_for
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.runs.control import Control
 from napari_synapse_cl.runs.events import (
+    Control,
     EpochDone,
     Finished,
     Message,
@@ -26,10 +26,9 @@ from napari_synapse_cl.runs.events import (
     Started,
     StepDone,
 )
-from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.folder import RunFolder, RunStatus
 from napari_synapse_cl.runs.following import MetricsRead, follow
 from napari_synapse_cl.runs.metrics import EPOCH_COLUMNS, STEP_COLUMNS, MetricsTail
-from napari_synapse_cl.runs.status import RunStatus
 from test_run_status import ABOUT
 
 QUICK = 0.01

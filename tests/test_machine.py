@@ -17,7 +17,7 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import save_checkpoint
 from napari_synapse_cl.models.vgg3d import Vgg3D
-from napari_synapse_cl.pipeline.probe import probe
+from napari_synapse_cl.pipeline.answers import probe
 from napari_synapse_cl.system import devices
 from napari_synapse_cl.system.devices import device_name
 from napari_synapse_cl.system.memory import main_memory
@@ -74,7 +74,7 @@ class TestProbing:
             made.loss = lambda *given: timed.append(made) or loss(*given)
             return made
 
-        monkeypatch.setattr("napari_synapse_cl.pipeline.probe.make_objective", make)
+        monkeypatch.setattr("napari_synapse_cl.pipeline.answers.make_objective", make)
         probe(small(objective=objective))
         assert {type(made) for made in timed} == {KINDS[objective]}
 

@@ -17,9 +17,8 @@ from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.system.memory import is_shortage
-from napari_synapse_cl.training.memory.measure import kept_bytes, step_memory
+from napari_synapse_cl.training.memory.measure import kept_bytes, step_memory, what_to_change
 from napari_synapse_cl.training.memory.plan import SAFETY, StepMemory, StepPlan
-from napari_synapse_cl.training.memory.shortage import what_to_change
 
 CPU = torch.device("cpu")
 MIB = 2**20

@@ -16,8 +16,7 @@ from napari_synapse_cl.training.objectives import (
     make_objective,
     of_pairs,
 )
-from napari_synapse_cl.training.objectives.byol import Byol
-from napari_synapse_cl.training.objectives.moco import Moco
+from napari_synapse_cl.training.objectives.momentum import Byol, Moco
 
 N, K = 4, 8
 SYNAPSES = torch.arange(N)

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 from napari_synapse_cl.cli import main
-from napari_synapse_cl.runs.control import Control
-from napari_synapse_cl.runs.events import Finished, Started
+from napari_synapse_cl.runs.events import Control, Finished, Started
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.following import MetricsRead, follow
 

@@ -12,8 +12,14 @@ from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.pipeline import run
-from napari_synapse_cl.runs.control import Control
-from napari_synapse_cl.runs.events import CheckpointSaved, Discarded, Event, Message, Progress
+from napari_synapse_cl.runs.events import (
+    CheckpointSaved,
+    Control,
+    Discarded,
+    Event,
+    Message,
+    Progress,
+)
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.ownership import LIST, remove_crops
 from napari_synapse_cl.system.holding import Hold

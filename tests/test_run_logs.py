@@ -22,9 +22,8 @@ from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.pipeline import provenance, run
 from napari_synapse_cl.pipeline.provenance import changed_sources, sources_of
-from napari_synapse_cl.runs.control import Control
-from napari_synapse_cl.runs.events import EpochDone, Event, Message, Paused, StepDone
-from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.events import Control, EpochDone, Event, Message, Paused, StepDone
+from napari_synapse_cl.runs.folder import RunFolder, RunStatus
 from napari_synapse_cl.runs.metrics import (
     EPOCH_COLUMNS,
     MetricsTail,
@@ -33,7 +32,6 @@ from napari_synapse_cl.runs.metrics import (
     read_metrics,
 )
 from napari_synapse_cl.runs.recording import Recorder, TensorBoardLog
-from napari_synapse_cl.runs.status import RunStatus
 from test_run_status import ABOUT as TRAINING
 
 accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")

@@ -16,13 +16,20 @@ import pytest
 from conftest import wait_for
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.runs.control import COMMANDS, Command, Control
-from napari_synapse_cl.runs.events import EpochDone, Finished, Paused, Resumed, StepDone
-from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.events import (
+    COMMANDS,
+    Command,
+    Control,
+    EpochDone,
+    Finished,
+    Paused,
+    Resumed,
+    StepDone,
+)
+from napari_synapse_cl.runs.folder import RunFolder, RunStatus
 from napari_synapse_cl.runs.following import following_commands
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.runs.recording import Recorder
-from napari_synapse_cl.runs.status import RunStatus
 
 ABOUT: dict[str, Any] = {
     "device": "cpu",

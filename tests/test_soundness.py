@@ -15,13 +15,11 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_backbone, save_checkpoint
 from napari_synapse_cl.models.vgg3d import Vgg3D
-from napari_synapse_cl.runs.control import Control
-from napari_synapse_cl.runs.events import Message, StepDone
-from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.events import Control, Message, StepDone
+from napari_synapse_cl.runs.folder import RunFolder, RunStatus
 from napari_synapse_cl.runs.following import follow
 from napari_synapse_cl.runs.metrics import STEP_COLUMNS, append_row, keep_until, read_metrics
-from napari_synapse_cl.runs.status import RunStatus
-from napari_synapse_cl.training.soundness import check_sound
+from napari_synapse_cl.training.checkpoints import check_sound
 
 STATE = {"step": torch.tensor(4.0), "exp_avg": torch.zeros(2), "exp_avg_sq": torch.zeros(2)}
 CHECKPOINT: dict[str, Any] = {

@@ -21,12 +21,10 @@ from pydantic.fields import FieldInfo
 from napari_synapse_cl import __version__
 from napari_synapse_cl.config import SECTIONS, Config, read_settings, unit_of
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.runs.control import COMMANDS, Control
-from napari_synapse_cl.runs.events import Event, Failed, Message, to_line
-from napari_synapse_cl.runs.terminal import report
+from napari_synapse_cl.runs.events import COMMANDS, Control, Event, Failed, Message, to_line
+from napari_synapse_cl.runs.terminal import lead_nowhere, make_safe, report, say
 from napari_synapse_cl.system.environment import Launch
 from napari_synapse_cl.system.memory import check_address_space, keep_freed_memory
-from napari_synapse_cl.system.streams import lead_nowhere, make_safe, say
 
 DESCRIPTION = """\
 Fine-tune a VGG3D network on synapses in an electron-microscopy volume by contrastive learning

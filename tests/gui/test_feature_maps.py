@@ -26,16 +26,15 @@ from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.features.maps.grid import Box, MapGrid, with_halo
 from napari_synapse_cl.features.tables import read_table
-from napari_synapse_cl.models.architecture import Architecture
+from napari_synapse_cl.models.architecture import Architecture, NetworkInfo
 from napari_synapse_cl.models.checkpoints import load_backbone, save_checkpoint
-from napari_synapse_cl.models.network_info import NetworkInfo
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline import run
-from napari_synapse_cl.runs.control import Control
+from napari_synapse_cl.runs.events import Control
 from napari_synapse_cl.widgets.extract.maps import MapArray, MapLayers
 from napari_synapse_cl.widgets.extract.region import RegionInputs, take_region
-from napari_synapse_cl.widgets.extract.selected import SelectedLayer
-from napari_synapse_cl.widgets.jobs.networks import NetworkReader
+from napari_synapse_cl.widgets.extract.selection import SelectedLayer
+from napari_synapse_cl.widgets.jobs.child import NetworkReader
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY
 
 from .conftest import EXTRACT, LONG, click, fill_in, messages, open_widget, wait_for_end

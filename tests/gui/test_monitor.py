@@ -12,7 +12,7 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint
 from qtpy.QtGui import QImage
 
-from napari_synapse_cl.widgets.train.plot import CAPACITY, Series, smooth
+from napari_synapse_cl.widgets.plots import CAPACITY, Series, smooth
 
 from .conftest import ENDLESS, TRAIN, click, messages, n_steps, open_widget, train, wait_for_end
 

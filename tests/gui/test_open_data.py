@@ -21,7 +21,7 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.arrays import ReadArray
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.opening import open_dataset
-from napari_synapse_cl.runs.control import Control
+from napari_synapse_cl.runs.events import Control
 from napari_synapse_cl.widgets.jobs.inputs import RunInputs
 from napari_synapse_cl.widgets.layers.taking import take
 from napari_synapse_cl.widgets.open_data.jobs import is_dataset

@@ -14,7 +14,7 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.metrics import read_metrics
-from napari_synapse_cl.widgets.train.continuing import ContinueDialog
+from napari_synapse_cl.widgets.train.questions import ContinueDialog
 from napari_synapse_cl.widgets.train.widget import TrainWidget
 
 from .conftest import (

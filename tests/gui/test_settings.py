@@ -12,8 +12,8 @@ from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
 
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.widgets.forms.shared import SharedSettings
 from napari_synapse_cl.widgets.look import MARK
+from napari_synapse_cl.widgets.session import SharedSettings
 
 from .conftest import EXTRACT, PREVIEW, TRAIN, fill_in, messages, open_widget
 

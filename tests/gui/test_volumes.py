@@ -13,7 +13,7 @@ from pytestqt.qtbot import QtBot
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cache import CachedCrops
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.widgets.jobs.networks import NetworkReader
+from napari_synapse_cl.widgets.jobs.child import NetworkReader
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY
 from napari_synapse_cl.widgets.layers.voxels import LOCATION
 

@@ -11,7 +11,7 @@ from napari_synapse_cl.config.fields import Section, absolute
 from napari_synapse_cl.config.sections import ExtractionConfig, ModelConfig, RunConfig
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
 from napari_synapse_cl.errors import InputError, reason
-from napari_synapse_cl.system.documents import read_json
+from napari_synapse_cl.system.files import read_json
 from napari_synapse_cl.system.words import shown
 
 

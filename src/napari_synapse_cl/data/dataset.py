@@ -11,12 +11,11 @@ from napari_synapse_cl.augmentations.context import context_settings
 from napari_synapse_cl.config import Config, CropConfig
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.crops.cache import CachedCrops
-from napari_synapse_cl.data.crops.centring import centred
 from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.intensity import contrast_warning
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.parts import Part
-from napari_synapse_cl.data.placing import Placed
+from napari_synapse_cl.data.placing import Placed, centred
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.tables.typed import joined
 from napari_synapse_cl.errors import InputError
@@ -29,46 +28,15 @@ LARGEST_VOXEL = 10_000
 """In nm, as the settings have it; what a file tells may be anything."""
 
 
-@dataclass(frozen=True)
-class Joined:
-    """Synapses of all volumes.
-
-    Attributes
-    ----------
-    table
-        M rows, those of one volume after the other; of several volumes with a column that names it.
-    positions
-        Those that lie inside.
-    messages
-        What to tell of them.
-    """
-
-    table: pd.DataFrame
-    positions: Positions
-    messages: tuple[tuple[str, Level], ...]
-
-
-def join(
+def _join(
     parts: Sequence[Part],
     placed: Sequence[Placed],
     config: Config,
     voxel_size: VoxelSize | None,
-) -> Joined:
-    """Join the synapses of all volumes, centred as the settings say.
+) -> tuple[Positions, list[tuple[str, Level]]]:
+    """Return the synapses of all volumes that lie inside, and what to tell of them.
 
-    Parameters
-    ----------
-    parts, placed
-        The volumes and the synapses of each.
-    config
-        Size of the crops, where they are centred, and whether they may reach outside.
-    voxel_size
-        Voxel size of the crops along z, y, x in nm, or None where it is not known.
-
-    Raises
-    ------
-    InputError
-        If no synapse is left.
+    They are centred as the settings say, for crops of this voxel size in nm.
     """
     messages = [message for one in placed for message in one.messages]
     voxels, rows, volumes, n_outside, n_beyond = [], [], [], 0, 0
@@ -115,7 +83,7 @@ def join(
                 "warning",
             )
         )
-    return Joined(_joined_table(parts, placed), positions, tuple(messages))
+    return positions, messages
 
 
 def _joined_table(parts: Sequence[Part], placed: Sequence[Placed]) -> pd.DataFrame:
@@ -260,16 +228,16 @@ def assemble(
     if config.intensity == "range":
         found = (contrast_warning(part.volume) for part in parts)
         messages += [(text, "warning") for text in found if text]
-    joined = join(parts, placed, config, voxel_size)
+    positions, told = _join(parts, placed, config, voxel_size)
     names = [part.volume.name for part in parts]
     return Dataset(
-        table=joined.table,
-        positions=joined.positions,
+        table=_joined_table(parts, placed),
+        positions=positions,
         parts=tuple(parts),
         crops=None,
         known_voxel_size=voxel_size,
         name=names[0] if len(names) == 1 else f"the dataset of {len(names)} volumes",
-        messages=(*joined.messages, *messages),
+        messages=(*told, *messages),
     )
 
 

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from napari_synapse_cl.config import VolumeConfig, is_url
 from napari_synapse_cl.errors import InputError, reason
-from napari_synapse_cl.system.documents import read_json, read_yaml
-from napari_synapse_cl.system.words import shown
+from napari_synapse_cl.system.files import read_json, read_yaml
+from napari_synapse_cl.system.words import natural, shown
 
 FILES = ("image", "synapses", "labels", "segmentation")
 TABLES = (".xlsx", ".xlsm", ".csv", ".tsv", ".parquet")
@@ -104,7 +104,7 @@ def _of_folders(folder: Path) -> dict[str, VolumeConfig]:
     # Without volumes this may be any folder, and large.
     files = sorted(base.rglob("*")) if names else []
     tables = {f.stem: f for f in files if f.suffix.lower() in TABLES}
-    found = sorted((name for name in names if name in tables), key=_natural)
+    found = sorted((name for name in names if name in tables), key=natural)
     if not found:
         raise InputError(
             f"{folder} is no dataset: folders raw/NAME with the slices of a volume and tables "
@@ -142,9 +142,3 @@ def _masks(base: Path, name: str) -> Path | None:
             "list the volumes in a dataset file, with the labels of each"
         )
     return found[0] if found else None
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Return what to sort names by, so that 2 comes before 10."""
-    parts = re.split(r"(\d+)", name)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

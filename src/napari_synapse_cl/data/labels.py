@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.words import VoxelSize
+from napari_synapse_cl.system.words import VoxelSize, size
 
 
 class AlignedLabels:
@@ -123,8 +123,8 @@ def aligned(
         return AlignedLabels(labels, 1 / coarser)
     if label_size is None or image_size is None:
         raise InputError(
-            f"{labels.name} has {_size(labels.shape)} voxels, and {image.name} has "
-            f"{_size(image.shape)}: labels of another resolution need the voxel sizes of both: "
+            f"{labels.name} has {size(labels.shape)} voxels, and {image.name} has "
+            f"{size(image.shape)}: labels of another resolution need the voxel sizes of both: "
             "that of the image in its file or as voxel_size, and that of the labels in theirs"
         )
     scale = np.array(image_size) / np.array(label_size)
@@ -138,7 +138,3 @@ def _is_as_large(labels: Volume, image: Volume, scale: np.ndarray) -> bool:
     """Whether a label volume is as large as an image, but for less than a voxel."""
     beyond = np.abs(np.array(labels.shape) - np.array(image.shape) * scale)
     return bool((beyond < np.maximum(scale, 1) - 1e-6).all())
-
-
-def _size(shape: Sequence[int]) -> str:
-    return " × ".join(map(str, shape))

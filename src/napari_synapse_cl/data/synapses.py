@@ -9,8 +9,7 @@ import numpy as np
 
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.data.tables.advice import check_reading
-from napari_synapse_cl.data.tables.fitting import AS_THEY_ARE
+from napari_synapse_cl.data.tables.advice import AS_THEY_ARE, check_reading
 from napari_synapse_cl.errors import InputError
 
 AXES = ("z", "y", "x")

@@ -13,6 +13,7 @@ from napari_synapse_cl.data.formats.locations import Location, parse, split_file
 from napari_synapse_cl.data.formats.places import Found, Messages
 from napari_synapse_cl.data.formats.slices import open_slices, slice_files
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.words import size
 
 FILE_SUFFIXES = (*tiff.SUFFIXES, *mrc.SUFFIXES, *hdf5.SUFFIXES, ".npy")
 REMOTE_FORMATS = "Zarr, OME-Zarr, N5 and neuroglancer precomputed"
@@ -56,12 +57,12 @@ class Volume:
         shape, dtype = tuple(self.array.shape), self.array.dtype
         if len(shape) == 3 and shape[2] in (3, 4) and min(shape[:2]) > 16:
             raise InputError(
-                f"{self.name} looks like a colour image ({_size(shape)}); "
+                f"{self.name} looks like a colour image ({size(shape)}); "
                 "a volume of grey values along z, y, x is needed"
             )
         if len(shape) != 3 or min(shape) < 2:
             raise InputError(
-                f"{self.name} has the shape {_size(shape)}; "
+                f"{self.name} has the shape {size(shape)}; "
                 "a 3D volume of grey values along z, y, x is needed"
             )
         if dtype.kind not in "uif":
@@ -160,7 +161,3 @@ def _open_file(file: Path, inner: str, place: Location, are_labels: bool) -> Fou
     if suffix == ".npy":
         return Found(bounded(np.load(file, mmap_mode="r", allow_pickle=False)))
     raise InputError(f"{file} is no volume that can be opened: {ALL_FORMATS} can")
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " × ".join(str(n) for n in shape)

@@ -17,8 +17,7 @@ from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, FEATURE_DTYPE
 from napari_synapse_cl.data.tables.typed import in_objects, settled
 from napari_synapse_cl.errors import InputError, JobError, is_of_disk, reason
 from napari_synapse_cl.features.table_formats import HANDLERS, KEY, ForeignFileError
-from napari_synapse_cl.system.documents import read_json
-from napari_synapse_cl.system.files import encodable, replacing
+from napari_synapse_cl.system.files import encodable, read_json, replacing
 
 FORMATS = ("csv", "parquet", "npz", "h5ad")
 """Names of the formats, which are the suffixes of the files."""

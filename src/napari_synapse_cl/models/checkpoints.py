@@ -1,7 +1,7 @@
 """Checkpoint files: read those people already have, and write our own.
 
 Files are opened so that they cannot run code. A file that does not fit is refused with what was
-expected and what was found.
+expected and what was found, and so is one whose tensors are not those that were written.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from napari_synapse_cl.config import CropConfig, possible_value
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.inference import check_fits, find_state_dict, infer_architecture
-from napari_synapse_cl.models.integrity import check_archive, digest
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.system.downloads import is_web_page
 from napari_synapse_cl.system.files import replacing
@@ -42,15 +42,17 @@ _SAVE_STATE_DICT = "Save its state dict alone, with torch.save(model.state_dict(
 _DAMAGED = "not a PyTorch checkpoint, or it is damaged or cut off"
 _BEGINNING_BYTES = 512
 
+_READ_AT_ONCE = 2**24
+
 
 @dataclass(frozen=True)
 class Backbone:
-    """A VGG3D that was read from a file, without its classifier."""
+    """A VGG3D without its classifier, as it was read from a file."""
 
     network: Vgg3D
     architecture: Architecture
-    sha256: str
-    """Hash of the file."""
+    sha256: str | None
+    """Hash of the file; None where it is from none."""
     crop_size: Triple | None
     """Size of the crops it was trained on, where the file says so or its classifier tells it."""
     voxel_size: tuple[float, float, float] | None
@@ -259,3 +261,66 @@ def _numpy_numbers() -> list[Any]:
     # NumPy 1 and 2 keep it in modules of different names.
     names = [f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")]
     return [*((scalar, name) for name in names), np.dtype, *types]
+
+
+def check_archive(path: Path) -> None:
+    """Compare what PyTorch has written into an archive with its check sums.
+
+    PyTorch itself does not look at them when it reads.
+
+    Raises
+    ------
+    InputError
+        If one differs.
+    """
+    with zipfile.ZipFile(path) as archive:
+        # torch.save can be told to leave check sums out, and they are 0 then.
+        summed = [entry for entry in archive.infolist() if entry.CRC]
+        for entry in summed:
+            try:
+                with archive.open(entry) as file:
+                    while file.read(_READ_AT_ONCE):
+                        pass
+            except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError):
+                raise InputError(
+                    f"{path} is damaged: {entry.filename} in it does not match its check sum. "
+                    "Take a copy of it, or train again"
+                ) from None
+
+
+def check_finite(tensors: Mapping[str, Any], what: str, path: Path) -> None:
+    """Refuse tensors with values that are no numbers.
+
+    Parameters
+    ----------
+    tensors
+        By their names; others than tensors are passed over.
+    what
+        They are, as in "weights".
+    path
+        The file they are from.
+
+    Raises
+    ------
+    InputError
+        If one of them is NaN or infinite.
+    """
+    for name, tensor in tensors.items():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point():
+            n_bad = int((~torch.isfinite(tensor)).sum())
+            if n_bad:
+                raise InputError(
+                    f"{path} is of no use: {n_bad:,} of {tensor.numel():,} {what} in {name} are "
+                    "NaN or infinite"
+                )
+
+
+def digest(tensors: Mapping[str, Tensor], description: Mapping[str, str]) -> str:
+    """Return a hash of tensors and of what is said of them, whatever their order."""
+    found = hashlib.sha256()
+    for key, text in sorted(description.items()):
+        found.update(f"{key}={text}\n".encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()

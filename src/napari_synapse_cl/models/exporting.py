@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -18,11 +17,9 @@ from napari_synapse_cl import __version__
 from napari_synapse_cl.config.fields import ExportFormat
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.checkpoints import DESCRIPTION, DIGEST
-from napari_synapse_cl.models.integrity import digest
+from napari_synapse_cl.models.checkpoints import DESCRIPTION, DIGEST, Backbone, digest
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.system.files import replacing
-from napari_synapse_cl.system.words import Triple
 
 ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 ROUNDING = 1e-4
@@ -32,33 +29,14 @@ _LARGEST_ONNX_BYTES = 2**31 - 2**20
 
 
 @dataclass(frozen=True)
-class Export:
-    """What is exported.
+class Export(Backbone):
+    """What is exported: a backbone on the CPU and in evaluation."""
 
-    Attributes
-    ----------
-    network, architecture
-        The backbone, on the CPU and in evaluation.
-    crop_size
-        Of its training in voxels along z, y, x, where that is known.
-    voxel_size
-        Of its training in nm along z, y, x, where that is known.
-    crop_settings
-        What crops were in its training, by the names of the settings, where that is known.
-    classifier
-        Tensors by name that state dicts hold too: those of the classifier that the network had
-        before it was trained here, or none.
-    layers
-        Indices into ``features`` of the layers that become outputs in ONNX.
-    """
-
-    network: Vgg3D
-    architecture: Architecture
-    crop_size: Triple | None
-    voxel_size: tuple[float, float, float] | None
-    crop_settings: Mapping[str, Any]
     classifier: Mapping[str, Tensor]
+    """Tensors by name that state dicts hold too: those of the classifier that the network had
+    before it was trained here, or none."""
     layers: Sequence[int]
+    """Indices into ``features`` of the layers that become outputs in ONNX."""
 
     @property
     def state(self) -> dict[str, Tensor]:

@@ -30,8 +30,7 @@ from napari_synapse_cl.pipeline.extraction_preparation import (
 from napari_synapse_cl.pipeline.networks import run_of
 from napari_synapse_cl.pipeline.provenance import make_record
 from napari_synapse_cl.pipeline.steps import check_absent, how_data_were_read, wait_while_paused
-from napari_synapse_cl.runs.control import Control
-from napari_synapse_cl.runs.events import Event, Message, Progress, Wrote
+from napari_synapse_cl.runs.events import Control, Event, Message, Progress, Wrote
 from napari_synapse_cl.system.files import replacing, write_json
 
 NAME = "layers"

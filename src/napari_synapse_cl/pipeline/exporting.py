@@ -1,20 +1,20 @@
 """Export a network: write it for other programs."""
 
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 
 from torch import Tensor
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.models.checkpoints import load_checkpoint
+from napari_synapse_cl.models.checkpoints import Backbone, load_checkpoint
 from napari_synapse_cl.models.exporting import Export, check_export, export_network
 from napari_synapse_cl.models.inference import check_fits, find_state_dict
 from napari_synapse_cl.pipeline.extraction_preparation import open_chosen_network
 from napari_synapse_cl.pipeline.networks import OpenedNetwork, open_network
 from napari_synapse_cl.pipeline.steps import check_absent, wait_while_paused
-from napari_synapse_cl.runs.control import Control
-from napari_synapse_cl.runs.events import Event, Message, Progress, Wrote
+from napari_synapse_cl.runs.events import Control, Event, Message, Progress, Wrote
 from napari_synapse_cl.runs.folder import RunFolder, default_folder
 from napari_synapse_cl.system.downloads import is_cached, local_file
 
@@ -59,15 +59,9 @@ def _export(
     classifier: Mapping[str, Tensor] = {}
     if set(config.export) != {"onnx"}:
         classifier = yield from _classifier(opened)
-    export = Export(
-        network=opened.network.eval(),
-        architecture=opened.architecture,
-        crop_size=opened.crop_size,
-        voxel_size=opened.voxel_size,
-        crop_settings=opened.crop_settings,
-        classifier=classifier,
-        layers=config.layer_num,
-    )
+    opened.network.eval()
+    backbone = {field.name: getattr(opened, field.name) for field in fields(Backbone)}
+    export = Export(**backbone, classifier=classifier, layers=config.layer_num)
     for n_done, kind in enumerate(config.export):
         yield Progress("exporting the network", n_done, len(config.export), "file")
         yield from wait_while_paused(control)

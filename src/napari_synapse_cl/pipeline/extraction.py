@@ -25,8 +25,7 @@ from napari_synapse_cl.pipeline.steps import (
     stopped,
     wait_while_paused,
 )
-from napari_synapse_cl.runs.control import Control
-from napari_synapse_cl.runs.events import Event, Growing, Message, Progress, Wrote
+from napari_synapse_cl.runs.events import Control, Event, Growing, Message, Progress, Wrote
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.system.distributed import ALONE, Ranks
 from napari_synapse_cl.system.files import write_json

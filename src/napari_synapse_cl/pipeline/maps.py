@@ -26,8 +26,7 @@ from napari_synapse_cl.pipeline.extraction_preparation import (
 from napari_synapse_cl.pipeline.networks import OpenedNetwork
 from napari_synapse_cl.pipeline.provenance import make_record
 from napari_synapse_cl.pipeline.steps import wait_while_paused
-from napari_synapse_cl.runs.control import Control
-from napari_synapse_cl.runs.events import Event, Growing, Message, Progress, Wrote
+from napari_synapse_cl.runs.events import Control, Event, Growing, Message, Progress, Wrote
 from napari_synapse_cl.runs.folder import RunFolder, default_folder
 from napari_synapse_cl.system.devices import choose_device, choose_precision
 from napari_synapse_cl.system.words import size

@@ -10,38 +10,18 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import Backbone, load_backbone, load_checkpoint
 from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline.provenance import NetworkOrigin, Which
 from napari_synapse_cl.pipeline.resuming import check_settings
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.system.downloads import local_file
-from napari_synapse_cl.system.words import Triple
 
 
 @dataclass(frozen=True)
-class OpenedNetwork:
-    """A network to read layers of.
+class OpenedNetwork(Backbone):
+    """A network to read layers of."""
 
-    Attributes
-    ----------
-    network, architecture
-        The backbone.
-    crop_size
-        Of its training in voxels along z, y, x, where that is known.
-    voxel_size
-        Of its training in nm along z, y, x, where that is known.
-    crop_settings
-        What crops were in its training, by the names of the settings, where that is known.
-    origin
-        Where it comes from.
-    """
-
-    network: Vgg3D
-    architecture: Architecture
-    crop_size: Triple | None
-    voxel_size: tuple[float, float, float] | None
-    crop_settings: dict[str, Any]
     origin: NetworkOrigin
+    """Where it comes from."""
 
 
 def open_network(checkpoint: str | Path, which: Which) -> OpenedNetwork:
@@ -92,14 +72,8 @@ def run_of(checkpoint: Path) -> RunFolder | None:
 
 def _of_file(location: str, which: Which) -> OpenedNetwork:
     backbone = load_backbone(local_file(location))
-    return OpenedNetwork(
-        backbone.network,
-        backbone.architecture,
-        backbone.crop_size,
-        backbone.voxel_size,
-        backbone.crop_settings,
-        NetworkOrigin(which, absolute(location), backbone.sha256),
-    )
+    origin = NetworkOrigin(which, absolute(location), backbone.sha256)
+    return OpenedNetwork(**vars(backbone), origin=origin)
 
 
 def _start_of(run: RunFolder) -> OpenedNetwork:
@@ -114,6 +88,7 @@ def _start_of(run: RunFolder) -> OpenedNetwork:
     return OpenedNetwork(
         model.backbone,
         model.architecture,
+        None,
         config.crop_size,
         config.network_voxel_size or config.voxel_size,
         crop_settings(config),

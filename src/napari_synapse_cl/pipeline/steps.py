@@ -14,8 +14,7 @@ from napari_synapse_cl.config import Config, is_url
 from napari_synapse_cl.data.crops.cutting import REASONS, unusable_counts
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.runs.control import Control
-from napari_synapse_cl.runs.events import Event, Message, Paused, Progress, Resumed
+from napari_synapse_cl.runs.events import Control, Event, Message, Paused, Progress, Resumed
 from napari_synapse_cl.runs.folder import default_folder
 from napari_synapse_cl.system.distributed import Ranks
 from napari_synapse_cl.system.downloads import is_cached, local_file

@@ -22,14 +22,20 @@ from napari_synapse_cl.pipeline.steps import (
     stopped,
     wait_while_paused,
 )
-from napari_synapse_cl.runs.control import Control
-from napari_synapse_cl.runs.events import Discarded, Event, Message, Progress, Started, Wrote
-from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.events import (
+    Control,
+    Discarded,
+    Event,
+    Message,
+    Progress,
+    Started,
+    Wrote,
+)
+from napari_synapse_cl.runs.folder import RunFolder, RunStatus
 from napari_synapse_cl.runs.following import following_commands
 from napari_synapse_cl.runs.health import HealthCheck
 from napari_synapse_cl.runs.metrics import epoch_events, read_metrics, step_events
 from napari_synapse_cl.runs.recording import Recorder, TensorBoardLog
-from napari_synapse_cl.runs.status import RunStatus
 from napari_synapse_cl.system.distributed import ALONE, Ranks
 from napari_synapse_cl.system.words import counted
 from napari_synapse_cl.training.estimates import plan_of

@@ -1,12 +1,14 @@
-"""What a running job tells: small frozen records, and their form as lines of JSON.
+"""What a running job tells, and what is asked of it from outside.
 
-The pipeline yields them; the command line turns them into a progress bar, the widgets into plots,
-a run folder into files. With ``--events jsonl`` they are the program's standard output.
+It tells small frozen records. The pipeline yields them; the command line turns them into a progress
+bar, the widgets into plots, a run folder into files. With ``--events jsonl`` they are the program's
+standard output, as lines of JSON.
 """
 
 import json
+import threading
 from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
@@ -16,6 +18,9 @@ Count = Annotated[int, Field(ge=0, le=LARGEST)]
 Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 Level = Literal["detail", "info", "warning"]
 """How much a message matters; details are written down, and the window shows none of them."""
+
+Command = Literal["pause", "resume", "stop", "discard", "detach"]
+COMMANDS: tuple[Command, ...] = get_args(Command)
 
 
 @dataclass(frozen=True)
@@ -206,3 +211,50 @@ def from_line(line: str) -> Event:
     except TypeError as error:
         raise ValueError(f"not an event: {error}") from None
     return event
+
+
+class Control:
+    """What the person who runs a job wants of it; any thread may ask, the job looks."""
+
+    def __init__(self) -> None:
+        self._running = threading.Event()
+        self._running.set()
+        self._stopping = threading.Event()
+        self.discarding = False
+        self.detached = False
+
+    @property
+    def paused(self) -> bool:
+        """Whether the job should wait."""
+        return not self._running.is_set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the job should end."""
+        return self._stopping.is_set()
+
+    def request(self, command: Command) -> None:
+        """Ask the job to do something at the next occasion.
+
+        ``stop`` ends it and keeps its results so far, ``discard`` ends it and removes them.
+        ``detach`` lets it go on when nobody reads what it tells any more.
+        """
+        match command:
+            case "pause":
+                self._running.clear()
+            case "detach":
+                self.detached = True
+            case "resume":
+                self._running.set()
+            case "stop" | "discard":
+                self.discarding = self.discarding or command == "discard"
+                self._stopping.set()
+                self._running.set()
+
+    def wait(self) -> None:
+        """Return when the job should no longer wait."""
+        self._running.wait()
+
+    def wait_for_stop(self, seconds: float) -> bool:
+        """Return after this time, or at once when the job should end; say whether it should."""
+        return self._stopping.wait(seconds)

@@ -13,9 +13,17 @@ from time import monotonic
 import numpy as np
 
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.runs.control import COMMANDS, Control
-from napari_synapse_cl.runs.events import Event, Finished, Message, Paused, Resumed, Started
-from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.events import (
+    COMMANDS,
+    Control,
+    Event,
+    Finished,
+    Message,
+    Paused,
+    Resumed,
+    Started,
+)
+from napari_synapse_cl.runs.folder import RunFolder, RunStatus
 from napari_synapse_cl.runs.health import HealthCheck
 from napari_synapse_cl.runs.metrics import (
     EPOCH_COLUMNS,
@@ -24,7 +32,6 @@ from napari_synapse_cl.runs.metrics import (
     epoch_events,
     step_events,
 )
-from napari_synapse_cl.runs.status import RunStatus
 from napari_synapse_cl.system.words import counted
 
 PATIENCE = 2.0

@@ -20,9 +20,8 @@ from napari_synapse_cl.runs.events import (
     Started,
     StepDone,
 )
-from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.folder import RunFolder, RunStatus, State
 from napari_synapse_cl.runs.metrics import EPOCH_COLUMNS, STEP_COLUMNS
-from napari_synapse_cl.runs.status import RunStatus, State
 
 FILE_VERSION = "brain.Event:2"
 X_AXIS = ("epoch", "step")

@@ -20,9 +20,8 @@ from torch import nn
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.distributed import local_cuda_device
-from napari_synapse_cl.system.documents import read_json
 from napari_synapse_cl.system.environment import cache_folder
-from napari_synapse_cl.system.files import write_json
+from napari_synapse_cl.system.files import read_json, write_json
 from napari_synapse_cl.system.memory import GIB, Memory, main_memory, return_freed_memory
 
 _CACHE = cache_folder()

@@ -153,121 +153,67 @@ def _check_hash(file: Path, expected: str | None, url: str) -> None:
 
 
 def _download(url: str, file: BinaryIO, progress: Progress | None) -> None:
-    # Neither is needed where nothing is downloaded.
-    from pooch import HTTPDownloader
-    from requests.exceptions import (
-        HTTPError,
-        InvalidSchema,
-        RequestException,
-        Timeout,
-        TooManyRedirects,
-    )
+    # It is not needed where nothing is downloaded.
+    import requests
+    from requests.exceptions import InvalidSchema, RequestException, Timeout, TooManyRedirects
 
-    sink = _Sink(url, file, progress)
-    downloader = HTTPDownloader(
-        progressbar=sink,
-        chunk_size=CHUNK_BYTES,
-        timeout=TIMEOUT_SECONDS,
-        # Compressed on the way, its length would not be that of the file.
-        headers={"Accept-Encoding": "identity"},
-        hooks={"response": sink.take_answer},
-    )
     elsewhere = "or download it elsewhere and name its path"
+    # Compressed on the way, its length would not be that of the file.
+    headers = {"Accept-Encoding": "identity"}
+    has_begun = False
     try:
-        downloader(url, sink, None)
-    except HTTPError:
-        raise InputError(
-            f"{url} cannot be downloaded: the server answers “{sink.answer}”; check the address"
-        ) from None
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as answer:
+            if not answer.ok:
+                raise InputError(
+                    f"{url} cannot be downloaded: the server answers “{answer.status_code} "
+                    f"{answer.reason}”; check the address"
+                )
+            has_begun = True
+            done, total = _take(url, answer, file, progress)
     # Before OSError, of which it is a kind.
     except RequestException as error:
         if isinstance(error, InvalidSchema | TooManyRedirects):
             why = "it leads on to another address, which cannot be followed; check the address"
-        elif sink.has_begun:
+        elif has_begun:
             why = "the connection broke off; try again"
         elif isinstance(error, Timeout):
             why = f"there was no answer for {TIMEOUT_SECONDS} s; try again later"
         else:
             why = "the server cannot be reached; check the address and the connection"
         raise InputError(f"{url} cannot be downloaded: {why}, {elsewhere}") from None
-    finally:
-        sink.end_answer()
-    if not sink.done:
+    if not done:
         raise InputError(f"{url} cannot be downloaded: the server sends an empty file")
-    if sink.total and sink.done < sink.total:
+    if done < total:
         raise InputError(
             f"{url} cannot be downloaded: the connection broke off; try again, {elsewhere}"
         )
 
 
-class _Sink:
-    """Takes a download: both the file and the progress bar of pooch's downloader."""
-
-    def __init__(self, url: str, file: BinaryIO, progress: Progress | None) -> None:
-        self.url = url
-        self.file = file
-        self.progress = progress
-        self.answer = ""
-        self.has_begun = False
-        self.done = 0
-        self.total = 0
-        self._end: Callable[[], None] | None = None
-
-    def take_answer(self, response: Any, **_: Any) -> None:
-        """Refuse an answer that is declared a web page."""
-        self._end = response.close
-        self.answer = f"{response.status_code} {response.reason}"
-        self.has_begun = response.ok and not response.is_redirect
-        kind = response.headers.get("content-type", "")
-        if self.has_begun and kind.lower().startswith("text/html"):
-            raise self._is_page()
-        length = response.headers.get("content-length", "0")
-        if self.has_begun and not length.isdecimal():
+def _take(url: str, answer: Any, file: BinaryIO, progress: Progress | None) -> tuple[int, int]:
+    """Write what a server sends; return how many bytes that were, and how many it had told of."""
+    is_page = answer.headers.get("content-type", "").lower().startswith("text/html")
+    length = answer.headers.get("content-length", "0")
+    if not length.isdecimal():
+        raise InputError(
+            f"{url} cannot be downloaded: the server says that it has “{length}” bytes"
+        )
+    done, total = 0, int(length)
+    for chunk in answer.iter_content(CHUNK_BYTES):
+        if is_page or (not done and is_web_page(chunk)):
             raise InputError(
-                f"{self.url} cannot be downloaded: the server says that it has “{length}” bytes"
+                f"{url} leads to a web page and not to a file: use the link of the download "
+                "itself (of Dropbox that with dl=1), or download it elsewhere and name its path"
             )
-        if self.has_begun and int(length) > LARGEST_BYTES:
-            raise self._is_endless()
-
-    def end_answer(self) -> None:
-        """Close the connection, which an answer that was refused still holds."""
-        if self._end is not None:
-            self._end()
-
-    def write(self, chunk: bytes) -> None:
-        """Take the next bytes."""
-        if not self.done and is_web_page(chunk):
-            raise self._is_page()
-        self.done += len(chunk)
-        if self.done > LARGEST_BYTES:
-            raise self._is_endless()
-        self.file.write(chunk)
-        if self.progress is not None:
-            self.progress(self.done, self.total or None)
-
-    def flush(self) -> None:
-        """Do nothing: the file is flushed when it is closed."""
-
-    def update(self, _: int) -> None:
-        """Do nothing: what is written is counted, and pooch counts whole chunks."""
-
-    def reset(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-    def _is_endless(self) -> InputError:
-        return InputError(
-            f"{self.url} has more than {LARGEST_BYTES / 2**30:g} GiB, which is no network; if it "
-            "is one all the same, download it elsewhere and name its path"
-        )
-
-    def _is_page(self) -> InputError:
-        return InputError(
-            f"{self.url} leads to a web page and not to a file: use the link of the download "
-            "itself (of Dropbox that with dl=1), or download it elsewhere and name its path"
-        )
+        done += len(chunk)
+        if max(done, total) > LARGEST_BYTES:
+            raise InputError(
+                f"{url} has more than {LARGEST_BYTES / 2**30:g} GiB, which is no network; if it "
+                "is one all the same, download it elsewhere and name its path"
+            )
+        file.write(chunk)
+        if progress is not None:
+            progress(done, total or None)
+    return done, total
 
 
 def is_web_page(beginning: bytes) -> bool:

@@ -15,8 +15,6 @@ import torch
 
 _pool: ThreadPoolExecutor | None = None
 
-KERNELS = "napari_synapse_cl.augmentations.kernels"
-
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Return numba's decorator `njit` with these options.

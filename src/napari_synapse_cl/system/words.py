@@ -1,5 +1,6 @@
 """Sizes along z, y and x, and numbers in words, as the window and the command line show them."""
 
+import re
 import reprlib
 from collections.abc import Sequence
 from typing import Any
@@ -56,6 +57,13 @@ def listing(words: Sequence[str], joint: str = "and") -> str:
     """Return words as a list: "a", "a and b", "a, b and c"."""
     *first, last = words
     return f"{', '.join(first)} {joint} {last}" if first else last
+
+
+def natural(name: str) -> list[tuple[str, int]]:
+    """Return what to sort names by, so that 2 comes before 10."""
+    texts = re.split(r"(\d+)", name)
+    numbers = [int(number) for number in texts[1::2]]
+    return list(zip(texts[::2], [*numbers, 0], strict=True))
 
 
 def shown(value: Any) -> str:

@@ -1,7 +1,7 @@
 """What a training will use and take, said before it starts; without PyTorch, since the window asks.
 
 The counts are those that training itself makes. Memory and time are estimated from a
-:class:`Machine`, which :mod:`napari_synapse_cl.pipeline.probe` measures in a process that has
+:class:`Machine`, which :mod:`napari_synapse_cl.pipeline.answers` measures in a process that has
 PyTorch.
 """
 

@@ -38,7 +38,38 @@ MINIMUM_WIDTH = 380
 BORDER = 1
 
 
-class LayersWidget(QWidget):
+class DockWidget(QWidget):
+    """A widget that is docked in a viewer.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.session = session_of(viewer)
+        self.setMinimumWidth(MINIMUM_WIDTH)
+
+    def release(self) -> None:
+        """Let go of the viewer, when the widget is closed."""
+        raise NotImplementedError
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Leave the room to the viewer's canvas."""
+        return QSize(MINIMUM_WIDTH, super().sizeHint().height())
+
+    def event(self, event: QEvent) -> bool:
+        """Notice that napari closes the dock, which takes the widget's parent away."""
+        handled = super().event(event)
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.release()
+        return handled
+
+
+class LayersWidget(DockWidget):
     """A dock widget that works on an image and a points layer.
 
     Subclasses put their parts into the layouts :attr:`rows` and :attr:`body`.
@@ -55,10 +86,7 @@ class LayersWidget(QWidget):
     """Whether a points layer is chosen in the widget, and not by selecting it in the viewer."""
 
     def __init__(self, viewer: Any) -> None:
-        super().__init__()
-        self.viewer = viewer
-        self.session = session_of(viewer)
-        self.setMinimumWidth(MINIMUM_WIDTH)
+        super().__init__(viewer)
         self.image_box = LayerBox(viewer, Image)
         self.image_box.setToolTip("Image layer with the EM volume")
         self.body = QVBoxLayout(self)
@@ -104,17 +132,6 @@ class LayersWidget(QWidget):
             self.points_box.release()
         self.session.settings.keep()
         self.viewer.events.theme.disconnect(self._on_theme)
-
-    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Leave the room to the viewer's canvas."""
-        return QSize(MINIMUM_WIDTH, super().sizeHint().height())
-
-    def event(self, event: QEvent) -> bool:
-        """Notice that napari closes the dock, which takes the widget's parent away."""
-        handled = super().event(event)
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.release()
-        return handled
 
     def _on_theme(self, event: Any = None) -> None:
         self.follow_theme()

@@ -1,11 +1,12 @@
 """How our part of the window looks and speaks: colours, sentences, docks, napari's animation."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QLabel, QMainWindow, QWidget
+from qtpy.QtWidgets import QLabel, QMainWindow, QMessageBox, QWidget
 
 MARK = "⚠ "
 """Stands before what cannot be used, and before warnings."""
@@ -59,6 +60,39 @@ class Colors:
 def tell(error: Exception) -> None:
     """Show an error as napari's notification, without a traceback."""
     show_error(sentence(str(error)))
+
+
+def ask(
+    parent: QWidget,
+    title: str,
+    question: str,
+    details: str,
+    answers: Mapping[str, QMessageBox.ButtonRole],
+    default: str | None = None,
+) -> str | None:
+    """Return which of some answers a person chooses, None for Cancel.
+
+    Parameters
+    ----------
+    parent
+        The window that asks.
+    title, question, details
+        What stands above the question, the question, and what it is about.
+    answers
+        What stands on the buttons beside Cancel, with their roles.
+    default
+        The answer that Return gives; without one that is Cancel.
+    """
+    box = QMessageBox(QMessageBox.Icon.Question, title, question, parent=parent)
+    box.setInformativeText(details)
+    buttons = {name: box.addButton(name, role) for name, role in answers.items()}
+    cancel = box.addButton(QMessageBox.StandardButton.Cancel)
+    box.setDefaultButton(cancel if default is None else buttons[default])
+    box.setEscapeButton(cancel)
+    box.exec()
+    clicked = box.clickedButton()
+    box.deleteLater()
+    return next((name for name, button in buttons.items() if button is clicked), None)
 
 
 def sentence(text: str) -> str:

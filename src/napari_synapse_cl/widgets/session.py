@@ -1,14 +1,124 @@
-"""What the widgets of one viewer tell each other."""
+"""What the widgets of one viewer tell each other, and the settings that they share."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
-from napari_synapse_cl.widgets.forms import shared
-from napari_synapse_cl.widgets.forms.shared import SharedSettings
-from napari_synapse_cl.widgets.layers.chosen import ChosenVolumes
+from napari_synapse_cl.config import Config, possible_value, read_settings
+from napari_synapse_cl.errors import InputError, reason
+from napari_synapse_cl.system.environment import settings_folder
+from napari_synapse_cl.system.files import write_json
+from napari_synapse_cl.widgets.layers.boxes import ChosenVolumes
+
+_FOLDER = settings_folder()
+FILE = None if _FOLDER is None else _FOLDER / "settings.json"
+"""Where the settings wait for the next start of napari; None where there is no place for them."""
+SAVE_MS = 1000
+"""Least time between two writes of that file."""
+
+
+class SharedSettings(QObject):
+    """Values of settings, always possible ones; a setting that is not among them has its default.
+
+    Parameters
+    ----------
+    file
+        Where they are kept from one start of napari to the next. What it holds that cannot be
+        used, a damaged file included, is passed over. None where they cannot be kept.
+
+    Attributes
+    ----------
+    changed
+        Emitted with the name and the new value of a setting.
+    """
+
+    changed = Signal(str, object)
+
+    def __init__(self, file: Path | None) -> None:
+        super().__init__()
+        self._file = file
+        self._values: dict[str, Any] = {}
+        self._is_kept = True
+        with suppress(InputError):
+            for name, value in ({} if file is None else read_settings(file)).items():
+                with suppress(InputError):
+                    self._values[name] = possible_value(name, value)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(SAVE_MS)
+        self._timer.timeout.connect(self.keep)
+        QCoreApplication.instance().aboutToQuit.connect(self.keep)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values.get(name, Config.model_fields[name].default)
+
+    def set(self, name: str, value: Any) -> None:
+        """Give a setting a value, and tell everyone who shows it.
+
+        Raises
+        ------
+        InputError
+            If the setting cannot have this value.
+        """
+        value = possible_value(name, value)
+        if value != self[name]:
+            self._values[name] = value
+            self._is_kept = False
+            self._timer.start()
+            self.changed.emit(name, value)
+
+    def load(self, values: dict[str, Any], names: list[str]) -> None:
+        """Take settings from elsewhere; those that are not among the values get their defaults.
+
+        Parameters
+        ----------
+        values
+            Settings by name, as :func:`~napari_synapse_cl.config.read_settings` returns them.
+        names
+            Which settings to take.
+
+        Raises
+        ------
+        InputError
+            If one of them cannot be used; nothing has changed then.
+        """
+        checked = Config.from_values({name: values[name] for name in names if name in values})
+        for name in names:
+            self.set(name, getattr(checked, name))
+
+    def keep(self) -> None:
+        """Write the settings where the next start of napari finds them, if they have changed."""
+        if self._is_kept or self._file is None:
+            return
+        self._is_kept = True
+        fields = Config.model_fields
+        values = {n: _as_json(v) for n, v in self._values.items() if v != fields[n].default}
+        # Settings that cannot be kept are no reason to disturb anyone.
+        with suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._file, values)
+
+
+def save_settings(config: Config, names: list[str], path: Path) -> None:
+    """Write settings to a JSON file that ``--config`` of the command line reads.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    try:
+        write_json(path, config.model_dump(mode="json", include=set(names)))
+    except OSError as error:
+        raise InputError(f"cannot write the settings to {path}: {reason(error)}") from None
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
 
 
 class Session(QObject):
@@ -39,7 +149,7 @@ class Session(QObject):
         super().__init__()
         self.last_checkpoint: Path | None = None
         self.running: set[str] = set()
-        self.settings = SharedSettings(shared.FILE)
+        self.settings = SharedSettings(FILE)
         self.volumes = ChosenVolumes(viewer.layers)
 
     def begin(self, kind: str, finished: Any) -> None:

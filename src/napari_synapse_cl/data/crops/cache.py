@@ -18,10 +18,14 @@ from napari_synapse_cl.data.crops.sources import CropSource, StreamedCrops
 from napari_synapse_cl.data.intensity import to_unit_range
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.errors import InputError, reason
-from napari_synapse_cl.runs.control import Control
-from napari_synapse_cl.runs.events import Message
-from napari_synapse_cl.system.documents import read_json
-from napari_synapse_cl.system.files import create_array, open_array, replacing, write_json
+from napari_synapse_cl.runs.events import Control, Message
+from napari_synapse_cl.system.files import (
+    create_array,
+    open_array,
+    read_json,
+    replacing,
+    write_json,
+)
 from napari_synapse_cl.system.holding import HeldError, Hold
 from napari_synapse_cl.system.memory import GIB
 from napari_synapse_cl.system.words import VoxelSize

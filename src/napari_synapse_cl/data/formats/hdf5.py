@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 
 from napari_synapse_cl.data.arrays import ReadArray, Region
-from napari_synapse_cl.data.formats.hdf5_chunks import SoundChunks
-from napari_synapse_cl.data.formats.hdf5_links import check_path, check_storage
+from napari_synapse_cl.data.formats.hdf5_checks import SoundChunks, check_path, check_storage
 from napari_synapse_cl.data.formats.places import (
     NO_OFFSET,
-    NO_UNIT,
     Found,
     Messages,
     Voxel,
@@ -21,12 +19,12 @@ from napari_synapse_cl.data.formats.places import (
     no_chunks,
     offset_in_voxels,
     size_in_nm,
-    size_without_unit,
     spatial_axes,
     three_numbers,
+    told_size,
 )
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.documents import parse_json
+from napari_synapse_cl.system.files import parse_json
 from napari_synapse_cl.system.words import VoxelSize
 
 SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
@@ -155,11 +153,8 @@ def _placement(attributes: Any) -> tuple[VoxelSize | None, Voxel, str]:
     sizes, units = three_numbers(resolution), attributes.get("units", attributes.get("unit"))
     if sizes is None or min(sizes) <= 0:
         return None, offset, ""
-    if units is None:
-        size, note = size_without_unit(sizes)
-        return size, offset, note
-    size = size_in_nm(sizes, units)
-    return size, offset, "" if size else NO_UNIT
+    size, note = told_size(sizes, units)
+    return size, offset, note
 
 
 def _messages(dataset: Any, name: str, note: str) -> Messages:

@@ -13,13 +13,7 @@ from napari_synapse_cl.data.formats.multiscale import (
     ome_multiscales,
     transformed,
 )
-from napari_synapse_cl.data.formats.places import (
-    NO_UNIT,
-    Messages,
-    size_in_nm,
-    size_without_unit,
-    three_numbers,
-)
+from napari_synapse_cl.data.formats.places import Messages, three_numbers, told_size
 from napari_synapse_cl.data.formats.stores import Documents, Store
 from napari_synapse_cl.system.words import VoxelSize
 
@@ -147,13 +141,10 @@ def _level(path: str, own: Any, transform: Any, around: Any, factors: Any) -> Le
     if (resolution is None and factors is None) or min(lengths) <= 0:
         return Level(path, corner=corner)
     size, note = None, ""
-    if resolution is not None and unit is not None:
-        size = size_in_nm(lengths, unit)
-        note = "" if size else NO_UNIT
-    elif resolution is not None and around.get(IN_XML):
+    if resolution is not None and unit is None and around.get(IN_XML):
         note = "keeps the unit of its voxel size in an XML file: give it as voxel_size in nm"
     elif resolution is not None:
-        size, note = size_without_unit(lengths)
+        size, note = told_size(lengths, unit)
     return Level(path, three_numbers(lengths), size, corner=corner, note=note)
 
 

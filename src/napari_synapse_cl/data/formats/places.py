@@ -192,21 +192,26 @@ def _length_in_nm(length: Any, unit: Any) -> float | None:
     return None if found is None else found[0]
 
 
-def size_without_unit(lengths: Sequence[float]) -> tuple[VoxelSize | None, str]:
-    """Return a voxel size that is told without a unit in nm, and what to say of it.
+def told_size(lengths: Sequence[float], units: Any) -> tuple[VoxelSize | None, str]:
+    """Return a voxel size in nm, and what to say of it.
 
     Parameters
     ----------
     lengths
-        Along z, y, x. Most programs that tell no unit mean nm.
+        Along z, y, x.
+    units
+        As :func:`size_in_nm` takes them, or None where none is told: most programs mean nm then.
 
     Returns
     -------
     size
-        None where it cannot be meant in nm.
+        None where it is not known.
     note
         How it goes on after the name of the volume.
     """
+    if units is not None:
+        found = size_in_nm(lengths, units)
+        return found, "" if found else NO_UNIT
     z, y, x = lengths
     told = f"tells a voxel size of {size((z, y, x))} without a unit"
     if min(z, y, x) < LEAST_NM:

@@ -1,6 +1,5 @@
 """A folder of numbered slices, as TIFF, PNG or JPEG."""
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from napari_synapse_cl.data.formats.pages import (
 from napari_synapse_cl.data.formats.photometry import Tones, grey, tones_of
 from napari_synapse_cl.data.formats.places import Found, Messages, listed
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.words import natural
 
 KINDS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
@@ -58,7 +58,7 @@ def slice_files(folder: Path) -> list[Path]:
         for file in folder.iterdir()
         if file.suffix.lower() in KINDS and not file.name.startswith(".") and file.is_file()
     ]
-    return sorted(files, key=lambda file: _natural(file.name))
+    return sorted(files, key=lambda file: natural(file.name))
 
 
 def open_slices(folder: Path, *, are_labels: bool = False) -> Found:
@@ -131,16 +131,9 @@ def _rows(file: Path, found: Slice, rows: slice) -> np.ndarray:
     return np.frombuffer(content, found.dtype).reshape(-1, width)
 
 
-def _natural(name: str) -> list[tuple[str, int]]:
-    """Return what sorts names by the numbers in them."""
-    texts = re.split(r"(\d+)", name)
-    numbers = [int(number) for number in texts[1::2]]
-    return list(zip(texts[::2], [*numbers, 0], strict=True))
-
-
 def _check_numbers(folder: Path, files: list[Path]) -> None:
     """Refuse slices whose one number has gaps; other names are taken in natural order."""
-    names = [_natural(file.stem) for file in files]
+    names = [natural(file.stem) for file in files]
     if len({tuple(text for text, _ in name) for name in names}) > 1:
         raise InputError(
             f"{folder} holds images that are not named alike, such as {files[0].name} and "

@@ -14,8 +14,8 @@ from napari_synapse_cl.data.formats.chunks import Chunks
 from napari_synapse_cl.data.formats.locations import Location
 from napari_synapse_cl.data.formats.places import Messages, check_size, spatial_axes
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.documents import parse_json
 from napari_synapse_cl.system.environment import home, variable
+from napari_synapse_cl.system.files import parse_json
 
 CACHE_BYTES = 2**28
 """How much of the chunks that were read is kept, for all volumes together."""

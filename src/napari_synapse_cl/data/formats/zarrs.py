@@ -11,13 +11,7 @@ from napari_synapse_cl.data.formats.multiscale import (
     ome_multiscales,
     transformed,
 )
-from napari_synapse_cl.data.formats.places import (
-    NO_UNIT,
-    Messages,
-    size_in_nm,
-    size_without_unit,
-    three_numbers,
-)
+from napari_synapse_cl.data.formats.places import Messages, three_numbers, told_size
 from napari_synapse_cl.data.formats.stores import Documents, Store
 
 
@@ -64,11 +58,8 @@ class ZarrNode:
             return Level("")
         offset = three_numbers(found.get("offset")) or (0.0, 0.0, 0.0)
         corner = [place / size for place, size in zip(offset, scale, strict=True)]
-        units = found.get("units", found.get("unit"))
-        size, note = (
-            size_without_unit(scale) if units is None else (size_in_nm(scale, units), NO_UNIT)
-        )
-        return Level("", scale, size, corner=corner, note="" if size and units else note)
+        size, note = told_size(scale, found.get("units", found.get("unit")))
+        return Level("", scale, size, corner=corner, note=note)
 
     def open_level(self, level: Level, name: str) -> tuple[ReadArray, Messages]:
         """Open a level of a multiscale volume."""

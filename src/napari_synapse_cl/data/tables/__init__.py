@@ -4,9 +4,9 @@ No library of one format is imported before a file of that format is read: the w
 """
 
 from napari_synapse_cl.data.tables.advice import check_reading
+from napari_synapse_cl.data.tables.conventions import Mapping, Reading, in_voxels
 from napari_synapse_cl.data.tables.files import SUFFIXES, read_table
 from napari_synapse_cl.data.tables.interpreting import PositionTable, interpret, open_table
-from napari_synapse_cl.data.tables.reading import Mapping, Reading, in_voxels
 
 __all__ = [
     "SUFFIXES",

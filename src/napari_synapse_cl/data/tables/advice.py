@@ -1,22 +1,182 @@
-"""Say how positions would be read otherwise, where another reading fits far better."""
+"""Try other readings of positions on their volume, and say where one fits far better.
+
+None is taken for positions that mostly lie inside the volume as they are, nor one that does not
+bring nearly all of them inside: a table of a larger volume has many outside and is right.
+"""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from napari_synapse_cl.data.tables.fitting import (
-    Otherwise,
-    Space,
-    as_size,
-    as_written,
-    finer_fit,
-    nanometres_fit,
-    present,
-    share,
-    swapped_fit,
+from napari_synapse_cl.data.arrays import nearest_voxel
+from napari_synapse_cl.data.tables.conventions import Reading, in_voxels
+from napari_synapse_cl.system.words import VoxelSize
+
+FITTING_SHARE = 0.95
+"""Share of the positions that must lie inside for a reading to be suggested."""
+SWAPPED_SHARE = 0.75
+"""Above this share inside as they are, positions are not called swapped."""
+SCALED_SHARE = 0.2
+"""Above this share inside as they are, positions are not called nanometres."""
+FILLED_SHARE = 0.5
+"""How far along each axis nanometres must reach into the volume once they are divided: numbers that
+are merely large shrink into it by any divisor, and by a large one end up in a corner."""
+WHOLE_VOXELS = 1e-3
+"""How far from a whole number of voxels nanometres may be. Positions in a volume some times larger
+than this one would shrink into it too, but they are no multiples of a voxel size."""
+FINER_FILLED_SHARE = 0.9
+"""How far along each axis positions in finer voxels must reach, which are no multiples of anything:
+a larger volume would have to be larger by a power of two along y and x, and along these alone."""
+FEWEST_FINER = 20
+"""Of fewer positions some of which lie inside, none are called those of finer voxels."""
+
+COMMON_VOXEL_SIZES: tuple[VoxelSize, ...] = (
+    (4.0, 4.0, 4.0),
+    (5.0, 5.0, 5.0),
+    (6.0, 6.0, 6.0),
+    (8.0, 8.0, 8.0),
+    (10.0, 10.0, 10.0),
+    (12.0, 12.0, 12.0),
+    (16.0, 16.0, 16.0),
+    (30.0, 4.0, 4.0),
+    (40.0, 4.0, 4.0),
+    (50.0, 5.0, 5.0),
 )
-from napari_synapse_cl.data.tables.reading import Reading
+"""z, y, x in nm, of FIB-SEM and of serial sections; tried where the voxel size is not known."""
+FINER = (2, 4, 8)
+"""How many voxels may make one of the volume along an axis."""
+
+AS_THEY_ARE = Reading(("z", "y", "x"), "named", "voxels", None, is_explicit=False)
+
+
+@dataclass(frozen=True)
+class Space:
+    """A volume that positions may lie in: its size, and where its voxels lie."""
+
+    shape: np.ndarray
+    voxel_size: VoxelSize | None
+    """Of the finest level."""
+    offset: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    factor: np.ndarray = field(default_factory=lambda: np.ones(3))
+
+    def here(self, voxels: np.ndarray) -> np.ndarray:
+        """Return voxels of the finest level in those of the volume, from its first one on."""
+        return (voxels + 0.5) / self.factor - 0.5 - self.offset
+
+    def finest(self, here: np.ndarray) -> np.ndarray:
+        """Undo `here`."""
+        return (here + self.offset + 0.5) * self.factor - 0.5
+
+    def count_inside(self, here: np.ndarray) -> int:
+        """Return how many positions lie inside."""
+        voxels = nearest_voxel(here)
+        return int(((voxels >= 0) & (voxels < self.shape)).all(axis=1).sum())
+
+    def is_filled(self, here: np.ndarray, share: float) -> bool:
+        """Whether positions reach so far into the volume along each axis."""
+        return bool((here.max(axis=0) >= share * self.shape).all())
+
+
+@dataclass(frozen=True)
+class Otherwise:
+    """Another way to read positions, and how many would lie inside."""
+
+    n_inside: int
+    is_swapped: bool = False
+    nm: VoxelSize | None = None
+    """They are in nm, in a volume of this voxel size."""
+    voxels_of: VoxelSize | None = None
+    """They are in voxels of this size."""
+
+
+def swapped_fit(
+    written: np.ndarray, reading: Reading, space: Space, inside: int
+) -> Otherwise | None:
+    """See whether positions lie inside when their axes are taken in the other order."""
+    n = len(written)
+    if inside > SWAPPED_SHARE * n:
+        return None
+    voxels = in_voxels(written[:, ::-1], reading, space.voxel_size, "")
+    swapped = space.count_inside(space.here(voxels))
+    # One or two positions beside a volume that is nearly a cube say nothing.
+    if swapped >= FITTING_SHARE * n and (inside == 0 or swapped - inside > 2):
+        return Otherwise(swapped, is_swapped=True)
+    return None
+
+
+def nanometres_fit(written: np.ndarray, space: Space, inside: int) -> Otherwise | None:
+    """Find of which size voxels would have to be for positions in nm to lie inside."""
+    n = len(written)
+    if inside > SCALED_SHARE * n:
+        return None
+    for voxel_size in COMMON_VOXEL_SIZES if space.voxel_size is None else (space.voxel_size,):
+        orders = [written / np.array(voxel_size), written[:, ::-1] / np.array(voxel_size)]
+        counts = [space.count_inside(space.here(voxels)) for voxels in orders]
+        is_swapped = counts[1] > counts[0]
+        voxels = orders[is_swapped]
+        filled = space.is_filled(space.here(voxels), FILLED_SHARE)
+        whole = bool(np.abs(voxels - np.rint(voxels)).max() < WHOLE_VOXELS)
+        # Where none lies inside there is no training either way, so less evidence will do.
+        convincing = filled and whole if inside else filled or space.voxel_size is not None
+        if max(counts) >= FITTING_SHARE * n and convincing:
+            return Otherwise(max(counts), is_swapped, nm=voxel_size)
+    return None
+
+
+def finer_fit(written: np.ndarray, space: Space, inside: int) -> Otherwise | None:
+    """Find how much finer voxels would have to be for positions in them to lie inside."""
+    n = len(written)
+    if space.voxel_size is None or (inside and n < FEWEST_FINER):
+        return None
+    for voxel_size, by_chance in _finer_sizes(space.voxel_size, in_plane=inside > 0):
+        if inside > 2 * by_chance * n:
+            continue
+        reading = replace(AS_THEY_ARE, voxel_size=voxel_size)
+        here = space.here(in_voxels(written, reading, space.voxel_size, ""))
+        fitting = space.count_inside(here)
+        filled = FINER_FILLED_SHARE if inside else FILLED_SHARE
+        if fitting >= FITTING_SHARE * n and space.is_filled(here, filled):
+            return Otherwise(fitting, voxels_of=voxel_size)
+    return None
+
+
+def _finer_sizes(voxel_size: VoxelSize, in_plane: bool) -> Iterator[tuple[VoxelSize, float]]:
+    """Yield sizes, and the share of positions in them that lie inside as they are by chance."""
+    z, y, x = voxel_size
+    for n in FINER:
+        yield (z, y / n, x / n), 1 / n**2
+        # The octant of a volume at its origin is common, and its table no other for that.
+        if not in_plane:
+            yield (z / n, y / n, x / n), 1 / n**3
+
+
+def as_written(voxels: np.ndarray, reading: Reading, voxel_size: VoxelSize | None) -> np.ndarray:
+    """Undo `in_voxels`."""
+    if voxel_size is None or (reading.unit == "voxels" and reading.voxel_size is None):
+        return voxels
+    if reading.voxel_size is None:
+        return voxels * np.array(voxel_size)
+    return (voxels + 0.5) * (np.array(voxel_size) / np.array(reading.voxel_size)) - 0.5
+
+
+def present(positions: np.ndarray) -> np.ndarray:
+    """Return the rows that hold a position."""
+    return positions[np.isfinite(positions).all(axis=1)]
+
+
+def as_size(voxel_size: Sequence[float] | None) -> VoxelSize | None:
+    """Return three lengths as a tuple."""
+    if voxel_size is None:
+        return None
+    z, y, x = voxel_size
+    return (z, y, x)
+
+
+def share(part: int, n: int) -> str:
+    """Return a part of a number in words: "all 20", "19 of 20"."""
+    return f"all {n}" if part == n else f"{part} of {n}"
 
 
 def check_reading(

@@ -1,19 +1,33 @@
-"""Annotations of neuroglancer: those of a layer, or a whole state with its layers."""
+"""Annotations of neuroglancer: those of a layer, or a whole state with its layers.
+
+A voxel i reaches from i to i + 1, so its centre is at i + 0.5, where clicks put annotations. Whole
+numbers are written by programs and name a voxel, whose centre is meant.
+
+Annotations count in the input dimensions of their source, and a transformation leads from there to
+the output dimensions: each row of its matrix belongs to one of these, and the coefficients apply to
+lengths, while the last one of a row is a shift in output voxels. Without a matrix, the dimensions
+correspond one by one, whatever they are called.
+
+References
+----------
+``coordinate_transform.ts`` and ``render_coordinate_transform.ts`` of
+https://github.com/google/neuroglancer
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.data.tables.neuroglancer_space import AnnotationSpace
 from napari_synapse_cl.data.tables.typed import from_cells
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.documents import read_json
+from napari_synapse_cl.system.files import read_json
+from napari_synapse_cl.system.words import VoxelSize
 
 VOXEL_SIZE = "neuroglancer_voxel_size"
 """Under which the attributes of a table say what its positions count in, z, y, x in nm."""
@@ -23,6 +37,12 @@ _CENTRES = {"point": ("point",), "ellipsoid": ("center",)} | dict.fromkeys(
     ("line", "axis_aligned_bounding_box"), _ENDS
 )
 """Of which coordinates of an annotation its position is the mean, by its type."""
+
+_METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "μm": 1e-6, "nm": 1e-9}
+_LOCAL = "local://annotations"
+
+Dimension = tuple[float, str]
+"""Scale and unit; of a length the scale is in metres."""
 
 
 def read_annotations(path: Path, layer_name: str | None) -> pd.DataFrame:
@@ -109,3 +129,165 @@ def _row(item: dict[str, Any], space: AnnotationSpace, properties: list[str]) ->
 
 def _coordinates(template: str, point: Sequence[float] | np.ndarray) -> dict[str, float]:
     return {template.format(axis): float(value) for axis, value in zip("xyz", point, strict=True)}
+
+
+class AnnotationSpace:
+    """The space that the annotations of a layer are in.
+
+    Parameters
+    ----------
+    layer
+        The layer, whose source may say how its annotations lie.
+    state_dimensions
+        What the state counts in; it holds for layers that say nothing.
+    path
+        The file, for messages.
+
+    Raises
+    ------
+    InputError
+        If x, y and z are not among the dimensions, or the transformation is none.
+    """
+
+    def __init__(self, layer: Mapping[str, Any], state_dimensions: Any, path: Path) -> None:
+        self._path = path
+        transform = _transform(layer, path)
+        output = _dimensions(transform.get("outputDimensions"), path)
+        given = _dimensions(transform.get("inputDimensions"), path)
+        self._output = output or given or _dimensions(state_dimensions, path)
+        counted_in = given or self._output
+        if len(counted_in) != len(self._output):
+            raise InputError(
+                f"the annotations in {path} have {len(counted_in)} inputDimensions and "
+                f"{len(self._output)} outputDimensions, which must be as many"
+            )
+        n_told = transform.get("sourceRank")
+        self._n_coordinates = n_told if isinstance(n_told, int) else len(counted_in)
+        axes = self._axes(list(self._output))
+        matrix = self._matrix(transform.get("matrix"), list(counted_in.values()))
+        self._matrix_xyz = None if matrix is None else matrix[list(axes)]
+        self._axes_xyz = axes
+
+    @property
+    def voxel_size(self) -> VoxelSize | None:
+        """What positions count in along z, y, x in nm, or None where the file does not say it."""
+        scales = list(self._output.values())
+        if not scales:
+            return None
+        lengths = [scales[axis] for axis in reversed(self._axes_xyz)]
+        if any(unit != "m" for _, unit in lengths):
+            return None
+        # 8e-9 m are 8.000000000000002 nm.
+        z, y, x = (float(f"{metres * 1e9:.9g}") for metres, _ in lengths)
+        return (z, y, x)
+
+    def centred(self, coordinates: Sequence[float]) -> np.ndarray:
+        """Return x, y, z of a place in voxels, the first of which has its centre at 0.
+
+        Parameters
+        ----------
+        coordinates
+            Of an annotation, as they are written.
+        """
+        point = np.array([float(number) for number in coordinates])
+        if len(point) < max(self._n_coordinates, 0 if self._output else 3):
+            raise ValueError(f"a place has {len(point)} coordinates: {point.tolist()}")
+        if (point == np.round(point)).all():
+            point += 0.5
+        if self._matrix_xyz is None:
+            return point[list(self._axes_xyz)] - 0.5
+        n_inputs = self._matrix_xyz.shape[1] - 1
+        # Where a source has fewer dimensions, it lies at the origin of the others.
+        point = np.concatenate([point, np.zeros(max(n_inputs - len(point), 0))])[:n_inputs]
+        return self._matrix_xyz[:, :-1] @ point + self._matrix_xyz[:, -1] - 0.5
+
+    def _axes(self, names: list[str]) -> tuple[int, int, int]:
+        """Return which of the output dimensions are x, y and z."""
+        if set("xyz") <= set(names):
+            return (names.index("x"), names.index("y"), names.index("z"))
+        if len(names) not in (0, 3):
+            raise InputError(
+                f"the annotations in {self._path} have the dimensions {', '.join(names)}; "
+                "x, y, z are needed"
+            )
+        return (0, 1, 2)
+
+    def _matrix(self, given: Any, inputs: list[Dimension]) -> np.ndarray | None:
+        """Return ``(D, D + 1)`` that leads from input voxels to output voxels.
+
+        None where these are the same.
+        """
+        outputs = list(self._output.values())
+        n = len(outputs)
+        if given is None and inputs == outputs and self._n_coordinates >= n:
+            return None
+        try:
+            matrix = np.eye(n, n + 1) if given is None else np.array(given, dtype=float)
+        except (TypeError, ValueError):
+            matrix = np.empty(0)
+        if matrix.shape != (n, n + 1) or not np.isfinite(matrix).all():
+            raise InputError(
+                f"the matrix that {self._path} moves its annotations by is none of {n} × {n + 1} "
+                "numbers"
+            )
+        for row in range(n):
+            for column in np.flatnonzero(matrix[row, :-1]):
+                (scale, unit), (to_scale, to_unit) = inputs[column], outputs[row]
+                if unit != to_unit:
+                    raise InputError(
+                        f"{self._path} turns {unit or 'numbers'} of inputDimensions into "
+                        f"{to_unit or 'numbers'} of outputDimensions, which is not followed: save "
+                        "the annotations as a table"
+                    )
+                matrix[row, column] *= scale / to_scale
+        return matrix
+
+
+def _transform(layer: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """Return the transformation of the source that a layer's own annotations are in."""
+    sources = layer.get("source")
+    told = [
+        source
+        for source in (sources if isinstance(sources, list) else [sources])
+        if isinstance(source, dict) and source.get("transform")
+    ]
+    # A layer may show images too, which lie elsewhere.
+    own = [source for source in told if str(source.get("url", _LOCAL)).startswith(_LOCAL)]
+    if not own:
+        return {}
+    transform = own[0]["transform"]
+    if not isinstance(transform, dict) or not transform.keys() & {
+        "outputDimensions",
+        "inputDimensions",
+    }:
+        raise InputError(
+            f"{path} moves its annotations in a way of older neuroglancer versions, which is not "
+            "followed: save them as a table"
+        )
+    return transform
+
+
+def _dimensions(found: Any, path: Path) -> dict[str, Dimension]:
+    """Return the scale and unit of each dimension; none where there is nothing."""
+    if not found:
+        return {}
+    try:
+        pairs = {str(name): (float(scale), str(unit)) for name, (scale, unit) in found.items()}
+    except (AttributeError, TypeError, ValueError):
+        pairs = {}
+    if not pairs or not all(0 < scale < np.inf for scale, _ in pairs.values()):
+        raise InputError(
+            f"the dimensions of the annotations in {path} are not understood: each needs a scale "
+            "and a unit"
+        )
+    # As in JavaScript, names that are numbers come first, in their order.
+    numbers = sorted((name for name in pairs if name.isdecimal()), key=int)
+    ordered = [*numbers, *(name for name in pairs if not name.isdecimal())]
+    return {
+        name: (pairs[name][0] * _METRES.get(pairs[name][1], 1.0), _kind(pairs[name][1]))
+        for name in ordered
+    }
+
+
+def _kind(unit: str) -> str:
+    return "m" if unit in _METRES else unit

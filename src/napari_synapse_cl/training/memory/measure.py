@@ -1,4 +1,4 @@
-"""Count what a training step takes of a device's memory."""
+"""Count what a training step takes of a device's memory, and say when it has run out."""
 
 from collections.abc import Sequence
 from math import prod
@@ -16,7 +16,9 @@ from napari_synapse_cl.models.norms import (
 )
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.system.devices import autocast, memory_of, usable_precisions
-from napari_synapse_cl.training.memory.plan import StepMemory
+from napari_synapse_cl.system.memory import GIB
+from napari_synapse_cl.system.words import counted, size
+from napari_synapse_cl.training.memory.plan import StepMemory, StepPlan
 
 COUNTED_SIDE = 16
 """Largest side of the views that are counted on."""
@@ -148,3 +150,25 @@ def _bytes_of_inputs(model: ContrastiveModel, views: Tensor) -> int:
         total += is_trained * views.nbytes
         views = run_modules(block, views)
     return total
+
+
+def what_happened(step: int, plan: StepPlan, config: Config, device: torch.device) -> str:
+    """Return in words that memory ran out in a step, counted from 1, which was computed so."""
+    pairs = counted(plan.micro_batch_size, "pair")
+    return (
+        f"memory ran out on {device} in step {step}, with {pairs} of {size(config.crop_size)} "
+        "voxels at once"
+    )
+
+
+def what_to_change(config: Config, device: torch.device) -> str:
+    """Return in words what is free now, and what to change so that a step takes less."""
+    flags = []
+    if config.micro_batch_size:
+        flags.append("--micro_batch_size 0")
+    if config.activation_checkpointing == "off":
+        flags.append("--activation_checkpointing auto")
+    advice = "end other programs, or start a new run with a smaller crop_size or fewer fmaps"
+    if flags:
+        advice = f"let more be done to save memory, and go on with --resume {' '.join(flags)}"
+    return f"{memory_of(device).free / GIB:.1f} GiB are free: {advice}"

@@ -2,7 +2,7 @@
 
 An objective gets the embeddings of a whole batch at once, whatever parts went through the backbone,
 and keeps what it needs beside the network that is trained. It is known by being in this folder: a
-further one is a class in a module of its own here, and its name in
+further one is a class in one of its modules, and its name in
 :mod:`napari_synapse_cl.config.training_sections`.
 """
 

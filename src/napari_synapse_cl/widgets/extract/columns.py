@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from napari.layers import Points
@@ -15,13 +15,13 @@ from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.tables.columns import is_plain_number, numbers_said
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY, feature_match
 from napari_synapse_cl.widgets.layers.voxels import geometry_of
+from napari_synapse_cl.widgets.look import ask
 
 CATEGORY_COLORS = transform_color(
     ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"]
 )
 """Okabe and Ito's, told apart by colour-blind people too."""
 
-Answer = Literal["replace", "keep", "cancel"]
 REPLACE, KEEP = "Replace", "Keep both"
 
 
@@ -157,8 +157,8 @@ def freeze_colors(points: Points) -> None:
         points.border_color = points.border_color.copy()
 
 
-def ask_about_columns(parent: QWidget, layer: str, prefixes: Sequence[str], new: str) -> Answer:
-    """Ask whether to replace columns, to add new ones beside them, or to leave it.
+def ask_about_columns(parent: QWidget, layer: str, prefixes: Sequence[str], new: str) -> str | None:
+    """Ask whether to :data:`REPLACE` columns or :data:`KEEP` them; None is to leave it.
 
     Parameters
     ----------
@@ -172,23 +172,13 @@ def ask_about_columns(parent: QWidget, layer: str, prefixes: Sequence[str], new:
         What the names of new ones would begin with.
     """
     names = ", ".join(f"{prefix}_…" for prefix in prefixes)
-    box = QMessageBox(
-        QMessageBox.Icon.Question,
+    roles = QMessageBox.ButtonRole
+    return ask(
+        parent,
         "Features are there",
         f"The layer {layer} has the columns {names} already.",
-        parent=parent,
-    )
-    box.setInformativeText(
         f"“{REPLACE}” writes the new features in their place; “{KEEP}” adds new columns {new}_… "
-        "beside them."
+        "beside them.",
+        {REPLACE: roles.DestructiveRole, KEEP: roles.AcceptRole},
+        KEEP,
     )
-    replace = box.addButton(REPLACE, QMessageBox.ButtonRole.DestructiveRole)
-    keep = box.addButton(KEEP, QMessageBox.ButtonRole.AcceptRole)
-    box.addButton(QMessageBox.StandardButton.Cancel)
-    box.setDefaultButton(keep)
-    box.exec()
-    clicked = box.clickedButton()
-    box.deleteLater()
-    if clicked is replace:
-        return "replace"
-    return "keep" if clicked is keep else "cancel"

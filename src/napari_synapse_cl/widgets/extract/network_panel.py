@@ -18,12 +18,11 @@ from qtpy.QtWidgets import (
 
 from napari_synapse_cl.config import Config, is_url
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.models.architecture import Architecture, Layer
-from napari_synapse_cl.models.network_info import NetworkInfo
+from napari_synapse_cl.models.architecture import Architecture, Layer, NetworkInfo
 from napari_synapse_cl.system.words import size
 from napari_synapse_cl.widgets import base
 from napari_synapse_cl.widgets.forms.form import Form
-from napari_synapse_cl.widgets.jobs.networks import NetworkReader
+from napari_synapse_cl.widgets.jobs.child import NetworkReader
 from napari_synapse_cl.widgets.latest import Latest
 from napari_synapse_cl.widgets.look import sentence
 

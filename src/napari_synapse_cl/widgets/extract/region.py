@@ -14,9 +14,8 @@ from napari_synapse_cl.data.intensity import Intensity, to_unit_range, volume_wi
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.features.maps.grid import Box, check_region, with_halo
-from napari_synapse_cl.models.network_info import NetworkInfo
-from napari_synapse_cl.runs.control import Control
-from napari_synapse_cl.runs.events import Event, Progress
+from napari_synapse_cl.models.architecture import NetworkInfo
+from napari_synapse_cl.runs.events import Control, Event, Progress
 from napari_synapse_cl.system.files import create_array, write_json
 from napari_synapse_cl.system.memory import GIB
 from napari_synapse_cl.widgets.layers.voxels import (

@@ -25,9 +25,10 @@ from napari_synapse_cl.features.layer_report import LayerScore, Report, to_table
 from napari_synapse_cl.system.files import replacing
 from napari_synapse_cl.widgets.base import scrolling
 from napari_synapse_cl.widgets.look import Colors, sentence, tell
+from napari_synapse_cl.widgets.plots import Plot
 
 MINIMUM_HEIGHT = 200
-AXIS_WIDTH, AXIS_HEIGHT = 46, 44
+AXIS_HEIGHT = 44
 SCORES = (("recall", "recall", "blue"), ("knn", "kNN", "orange"), ("linear", "linear", "green"))
 """Attribute of the score, what it is called, and its colour."""
 
@@ -44,7 +45,7 @@ COLUMNS = {
 MARK = " ★"
 
 
-class ReportPlot(QWidget):
+class ReportPlot(Plot):
     """Recall and balanced accuracies over the layers; dashed, those of the intensity histogram.
 
     Parameters
@@ -56,33 +57,17 @@ class ReportPlot(QWidget):
     """
 
     def __init__(self, viewer: Any, report: Report) -> None:
-        super().__init__()
-        self._viewer = viewer
+        labels = {"left": "share", "bottom": "layer"}
+        super().__init__(viewer, labels, MINIMUM_HEIGHT, (0, 4, 8, 6))
         self._report = report
-        self._legend = QLabel()
-        self._legend.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-        self._canvas = pg.GraphicsLayoutWidget()
-        self._canvas.setMinimumHeight(MINIMUM_HEIGHT)
-        self._box = pg.ViewBox(enableMenu=False)
-        self._box.setMouseEnabled(x=False, y=False)
-        self._axes = {side: pg.AxisItem(side) for side in ("left", "bottom")}
+        self._main.setMouseEnabled(x=False, y=False)
+        self._axes["bottom"].setHeight(AXIS_HEIGHT)
         self._curves: list[tuple[pg.PlotCurveItem, str, Any]] = []
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(0)
-        layout.addWidget(self._legend)
-        layout.addWidget(self._canvas, stretch=1)
-        self._lay_out_axes()
         self._draw()
         self.follow_theme()
 
-    def follow_theme(self) -> None:
-        """Take the colours of the viewer's theme."""
-        colors = Colors(self._viewer)
-        self._canvas.setBackground(colors.background)
-        for axis in self._axes.values():
-            axis.setPen(colors.text)
-            axis.setTextPen(colors.text)
+    def color(self, colors: Colors) -> list[str]:
+        """Give the curves their colours; return the parts of the legend."""
         for curve, name, style in self._curves:
             curve.setPen(pg.mkPen(colors.named(name, 1.0 if style is None else 0.6), style=style))
             if style is None:
@@ -93,30 +78,12 @@ class ReportPlot(QWidget):
             for name, label, color in SCORES
             if self._values(name)
         ]
-        parts.append("- - of the intensity histogram")
-        self._legend.setText(f"<small>{' &nbsp;'.join(parts)}</small>")
-
-    def _lay_out_axes(self) -> None:
-        # pyqtgraph's PlotItem would do this too, and bring a dozen menus that nobody deletes.
-        grid = self._canvas.ci
-        grid.setContentsMargins(0, 4, 8, 6)
-        grid.setSpacing(0)
-        grid.addItem(self._axes["left"], 0, 0)
-        grid.addItem(self._box, 0, 1)
-        grid.addItem(self._axes["bottom"], 1, 1)
-        grid.layout.setColumnStretchFactor(1, 1)
-        grid.layout.setRowStretchFactor(0, 1)
-        self._axes["left"].setLabel("share")
-        self._axes["left"].setWidth(AXIS_WIDTH)
-        self._axes["bottom"].setLabel("layer")
-        self._axes["bottom"].setHeight(AXIS_HEIGHT)
-        for axis in self._axes.values():
-            axis.linkToView(self._box)
+        return [*parts, "- - of the intensity histogram"]
 
     def _draw(self) -> None:
         layers = self._report.layers
         self._axes["bottom"].setTicks([[(i, str(s.layer)) for i, s in enumerate(layers)]])
-        self._box.setRange(xRange=(-0.5, len(layers) - 0.5), yRange=(0, 1), padding=0.02)
+        self._main.setRange(xRange=(-0.5, len(layers) - 0.5), yRange=(0, 1), padding=0.02)
         for name, _, color in SCORES:
             values = self._values(name)
             if values:
@@ -130,7 +97,7 @@ class ReportPlot(QWidget):
     def _add(self, x: list[Any], y: list[float], color: str, style: Any) -> None:
         symbol = "o" if style is None else None
         item = pg.PlotDataItem(np.asarray(x, float), np.asarray(y), symbol=symbol, symbolSize=6)
-        self._box.addItem(item)
+        self._main.addItem(item)
         self._curves.append((item, color, style))
 
     def _values(self, name: str) -> list[float]:

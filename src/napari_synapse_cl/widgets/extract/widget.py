@@ -15,13 +15,16 @@ from napari_synapse_cl.runs.events import Progress
 from napari_synapse_cl.system.files import new_folder_name
 from napari_synapse_cl.widgets.base import FittingArea, JobWidget, runs_folder
 from napari_synapse_cl.widgets.extract.columns import (
+    REPLACE,
     ask_about_columns,
     next_version,
     prefixes,
     versioned_prefix,
 )
 from napari_synapse_cl.widgets.extract.jobs import (
+    OF_POINTS,
     Compared,
+    ExtractionRequests,
     Features,
     MapsGrow,
     MapsOfSynapses,
@@ -29,15 +32,12 @@ from napari_synapse_cl.widgets.extract.jobs import (
 )
 from napari_synapse_cl.widgets.extract.maps import MapLayers
 from napari_synapse_cl.widgets.extract.network_panel import NetworkPanel
-from napari_synapse_cl.widgets.extract.points_panel import PointsPanel
-from napari_synapse_cl.widgets.extract.requests import OF_POINTS, ExtractionRequests
 from napari_synapse_cl.widgets.extract.results import PointResults
-from napari_synapse_cl.widgets.extract.selected import SelectedLayer
+from napari_synapse_cl.widgets.extract.selection import Exporter, PointsPanel, SelectedLayer
 from napari_synapse_cl.widgets.forms.crop_settings import label_layers_used
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.job import Job
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
-from napari_synapse_cl.widgets.layers.saving import Exporter
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
 from napari_synapse_cl.widgets.look import sentence, tell
 
@@ -113,11 +113,10 @@ class ExtractWidget(JobWidget):
             if there:
                 version = next_version(layer, wanted)
                 new = versioned_prefix(there[0], version)
-                match ask_about_columns(self, layer.name, there, new):
-                    case "cancel":
-                        return
-                    case "replace":
-                        version = 1
+                answer = ask_about_columns(self, layer.name, there, new)
+                if answer is None:
+                    return
+                version = 1 if answer == REPLACE else version
         self.run(partial(self._make_job, version))
 
     def compare(self) -> None:

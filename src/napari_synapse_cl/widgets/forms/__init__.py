@@ -1,1 +1,1 @@
-"""Forms made from the settings, and the settings that the widgets share."""
+"""Forms made from the settings."""

@@ -132,12 +132,7 @@ class Form(QWidget):
         return Config.from_values({**values, **more})
 
     def _rows(self, names: Sequence[str]) -> QWidget:
-        rows = QWidget()
-        layout = QFormLayout(rows)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setVerticalSpacing(3)
-        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+        rows, layout = empty_rows()
         for name in names:
             field = Config.model_fields[name]
             editor = make_editor(name, field, self._placeholders.get(name))
@@ -218,6 +213,17 @@ class Form(QWidget):
             self._editors[name].line_edit.value = value
         elif shown != value:
             self._editors[name].value = as_editor_value(name, self._editors[name], value)
+
+
+def empty_rows() -> tuple[QWidget, QFormLayout]:
+    """Return a widget for fields with labels before them, and its layout."""
+    rows = QWidget()
+    layout = QFormLayout(rows)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setVerticalSpacing(3)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+    return rows, layout
 
 
 def typed_roles(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The command line as a child process, and questions that only a process with PyTorch answers."""
+"""The command line as a child process, and what only a process with PyTorch can answer."""
 
 import json
 import os
@@ -8,13 +8,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import psutil
 
+from napari_synapse_cl.config import Config, absolute, is_url
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.runs.control import Command
-from napari_synapse_cl.runs.events import Event, Failed, from_line
+from napari_synapse_cl.models.architecture import NetworkInfo
+from napari_synapse_cl.runs.events import Command, Event, Failed, from_line
+from napari_synapse_cl.system.words import VoxelSize
+from napari_synapse_cl.widgets.jobs.inputs import HowToCut
 
 NICENESS = 10
 """How far the child steps back behind the window on POSIX systems."""
@@ -187,3 +190,78 @@ class Question:
         """End the process, if it runs."""
         if self._process is not None:
             self._process.kill()
+
+
+class NetworkReader:
+    """Asks another process what is in checkpoints and runs; it takes seconds.
+
+    What is known of a file is not asked for again until the file has changed.
+    """
+
+    _known: ClassVar[dict[tuple[Any, ...], NetworkInfo]] = {}
+
+    def __init__(self) -> None:
+        self._question = Question("network")
+        self._unusable: set[tuple[Any, ...]] = set()
+
+    def read(self, checkpoint: str | Path, which: str) -> NetworkInfo:
+        """Return what is in a checkpoint or run.
+
+        Raises
+        ------
+        InputError
+            If it holds no such network.
+        JobError
+            If the process that was asked has crashed, or was ended.
+        """
+        key = _identity(checkpoint, which)
+        info = self._known.get(key)
+        if info is None:
+            answer = self._question.ask(absolute(str(checkpoint)), which)
+            info = self._known[key] = NetworkInfo.from_dict(answer)
+        return info
+
+    def voxel_size_of(self, pretrained: str | None) -> VoxelSize | None:
+        """Return the voxel size along z, y, x in nm of a network, None where it is not known.
+
+        Nothing is downloaded for it, and what is wrong with a file others say.
+
+        Parameters
+        ----------
+        pretrained
+            The setting of this name.
+        """
+        if pretrained is None or is_url(pretrained) or not Path(pretrained).exists():
+            return None
+        key = _identity(pretrained, "trained")
+        if key not in self._unusable:
+            try:
+                return self.read(pretrained, "trained").voxel_size
+            except (InputError, JobError):
+                self._unusable.add(key)
+        return None
+
+    def end(self) -> None:
+        """End the process, if it runs."""
+        self._question.end()
+
+
+def _identity(checkpoint: str | Path, which: str) -> tuple[Any, ...]:
+    """Return what changes when there may be another network."""
+    if is_url(str(checkpoint)):
+        return (str(checkpoint), which)
+    stats, checkpoint = [], Path(checkpoint)
+    for path in (checkpoint, checkpoint / "checkpoints"):
+        try:
+            stat = path.stat()
+        except OSError:
+            continue
+        stats += [stat.st_mtime_ns, stat.st_size]
+    return (str(checkpoint.absolute()), which, *stats)
+
+
+def how_to_cut(config: Config) -> HowToCut:
+    """Return how crops are cut for a training, as the command line would; for a worker."""
+    if config.pretrained is None:
+        return HowToCut(config)
+    return HowToCut(config, NetworkReader().read(config.pretrained, "trained").voxel_size)

@@ -20,8 +20,7 @@ from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables import interpret
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, reason
-from napari_synapse_cl.runs.control import Control
-from napari_synapse_cl.runs.events import Event, Message, Progress
+from napari_synapse_cl.runs.events import Control, Event, Message, Progress
 from napari_synapse_cl.runs.ownership import Ownership, remove_crops
 from napari_synapse_cl.system.files import write_json
 from napari_synapse_cl.system.holding import Hold

@@ -11,8 +11,7 @@ from qtpy.QtCore import QThreadPool
 from superqt.utils import GeneratorWorker
 
 from napari_synapse_cl.errors import JobError, reason
-from napari_synapse_cl.runs.control import Command, Control
-from napari_synapse_cl.runs.events import Discarded, Event, Progress
+from napari_synapse_cl.runs.events import Command, Control, Discarded, Event, Progress
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.following import follow
 from napari_synapse_cl.widgets.jobs.child import GRACE_SECONDS, Child

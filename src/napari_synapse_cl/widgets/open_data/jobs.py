@@ -18,7 +18,7 @@ from napari_synapse_cl.data.placing import Placed, place
 from napari_synapse_cl.data.tables import open_table
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.runs.control import Command
+from napari_synapse_cl.runs.events import Command
 from napari_synapse_cl.widgets.jobs.job import Job
 
 DATASET_FILES = (".json", ".yaml", ".yml")

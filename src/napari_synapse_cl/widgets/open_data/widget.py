@@ -6,9 +6,9 @@ from typing import Any
 
 from napari.layers import Layer
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QSize, Qt, QTimer
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
-    QFormLayout,
+    QFileDialog,
     QHBoxLayout,
     QLabel,
     QLineEdit,
@@ -21,15 +21,13 @@ from superqt import QCollapsible
 from napari_synapse_cl.config import Config, VolumeConfig
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Level
-from napari_synapse_cl.widgets.base import MINIMUM_WIDTH, FittingArea
-from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH, Form, label_of, tooltip_of
+from napari_synapse_cl.widgets.base import DockWidget, FittingArea
+from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH, Form, empty_rows, label_of, tooltip_of
 from napari_synapse_cl.widgets.jobs.job import JobWorker
-from napari_synapse_cl.widgets.layers.chosen import VolumePair
+from napari_synapse_cl.widgets.layers.boxes import VolumePair
 from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, sentence, tell
 from napari_synapse_cl.widgets.open_data.jobs import Opened, OpenJob, is_dataset
 from napari_synapse_cl.widgets.open_data.layers import in_words, layers_of
-from napari_synapse_cl.widgets.open_data.location_edit import LocationEdit
-from napari_synapse_cl.widgets.session import session_of
 
 LOOK_DELAY_MS = 300
 """What is typed is looked at when no key has been pressed for so long."""
@@ -40,7 +38,67 @@ DATASET_NOTE = (
 )
 
 
-class OpenWidget(QWidget):
+class LocationEdit(QWidget):
+    """A line to type into, and buttons for a file and, where that is possible, a folder.
+
+    Parameters
+    ----------
+    placeholder
+        What stands in the field when it is empty.
+    title
+        Title of the file dialogs.
+    folders
+        Whether it may be a folder too.
+
+    Attributes
+    ----------
+    changed
+        Emitted when something else stands in the field.
+    line, file_button, folder_button
+        Its parts.
+    """
+
+    changed = Signal()
+
+    def __init__(self, placeholder: str, title: str, *, folders: bool) -> None:
+        super().__init__()
+        self._title = title
+        self.line = QLineEdit()
+        self.line.setPlaceholderText(placeholder)
+        self.line.textChanged.connect(self._tell_change)
+        self.file_button = QPushButton("File …")
+        self.file_button.clicked.connect(self._choose_file)
+        self.folder_button = QPushButton("Folder …")
+        self.folder_button.clicked.connect(self._choose_folder)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(2)
+        row.addWidget(self.line, stretch=1)
+        row.addWidget(self.file_button)
+        row.addWidget(self.folder_button)
+        self.folder_button.setVisible(folders)
+
+    @property
+    def text(self) -> str:
+        """What stands in the field, without spaces around it."""
+        return self.line.text().strip()
+
+    def _choose_file(self) -> None:
+        self._take(QFileDialog.getOpenFileName(self, self._title, self.text)[0])
+
+    def _choose_folder(self) -> None:
+        self._take(QFileDialog.getExistingDirectory(self, self._title, self.text))
+
+    def _take(self, path: str) -> None:
+        # Empty where the dialog was cancelled.
+        if path:
+            self.line.setText(path)
+
+    def _tell_change(self) -> None:
+        self.changed.emit()
+
+
+class OpenWidget(DockWidget):
     """Opens data of any supported format as layers.
 
     Parameters
@@ -59,11 +117,8 @@ class OpenWidget(QWidget):
     """
 
     def __init__(self, viewer: Viewer) -> None:
-        super().__init__()
-        self.viewer = viewer
-        self.session = session_of(viewer)
+        super().__init__(viewer)
         self._worker: JobWorker | None = None
-        self.setMinimumWidth(MINIMUM_WIDTH)
         self.volume = LocationEdit("path or URL", "Open a volume or a dataset", folders=True)
         self.synapses = LocationEdit("none", "Open positions of synapses", folders=False)
         self.labels = LocationEdit("none", "Open labels of structures", folders=True)
@@ -136,16 +191,9 @@ class OpenWidget(QWidget):
         self.status.setText("Cancelled: nothing was opened.")
         self._update()
 
-    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Leave the room to the viewer's canvas."""
-        return QSize(MINIMUM_WIDTH, super().sizeHint().height())
-
-    def event(self, event: QEvent) -> bool:
-        """Notice that napari closes the dock, which takes the widget's parent away."""
-        handled = super().event(event)
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.cancel()
-        return handled
+    def release(self) -> None:
+        """Wait no longer, with the dock closed."""
+        self.cancel()
 
     def _lay_out(self) -> None:
         self._labels_group = QCollapsible("Labels", expandedIcon="▾", collapsedIcon="▸")
@@ -263,11 +311,7 @@ class OpenWidget(QWidget):
 
 def _rows(*fields: tuple[str, str, LocationEdit]) -> QWidget:
     """Return labelled fields: what stands before each, its setting, and the field."""
-    rows = QWidget()
-    layout = QFormLayout(rows)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.setVerticalSpacing(3)
-    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    rows, layout = empty_rows()
     for text, name, field in fields:
         label = QLabel(text)
         label.setMinimumWidth(LABEL_WIDTH)

@@ -22,7 +22,7 @@ from napari_synapse_cl.data.intensity import to_unit_range
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.system.words import VoxelSize
 from napari_synapse_cl.widgets.forms.crop_settings import SHARED
-from napari_synapse_cl.widgets.jobs.networks import NetworkSizes
+from napari_synapse_cl.widgets.jobs.child import NetworkReader
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY
 from napari_synapse_cl.widgets.layers.taking import LayerData, dataset_of
 from napari_synapse_cl.widgets.layers.voxels import geometry_within
@@ -105,7 +105,7 @@ class PairMaker:
 
     def __init__(self) -> None:
         self._kept: _Kept | None = None
-        self._sizes = NetworkSizes()
+        self._networks = NetworkReader()
 
     def make(self, request: PairRequest) -> Pair:
         """Return the pair that a training with these settings sees.
@@ -165,7 +165,7 @@ class PairMaker:
     def end(self) -> None:
         """Let go of everything."""
         self.forget()
-        self._sizes.end()
+        self._networks.end()
 
     def _cut(self, request: PairRequest) -> tuple[StreamedCrops, int, Crop]:
         """Return what has cut the crop of the synapse, the synapse's index there, and the crop.
@@ -189,7 +189,7 @@ class PairMaker:
             raise JobError(f"{request.data.volume.name} could not be read: {error}") from error
 
     def _streamed(self, request: PairRequest) -> StreamedCrops:
-        network_size = self._sizes.of(request.pretrained) or request.first_size
+        network_size = self._networks.voxel_size_of(request.pretrained) or request.first_size
         config = request.config
         settings = (_of_crops(config), network_size)
         # The window's thread may forget what is kept at any time.

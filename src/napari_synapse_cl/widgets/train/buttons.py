@@ -1,9 +1,22 @@
-"""The buttons of a training, and which settings its form shows."""
+"""The buttons of a training, its menu of settings, and which of these its form shows."""
 
-from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
+from collections.abc import Callable
+from pathlib import Path
 
-from napari_synapse_cl.config import AugmentationConfig, DeviceConfig, ModelConfig
+from napari.utils.notifications import show_info
+from qtpy.QtWidgets import QFileDialog, QGridLayout, QMenu, QPushButton, QToolButton, QWidget
+
+from napari_synapse_cl.config import (
+    AugmentationConfig,
+    Config,
+    DeviceConfig,
+    ModelConfig,
+    read_settings,
+)
+from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.forms import crop_settings
+from napari_synapse_cl.widgets.look import tell
+from napari_synapse_cl.widgets.session import SharedSettings, save_settings
 
 N_COLUMNS = 12
 
@@ -37,6 +50,8 @@ PLACEHOLDERS = {
 }
 OF_ONE_RUN = {"output", "voxel_size", "label_column"}
 """Settings that the next run should not have, nor another volume."""
+
+FILES = "Settings (*.json)"
 
 
 class TrainButtons(QWidget):
@@ -92,3 +107,59 @@ class TrainButtons(QWidget):
             grid.addWidget(button, row, column, 1, width)
         for column in range(N_COLUMNS):
             grid.setColumnStretch(column, 1)
+
+
+class SettingsMenu(QToolButton):
+    """Saves and loads settings as files that the command line accepts too.
+
+    Parameters
+    ----------
+    settings
+        Where settings are loaded to.
+    names
+        Which settings.
+    config
+        Returns the settings to save.
+    """
+
+    def __init__(
+        self, settings: SharedSettings, names: list[str], config: Callable[[], Config]
+    ) -> None:
+        super().__init__()
+        self._settings = settings
+        self._names = names
+        self._config = config
+        self.setText("⋯")
+        self.setToolTip("Save, load or set back the settings")
+        self.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        menu = QMenu(self)
+        menu.setToolTipsVisible(True)
+        self.save_action = menu.addAction("Save settings …", self._save)
+        self.save_action.setToolTip("As a file that “synapse-cl --config” accepts too")
+        self.load_action = menu.addAction("Load settings …", self._load)
+        self.load_action.setToolTip("From such a file, or the config.json of a run")
+        self.default_action = menu.addAction("Default settings", self._set_back)
+        self.setMenu(menu)
+
+    def _save(self) -> None:
+        try:
+            config = self._config()
+            chosen, _ = QFileDialog.getSaveFileName(self, "Save settings", "settings.json", FILES)
+            if chosen:
+                path = Path(chosen)
+                path = path if path.suffix else path.with_suffix(".json")
+                save_settings(config, self._names, path)
+                show_info(f"Saved {path}. The command line takes it with --config.")
+        except InputError as error:
+            tell(error)
+
+    def _load(self) -> None:
+        chosen, _ = QFileDialog.getOpenFileName(self, "Load settings", "", FILES)
+        if chosen:
+            try:
+                self._settings.load(read_settings(Path(chosen)), self._names)
+            except InputError as error:
+                tell(error)
+
+    def _set_back(self) -> None:
+        self._settings.load({}, self._names)

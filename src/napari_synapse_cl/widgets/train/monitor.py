@@ -25,7 +25,7 @@ from napari_synapse_cl.runs.following import MetricsRead
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.system.files import replacing
 from napari_synapse_cl.widgets.look import tell
-from napari_synapse_cl.widgets.train.plot import Curve, LivePlot, Series
+from napari_synapse_cl.widgets.plots import Curve, LivePlot, Series
 
 METRICS = (
     "loss",

@@ -20,6 +20,7 @@ from napari_synapse_cl.runs.events import (
     StepDone,
 )
 from napari_synapse_cl.runs.following import MetricsRead
+from napari_synapse_cl.runs.metrics import step_events
 from napari_synapse_cl.system.words import duration
 from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, sentence
 
@@ -150,7 +151,8 @@ class RunView(QWidget):
             case MetricsRead(steps):
                 self.monitor.add_metrics(event)
                 if steps and len(steps["step"]):
-                    return self._on_step(_last_step(event))
+                    (last,) = step_events({name: rows[-1:] for name, rows in steps.items()})
+                    return self._on_step(last)
             case Paused():
                 self._pace.interrupt()
                 return "Paused."
@@ -192,15 +194,3 @@ class RunView(QWidget):
             f"loss {event.loss:.3f}\n"
             f"{event.crops_per_second:.1f} crops/s{pace} · {event.memory_gib:.1f} GiB of {memory}"
         )
-
-
-def _last_step(metrics: MetricsRead) -> StepDone:
-    last = {name: float(values[-1]) for name, values in metrics.steps.items()}
-    return StepDone(
-        epoch=int(last["epoch"]),
-        step=int(last["step"]),
-        loss=last["loss"],
-        learning_rate=last["learning_rate"],
-        crops_per_second=last["crops_per_second"],
-        memory_gib=last["memory_gib"],
-    )

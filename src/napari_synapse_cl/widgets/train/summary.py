@@ -16,8 +16,7 @@ from napari_synapse_cl.data.crops.cutting import recipe_of
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.system.files import write_json
 from napari_synapse_cl.training.estimates import MEASURED_FOR, Machine, Plan, in_words, plan_of
-from napari_synapse_cl.widgets.jobs.child import Question
-from napari_synapse_cl.widgets.jobs.networks import NetworkSizes
+from napari_synapse_cl.widgets.jobs.child import NetworkReader, Question
 from napari_synapse_cl.widgets.latest import Latest
 from napari_synapse_cl.widgets.layers.taking import LayerData, dataset_of
 from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, sentence
@@ -44,7 +43,7 @@ class Summary(QLabel):
         )
         self._asked: _Asked | None = None
         self._machines: dict[str, Machine | str] = {}
-        self._sizes = NetworkSizes()
+        self._networks = NetworkReader()
         self._plans = Latest(self._plan)
         self._plans.done.connect(self._on_plan)
         self._plans.failed.connect(self._on_no_plan)
@@ -90,12 +89,12 @@ class Summary(QLabel):
         self._plans.forget()
         self._probes.forget()
         self._question.end()
-        self._sizes.end()
+        self._networks.end()
 
     def _plan(self, asked: "_Asked") -> tuple["_Asked", Plan, list[str]]:
         """Return the plan and what else to tell of the data; of many synapses it takes a while."""
         config, machine = asked.config, asked.machine
-        dataset = dataset_of(asked.several, config, self._sizes.of(config.pretrained))
+        dataset = dataset_of(asked.several, config, self._networks.voxel_size_of(config.pretrained))
         for part in dataset.parts:
             recipe_of(part, config, dataset.positions.partners)
         planned = plan_of(dataset, config, machine if isinstance(machine, Machine) else None)

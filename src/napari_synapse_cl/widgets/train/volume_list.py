@@ -9,8 +9,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 from superqt import QElidingLabel
 
-from napari_synapse_cl.widgets.layers.boxes import content_emitters
-from napari_synapse_cl.widgets.layers.chosen import ChosenVolumes, VolumePair
+from napari_synapse_cl.widgets.layers.boxes import ChosenVolumes, VolumePair, content_emitters
 
 
 class VolumeList(QWidget):

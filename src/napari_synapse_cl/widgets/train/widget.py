@@ -15,11 +15,10 @@ from napari_synapse_cl.widgets import base, look
 from napari_synapse_cl.widgets.base import JobWidget, run_folder, scrolling
 from napari_synapse_cl.widgets.forms.crop_settings import label_layers_of
 from napari_synapse_cl.widgets.forms.form import Form
+from napari_synapse_cl.widgets.jobs.child import how_to_cut
 from napari_synapse_cl.widgets.jobs.inputs import ContinuedRun, RunInputs
 from napari_synapse_cl.widgets.jobs.job import AttachedJob, ChildJob, Job
-from napari_synapse_cl.widgets.jobs.networks import how_to_cut
-from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
-from napari_synapse_cl.widgets.layers.chosen import VolumePair
+from napari_synapse_cl.widgets.layers.boxes import LabelBoxes, VolumePair
 from napari_synapse_cl.widgets.layers.taking import LayerData, take
 from napari_synapse_cl.widgets.look import tell
 from napari_synapse_cl.widgets.train.buttons import (
@@ -27,12 +26,16 @@ from napari_synapse_cl.widgets.train.buttons import (
     GROUPS,
     OF_ONE_RUN,
     PLACEHOLDERS,
+    SettingsMenu,
     TrainButtons,
 )
-from napari_synapse_cl.widgets.train.closing import ClosingGuard
-from napari_synapse_cl.widgets.train.continuing import ContinueDialog, confirm_discard, open_run
 from napari_synapse_cl.widgets.train.progress import RunView
-from napari_synapse_cl.widgets.train.settings_menu import SettingsMenu
+from napari_synapse_cl.widgets.train.questions import (
+    ClosingGuard,
+    ContinueDialog,
+    confirm_discard,
+    open_run,
+)
 from napari_synapse_cl.widgets.train.summary import Summary
 from napari_synapse_cl.widgets.train.volume_list import VolumeList
 

@@ -1,13 +1,16 @@
-"""The dialogs in which a run is continued, or given up with all it had done before."""
+"""What is asked of a training: how far it goes on, whether it is given up or let run on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
     QFormLayout,
     QLabel,
+    QMainWindow,
     QMessageBox,
     QSpinBox,
     QWidget,
@@ -18,6 +21,14 @@ from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.widgets.forms.editors import LARGEST_INT
+from napari_synapse_cl.widgets.look import ask, main_window_of
+
+DISCARD, STOP, LEAVE = "Discard the run", "Stop and keep", "Let it run on"
+QUESTION = "A training is running. What should become of it?"
+DETAILS = (
+    f"“{STOP}” ends it after the step that is under way and saves a checkpoint; it can be "
+    f"continued later. “{LEAVE}” leaves it to itself; “Attach to a run …” shows it again."
+)
 
 
 @dataclass(frozen=True)
@@ -133,16 +144,62 @@ class ContinueDialog(QDialog):
 
 def confirm_discard(parent: QWidget) -> bool:
     """Ask whether a run is to be removed that was not begun just now."""
-    box = QMessageBox(
-        QMessageBox.Icon.Warning,
-        "Discard a run",
-        "Remove the whole run, with everything it had done before?",
-        parent=parent,
-    )
-    discard = box.addButton("Discard the run", QMessageBox.ButtonRole.DestructiveRole)
-    cancel = box.addButton(QMessageBox.StandardButton.Cancel)
-    box.setDefaultButton(cancel)
-    box.exec()
-    clicked = box.clickedButton()
-    box.deleteLater()
-    return clicked is discard
+    question = "Remove the whole run, with everything it had done before?"
+    answers = {DISCARD: QMessageBox.ButtonRole.DestructiveRole}
+    return ask(parent, "Discard a run", question, "", answers) == DISCARD
+
+
+class ClosingGuard(QObject):
+    """Asks, once napari's window is about to close, unless nothing runs or nobody sees the window.
+
+    Parameters
+    ----------
+    widget
+        A widget docked in the window.
+    is_running
+        Returns whether there is something to ask about.
+    leave
+        Lets it run on.
+    """
+
+    def __init__(
+        self, widget: QWidget, is_running: Callable[[], bool], leave: Callable[[], None]
+    ) -> None:
+        super().__init__(widget)
+        # Its window is not kept: that would stay in memory with the widget.
+        self._widget = widget
+        self._is_running = is_running
+        self._leave = leave
+
+    def watch(self) -> None:
+        """Watch the window that the widget is docked in now."""
+        if (window := main_window_of(self._widget)) is not None:
+            window.installEventFilter(self)
+
+    def release(self) -> None:
+        """Watch no window."""
+        if (window := main_window_of(self._widget)) is not None:
+            window.removeEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Ask before the window is closed; hold the event back if it should stay open."""
+        if (
+            event.type() == QEvent.Type.Close
+            and isinstance(watched, QMainWindow)
+            and _is_closed_by_a_person(watched)
+            and self._is_running()
+        ):
+            roles = QMessageBox.ButtonRole
+            answers = {STOP: roles.AcceptRole, LEAVE: roles.AcceptRole}
+            answer = ask(watched, "Close napari", QUESTION, DETAILS, answers, STOP)
+            if answer is None:
+                event.ignore()
+                return True
+            if answer == LEAVE:
+                self._leave()
+        return False
+
+
+def _is_closed_by_a_person(window: QMainWindow) -> bool:
+    """Whether someone sees what is closed; a program closes the canvas before the window."""
+    return window.isVisible() and getattr(window, "_qt_viewer", window).isVisible()

@@ -1,5 +1,6 @@
-"""Curves that are drawn as their points come, in bounded memory."""
+"""Plots in the colours of the viewer's theme, and curves that are drawn as their points come."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +22,8 @@ time from the training where no graphics card does it."""
 MINIMUM_HEIGHT = 140
 AXIS_WIDTH = 46
 """One width for all, so that plots below each other stand in line."""
+PLACES = {"left": (0, 0), "right": (0, 2), "bottom": (1, 1)}
+"""Row and column of each axis beside what is drawn."""
 
 
 class Series:
@@ -151,7 +154,69 @@ class Curve:
         return x, smooth(y) if self.smoothed else y
 
 
-class LivePlot(QWidget):
+class Plot(QWidget):
+    """Axes in the colours of the viewer's theme, and a legend above them.
+
+    Parameters
+    ----------
+    viewer
+        Its theme gives the colours.
+    labels
+        What the axes say, by their sides: left, bottom, right.
+    height
+        The least, in pixels.
+    margins
+        Of the axes: left, top, right, bottom, in pixels.
+    """
+
+    def __init__(
+        self, viewer: Any, labels: Mapping[str, str], height: int, margins: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self._viewer = viewer
+        # pyqtgraph's own legend hides curves inside the axes, and is clipped outside of them.
+        self._legend = QLabel()
+        self._legend.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        self._legend.setWordWrap(True)
+        self._canvas = pg.GraphicsLayoutWidget()
+        self._canvas.setMinimumHeight(height)
+        self._main = pg.ViewBox(enableMenu=False)
+        self._axes = {side: pg.AxisItem(side) for side in labels}
+        # pyqtgraph's PlotItem would do this too, and bring a dozen menus that nobody deletes.
+        grid = self._canvas.ci
+        grid.setContentsMargins(*margins)
+        grid.setSpacing(0)
+        grid.addItem(self._main, 0, 1)
+        for side, axis in self._axes.items():
+            grid.addItem(axis, *PLACES[side])
+            axis.linkToView(self._main)
+            if labels[side]:
+                axis.setLabel(labels[side])
+            if side != "bottom":
+                axis.setWidth(AXIS_WIDTH)
+        grid.layout.setColumnStretchFactor(1, 1)
+        grid.layout.setRowStretchFactor(0, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self._legend)
+        layout.addWidget(self._canvas, stretch=1)
+
+    def follow_theme(self) -> None:
+        """Take the colours of the viewer's theme."""
+        colors = Colors(self._viewer)
+        self._canvas.setBackground(colors.background)
+        for axis in self._axes.values():
+            axis.setPen(colors.text)
+            axis.setTextPen(colors.text)
+        self._legend.setText(f"<small>{' &nbsp;'.join(self.color(colors))}</small>")
+
+    def color(self, colors: Colors) -> list[str]:
+        """Give what is drawn its colours; return the parts of the legend."""
+        raise NotImplementedError
+
+
+class LivePlot(Plot):
     """Curves over the steps of a training, with values on the left and on the right.
 
     It is redrawn at most once a second, however fast points come, and not while it is hidden.
@@ -174,24 +239,15 @@ class LivePlot(QWidget):
     pointed = Signal(object)
 
     def __init__(self, viewer: Any, left: str, right: str) -> None:
-        super().__init__()
-        self._viewer = viewer
+        labels = {"left": left, "bottom": "", "right": right}
+        super().__init__(viewer, labels, MINIMUM_HEIGHT, (0, 4, 0, 0))
         self._items: dict[Curve, pg.PlotDataItem] = {}
-        # pyqtgraph's own legend hides curves inside the axes, and is clipped outside of them.
-        self._legend = QLabel()
-        self._legend.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-        self._legend.setWordWrap(True)
-        self._canvas = pg.GraphicsLayoutWidget()
-        self._canvas.setMinimumHeight(MINIMUM_HEIGHT)
-        self._main, self._side = (pg.ViewBox(enableMenu=False) for _ in range(2))
-        self._axes = {side: pg.AxisItem(side) for side in ("left", "bottom", "right")}
+        self._side = pg.ViewBox(enableMenu=False)
         self._logarithmic = False
-        self._lay_out_axes(left, right)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(0)
-        layout.addWidget(self._legend)
-        layout.addWidget(self._canvas, stretch=1)
+        self._canvas.scene().addItem(self._side)
+        self._axes["right"].linkToView(self._side)
+        self._side.setXLink(self._main)
+        self._main.sigResized.connect(self._follow_size)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(REDRAW_MS)
@@ -241,13 +297,8 @@ class LivePlot(QWidget):
                 item.setLogMode(False, logarithmic)
         self._main.enableAutoRange()
 
-    def follow_theme(self) -> None:
-        """Take the colours of the viewer's theme."""
-        colors = Colors(self._viewer)
-        self._canvas.setBackground(colors.background)
-        for axis in self._axes.values():
-            axis.setPen(colors.text)
-            axis.setTextPen(colors.text)
+    def color(self, colors: Colors) -> list[str]:
+        """Give the curves their colours; return the parts of the legend."""
         legend = []
         for curve, item in self._items.items():
             color = colors.named(curve.color, 0.4 if curve.faint else 1.0)
@@ -260,7 +311,7 @@ class LivePlot(QWidget):
                 mark = "●" if curve.symbol else "─"
                 rgba = f"rgba({color.red()}, {color.green()}, {color.blue()}, {color.alpha()})"
                 legend.append(f"<span style='color:{rgba}'>{mark}&nbsp;{curve.label}</span>")
-        self._legend.setText(f"<small>{' &nbsp;'.join(legend)}</small>")
+        return legend
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
         """Draw what has come while it was hidden."""
@@ -271,26 +322,6 @@ class LivePlot(QWidget):
         """Tell that the cursor has left."""
         super().leaveEvent(event)
         self.pointed.emit(None)
-
-    def _lay_out_axes(self, left: str, right: str) -> None:
-        # pyqtgraph's PlotItem would do this too, and bring a dozen menus that nobody deletes.
-        grid = self._canvas.ci
-        grid.setContentsMargins(0, 4, 0, 0)
-        grid.setSpacing(0)
-        grid.addItem(self._axes["left"], 0, 0)
-        grid.addItem(self._main, 0, 1)
-        grid.addItem(self._axes["right"], 0, 2)
-        grid.addItem(self._axes["bottom"], 1, 1)
-        grid.layout.setColumnStretchFactor(1, 1)
-        grid.layout.setRowStretchFactor(0, 1)
-        self._canvas.scene().addItem(self._side)
-        for side, label in (("left", left), ("right", right)):
-            self._axes[side].setLabel(label)
-            self._axes[side].setWidth(AXIS_WIDTH)
-        for side, view in (("left", self._main), ("bottom", self._main), ("right", self._side)):
-            self._axes[side].linkToView(view)
-        self._side.setXLink(self._main)
-        self._main.sigResized.connect(self._follow_size)
 
     def _follow_size(self) -> None:
         self._side.setGeometry(self._main.sceneBoundingRect())
