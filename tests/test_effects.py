@@ -68,7 +68,8 @@ OTHER: dict[str, Any] = {
     "n_convolutions": (2, 2), "pretrained": "p.pt", "objective": "byol", "stage_to_finetune": 1,
     "best_metric": "retrieval", "device": "cpu", "precision": "float32",
     "activation_checkpointing": "on", "layer_num": (3,), "pooling": "max", "averaging": "flips",
-    "feature_format": "npz", "label_column": "class", "export": ("pt",), "flip_prob": 0.25,
+    "feature_format": "npz", "label_column": "class", "cell_column": "body",
+    "export": ("pt",), "flip_prob": 0.25,
 }  # fmt: skip
 
 

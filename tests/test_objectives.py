@@ -19,7 +19,7 @@ from napari_synapse_cl.training.objectives import (
 from napari_synapse_cl.training.objectives.momentum import Byol, Moco
 
 N, K = 4, 8
-SYNAPSES = torch.arange(N)
+SYNAPSES = torch.arange(N)[:, None].expand(-1, 2)
 
 
 def make(**settings: Any) -> tuple[ContrastiveModel, Objective]:
@@ -68,7 +68,7 @@ class TestTheEncoder:
     def test_its_embeddings_are_targets_that_are_not_trained(self, objective: str) -> None:
         _, made = make(objective=objective, queue_size=16)
         z, targets = (t.requires_grad_() for t in embeddings())
-        for loss in (made.loss(z, targets, SYNAPSES), made.validation_loss(z, targets)):
+        for loss in (made.loss(z, targets, SYNAPSES), made.validation_loss(z, targets, SYNAPSES)):
             loss.backward()
         assert z.grad is not None
         assert z.grad.any()
@@ -132,7 +132,7 @@ class TestMoco:
         model, made = self.make(queue_size=10, temperature=0.3)
         made.after_step(model, embeddings(1)[1], SYNAPSES, 0.0)
         z, targets = embeddings()
-        masked = SYNAPSES[:, None] == made.queued
+        masked = SYNAPSES[:, :1] == made.queued
         assert masked.sum(dim=1).tolist() == [2] * N
         both = [
             losses.info_nce(a, b, made.queue, temperature=0.3, masked=masked)
@@ -144,7 +144,7 @@ class TestMoco:
         found = []
         for size in (4, 64):
             _, made = self.make(queue_size=size)
-            found.append(made.validation_loss(*embeddings()))
+            found.append(made.validation_loss(*embeddings(), SYNAPSES))
         assert torch.equal(found[0], found[1])
 
 

@@ -49,7 +49,7 @@ def draw(
     transforms = [one for one in (*SPATIAL, *INTENSITY) if one.is_on(config)]
     return [
         tuple(
-            one.draw(config, _stream(seed, epoch, int(synapse), view, one.name))
+            one.draw(config, stream(seed, epoch, int(synapse), view, one.name))
             for one in transforms
         )
         for synapse in synapses
@@ -63,7 +63,7 @@ def draw_pair(
     return draw(config, seed, epoch, synapses, 1), draw(config, seed, epoch, synapses, 2)
 
 
-def _stream(seed: int, epoch: int, synapse: int, view: int, name: str) -> Random:
+def stream(seed: int, epoch: int, synapse: int, view: int, name: str) -> Random:
     """Return a stream of random numbers that depends on these alone."""
     key = f"{seed} {epoch} {synapse} {view} {name}".encode()
 

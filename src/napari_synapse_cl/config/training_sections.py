@@ -46,6 +46,30 @@ class TrainingConfig(Section):
     queue_size: int = setting(
         4096, "Embeddings in the queue (moco).", title="Queue size", ge=2, le=1_000_000
     )
+    cell_column: str | None = setting(
+        None,
+        "Column of the table that names the cell of each synapse, or segmentation for the value "
+        "of the segmentation at its position. Synapses of one cell are no negatives of each "
+        "other, and may be each other's positives.",
+        title="Cells",
+    )
+    positive_distance: float = setting(
+        0.0,
+        "The second view of a synapse may be of another one within this distance, of the same cell "
+        "where cells are known; 0 for any distance, where they are known.",
+        unit="nm",
+        ge=0,
+        le=1_000_000,
+        slider_end=2000,
+    )
+    positive_share: float = setting(
+        0.5,
+        "Share of the pairs whose second view is of another synapse, of the same cell or near; "
+        "where there is none it is of the synapse itself.",
+        title="Share of other positives",
+        ge=0,
+        le=1,
+    )
     warmup_fraction: float = setting(
         0.05,
         "Share of the steps over which the learning rate rises linearly, before it falls along a "

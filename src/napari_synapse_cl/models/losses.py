@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def nt_xent(z1: Tensor, z2: Tensor, *, temperature: float) -> Tensor:
+def nt_xent(z1: Tensor, z2: Tensor, *, temperature: float, related: Tensor | None = None) -> Tensor:
     """Return the normalised temperature-scaled cross entropy of N pairs of embeddings.
 
     Of the 2N embeddings, each one's positive is its partner and the 2N − 2 others are its
@@ -21,6 +21,9 @@ def nt_xent(z1: Tensor, z2: Tensor, *, temperature: float) -> Tensor:
         ``(N, K)`` embeddings; row i of both is the same synapse. They need not be normalised.
     temperature
         Positive scale of the similarities.
+    related
+        ``(2N, 2N)`` bool, which embeddings, all of `z1` before those of `z2`, are no negatives of
+        each other; partners stay partners.
 
     Returns
     -------
@@ -37,11 +40,11 @@ def nt_xent(z1: Tensor, z2: Tensor, *, temperature: float) -> Tensor:
     Chen, Kornblith, Norouzi, Hinton: A Simple Framework for Contrastive Learning of Visual
     Representations, 2020, equation 1. https://arxiv.org/abs/2002.05709
     """
-    similarity, partner = _similarities(z1, z2, temperature)
+    similarity, partner = _similarities(z1, z2, temperature, related)
     return F.cross_entropy(similarity, partner)
 
 
-def dcl(z1: Tensor, z2: Tensor, *, temperature: float) -> Tensor:
+def dcl(z1: Tensor, z2: Tensor, *, temperature: float, related: Tensor | None = None) -> Tensor:
     """Return the decoupled contrastive loss of N pairs of embeddings.
 
     It is :func:`nt_xent` whose denominator lacks the positive: pairs that agree well already go on
@@ -49,8 +52,9 @@ def dcl(z1: Tensor, z2: Tensor, *, temperature: float) -> Tensor:
 
     Parameters
     ----------
-    z1, z2, temperature
-        As in :func:`nt_xent`; N is at least 2, since without negatives there is no loss.
+    z1, z2, temperature, related
+        As in :func:`nt_xent`; N is at least 2, since without negatives there is no loss. An
+        embedding that has none, since all others are related, counts 0.
 
     Returns
     -------
@@ -67,12 +71,14 @@ def dcl(z1: Tensor, z2: Tensor, *, temperature: float) -> Tensor:
     Yeh, Hong, Hsu, Liu, Chen, LeCun: Decoupled Contrastive Learning, 2022, equation 6, without its
     optional weights. https://arxiv.org/abs/2110.06848
     """
-    similarity, partner = _similarities(z1, z2, temperature)
+    similarity, partner = _similarities(z1, z2, temperature, related)
     if len(z1) < 2:
         raise ValueError("one pair alone has no negatives; at least 2 are needed")
     positive = similarity.gather(1, partner[:, None])
     negatives = similarity.scatter(1, partner[:, None], -torch.inf)
-    return (negatives.logsumexp(dim=1) - positive[:, 0]).mean()
+    has_negatives = torch.isfinite(negatives).any(dim=1)
+    losses = negatives[has_negatives].logsumexp(dim=1) - positive[has_negatives, 0]
+    return losses.sum() / len(negatives)
 
 
 def info_nce(
@@ -131,8 +137,13 @@ def byol(predictions: Tensor, targets: Tensor) -> Tensor:
         return (2 - 2 * cosine).mean()
 
 
-def _similarities(z1: Tensor, z2: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Return ``(2N, 2N)`` cosines over the temperature, −∞ of each with itself, and partners."""
+def _similarities(
+    z1: Tensor, z2: Tensor, temperature: float, related: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return ``(2N, 2N)`` cosines over the temperature, and the partner of each.
+
+    Those of each with itself, and with what is related and not its partner, are −∞.
+    """
     if z1.ndim != 2 or z1.shape != z2.shape:
         raise ValueError(
             f"two (N, K) tensors of one shape are needed, not {tuple(z1.shape)} and "
@@ -144,6 +155,8 @@ def _similarities(z1: Tensor, z2: Tensor, temperature: float) -> tuple[Tensor, T
     with torch.autocast(z1.device.type, enabled=False):
         z = F.normalize(torch.cat([z1, z2]).float(), dim=1)
         similarity = z @ z.T / temperature
-        itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
+        excluded = torch.eye(2 * n, dtype=torch.bool, device=z.device)
         partner = torch.arange(2 * n, device=z.device).roll(n)
-        return similarity.masked_fill(itself, -torch.inf), partner
+        if related is not None:
+            excluded = (excluded | related).scatter(1, partner[:, None], False)
+        return similarity.masked_fill(excluded, -torch.inf), partner

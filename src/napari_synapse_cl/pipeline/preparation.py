@@ -37,6 +37,7 @@ from napari_synapse_cl.system.devices import choose_device, to_device
 from napari_synapse_cl.system.distributed import ALONE, Ranks
 from napari_synapse_cl.training.memory.measure import step_memory
 from napari_synapse_cl.training.memory.plan import StepMemory, StepPlan
+from napari_synapse_cl.training.partners import cells_of
 from napari_synapse_cl.training.schedule import Schedule
 from napari_synapse_cl.training.validation import Labelled
 
@@ -57,6 +58,8 @@ class TrainingJob:
     plan: StepPlan
     memory: StepMemory
     """What a step takes, by which the plan was chosen."""
+    cells: np.ndarray | None
+    """Which cell the synapse of each crop is of, as in :func:`cells_of`."""
     checkpoint: dict[str, Any] | None
     """What to go on from."""
     notes: list[tuple[str, Level]]
@@ -142,6 +145,8 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
             "does not go on exactly as it would have"
         )
     notes: list[tuple[str, Level]] = [(text, "warning") for text in warnings]
+    cells, told = cells_of(dataset, config)
+    notes += [(told, "info")] if told else []
     job = TrainingJob(
         config=config,
         folder=folder,
@@ -153,6 +158,7 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
         device=device,
         plan=plan,
         memory=memory,
+        cells=cells,
         checkpoint=checkpoint,
         notes=[*notes, *memory.told(plan, share, config.crop_size)],
         about=about_run(folder.config_file, config, plan, device, data, ranks),

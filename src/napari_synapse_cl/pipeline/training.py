@@ -40,6 +40,7 @@ from napari_synapse_cl.system.distributed import ALONE, Ranks
 from napari_synapse_cl.system.words import counted
 from napari_synapse_cl.training.estimates import plan_of
 from napari_synapse_cl.training.objectives import chance_loss
+from napari_synapse_cl.training.partners import Partners
 from napari_synapse_cl.training.trainer import Trainer
 from napari_synapse_cl.training.validation import Labelled
 
@@ -133,6 +134,9 @@ def _told(job: TrainingJob, control: Control) -> Generator[Event, None, None]:
     if isinstance(labelled, str):
         yield Message(f"nearest neighbours are not judged in each epoch: {labelled}", "warning")
         labelled = None
+    partners = Partners.of_dataset(job.dataset, job.split.training, config, job.cells)
+    if partners is not None:
+        yield Message(partners.told())
     trainer = Trainer(
         job.model,
         crops,
@@ -144,6 +148,8 @@ def _told(job: TrainingJob, control: Control) -> Generator[Event, None, None]:
         voxel_size=job.dataset.voxel_size,
         folder=folder,
         labelled=labelled,
+        partners=partners,
+        cells=job.cells,
         ranks=job.ranks,
     )
     if job.checkpoint:

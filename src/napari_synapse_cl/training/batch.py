@@ -91,7 +91,9 @@ class FullBatch:
         self._device = device
         self._ranks = ranks
 
-    def backward(self, synapses: np.ndarray, epoch: int) -> tuple[float, Tensor | None]:
+    def backward(
+        self, synapses: np.ndarray, epoch: int, shown: np.ndarray | None = None
+    ) -> tuple[float, Tensor | None]:
         """Set the gradients of all weights to those of the loss of a batch.
 
         Parameters
@@ -100,6 +102,8 @@ class FullBatch:
             ``(N,)``, which synapses are in the batch.
         epoch
             Which views of them.
+        shown
+            ``(N, 2)``, which synapse each view is of; None for these themselves.
 
         Returns
         -------
@@ -118,8 +122,10 @@ class FullBatch:
         else:
             embedded = self.embed(synapses, epoch)
         features = embedded.pooled.requires_grad_(bool(backbone))
+        if shown is None:
+            shown = np.stack([synapses, synapses], axis=1)
         loss = self._objective.loss(
-            of_pairs(model.head, features), embedded.targets, torch.from_numpy(synapses)
+            of_pairs(model.head, features), embedded.targets, torch.from_numpy(shown)
         )
         model.zero_grad(set_to_none=True)
         self._objective.zero_grad(set_to_none=True)

@@ -38,6 +38,7 @@ from napari_synapse_cl.training.memory.measure import step_memory, what_happened
 from napari_synapse_cl.training.memory.plan import StepMemory, StepPlan
 from napari_synapse_cl.training.objectives import chance_loss, make_objective
 from napari_synapse_cl.training.optimization import Optimization
+from napari_synapse_cl.training.partners import Partners
 from napari_synapse_cl.training.schedule import Order, Schedule, Selection
 from napari_synapse_cl.training.validation import Labelled, Validation
 from napari_synapse_cl.training.views import Views
@@ -72,6 +73,10 @@ class Trainer:
         Where checkpoints go.
     labelled
         By which synapses nearest neighbours are judged in each epoch, if at all.
+    partners
+        Which synapse the second view of each is of; None for its own.
+    cells
+        ``(N,)`` int64, which cell the synapse of each crop is of, below 0 where that is not known.
     ranks
         The processes that train together; the main one writes.
     """
@@ -89,6 +94,8 @@ class Trainer:
         voxel_size: tuple[float, float, float],
         folder: RunFolder,
         labelled: Labelled | None = None,
+        partners: Partners | None = None,
+        cells: np.ndarray | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
         to_device(model, device)
@@ -101,7 +108,7 @@ class Trainer:
         self.folder = folder
         self.ranks = ranks
         self.schedule = Schedule.plan(config, len(split.training), ranks.size)
-        self.objective = make_objective(model, config)
+        self.objective = make_objective(model, config, cells)
         to_device(self.objective, device)
         self.step = 0
         self._saved_step = -1
@@ -110,7 +117,7 @@ class Trainer:
         self._keeping = True
         self._optimization = Optimization(model, self.objective, config, self.schedule.total_steps)
         self._order = Order(config.seed, split.training, self.schedule)
-        views = self._views = Views(crops, config, device, voxel_size)
+        views = self._views = Views(crops, config, device, voxel_size, partners)
         self._keeper = Keeper(folder, model, self.objective, self._optimization.optimizer, config)
         self._batch = FullBatch(model, self.objective, views.augmented, device, ranks)
         self._validation = Validation(
@@ -253,7 +260,8 @@ class Trainer:
         self._optimization.take_step()
         self.step += 1
         progress = self.step / self.schedule.total_steps
-        self.objective.after_step(self.model, targets, torch.from_numpy(synapses), progress)
+        shown = torch.from_numpy(self._views.shown(synapses, epoch))
+        self.objective.after_step(self.model, targets, shown, progress)
         self._epoch_losses.append(loss)
         seconds = time.perf_counter() - start
         yield StepDone(
@@ -269,12 +277,14 @@ class Trainer:
         for module in (self.model, self.objective):
             module.train()
             weigh_first_batches(module)
-        return self._batch.backward(synapses, epoch)
+        return self._batch.backward(synapses, epoch, self._views.shown(synapses, epoch))
 
     def _reads(self) -> Iterator[np.ndarray]:
         """Yield the synapses of each read that is to come in training."""
         for step in range(self.step, self.schedule.total_steps):
-            yield from self._batch.reads(self._order.of_step(step)[1])
+            epoch, synapses = self._order.of_step(step)
+            for part in self._batch.reads(synapses):
+                yield self._views.read_for(part, epoch)
 
     def _end_epoch(self) -> EpochDone:
         epoch = self.step // self.schedule.steps_per_epoch

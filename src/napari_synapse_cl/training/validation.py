@@ -14,9 +14,8 @@ from napari_synapse_cl.features.embeddings import measure
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.objectives import Objective, of_pairs
+from napari_synapse_cl.training.views import VALIDATION_EPOCH
 
-VALIDATION_EPOCH = 0
-"""The epoch number whose augmentations the validation sees every time."""
 MOST_MEASURED = 4096
 """Synapses on which monitors are measured; of more, as many are taken evenly."""
 N_NEIGHBORS = 5
@@ -113,7 +112,9 @@ class Validation:
         for part in np.array_split(self._held_out, self._n_parts):
             embedded = self._batch.embed(part, VALIDATION_EPOCH)
             z = of_pairs(self._model.head, embedded.pooled)
-            total += len(part) * self._objective.validation_loss(z, embedded.targets).item()
+            shown = torch.from_numpy(np.stack([part, part], axis=1))
+            loss = self._objective.validation_loss(z, embedded.targets, shown)
+            total += len(part) * loss.item()
             embeddings.append(z)
         # Comparing all with all would take longer than the epoch where there are very many.
         z = torch.cat(embeddings)[_evenly(np.arange(len(self._held_out)))]

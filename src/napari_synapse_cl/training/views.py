@@ -12,6 +12,10 @@ from napari_synapse_cl.augmentations import composition
 from napari_synapse_cl.augmentations.resampling import centre_crop
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.sources import CropSource
+from napari_synapse_cl.training.partners import Partners
+
+VALIDATION_EPOCH = 0
+"""The epoch number whose augmentations the validation sees every time."""
 
 
 class Prefetching:
@@ -89,6 +93,8 @@ class Views:
         Where they are made.
     voxel_size
         Voxel size along z, y, x, in any unit.
+    partners
+        Which synapse the second view of each is of, in a training; None for its own.
     """
 
     def __init__(
@@ -97,7 +103,9 @@ class Views:
         config: Config,
         device: torch.device,
         voxel_size: tuple[float, float, float],
+        partners: Partners | None = None,
     ) -> None:
+        self._partners = partners
         self._crops = crops
         self._config = config
         self._device = device
@@ -118,13 +126,37 @@ class Views:
         """Read ahead in another order from here on."""
         self._prefetching.expect(coming)
 
+    def shown(self, synapses: np.ndarray, epoch: int) -> np.ndarray:
+        """Return ``(n, 2)``, which synapse each view of n pairs is of.
+
+        In the validation both are of the synapse itself.
+        """
+        second = synapses
+        if self._partners is not None and epoch != VALIDATION_EPOCH:
+            second = self._partners.of(synapses, epoch)
+        return np.stack([synapses, second], axis=1)
+
+    def read_for(self, synapses: np.ndarray, epoch: int) -> np.ndarray:
+        """Return the synapses whose crops :meth:`augmented` reads: these, then their partners."""
+        first, second = self.shown(synapses, epoch).T
+        return np.concatenate([first, second[second != first]])
+
     def augmented(self, synapses: np.ndarray, epoch: int) -> Tensor:
         """Return ``(2n, 1, D, H, W)``, two views of n synapses, all first before all second."""
-        config, crops = self._config, self._read(synapses)
+        config, crops = self._config, self._read(self.read_for(synapses, epoch))
         rows = self._crops.positions.rows[synapses]
         pair = composition.draw_pair(config, config.seed, epoch, rows)
+        first, second = self.shown(synapses, epoch).T
+        places = np.arange(len(synapses))
+        is_other = second != first
+        places[is_other] = np.arange(len(synapses), len(crops))
         views = [
-            composition.apply(crops, view, config.crop_size, self._voxel_size) for view in pair
+            composition.apply(of_view, view, config.crop_size, self._voxel_size)
+            for of_view, view in zip(
+                (crops[: len(synapses)], crops[places] if is_other.any() else crops),
+                pair,
+                strict=True,
+            )
         ]
         return torch.cat(views).contiguous(memory_format=torch.channels_last_3d)
 

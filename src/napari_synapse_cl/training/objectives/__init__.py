@@ -9,6 +9,7 @@ further one is a class in one of its modules, and its name in
 from importlib import import_module
 from pkgutil import iter_modules
 
+import numpy as np
 import torch
 
 from napari_synapse_cl.config import Config, TrainingConfig
@@ -21,7 +22,9 @@ for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
 
-def make_objective(model: ContrastiveModel, config: Config) -> Objective:
+def make_objective(
+    model: ContrastiveModel, config: Config, cells: np.ndarray | None = None
+) -> Objective:
     """Return the objective that the settings name; its randomness comes from their seed.
 
     Parameters
@@ -30,10 +33,14 @@ def make_objective(model: ContrastiveModel, config: Config) -> Objective:
         The network that is trained, as it is at the start.
     config
         The settings.
+    cells
+        ``(M,)`` int64, which cell each of all synapses is of, below 0 where that is not known.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return KINDS[config.objective](model, config)
+        objective = KINDS[config.objective](model, config)
+    objective.cells = None if cells is None else torch.from_numpy(cells)
+    return objective
 
 
 def chance_loss(config: TrainingConfig, batch_size: int) -> float | None:

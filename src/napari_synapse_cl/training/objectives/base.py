@@ -34,9 +34,13 @@ class Objective(nn.Module, ABC):
     encoder
         A second network, whose embeddings of the same views :meth:`loss` is given as targets; None
         where it needs none. It takes no gradients.
+    cells
+        ``(M,)`` int64, which cell each of all synapses is of, below 0 where that is not known;
+        those of one cell are no negatives of each other. None where no cell is known.
     """
 
     encoder: ContrastiveModel | None
+    cells: Tensor | None
 
     def __init_subclass__(cls, *, name: str = "", **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -47,6 +51,7 @@ class Objective(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.encoder = None
+        self.cells = None
 
     @staticmethod
     def chance_loss(config: TrainingConfig, batch_size: int) -> float | None:
@@ -67,12 +72,27 @@ class Objective(nn.Module, ABC):
         targets
             ``(N, 2, K)``, those of the encoder.
         synapses
-            ``(N,)`` int64, which synapse each row is.
+            ``(N, 2)`` int64, which synapse each view is of: mostly the same one twice.
         """
 
-    def validation_loss(self, z: Tensor, targets: Tensor | None) -> Tensor:
+    def validation_loss(self, z: Tensor, targets: Tensor | None, synapses: Tensor) -> Tensor:
         """Return the scalar float32 loss of a batch that is not trained on, as in :meth:`loss`."""
-        return self.loss(z, targets, torch.arange(len(z)))
+        return self.loss(z, targets, synapses)
+
+    def related(self, synapses: Tensor, others: Tensor) -> Tensor:
+        """Return ``(n, m)`` bool, whether views are of one synapse or of one cell.
+
+        Parameters
+        ----------
+        synapses, others
+            ``(n,)`` and ``(m,)`` int64, which synapse each view is of; below 0 for none.
+        """
+        related = synapses[:, None] == others
+        if self.cells is not None:
+            cells = self.cells.to(synapses.device)
+            one, other = (cells[of.clamp_min(0)].where(of >= 0, -1) for of in (synapses, others))
+            related = related | ((one[:, None] == other) & (other >= 0))
+        return related
 
     def after_step(
         self, model: ContrastiveModel, targets: Tensor | None, synapses: Tensor, progress: float

@@ -2,6 +2,7 @@
 
 from math import log
 
+import torch
 from torch import Tensor
 
 from napari_synapse_cl.config import TrainingConfig
@@ -14,7 +15,10 @@ class NtXent(Objective, name="nt_xent"):
 
     def loss(self, z: Tensor, targets: Tensor | None, synapses: Tensor) -> Tensor:
         """Return :func:`~napari_synapse_cl.models.losses.nt_xent` of both views."""
-        return losses.nt_xent(z[:, 0], z[:, 1], temperature=self.config.temperature)
+        related = in_batch(self, synapses, z.device)
+        return losses.nt_xent(
+            z[:, 0], z[:, 1], temperature=self.config.temperature, related=related
+        )
 
     @staticmethod
     def chance_loss(config: TrainingConfig, batch_size: int) -> float:
@@ -27,9 +31,33 @@ class Dcl(Objective, name="dcl"):
 
     def loss(self, z: Tensor, targets: Tensor | None, synapses: Tensor) -> Tensor:
         """Return :func:`~napari_synapse_cl.models.losses.dcl` of both views."""
-        return losses.dcl(z[:, 0], z[:, 1], temperature=self.config.temperature)
+        related = in_batch(self, synapses, z.device)
+        return losses.dcl(z[:, 0], z[:, 1], temperature=self.config.temperature, related=related)
 
     @staticmethod
     def chance_loss(config: TrainingConfig, batch_size: int) -> float:
         """Return that of negatives which are all as near as the partner."""
         return log(2 * batch_size - 2)
+
+
+def in_batch(objective: Objective, synapses: Tensor, device: torch.device) -> Tensor | None:
+    """Return which views of a batch are no negatives; None where they are only each's own.
+
+    Parameters
+    ----------
+    objective
+        Knows of cells.
+    synapses
+        ``(N, 2)``, which synapse each view is of.
+    device
+        Where to return it.
+
+    Returns
+    -------
+    Tensor or None
+        ``(2N, 2N)`` bool, all of the first views before the second.
+    """
+    if objective.cells is None and torch.equal(synapses[:, 0], synapses[:, 1]):
+        return None
+    views = synapses.T.flatten()
+    return objective.related(views, views).to(device)

@@ -1,5 +1,6 @@
 """Objectives with a second encoder that follows: momentum contrast, bootstrap your own latent."""
 
+from collections.abc import Sequence
 from math import cos, log, pi
 
 import torch
@@ -46,15 +47,15 @@ class Moco(Following, name="moco"):
     def loss(self, z: Tensor, targets: Tensor | None, synapses: Tensor) -> Tensor:
         """Return the loss against the queue."""
         assert targets is not None
-        masked = synapses.to(z.device)[:, None] == self.queued
+        masked = [self.related(s, self.queued) for s in synapses.to(z.device).T]
         return self._both(z, targets, self.queue, masked)
 
-    def validation_loss(self, z: Tensor, targets: Tensor | None) -> Tensor:
+    def validation_loss(self, z: Tensor, targets: Tensor | None, synapses: Tensor) -> Tensor:
         """Return the loss against the others of the batch, whatever has been queued."""
         assert targets is not None
-        n = len(z)
         negatives = torch.cat([targets[:, 0], targets[:, 1]]).detach()
-        masked = torch.eye(n, dtype=torch.bool, device=z.device).repeat(1, 2)
+        views = synapses.to(z.device).T
+        masked = [self.related(of_view, views.flatten()) for of_view in views]
         return self._both(z, targets, negatives, masked)
 
     @torch.no_grad()
@@ -68,17 +69,19 @@ class Moco(Following, name="moco"):
         n = min(len(keys), len(self.queue))
         places = (torch.arange(n, device=keys.device) + self.first) % len(self.queue)
         self.queue[places] = keys[:n]
-        self.queued[places] = synapses.to(keys.device).repeat(2)[:n]
+        self.queued[places] = synapses.to(keys.device).T.flatten()[:n]
         self.first.copy_((self.first + n) % len(self.queue))
 
-    def _both(self, z: Tensor, targets: Tensor, negatives: Tensor, masked: Tensor) -> Tensor:
+    def _both(
+        self, z: Tensor, targets: Tensor, negatives: Tensor, masked: Sequence[Tensor]
+    ) -> Tensor:
         one, other = (
             losses.info_nce(
                 z[:, view],
                 targets[:, 1 - view].detach(),
                 negatives,
                 temperature=self.config.temperature,
-                masked=masked,
+                masked=masked[view],
             )
             for view in (0, 1)
         )

@@ -19,7 +19,7 @@ from napari_synapse_cl.widgets.forms.editors import ValueWidget, as_editor_value
 from napari_synapse_cl.widgets.look import MARK, MARK_COLOR
 from napari_synapse_cl.widgets.session import Session
 
-NAMES = {"label_column"}
+NAMES = {"label_column", "cell_column"}
 """Settings that are one text, whatever is in it."""
 LABEL_WIDTH = 118
 """One width for all labels, so that the fields of several forms stand in line."""

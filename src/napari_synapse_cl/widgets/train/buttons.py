@@ -26,6 +26,7 @@ GROUPS = {
     **crop_settings.GROUPS,
     "Model": tuple(name for name in ModelConfig.model_fields if name != "pretrained"),
     "Objective": ("objective", "temperature", "momentum", "queue_size"),
+    "Positives": ("cell_column", "positive_distance", "positive_share"),
     "Training": (
         "weight_decay",
         "warmup_fraction",
@@ -46,9 +47,10 @@ PLACEHOLDERS = {
     "pretrained": "none: random weights",
     "cache_dir": "the run folder",
     "label_column": "none",
+    "cell_column": "none, a column, or segmentation",
     "export": "none, or pt safetensors onnx",
 }
-OF_ONE_RUN = {"output", "voxel_size", "label_column"}
+OF_ONE_RUN = {"output", "voxel_size", "label_column", "cell_column"}
 """Settings that the next run should not have, nor another volume."""
 
 FILES = "Settings (*.json)"
