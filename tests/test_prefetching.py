@@ -244,11 +244,11 @@ def test_after_a_shortage_of_memory_the_smaller_parts_are_read_ahead(
     crops.read_by.clear()
     backward, batches = trainer._batch.backward, []
 
-    def short_once(synapses: np.ndarray, epoch: int) -> Any:
+    def short_once(synapses: np.ndarray, epoch: int, shown: np.ndarray) -> Any:
         batches.append(synapses)
         if len(batches) == 1:
             raise MemoryError
-        return backward(synapses, epoch)
+        return backward(synapses, epoch, shown)
 
     trainer._batch.backward = short_once  # type: ignore[method-assign]
     monkeypatch.setattr(StepMemory, "smaller", lambda *_: StepPlan("float32", False, 2))
