@@ -29,7 +29,7 @@ from napari_synapse_cl.runs.events import (
 from napari_synapse_cl.runs.metrics import EPOCH_COLUMNS, STEP_COLUMNS, append_row, keep_until
 from napari_synapse_cl.runs.ownership import ALWAYS, FROM_THE_START, Ownership
 from napari_synapse_cl.system.files import new_folder_name, read_json, remove_partial, write_json
-from napari_synapse_cl.system.holding import check_folder, process_lives, remove_marks
+from napari_synapse_cl.system.folder_lock import check_folder, process_lives, remove_marks
 
 REPRODUCE = "reproduce"
 """In what ``config.json`` says beside the settings: the command that makes the run again."""

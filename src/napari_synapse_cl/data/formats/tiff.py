@@ -11,7 +11,6 @@ import tifffile
 
 from napari_synapse_cl.data.arrays import Array3D, ReadArray, Region, bounded
 from napari_synapse_cl.data.formats.ome import OmeTiff, check_xml
-from napari_synapse_cl.data.formats.pages import PageReader, check_not_cut_off
 from napari_synapse_cl.data.formats.photometry import Tones, tones_of
 from napari_synapse_cl.data.formats.places import (
     NO_SCALE,
@@ -21,6 +20,7 @@ from napari_synapse_cl.data.formats.places import (
     scale_of,
     spatial_axes,
 )
+from napari_synapse_cl.data.formats.tiff_pages import PageReader, check_not_cut_off
 from napari_synapse_cl.errors import InputError
 
 SUFFIXES = (".tif", ".tiff", ".btf")

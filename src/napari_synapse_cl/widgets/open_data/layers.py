@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from napari_synapse_cl.config import absolute
-from napari_synapse_cl.data.arrays import Array3D
+from napari_synapse_cl.data.arrays import Array3D, whole_key
 from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.placing import Placed
 from napari_synapse_cl.data.synapses import AXES
@@ -59,12 +59,7 @@ class LevelArray:
 
     def __getitem__(self, key: Any) -> Self | np.ndarray:
         """Return a box, unread, or read the slice, row or voxel that integers name."""
-        keys = key if isinstance(key, tuple) else (key,)
-        if Ellipsis in keys:
-            place = keys.index(Ellipsis)
-            filling = (slice(None),) * (self.ndim - len(keys) + 1)
-            keys = keys[:place] + filling + keys[place + 1 :]
-        keys += (slice(None),) * (self.ndim - len(keys))
+        keys = whole_key(key, self.ndim)
         chosen = [indices[k] for indices, k in zip(self._along, keys, strict=True)]
         if all(isinstance(indices, range) for indices in chosen):
             return type(self)(self._array, chosen)
