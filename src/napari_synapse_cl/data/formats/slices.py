@@ -10,8 +10,8 @@ import numpy as np
 import tifffile
 
 from napari_synapse_cl.data.arrays import MAPPED_AROUND, ReadArray, Region
-from napari_synapse_cl.data.formats.photometry import Tones, grey, tones_of
 from napari_synapse_cl.data.formats.places import Found, Messages, listed
+from napari_synapse_cl.data.formats.tiff import Tones, grey, tones_of
 from napari_synapse_cl.data.formats.tiff_pages import (
     DECODED,
     can_decode,
