@@ -111,10 +111,6 @@ class OpenJob(Job):
         """End as soon as what is being opened has answered."""
         self._is_wanted = False
 
-    def leave(self) -> None:
-        """End: without a window nobody looks."""
-        self.end_soon()
-
     def _steps(self) -> Iterator[str | Opened]:
         what = self._what
         entries = entries_of(what) if isinstance(what, Config) else {"": what}

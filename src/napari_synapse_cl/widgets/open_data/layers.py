@@ -16,7 +16,7 @@ from napari_synapse_cl.system.words import counted, size
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY, plain, with_partners
 from napari_synapse_cl.widgets.layers.voxels import LOCATION, ROLES
 from napari_synapse_cl.widgets.open_data.jobs import Opened
-from napari_synapse_cl.widgets.open_data.sample import POINT_SIZE
+from napari_synapse_cl.widgets.open_data.sample import POINT_STYLE
 
 LABEL_OPACITY = 0.3
 """The tissue shows through."""
@@ -169,11 +169,7 @@ def _points(placed: Placed, name: str, geometry: dict[str, Any]) -> LayerTuple:
         "name": f"{name} · synapses",
         "features": features[has_position].reset_index(drop=True),
         "face_color": "#e69f00",
-        "border_color": "white",
-        "size": POINT_SIZE,
-        "opacity": 0.6,
-        # In a thick slice a synapse is as wide as it is there.
-        "projection_mode": "rescale_spherical",
+        **POINT_STYLE,
         **geometry,
     }
     return placed.voxels[has_position], keywords, "points"

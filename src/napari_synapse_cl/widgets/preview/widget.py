@@ -75,7 +75,7 @@ class PreviewWidget(LayersWidget):
         self._data: LayerData | None = None
         self._maker = PairMaker()
         self._requests = LatestOnly(self._maker.make, tell_overtaken=True)
-        self._slow = QTimer(self)
+        self._slow = QTimer(self, singleShot=True, interval=PATIENCE, timeout=self._tell_to_wait)
         self._set_tooltips()
         self._lay_out()
         self._connect()
@@ -192,9 +192,6 @@ class PreviewWidget(LayersWidget):
     def _connect(self) -> None:
         self._requests.done.connect(self._show)
         self._requests.failed.connect(self._show_error)
-        self._slow.setSingleShot(True)
-        self._slow.setInterval(PATIENCE)
-        self._slow.timeout.connect(self._tell_to_wait)
         for box in (self.image_box, self.points_box):
             box.layer_changed.connect(self._on_layers)
             box.content_changed.connect(self._on_content)

@@ -50,10 +50,7 @@ class Summary(QLabel):
         self._question = Question("machine")
         self._probes = LatestOnly(self._probe)
         self._probes.done.connect(self._on_machine)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(PROBE_DELAY_MS)
-        self._timer.timeout.connect(self._measure)
+        self._timer = QTimer(self, singleShot=True, interval=PROBE_DELAY_MS, timeout=self._measure)
 
     def show_plan(
         self, several: Sequence[LayerData], config: Config, *, measure: bool = True
