@@ -24,7 +24,7 @@ from napari_synapse_cl.features.analysis import balanced_accuracy, histogram_fea
 from napari_synapse_cl.features.extraction import extract_features
 from napari_synapse_cl.features.readout import Readout
 from napari_synapse_cl.pipeline import run
-from napari_synapse_cl.pipeline.preparation import TrainingJob, prepare_training
+from napari_synapse_cl.pipeline.training_preparation import TrainingJob, prepare_training
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.metrics import read_metrics
 

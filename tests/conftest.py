@@ -16,7 +16,7 @@ import torch
 from forks import Fork
 from napari_synapse_cl.config import CropConfig
 from napari_synapse_cl.data.crops.sources import StreamedCrops
-from napari_synapse_cl.data.parts import Part
+from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.sample.volume import Sample, make_sample
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.volumes import Volume

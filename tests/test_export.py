@@ -20,10 +20,10 @@ from napari_synapse_cl import __version__
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.models import exporting, vgg3d
+from napari_synapse_cl.models import export_formats, vgg3d
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint, save_checkpoint
-from napari_synapse_cl.models.exporting import check_export
+from napari_synapse_cl.models.export_formats import check_export
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.runs.events import Control, Message, Wrote
@@ -186,7 +186,7 @@ class TestOnnx:
     def test_it_tells_nothing_of_the_computer_it_was_made_on(self, trained: Path) -> None:
         content = (trained / "vgg3d.onnx").read_bytes()
         assert b"site-packages" not in content
-        assert Path(exporting.__file__).name.encode() not in content
+        assert Path(export_formats.__file__).name.encode() not in content
 
     def test_a_layer_that_is_not_there_is_refused(
         self, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -332,7 +332,7 @@ class TestFailures:
     ) -> None:
         written = (trained / f"vgg3d.{kind}").read_bytes()
         monkeypatch.setitem(
-            exporting._WRITERS, kind, lambda path, export: path.write_bytes(written)
+            export_formats._WRITERS, kind, lambda path, export: path.write_bytes(written)
         )
         layers = ["--layer_num", *map(str, LAYERS)]
         assert export(trained, tmp_path, "--network", "start", "--export", kind, *layers) == 1
@@ -349,7 +349,9 @@ class TestFailures:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         half = (trained / f"vgg3d.{kind}").read_bytes()[:5000]
-        monkeypatch.setitem(exporting._WRITERS, kind, lambda path, export: path.write_bytes(half))
+        monkeypatch.setitem(
+            export_formats._WRITERS, kind, lambda path, export: path.write_bytes(half)
+        )
         layers = ["--layer_num", *map(str, LAYERS)]
         assert export(trained, tmp_path, "--export", kind, *layers) == 1
         assert f"vgg3d.{kind} was written and cannot be read again" in capsys.readouterr().err
@@ -362,10 +364,10 @@ class TestFailures:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        def refuse(path: Path, export: exporting.Export) -> None:
+        def refuse(path: Path, export: export_formats.Export) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setitem(exporting._WRITERS, "pt", refuse)
+        monkeypatch.setitem(export_formats._WRITERS, "pt", refuse)
         assert export(trained, tmp_path, "--export", "pt") == 1
         assert "No space left on device" in capsys.readouterr().err
         assert list(tmp_path.iterdir()) == []

@@ -22,7 +22,7 @@ from napari_synapse_cl.runs.events import (
 )
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.ownership import LIST, remove_crops
-from napari_synapse_cl.system.holding import Hold
+from napari_synapse_cl.system.folder_lock import Hold
 
 CROPS = "crops-0123456789abcdef"
 

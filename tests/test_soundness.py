@@ -19,7 +19,7 @@ from napari_synapse_cl.runs.events import Control, Message, StepDone
 from napari_synapse_cl.runs.folder import RunFolder, RunStatus
 from napari_synapse_cl.runs.following import follow
 from napari_synapse_cl.runs.metrics import STEP_COLUMNS, append_row, keep_until, read_metrics
-from napari_synapse_cl.training.checkpoints import check_sound
+from napari_synapse_cl.training.training_state import check_sound
 
 STATE = {"step": torch.tensor(4.0), "exp_avg": torch.zeros(2), "exp_avg_sq": torch.zeros(2)}
 CHECKPOINT: dict[str, Any] = {

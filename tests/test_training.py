@@ -16,7 +16,7 @@ from conftest import SMALL
 from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.sources import StreamedCrops
-from napari_synapse_cl.data.parts import Part
+from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.data.split import Split, split_by_space
 from napari_synapse_cl.data.synapses import positions_inside

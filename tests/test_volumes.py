@@ -21,8 +21,8 @@ from PIL import Image
 
 from napari_synapse_cl.data.arrays import ReadArray
 from napari_synapse_cl.data.crops.identity import fingerprint
-from napari_synapse_cl.data.formats.pages import DecodedPieces
 from napari_synapse_cl.data.formats.places import nanometres, size_in_nm
+from napari_synapse_cl.data.formats.tiff_pages import DecodedPieces
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError, JobError
 

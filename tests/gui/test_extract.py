@@ -17,7 +17,6 @@ from qtpy.QtCore import Qt
 from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.features.tables import read_table
-from napari_synapse_cl.widgets.extract.jobs import Features
 from napari_synapse_cl.widgets.extract.results import PointResults
 
 from .conftest import (
@@ -367,11 +366,11 @@ class TestChangesMeanwhile:
         window.points.name = name
         results = PointResults(window.viewer, window.points, 1, on_new_layer=False, volume="volume")
         n = len(window.points.data)
-        found = Features(pd.DataFrame({"L20_mean_000": np.arange(n, dtype=np.float32)}), {})
+        table = pd.DataFrame({"L20_mean_000": np.arange(n, dtype=np.float32)})
         window.viewer.layers.remove(window.points)
         (tmp_path / "file").touch()
         with pytest.raises(JobError, match="was removed") as caught:
-            results.finish(found, tmp_path / "file" / "runs")
+            results.finish(table, {}, tmp_path / "file" / "runs")
         kept = Path(str(caught.value).partition("they are in ")[2].partition(", one row")[0])
         assert len(read_table(kept)[0]) == n
         shutil.rmtree(kept.parent)

@@ -12,7 +12,7 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint
 from qtpy.QtGui import QImage
 
-from napari_synapse_cl.widgets.plots import CAPACITY, Series, smooth
+from napari_synapse_cl.widgets.plots import Curve, LivePlot, Series, smooth
 
 from .conftest import ENDLESS, TRAIN, click, messages, n_steps, open_widget, train, wait_for_end
 
@@ -28,24 +28,23 @@ def test_series_keeps_every_point_while_they_are_few() -> None:
     assert series.near(41.6) == (42, 42**2)
 
 
-def test_series_of_many_points_stays_small_and_keeps_their_mean() -> None:
-    values = np.random.default_rng(0).normal(size=(50_000, 2)).cumsum(axis=0)
-    one_by_one, at_once = Series(), Series()
-    for x, y in values:
-        one_by_one.add(x, y)
-    at_once.extend(values[:777, 0], values[:777, 1])
-    at_once.extend(values[777:, 0], values[777:, 1])
-    assert one_by_one.n == at_once.n == 50_000
-    for series in (one_by_one, at_once):
-        assert CAPACITY // 2 <= len(series) <= CAPACITY
-        # All but the last point stand for equally many.
-        x, _ = series.points
-        per_point = 2 ** int(np.ceil(np.log2(50_000 / CAPACITY)))
-        np.testing.assert_allclose(x[0], values[:per_point, 0].mean())
-        np.testing.assert_allclose(
-            x[-2], values[: 50_000 // per_point * per_point, 0][-per_point:].mean()
-        )
-    np.testing.assert_allclose(one_by_one.points, at_once.points)
+def test_of_many_points_as_many_means_are_drawn_as_there_is_room_for(
+    window: Any, qtbot: QtBot
+) -> None:
+    values = np.random.default_rng(0).normal(size=50_000).cumsum()
+    series = Series()
+    series.extend(np.arange(777), values[:777])
+    series.extend(np.arange(777, 50_000), values[777:])
+    assert series.n == 50_000
+    plot, curve = LivePlot(window.viewer, "Loss", "Rate"), Curve("", "text", series)
+    qtbot.addWidget(plot)
+    plot.add_curve(curve)
+    plot.show()
+    qtbot.waitUntil(lambda: len(plot.drawn(curve)[0]) == 50_000)
+    x, y = plot._items[curve].getData()
+    assert 100 < len(x) < 4 * plot.width()
+    n = 50_000 // len(x)
+    np.testing.assert_allclose(y, values[: n * len(x)].reshape(-1, n).mean(axis=1))
 
 
 def test_smoothing_is_the_mean_of_the_neighbours() -> None:

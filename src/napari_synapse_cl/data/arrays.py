@@ -183,18 +183,28 @@ class ReadArray:
         return np.asarray(self[:], dtype)
 
 
+def whole_key(key: Any, ndim: int) -> tuple[Any, ...]:
+    """Return a key of an array with an index or a slice for each of its axes.
+
+    Raises
+    ------
+    IndexError
+        If it has more.
+    """
+    keys = key if isinstance(key, tuple) else (key,)
+    place = next((i for i, k in enumerate(keys) if k is Ellipsis), len(keys))
+    before, after = keys[:place], keys[place + 1 :]
+    n_left = ndim - len(before) - len(after)
+    if n_left < 0:
+        raise IndexError(f"{len(before + after)} indices for an array of {ndim} axes")
+    return (*before, *(slice(None),) * n_left, *after)
+
+
 def _region(key: Any, shape: tuple[int, ...]) -> tuple[Region, tuple[Any, ...]]:
     """Return the slices that a key stands for, and the key that leaves out axes of integers."""
-    keys = key if isinstance(key, tuple) else (key,)
-    place = next((i for i, k in enumerate(keys) if k is Ellipsis), None)
-    if place is not None:
-        filling = (slice(None),) * (len(shape) - len(keys) + 1)
-        keys = keys[:place] + filling + keys[place + 1 :]
-    if len(keys) > len(shape):
-        raise IndexError(f"{len(keys)} indices for an array of {len(shape)} axes")
     region: list[slice] = []
     picked: list[Any] = []
-    for k, n in zip((*keys, *(slice(None),) * (len(shape) - len(keys))), shape, strict=True):
+    for k, n in zip(whole_key(key, len(shape)), shape, strict=True):
         if isinstance(k, slice):
             start, stop, step = k.indices(n)
             if step != 1:

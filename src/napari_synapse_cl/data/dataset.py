@@ -12,9 +12,9 @@ from napari_synapse_cl.config import Config, CropConfig
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.crops.cache import CachedCrops
 from napari_synapse_cl.data.crops.sources import StreamedCrops
+from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.intensity import contrast_warning
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.placing import Placed, centred
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.tables.typed import joined

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any, Self
 
+from pydantic import TypeAdapter
+
 from napari_synapse_cl.config import ModelConfig
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import Triple, VoxelSize, size
@@ -258,21 +260,8 @@ class NetworkInfo:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:
         """Return what :meth:`as_dict` described."""
-        size, voxel_size = content["crop_size"], content["voxel_size"]
-        return cls(
-            Architecture.from_dict(content["architecture"]),
-            None if size is None else (size[0], size[1], size[2]),
-            None if voxel_size is None else (voxel_size[0], voxel_size[1], voxel_size[2]),
-            content["crop_settings"],
-            tuple(content["networks"]),
-        )
+        return TypeAdapter(cls).validate_python(content)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it in plain types."""
-        return {
-            "architecture": self.architecture.as_dict(),
-            "crop_size": self.crop_size,
-            "voxel_size": self.voxel_size,
-            "crop_settings": self.crop_settings,
-            "networks": self.networks,
-        }
+        return asdict(self)

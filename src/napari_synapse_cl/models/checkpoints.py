@@ -32,7 +32,7 @@ from napari_synapse_cl.system.words import Triple
 FORMAT = "napari-synapse-cl/1"
 DESCRIPTION = "napari-synapse-cl"
 """Under this name a state dict that was exported here is described, as
-:attr:`napari_synapse_cl.models.exporting.Export.description` does it."""
+:attr:`napari_synapse_cl.models.export_formats.Export.description` does it."""
 
 DIGEST = "sha256"
 """Under this name such a description in safetensors keeps a hash of the rest and of all tensors."""

@@ -5,8 +5,8 @@ from contextlib import closing
 
 from napari_synapse_cl.config import Config, settings_without_effect
 from napari_synapse_cl.errors import JobError, is_of_disk, reason
-from napari_synapse_cl.pipeline.preparation import check_output
 from napari_synapse_cl.pipeline.steps import fetch_checkpoints, held, stopped
+from napari_synapse_cl.pipeline.training_preparation import check_output
 from napari_synapse_cl.runs.events import Control, Event, Message
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.system.distributed import Ranks, joined

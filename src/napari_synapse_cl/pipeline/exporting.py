@@ -9,7 +9,7 @@ from torch import Tensor
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.models.checkpoints import Backbone, load_checkpoint
-from napari_synapse_cl.models.exporting import Export, check_export, export_network
+from napari_synapse_cl.models.export_formats import Export, check_export, export_network
 from napari_synapse_cl.models.inference import check_fits, find_state_dict
 from napari_synapse_cl.pipeline.extraction_preparation import open_chosen_network
 from napari_synapse_cl.pipeline.networks import OpenedNetwork, open_network

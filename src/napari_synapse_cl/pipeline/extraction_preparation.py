@@ -16,8 +16,8 @@ from napari_synapse_cl.features.readout import Readout
 from napari_synapse_cl.models.architecture import Architecture, Layer
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline.networks import OpenedNetwork, open_network
-from napari_synapse_cl.pipeline.preparation import check_extraction, with_what_was_found
 from napari_synapse_cl.pipeline.provenance import NetworkOrigin, make_record
+from napari_synapse_cl.pipeline.training_preparation import check_extraction, with_what_was_found
 from napari_synapse_cl.runs.folder import RunFolder, default_folder
 from napari_synapse_cl.system.devices import choose_device, choose_precision
 from napari_synapse_cl.system.distributed import ALONE, Ranks

@@ -21,9 +21,9 @@ from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.pipeline.provenance import Source, changed_sources
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.system.words import shown
-from napari_synapse_cl.training.checkpoints import check_sound
 from napari_synapse_cl.training.memory.plan import StepPlan
 from napari_synapse_cl.training.schedule import Schedule
+from napari_synapse_cl.training.training_state import check_sound
 
 _FIXED_BY_TRAINING = {
     name

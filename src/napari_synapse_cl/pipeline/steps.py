@@ -18,7 +18,7 @@ from napari_synapse_cl.runs.events import Control, Event, Message, Paused, Progr
 from napari_synapse_cl.runs.folder import default_folder
 from napari_synapse_cl.system.distributed import Ranks
 from napari_synapse_cl.system.downloads import is_cached, local_file
-from napari_synapse_cl.system.holding import HeldError, Hold
+from napari_synapse_cl.system.folder_lock import HeldError, Hold
 
 MARKS_OF_RECORDS = {"napari-synapse-cl", "napari_synapse_cl", "pooling"}
 """Each record that this program writes has one of them; the last that of its first version."""

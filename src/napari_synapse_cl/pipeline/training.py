@@ -14,7 +14,6 @@ from napari_synapse_cl.data.crops.sources import CropSource, StreamedCrops
 from napari_synapse_cl.pipeline.exporting import export_trained, exports_of
 from napari_synapse_cl.pipeline.extraction import extract, results_of
 from napari_synapse_cl.pipeline.extraction_preparation import ExtractionJob
-from napari_synapse_cl.pipeline.preparation import TrainingJob, prepare_training
 from napari_synapse_cl.pipeline.provenance import NetworkOrigin
 from napari_synapse_cl.pipeline.steps import (
     check_absent,
@@ -22,6 +21,7 @@ from napari_synapse_cl.pipeline.steps import (
     stopped,
     wait_while_paused,
 )
+from napari_synapse_cl.pipeline.training_preparation import TrainingJob, prepare_training
 from napari_synapse_cl.runs.events import (
     Control,
     Discarded,

@@ -1,8 +1,6 @@
 """The folder that a run leaves behind, and what it says of the training there."""
 
 import json
-import os
-import platform
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import psutil
 from pydantic import TypeAdapter, ValidationError
 
 from napari_synapse_cl.config import ABOUT, Config
@@ -29,7 +26,7 @@ from napari_synapse_cl.runs.events import (
 from napari_synapse_cl.runs.metrics import EPOCH_COLUMNS, STEP_COLUMNS, append_row, keep_until
 from napari_synapse_cl.runs.ownership import ALWAYS, FROM_THE_START, Ownership
 from napari_synapse_cl.system.files import new_folder_name, read_json, remove_partial, write_json
-from napari_synapse_cl.system.holding import check_folder, process_lives, remove_marks
+from napari_synapse_cl.system.folder_lock import Holder, check_folder, process_lives, remove_marks
 
 REPRODUCE = "reproduce"
 """In what ``config.json`` says beside the settings: the command that makes the run again."""
@@ -61,13 +58,8 @@ class RunStatus(Training):
     @classmethod
     def of_this_process(cls, **more: Any) -> Self:
         """Return the status of a training that this process begins; `more` are the other fields."""
-        return cls(
-            state="running",
-            host=platform.node(),
-            pid=os.getpid(),
-            process_started=psutil.Process().create_time(),
-            **more,
-        )
+        own = Holder.this_process()
+        return cls(state="running", host=own.host, pid=own.pid, process_started=own.started, **more)
 
     @classmethod
     def from_json(cls, content: Any) -> Self:

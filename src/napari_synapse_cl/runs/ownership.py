@@ -14,7 +14,7 @@ from typing import get_args
 from napari_synapse_cl.config.fields import ExportFormat
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.files import remove_partial
-from napari_synapse_cl.system.holding import MARKS, remove_quietly
+from napari_synapse_cl.system.folder_lock import MARKS, remove_quietly
 
 LIST = ".synapse-cl.made"
 """A line for each file or folder of crops that a run makes, relative to its folder."""

@@ -69,25 +69,18 @@ class Launch:
         """
         rank, size = whole_number("RANK"), whole_number("WORLD_SIZE")
         local_rank = whole_number("LOCAL_RANK")
-        if size == 0:
-            raise InputError("the environment variable WORLD_SIZE is 0: unset it, or use torchrun")
-        if rank and size is None:
+        is_named = rank is not None or size in (None, 1)
+        if not is_named or (rank or 0) >= (1 if size is None else size):
+            told = f"RANK is {_shown(rank)} and WORLD_SIZE is {_shown(size)}"
             raise InputError(
-                f"the environment variable RANK is {rank}, and WORLD_SIZE does not say of how many "
-                "processes: start them with torchrun, or unset RANK"
-            )
-        if rank is None and size is not None and size > 1:
-            raise InputError(
-                f"the environment variable WORLD_SIZE says that {size} processes work together, "
-                "and RANK does not say which of them this is: start them with torchrun, or unset "
-                "WORLD_SIZE"
-            )
-        if rank is not None and size is not None and rank >= size:
-            raise InputError(
-                f"the environment variable RANK is {rank}, and of {size} processes (WORLD_SIZE) "
-                f"the last is {size - 1}: start them with torchrun"
+                f"the environment says that {told}, which cannot be: start the processes with "
+                "torchrun, or unset both"
             )
         return cls(rank or 0, size or 1, local_rank)
+
+
+def _shown(number: int | None) -> str:
+    return "not set" if number is None else str(number)
 
 
 def home() -> Path | None:

@@ -33,13 +33,13 @@ from napari_synapse_cl.system.distributed import ALONE, Ranks
 from napari_synapse_cl.system.memory import is_shortage, stop_keeping
 from napari_synapse_cl.system.words import counted
 from napari_synapse_cl.training.batch import FullBatch
-from napari_synapse_cl.training.checkpoints import Keeper
 from napari_synapse_cl.training.memory.measure import step_memory, what_happened, what_to_change
 from napari_synapse_cl.training.memory.plan import StepMemory, StepPlan
 from napari_synapse_cl.training.objectives import chance_loss, make_objective
 from napari_synapse_cl.training.optimization import Optimization
 from napari_synapse_cl.training.partners import Partners
 from napari_synapse_cl.training.schedule import Order, Schedule, Selection
+from napari_synapse_cl.training.training_state import Keeper
 from napari_synapse_cl.training.validation import Labelled, Validation
 from napari_synapse_cl.training.views import Views
 

@@ -1,5 +1,6 @@
 """Plots in the colours of the viewer's theme, and curves that are drawn as their points come."""
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,9 +14,8 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_synapse_cl.widgets.look import Colors
 
-CAPACITY = 1024
-"""Points kept; a plot in a dock is a few hundred pixels wide."""
-
+POINTS_PER_PIXEL = 2
+"""As many are drawn at most; more are averaged."""
 REDRAW_MS = 1000
 """Least time between two redraws of a plot: each has the whole window composed anew, which takes
 time from the training where no graphics card does it."""
@@ -27,78 +27,42 @@ PLACES = {"left": (0, 0), "right": (0, 2), "bottom": (1, 1)}
 
 
 class Series:
-    """Points whose x ascend, of which neighbours are averaged as they become many.
-
-    At first each point is kept. When there are :data:`CAPACITY`, neighbours are averaged in pairs,
-    and so are those that come later; and so on.
-
-    Attributes
-    ----------
-    n
-        How many points were added.
-    """
+    """Points whose x ascend, to which others are added."""
 
     def __init__(self) -> None:
-        self._kept = np.empty((CAPACITY, 2))
         self.clear()
 
-    def __len__(self) -> int:
-        return self._n_kept + (self._n_pending > 0)
+    @property
+    def n(self) -> int:
+        """How many points were added."""
+        return len(self._x)
 
     def clear(self) -> None:
         """Forget all points."""
-        self.n = 0
-        self._n_kept = 0
-        self._per_point = 1
-        self._pending = np.zeros(2)
-        self._n_pending = 0
+        self._x, self._y = array("d"), array("d")
 
     def add(self, x: float, y: float) -> None:
         """Add a point."""
-        self.n += 1
-        self._pending += (x, y)
-        self._n_pending += 1
-        if self._n_pending == self._per_point:
-            self._keep(self._pending[None] / self._n_pending)
-            self._pending[:] = 0
-            self._n_pending = 0
+        self._x.append(x)
+        self._y.append(y)
 
     def extend(self, x: ArrayLike, y: ArrayLike) -> None:
         """Add many points."""
-        points = np.stack([np.asarray(x, float), np.asarray(y, float)], axis=1)
-        while len(points):
-            if self._n_pending or len(points) < self._per_point:
-                self.add(*points[0])
-                points = points[1:]
-                continue
-            n = min(len(points) // self._per_point, CAPACITY - self._n_kept)
-            part, points = np.split(points, [n * self._per_point])
-            self.n += len(part)
-            self._keep(part.reshape(n, self._per_point, 2).mean(axis=1))
+        self._x.frombytes(np.ascontiguousarray(x, float).tobytes())
+        self._y.frombytes(np.ascontiguousarray(y, float).tobytes())
 
     @property
     def points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """X and y of the points that are kept, the last one of what is not yet averaged."""
-        kept = self._kept[: self._n_kept]
-        if self._n_pending:
-            kept = np.vstack([kept, self._pending / self._n_pending])
-        return kept[:, 0].copy(), kept[:, 1].copy()
+        """X and y of the points."""
+        return np.array(self._x), np.array(self._y)
 
     def near(self, x: float) -> tuple[float, float] | None:
         """Return the point nearest to `x`, None if there is none."""
-        xs, ys = self.points
-        if not len(xs):
+        if not self.n:
             return None
+        xs, ys = self.points
         i = int(np.abs(xs - x).argmin())
         return float(xs[i]), float(ys[i])
-
-    def _keep(self, points: NDArray[np.float64]) -> None:
-        self._kept[self._n_kept : self._n_kept + len(points)] = points
-        self._n_kept += len(points)
-        if self._n_kept == CAPACITY:
-            self._n_kept //= 2
-            self._kept[: self._n_kept] = self._kept.reshape(-1, 2, 2).mean(axis=1)
-            self._per_point *= 2
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -248,10 +212,7 @@ class LivePlot(Plot):
         self._axes["right"].linkToView(self._side)
         self._side.setXLink(self._main)
         self._main.sigResized.connect(self._follow_size)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(REDRAW_MS)
-        self._timer.timeout.connect(self._redraw)
+        self._timer = QTimer(self, singleShot=True, interval=REDRAW_MS, timeout=self._redraw)
         self._canvas.scene().sigMouseMoved.connect(self._on_mouse)
         self._canvas.scene().sigMouseClicked.connect(self._on_click)
         self.follow_theme()
@@ -268,7 +229,13 @@ class LivePlot(Plot):
 
     def add_curve(self, curve: Curve) -> None:
         """Draw one more curve."""
-        item = pg.PlotDataItem(symbol=curve.symbol, symbolSize=5)
+        item = pg.PlotDataItem(
+            symbol=curve.symbol,
+            symbolSize=5,
+            autoDownsample=True,
+            downsampleMethod="mean",
+            autoDownsampleFactor=POINTS_PER_PIXEL,
+        )
         self._items[curve] = item
         if curve.axis == "right":
             self._side.addItem(item)

@@ -47,10 +47,7 @@ class SharedSettings(QObject):
             for name, value in ({} if file is None else read_settings(file)).items():
                 with suppress(InputError):
                     self._values[name] = possible_value(name, value)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(SAVE_MS)
-        self._timer.timeout.connect(self.keep)
+        self._timer = QTimer(self, singleShot=True, interval=SAVE_MS, timeout=self.keep)
         QCoreApplication.instance().aboutToQuit.connect(self.keep)
 
     def __getitem__(self, name: str) -> Any:

@@ -26,7 +26,7 @@ from napari_synapse_cl.system.files import (
     replacing,
     write_json,
 )
-from napari_synapse_cl.system.holding import HeldError, Hold
+from napari_synapse_cl.system.folder_lock import HeldError, Hold
 from napari_synapse_cl.system.memory import GIB
 from napari_synapse_cl.system.words import VoxelSize
 

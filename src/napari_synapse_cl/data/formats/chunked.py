@@ -62,7 +62,7 @@ def open_chunked(location: Location, wanted: Sequence[float] | None) -> Found | 
         return _open_level(node, chosen(levels, wanted), location.name)
     names = node.names_inside() if isinstance(node, ZarrNode) else []
     if not names and not location.is_remote:
-        names = list(islice(_volumes_in(node, "", Walk(location.base)), LISTED))
+        names = list(islice(_volumes_in(node, "", {_inode(store)}), LISTED))
     if len(names) == 1:
         return open_chunked(location.inside(names[0]), wanted)
     example = location.inside(names[0] if names else "NAME").text
@@ -71,39 +71,6 @@ def open_chunked(location: Location, wanted: Sequence[float] | None) -> Found | 
     if location.is_remote:
         raise InputError(f"{location.text} is a group; name the array in it, as in {example}")
     raise InputError(f"{location.text} holds no array with three axes")
-
-
-class Walk:
-    """A walk through the folders of a group, which enters each once, whatever links lead to it.
-
-    Parameters
-    ----------
-    folder
-        Of the group.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self._name = folder
-        self._entered: set[tuple[int, int]] = set()
-        self.enters(folder)
-
-    def enters(self, folder: str) -> bool:
-        """Return whether a folder was not entered before.
-
-        Raises
-        ------
-        InputError
-            If there are too many.
-        """
-        stat = Path(folder).stat()
-        known = len(self._entered)
-        self._entered.add((stat.st_dev, stat.st_ino))
-        if known >= MOST_FOLDERS:
-            raise InputError(
-                f"{self._name} is a group of more than {MOST_FOLDERS:,} folders; name the array in "
-                "it, as in GROUP/NAME"
-            )
-        return len(self._entered) > known
 
 
 def _node(store: Store) -> Node | None:
@@ -159,11 +126,20 @@ def _found(
     return Found(array, location.text, level.voxel_size, offset, factor, messages)
 
 
-def _volumes_in(group: Node, path: str, walk: Walk) -> Iterator[str]:
-    """Yield the paths of arrays with three axes or more in a group, multiscale ones as one."""
+def _volumes_in(group: Node, path: str, entered: set[tuple[int, int]]) -> Iterator[str]:
+    """Yield the paths of arrays with three axes or more in a group, multiscale ones as one.
+
+    Each folder is entered once, whatever links lead to it.
+    """
     for name, folder in group.store.folders():
-        if not walk.enters(folder.location.base):
+        if _inode(folder) in entered:
             continue
+        entered.add(_inode(folder))
+        if len(entered) > MOST_FOLDERS:
+            raise InputError(
+                f"{group.store.location.base} is in a group of more than {MOST_FOLDERS:,} folders; "
+                "name the array in it, as in GROUP/NAME"
+            )
         inner = f"{path}/{name}" if path else name
         # Groups of N5, and of some versions of Zarr, need no metadata.
         node = _node(folder) or type(group)(folder, {})
@@ -173,4 +149,9 @@ def _volumes_in(group: Node, path: str, walk: Walk) -> Iterator[str]:
         elif node.levels:
             yield inner
         else:
-            yield from _volumes_in(node, inner, walk)
+            yield from _volumes_in(node, inner, entered)
+
+
+def _inode(folder: Store) -> tuple[int, int]:
+    stat = Path(folder.location.base).stat()
+    return (stat.st_dev, stat.st_ino)

@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 
 import tifffile
 
-from napari_synapse_cl.data.formats.pages import check_not_cut_off
 from napari_synapse_cl.data.formats.places import listed
+from napari_synapse_cl.data.formats.tiff_pages import check_not_cut_off
 from napari_synapse_cl.errors import InputError
 
 _UUID = re.compile(r"<(?:\w+:)?OME\b[^>]*\bUUID\s*=\s*[\"']([^\"']+)")

@@ -10,7 +10,9 @@ import numpy as np
 import tifffile
 
 from napari_synapse_cl.data.arrays import MAPPED_AROUND, ReadArray, Region
-from napari_synapse_cl.data.formats.pages import (
+from napari_synapse_cl.data.formats.places import Found, Messages, listed
+from napari_synapse_cl.data.formats.tiff import Tones, grey, tones_of
+from napari_synapse_cl.data.formats.tiff_pages import (
     DECODED,
     can_decode,
     check_memory,
@@ -18,8 +20,6 @@ from napari_synapse_cl.data.formats.pages import (
     image_header,
     read_image,
 )
-from napari_synapse_cl.data.formats.photometry import Tones, grey, tones_of
-from napari_synapse_cl.data.formats.places import Found, Messages, listed
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import natural
 

@@ -97,13 +97,8 @@ class Reading:
         word = "column" if len(self.columns) == 1 else "columns"
         columns = ", ".join(self.columns)
         axes = "" if order in ("named", columns) else f" as {order}"
-        sized = f" of {nanometres(self.voxel_size)}" if self.voxel_size else ""
+        sized = f" of {size(self.voxel_size)} nm" if self.voxel_size else ""
         return f"{middle}{word} {columns}{axes} in {self.unit}{sized}"
-
-
-def nanometres(voxel_size: VoxelSize) -> str:
-    """Return a voxel size in words: "40 × 4 × 4 nm"."""
-    return f"{size(voxel_size)} nm"
 
 
 def in_voxels(
@@ -135,7 +130,7 @@ def in_voxels(
     if reading.unit == "voxels" and reading.voxel_size is None:
         return positions
     if voxel_size is None:
-        unit = f"voxels of {nanometres(reading.voxel_size)}" if reading.voxel_size else "nm"
+        unit = f"voxels of {size(reading.voxel_size)} nm" if reading.voxel_size else "nm"
         raise InputError(
             f"the positions in {name} are in {unit}, and the voxel size of the volume is not "
             "known: give it with --voxel_size"

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_synapse_cl.data.formats.places import nanometres
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.tables.typed import from_cells
 from napari_synapse_cl.errors import InputError
@@ -38,7 +39,6 @@ _CENTRES = {"point": ("point",), "ellipsoid": ("center",)} | dict.fromkeys(
 )
 """Of which coordinates of an annotation its position is the mean, by its type."""
 
-_METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "μm": 1e-6, "nm": 1e-9}
 _LOCAL = "local://annotations"
 
 Dimension = tuple[float, str]
@@ -283,11 +283,10 @@ def _dimensions(found: Any, path: Path) -> dict[str, Dimension]:
     # As in JavaScript, names that are numbers come first, in their order.
     numbers = sorted((name for name in pairs if name.isdecimal()), key=int)
     ordered = [*numbers, *(name for name in pairs if not name.isdecimal())]
-    return {
-        name: (pairs[name][0] * _METRES.get(pairs[name][1], 1.0), _kind(pairs[name][1]))
-        for name in ordered
-    }
+    return {name: _in_metres(*pairs[name]) for name in ordered}
 
 
-def _kind(unit: str) -> str:
-    return "m" if unit in _METRES else unit
+def _in_metres(scale: float, unit: str) -> Dimension:
+    """Return lengths in metres, and what is none as it is."""
+    length = nanometres(unit)
+    return (scale, unit) if length is None else (scale * length / 1e9, "m")

@@ -46,26 +46,19 @@ OF_POINTS = ("pooling", "averaging", "n_components", "crop_size", "feature_forma
 
 
 @dataclass(frozen=True)
-class PartOfFeatures:
-    """Features so far: one row a point, NaN where there are none yet."""
-
-    table: pd.DataFrame
-
-
-@dataclass(frozen=True)
 class Features:
-    """All features, or those until the job was ended; one row a point, one column a feature.
+    """Features of points: one row a point, NaN where there are none yet, one column a feature.
 
     Attributes
     ----------
     table
         The features.
     record
-        Where they come from.
+        Where they come from; None while they are extracted.
     """
 
     table: pd.DataFrame
-    record: dict[str, Any]
+    record: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +116,7 @@ class SynapsesJob(ChildJob):
         self._compares = compares
 
     def events(self) -> Iterator[Any]:
-        """Yield what the run tells, :class:`PartOfFeatures`, then :class:`Features`."""
+        """Yield what the run tells, :class:`Features` so far, and at last all."""
         growing: Growing | None = None
         looked = time.monotonic()
         try:
@@ -194,13 +187,13 @@ class RegionJob(ChildJob):
             raise JobError(f"the maps in {folder} cannot be read: {error}") from error
 
 
-def _look(growing: Growing) -> Iterator[PartOfFeatures]:
+def _look(growing: Growing) -> Iterator[Features]:
     """Read the features so far; the file is gone once they are all there."""
     try:
         values = np.load(growing.path)
     except (OSError, ValueError):
         return
-    yield PartOfFeatures(pd.DataFrame(values, columns=growing.columns))
+    yield Features(pd.DataFrame(values, columns=growing.columns))
 
 
 def _read(path: Path) -> Features | MapsOfSynapses:

@@ -23,7 +23,7 @@ from napari_synapse_cl.system.words import size
 from napari_synapse_cl.widgets import base
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.child import NetworkReader
-from napari_synapse_cl.widgets.latest import Latest
+from napari_synapse_cl.widgets.latest_only import LatestOnly
 from napari_synapse_cl.widgets.look import sentence
 
 COLUMNS = ("Layer", "Ch", "Map", "Sees")
@@ -208,7 +208,7 @@ class NetworkPanel(QWidget):
         self.note = QLabel(NO_NETWORK)
         self.note.setWordWrap(True)
         self._process = NetworkReader()
-        self._reader = Latest(self._process.read)
+        self._reader = LatestOnly(self._process.read)
         # With napari the widget is closed without a word.
         self.destroyed.connect(self._process.end)
         layout = QVBoxLayout(self)

@@ -23,7 +23,6 @@ from napari_synapse_cl.widgets.extract.columns import (
     prefix_of,
     versioned,
 )
-from napari_synapse_cl.widgets.extract.jobs import Features
 from napari_synapse_cl.widgets.layers.features import feature_match
 
 
@@ -69,13 +68,17 @@ class PointResults:
         if self._problem() is None:
             self._join(self._named(table))
 
-    def finish(self, features: Features, folder: Path) -> tuple[Points, Sequence[str]]:
+    def finish(
+        self, table: pd.DataFrame, record: dict[str, Any], folder: Path
+    ) -> tuple[Points, Sequence[str]]:
         """Assign the features and keep where they come from.
 
         Parameters
         ----------
-        features
+        table
             One row a point.
+        record
+            Where the features come from.
         folder
             Where they are kept if the points are no longer what they were; a temporary folder,
             if they cannot be kept there.
@@ -92,8 +95,8 @@ class PointResults:
         JobError
             If the points are no longer what they were.
         """
-        table = self._named(features.table)
-        record = {**features.record, "image": self._volume, "napari-synapse-cl": __version__}
+        table = self._named(table)
+        record = {**record, "image": self._volume, "napari-synapse-cl": __version__}
         problem = self._problem()
         if problem is not None:
             self.undo()

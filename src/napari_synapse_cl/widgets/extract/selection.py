@@ -13,7 +13,7 @@ from napari_synapse_cl.system.files import safe_name
 from napari_synapse_cl.system.words import counted, size
 from napari_synapse_cl.widgets.extract.columns import color_by
 from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH
-from napari_synapse_cl.widgets.latest import Latest
+from napari_synapse_cl.widgets.latest_only import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import CONTENT_EVENTS
 from napari_synapse_cl.widgets.layers.features import feature_match
 from napari_synapse_cl.widgets.look import tell
@@ -266,7 +266,7 @@ class Exporter(QObject):
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
         self._window = parent
-        self._writer = Latest(_write_points)
+        self._writer = LatestOnly(_write_points)
         self._writer.done.connect(self._on_done)
         self._writer.failed.connect(self._on_failure)
 

@@ -28,7 +28,6 @@ from napari_synapse_cl.widgets.extract.jobs import (
     Features,
     MapsGrow,
     MapsOfSynapses,
-    PartOfFeatures,
 )
 from napari_synapse_cl.widgets.extract.maps import MapLayers
 from napari_synapse_cl.widgets.extract.network_panel import NetworkPanel
@@ -129,10 +128,10 @@ class ExtractWidget(JobWidget):
             case Progress(task, done, total):
                 self.status.setText(f"{task.capitalize()}: {done} of {total}")
                 self.show_progress(done, total, task.capitalize())
-            case PartOfFeatures(table) if self._results is not None:
+            case Features(table, None) if self._results is not None:
                 self._results.show(table)
-            case Features() if self._results is not None:
-                self._keep(event, self._results)
+            case Features(table, dict(record)) if self._results is not None:
+                self._keep(table, record, self._results)
             case MapsOfSynapses(path):
                 self._tell_result(f"The maps of the synapses are in {path}, a row for each point.")
             case MapsGrow() if self._maps is not None:
@@ -247,15 +246,15 @@ class ExtractWidget(JobWidget):
         parts = dict.fromkeys([*pooling.split("+"), pooling])
         return [f"L{index}_{part}" for index in self.panel.table.chosen for part in parts]
 
-    def _keep(self, features: Features, results: PointResults) -> None:
+    def _keep(self, table: Any, record: dict[str, Any], results: PointResults) -> None:
         self._results = None
         try:
-            layer, columns = results.finish(features, new_folder_name(runs_folder()))
+            layer, columns = results.finish(table, record, new_folder_name(runs_folder()))
         except JobError as error:
             tell(error)
             self.tell_end(sentence(str(error)))
             return
-        part = "" if features.record.get("complete", True) else " for a part of its points"
+        part = "" if record.get("complete", True) else " for a part of its points"
         self._tell_result(
             f"The layer {layer.name} has {len(columns)} new columns{part}, from {columns[0]} on"
         )

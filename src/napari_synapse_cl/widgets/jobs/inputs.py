@@ -23,7 +23,7 @@ from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.runs.events import Control, Event, Message, Progress
 from napari_synapse_cl.runs.ownership import Ownership, remove_crops
 from napari_synapse_cl.system.files import write_json
-from napari_synapse_cl.system.holding import Hold
+from napari_synapse_cl.system.folder_lock import Hold
 from napari_synapse_cl.widgets.layers.features import with_partners
 from napari_synapse_cl.widgets.layers.taking import IN_VOXELS, LayerData, dataset_of
 from napari_synapse_cl.widgets.layers.voxels import reopened

@@ -48,8 +48,8 @@ class Job:
         raise NotImplementedError
 
     def leave(self) -> None:
-        """Let it run on without this window."""
-        raise NotImplementedError
+        """Let it run on without this window, which ends what has no life of its own."""
+        self.end_soon()
 
 
 class ChildJob(Job):
@@ -223,7 +223,3 @@ class AttachedJob(Job):
     def end_soon(self) -> None:
         """Look at the run no longer."""
         self._control.request("stop")
-
-    def leave(self) -> None:
-        """Look at the run no longer."""
-        self.end_soon()

@@ -10,7 +10,6 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
-import pint
 
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.synapses import AXES
@@ -85,18 +84,3 @@ def feature_match(name: object) -> re.Match[str] | None:
 
 METADATA_KEY = "napari_synapse_cl"
 """The same key that files keep their record under."""
-
-
-def in_nanometres(unit: Any) -> float | None:
-    """Return the length of a unit in nm, or None if it is not one of length.
-
-    Parameters
-    ----------
-    unit
-        A unit of pint, or its name.
-    """
-    try:
-        quantity = pint.get_application_registry().Quantity(1, str(unit))
-        return float(quantity.to("nm").magnitude)
-    except pint.DimensionalityError:
-        return None

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from napari_synapse_cl import __version__
+from napari_synapse_cl.data.formats.places import nanometres
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables import PositionTable, interpret
 from napari_synapse_cl.data.tables import read_table as read_positions
@@ -26,7 +27,7 @@ from napari_synapse_cl.features.tables import (
     write_table,
 )
 from napari_synapse_cl.system.words import counted
-from napari_synapse_cl.widgets.layers.features import METADATA_KEY, in_nanometres, plain
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY, plain
 
 PLAIN = (".csv", ".tsv", ".xlsx", ".parquet")
 """Suffixes of tables that may hold positions under other names than z, y, x."""
@@ -205,7 +206,7 @@ def _record(meta: dict[str, Any]) -> dict[str, Any]:
         "records": _plain(meta.get("metadata", {}).get(METADATA_KEY, {})),
         "geometry": geometry,
     }
-    lengths = [in_nanometres(unit) for unit in units]
+    lengths = [nanometres(unit) for unit in units]
     if None not in lengths:
         record["voxel_size"] = (np.abs(scale) * np.array(lengths, dtype=float)).tolist()
     return record

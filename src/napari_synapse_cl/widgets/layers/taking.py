@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike
 from napari_synapse_cl.config import Config, values_by_role
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.dataset import Dataset, assemble
+from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.placing import Placed, position_warnings
 from napari_synapse_cl.data.synapses import AXES, positions_inside
 from napari_synapse_cl.data.tables import Mapping as TableMapping

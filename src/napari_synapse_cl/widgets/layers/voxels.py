@@ -9,11 +9,12 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.transforms import Affine, CompositeAffine
 from numpy.typing import ArrayLike
 
+from napari_synapse_cl.data.formats.places import nanometres
 from napari_synapse_cl.data.intensity import sample_blocks
 from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.widgets.layers.features import METADATA_KEY, in_nanometres
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY
 
 THE_LAYER = "the layer "
 ROLES = "roles"
@@ -143,8 +144,8 @@ def _affine(transform: Callable[[Sequence[float]], Any], coordinates: np.ndarray
 
 def _unit_ratios(ones: Sequence[Any], others: Sequence[Any]) -> np.ndarray:
     """Return how many of the other units make one of the ones, along each axis."""
-    lengths = [in_nanometres(unit) for unit in ones]
-    other_lengths = [in_nanometres(unit) for unit in others]
+    lengths = [nanometres(unit) for unit in ones]
+    other_lengths = [nanometres(unit) for unit in others]
     # A layer without units counts in those of the other.
     if None in lengths or None in other_lengths:
         return np.ones(3)
@@ -153,7 +154,7 @@ def _unit_ratios(ones: Sequence[Any], others: Sequence[Any]) -> np.ndarray:
 
 def voxel_size_of(image: Image) -> tuple[float, float, float] | None:
     """Return the voxel size along z, y, x in nm of a 3D layer, or None where it is not known."""
-    units = [in_nanometres(unit) for unit in image.units]
+    units = [nanometres(unit) for unit in image.units]
     scale = np.abs(np.asarray(image.scale, dtype=float))
     if None in units:
         # Without units the proportions are known, and rotations need no more.

@@ -9,11 +9,11 @@ import numpy as np
 
 from napari_synapse_cl.config import Config, VolumeConfig, is_url
 from napari_synapse_cl.data.arrays import nearest_voxel
+from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.formats.locations import METADATA
 from napari_synapse_cl.data.intensity import Window, volume_window
 from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.opening import entries_of, mapping_of, open_part
-from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.placing import Placed, place
 from napari_synapse_cl.data.tables import open_table
 from napari_synapse_cl.data.volumes import Volume, open_volume
@@ -110,10 +110,6 @@ class OpenJob(Job):
     def end_soon(self) -> None:
         """End as soon as what is being opened has answered."""
         self._is_wanted = False
-
-    def leave(self) -> None:
-        """End: without a window nobody looks."""
-        self.end_soon()
 
     def _steps(self) -> Iterator[str | Opened]:
         what = self._what

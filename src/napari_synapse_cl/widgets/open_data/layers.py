@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from napari_synapse_cl.config import absolute
-from napari_synapse_cl.data.arrays import Array3D
+from napari_synapse_cl.data.arrays import Array3D, whole_key
 from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.placing import Placed
 from napari_synapse_cl.data.synapses import AXES
@@ -16,7 +16,7 @@ from napari_synapse_cl.system.words import counted, size
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY, plain, with_partners
 from napari_synapse_cl.widgets.layers.voxels import LOCATION, ROLES
 from napari_synapse_cl.widgets.open_data.jobs import Opened
-from napari_synapse_cl.widgets.open_data.sample import POINT_SIZE
+from napari_synapse_cl.widgets.open_data.sample import POINT_STYLE
 
 LABEL_OPACITY = 0.3
 """The tissue shows through."""
@@ -59,12 +59,7 @@ class LevelArray:
 
     def __getitem__(self, key: Any) -> Self | np.ndarray:
         """Return a box, unread, or read the slice, row or voxel that integers name."""
-        keys = key if isinstance(key, tuple) else (key,)
-        if Ellipsis in keys:
-            place = keys.index(Ellipsis)
-            filling = (slice(None),) * (self.ndim - len(keys) + 1)
-            keys = keys[:place] + filling + keys[place + 1 :]
-        keys += (slice(None),) * (self.ndim - len(keys))
+        keys = whole_key(key, self.ndim)
         chosen = [indices[k] for indices, k in zip(self._along, keys, strict=True)]
         if all(isinstance(indices, range) for indices in chosen):
             return type(self)(self._array, chosen)
@@ -174,11 +169,7 @@ def _points(placed: Placed, name: str, geometry: dict[str, Any]) -> LayerTuple:
         "name": f"{name} · synapses",
         "features": features[has_position].reset_index(drop=True),
         "face_color": "#e69f00",
-        "border_color": "white",
-        "size": POINT_SIZE,
-        "opacity": 0.6,
-        # In a thick slice a synapse is as wide as it is there.
-        "projection_mode": "rescale_spherical",
+        **POINT_STYLE,
         **geometry,
     }
     return placed.voxels[has_position], keywords, "points"

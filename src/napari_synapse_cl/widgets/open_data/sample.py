@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 
 CLASS_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7")
 """Told apart by people who are colour-blind too (Okabe and Ito)."""
-POINT_SIZE = 14
-"""Diameter of a point in voxels: about that of a synapse."""
+POINT_STYLE = {
+    "border_color": "white",
+    # In voxels, about that of a synapse; in a thick slice it is as wide as it is there.
+    "size": 14,
+    "projection_mode": "rescale_spherical",
+    "opacity": 0.6,
+}
+"""How synapses are drawn."""
 
 LayerTuple = tuple[Any, dict[str, Any], str]
 
@@ -56,11 +62,7 @@ def sample_layers(
         "features": pd.DataFrame({"class": classes}),
         "face_color": "class",
         "face_color_cycle": list(CLASS_COLORS),
-        "border_color": "white",
-        "size": POINT_SIZE,
-        "opacity": 0.6,
-        # In a thick slice a synapse is as wide as it is there.
-        "projection_mode": "rescale_spherical",
+        **POINT_STYLE,
         **geometry,
     }
     return [

@@ -142,10 +142,7 @@ class OpenWidget(DockWidget):
         self.status = QLabel()
         self.status.setWordWrap(True)
         self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(LOOK_DELAY_MS)
-        self._timer.timeout.connect(self._look)
+        self._timer = QTimer(self, singleShot=True, interval=LOOK_DELAY_MS, timeout=self._look)
         self.volume.changed.connect(self._timer.start)
         self._lay_out()
         for line in self.findChildren(QLineEdit):

@@ -18,7 +18,7 @@ from napari_synapse_cl.widgets.forms.crop_settings import (
 )
 from napari_synapse_cl.widgets.forms.editors import LARGEST_INT
 from napari_synapse_cl.widgets.forms.form import Form
-from napari_synapse_cl.widgets.latest import Latest
+from napari_synapse_cl.widgets.latest_only import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
 from napari_synapse_cl.widgets.layers.taking import LayerData, take, take_position
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
@@ -74,8 +74,8 @@ class PreviewWidget(LayersWidget):
         self._asked: PairRequest | None = None
         self._data: LayerData | None = None
         self._maker = PairMaker()
-        self._requests = Latest(self._maker.make, tell_overtaken=True)
-        self._slow = QTimer(self)
+        self._requests = LatestOnly(self._maker.make, tell_overtaken=True)
+        self._slow = QTimer(self, singleShot=True, interval=PATIENCE, timeout=self._tell_to_wait)
         self._set_tooltips()
         self._lay_out()
         self._connect()
@@ -192,9 +192,6 @@ class PreviewWidget(LayersWidget):
     def _connect(self) -> None:
         self._requests.done.connect(self._show)
         self._requests.failed.connect(self._show_error)
-        self._slow.setSingleShot(True)
-        self._slow.setInterval(PATIENCE)
-        self._slow.timeout.connect(self._tell_to_wait)
         for box in (self.image_box, self.points_box):
             box.layer_changed.connect(self._on_layers)
             box.content_changed.connect(self._on_content)

@@ -17,7 +17,7 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.system.files import write_json
 from napari_synapse_cl.training.estimates import MEASURED_FOR, Machine, Plan, in_words, plan_of
 from napari_synapse_cl.widgets.jobs.child import NetworkReader, Question
-from napari_synapse_cl.widgets.latest import Latest
+from napari_synapse_cl.widgets.latest_only import LatestOnly
 from napari_synapse_cl.widgets.layers.taking import LayerData, dataset_of
 from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, sentence
 
@@ -44,16 +44,13 @@ class Summary(QLabel):
         self._asked: _Asked | None = None
         self._machines: dict[str, Machine | str] = {}
         self._networks = NetworkReader()
-        self._plans = Latest(self._plan)
+        self._plans = LatestOnly(self._plan)
         self._plans.done.connect(self._on_plan)
         self._plans.failed.connect(self._on_no_plan)
         self._question = Question("machine")
-        self._probes = Latest(self._probe)
+        self._probes = LatestOnly(self._probe)
         self._probes.done.connect(self._on_machine)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(PROBE_DELAY_MS)
-        self._timer.timeout.connect(self._measure)
+        self._timer = QTimer(self, singleShot=True, interval=PROBE_DELAY_MS, timeout=self._measure)
 
     def show_plan(
         self, several: Sequence[LayerData], config: Config, *, measure: bool = True

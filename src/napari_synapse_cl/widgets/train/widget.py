@@ -75,10 +75,7 @@ class TrainWidget(JobWidget):
         self._paused = self._ending = self._discarding = False
         self._taken: list[LayerData] | None = None
         self._guard = ClosingGuard(self, self._is_own, self._leave)
-        self._plan_timer = QTimer(self)
-        self._plan_timer.setSingleShot(True)
-        self._plan_timer.setInterval(PLAN_MS)
-        self._plan_timer.timeout.connect(self._show_plan)
+        self._plan_timer = QTimer(self, singleShot=True, interval=PLAN_MS, timeout=self._show_plan)
         self._lay_out(buttons)
         self._connect()
         self.status.setText(READY)

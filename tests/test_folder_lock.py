@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.holding import HOLDER, LOCK, MARK, HeldError, Hold
+from napari_synapse_cl.system.folder_lock import HOLDER, LOCK, MARK, HeldError, Hold
 
 HOLDS = """
 import sys, time
 from pathlib import Path
-from napari_synapse_cl.system.holding import Hold
+from napari_synapse_cl.system.folder_lock import Hold
 hold = Hold(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(600)
@@ -111,7 +111,7 @@ class TestPlaces:
         def refuse(*_: object, **__: object) -> None:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-        monkeypatch.setattr("napari_synapse_cl.system.holding.FileLock.acquire", refuse)
+        monkeypatch.setattr("napari_synapse_cl.system.folder_lock.FileLock.acquire", refuse)
         with pytest.raises(InputError, match=r"cannot write to the output folder.*Read-only"):
             Hold(tmp_path / "run")
         assert not names(tmp_path)

@@ -19,7 +19,7 @@ from napari_synapse_cl.data.split import TOO_FEW, Split, split_of
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.tables import check_format
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.exporting import check_export
+from napari_synapse_cl.models.export_formats import check_export
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.pipeline.networks import make_model, open_pretrained
 from napari_synapse_cl.pipeline.provenance import about_run, sources_of

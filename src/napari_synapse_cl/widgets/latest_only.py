@@ -7,7 +7,7 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import create_worker
 
 
-class Latest(QObject):
+class LatestOnly(QObject):
     """A function in a worker thread, one call at a time.
 
     A request that comes while another is worked on waits, and takes the place of one that waits
