@@ -316,5 +316,19 @@ class TestSharing:
         assert "cuts the same crops" in texts[-1]
         assert sum(isinstance(event, CheckpointSaved) for event in first) == 1
         # Nothing is left to be cut.
-        assert not any(isinstance(event, Progress) for event in second)
+        tasks = [event.task for event in second if isinstance(event, Progress)]
+        assert set(tasks) == {"checking crops"}
         assert RunFolder(tmp_path / "second").last_checkpoint.exists()
+
+    def test_a_training_is_stopped_while_it_checks_crops_that_were_cut_before(
+        self, settings: dict[str, Any], tmp_path: Path
+    ) -> None:
+        settings |= {"cache_dir": tmp_path / "cache", "num_epochs": 1}
+        events(settings)
+        control, n_checked = Control(), 0
+        for event in run(Config.from_values({**settings, "output": tmp_path / "b"}), control):
+            n_checked += isinstance(event, Progress)
+            if isinstance(event, Progress):
+                control.request("stop")
+        assert n_checked == 1
+        assert not (tmp_path / "b").exists()
