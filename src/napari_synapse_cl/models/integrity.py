@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.files import check_unpacked
 
 _READ_AT_ONCE = 2**24
 
@@ -22,8 +23,12 @@ def check_archive(path: Path) -> None:
     Raises
     ------
     InputError
-        If one differs.
+        If one differs, or it unpacks to many times its size.
     """
+    try:
+        check_unpacked(path)
+    except ValueError as error:
+        raise InputError(f"{path} is no checkpoint that is read: {error}") from None
     with zipfile.ZipFile(path) as archive:
         # torch.save can be told to leave check sums out, and they are 0 then.
         summed = [entry for entry in archive.infolist() if entry.CRC]

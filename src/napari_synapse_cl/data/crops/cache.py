@@ -21,7 +21,13 @@ from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.runs.control import Control
 from napari_synapse_cl.runs.events import Message, Progress
 from napari_synapse_cl.system.documents import read_json
-from napari_synapse_cl.system.files import create_array, open_array, replacing, write_json
+from napari_synapse_cl.system.files import (
+    check_unpacked,
+    create_array,
+    open_array,
+    replacing,
+    write_json,
+)
 from napari_synapse_cl.system.holding import HeldError, Hold
 from napari_synapse_cl.system.memory import GIB
 from napari_synapse_cl.system.words import VoxelSize
@@ -75,7 +81,8 @@ class CachedCrops(CropSource):
                 raise ValueError("its check sums do not fit its crops")
             if n and int(self._states.max()) > max(CropState):
                 raise ValueError("its states are damaged")
-            with np.load(folder / "positions.npz") as file:
+            check_unpacked(folder / "positions.npz")
+            with np.load(folder / "positions.npz", allow_pickle=False) as file:
                 placed = dict(file)
             if placed["voxels"].shape != (n, 3) or placed["rows"].shape != (n,):
                 raise ValueError("its positions do not fit its crops")
