@@ -19,7 +19,7 @@ from napari_synapse_cl.errors import reason
 RENAME_ATTEMPTS = 10
 RENAME_WAIT_SECONDS = 0.02
 LARGEST_SMALL, SWELLING = 2**26, 100
-"""Bytes that an archive may unpack to, and from how many on it may not be so many times its size."""
+"""Bytes that any archive may unpack to; with more it may not be so many times its own size."""
 LONGEST_NAME = 100
 """In bytes, of a name that is made; file systems take 255 with all that is put around it."""
 
@@ -117,7 +117,7 @@ def open_array(path: Path, mode: Literal["r", "r+"]) -> np.memmap:
 
 
 def check_unpacked(path: Path, most: float = inf) -> None:
-    """Check that a zip archive, as ``.npz`` and ``.xlsx`` are, does not unpack to what fills memory.
+    """Check that a zip archive, such as ``.npz`` or ``.xlsx``, does not unpack to fill the memory.
 
     Parameters
     ----------
