@@ -1,12 +1,18 @@
 """What goes into a table comes out of it: digits, words, blanks and types."""
 
 import json
+import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
+import openpyxl
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from napari_synapse_cl.data.tables import interpret, open_table, read_table
@@ -16,6 +22,7 @@ from napari_synapse_cl.data.tables.typed import joined, settled
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.features import tables
 from napari_synapse_cl.features.analysis import label_names
+from napari_synapse_cl.models.checkpoints import load_checkpoint
 
 ID = 720575940623374833
 AXES_OF_NAPARI = ["axis-0", "axis-1", "axis-2"]
@@ -189,12 +196,116 @@ def test_imaginary_parts_stay_in_npz(tmp_path: Path) -> None:
     assert tables.read_table(tmp_path / "t.npz")[0]["odd"].tolist() == [1j, 2j]
 
 
-def test_a_book_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
+def test_errors_of_excel_come_out_as_they_are_shown_and_are_no_positions(tmp_path: Path) -> None:
+    cells = {"x": [1, 2, "#REF!"], "ratio": [0.5, "#DIV/0!", 2], "class": ["a", "#N/A", None]}
+    table = pd.DataFrame({**zyx(3), **cells}, dtype=object)
+    # A title with an error, and an empty column between.
+    table.insert(3, "", None)
+    book = tmp_path / "t.xlsx"
+    table.to_excel(book, index=False, startrow=2)
+    opened = openpyxl.load_workbook(book)
+    opened.active["B1"] = "#NAME?"
+    opened.save(book)
+    found = open_table(book)
+    assert found.n_missing == 1
+    assert found.table["ratio"].tolist() == cells["ratio"]
+    assert found.table["class"].fillna("").tolist() == ["a", "#N/A", ""]
+    np.testing.assert_array_equal(numbers_said(found.table["ratio"]), [0.5, np.nan, 2])
+    tables.write_table(found.table.drop(columns="Unnamed: 3"), tmp_path / "out.csv", {})
+    assert "1,1,2,#DIV/0!,#N/A" in (tmp_path / "out.csv").read_text().splitlines()
+
+
+@pytest.mark.parametrize("suffix", tables.FORMATS)
+def test_integers_of_excel_beside_fractions_come_out_in_every_format(
+    suffix: str, tmp_path: Path
+) -> None:
+    given = {"score": [5, 0.25, None, -3], "good": [1, 2, 3.5, 4]}
+    pd.DataFrame({**zyx(4), **given}, dtype=object).to_excel(tmp_path / "t.xlsx", index=False)
+    tables.write_table(read_table(tmp_path / "t.xlsx"), tmp_path / f"t.{suffix}", {})
+    back = tables.read_table(tmp_path / f"t.{suffix}")[0]
+    np.testing.assert_array_equal(back["score"], [5, 0.25, np.nan, -3])
+    assert back["good"].tolist() == given["good"]
+
+
+def test_ids_that_a_book_holds_whole_keep_their_digits_beside_fractions(tmp_path: Path) -> None:
     path = tmp_path / "t.xlsx"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
-        book.writestr("xl/sharedStrings.xml", bytes(100 * 2**20))
+    pd.DataFrame({**zyx(2), "id": [7, 0.5]}, dtype=object).to_excel(path, index=False)
+    with zipfile.ZipFile(path) as book:
+        parts = {name: book.read(name) for name in book.namelist()}
+    # openpyxl itself writes no more digits than Excel keeps; other programs do.
+    sheet = parts["xl/worksheets/sheet1.xml"]
+    parts["xl/worksheets/sheet1.xml"] = sheet.replace(b"<v>7</v>", f"<v>{ID}</v>".encode())
+    with zipfile.ZipFile(path, "w") as book:
+        for name, content in parts.items():
+            book.writestr(name, content)
+    table = read_table(path)
+    for suffix in ("csv", "npz", "h5ad"):
+        tables.write_table(table, tmp_path / f"t.{suffix}", {})
+        back = tables.read_table(tmp_path / f"t.{suffix}")[0]
+        assert back["id"].map(str).tolist() == [str(ID), "0.5"]
+    with pytest.raises(InputError, match="the column id holds"):
+        tables.write_table(table, tmp_path / "t.parquet", {})
+
+
+@pytest.mark.parametrize("kind", ["xlsx", "npz", "pt"])
+def test_an_archive_that_unpacks_to_gigabytes_is_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"t.{kind}"
+    parts = ("columns.npy", "features.npy", "feature_names.npy", "record.npy", "a/data.pkl")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for part in parts:
+            archive.writestr(part, bytes(20 * 2**20))
+    read: dict[str, Callable[[Path], object]] = {
+        "xlsx": read_table,
+        "npz": tables.read_table,
+        "pt": load_checkpoint,
+    }
     with pytest.raises(InputError, match=r"it unpacks to 0\.1 GiB"):
-        read_table(path)
+        read[kind](path)
+
+
+class Bomb:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("extension", ["arrow.py_extension_type", "pandas.period"])
+def test_nothing_that_a_parquet_file_carries_is_run(extension: str, tmp_path: Path) -> None:
+    ran, path = tmp_path / "ran", tmp_path / "t.parquet"
+    pickled = pickle.dumps(Bomb(ran))
+    names = {b"ARROW:extension:name": extension.encode(), b"ARROW:extension:metadata": pickled}
+    fields = [pa.field(axis, pa.int64()) for axis in "zyx"]
+    fields.append(pa.field("odd", pa.binary(), metadata=names))
+    columns = [*zyx(1).values(), [pickled]]
+    arrow = pa.Table.from_arrays([pa.array(c) for c in columns], schema=pa.schema(fields))
+    pyarrow.parquet.write_table(arrow, path)
+    for table in (read_table(path), tables.read_table(path)[0]):
+        assert table["odd"].tolist() == [pickled]
+    assert not ran.exists()
+
+
+def test_nothing_that_an_h5ad_file_carries_is_run(tmp_path: Path) -> None:
+    ran, path = tmp_path / "ran", tmp_path / "t.h5ad"
+    tables.write_table(pd.DataFrame({**zyx(2), "note": ["a", "b"]}), path, {"pooling": "mean"})
+    # As PyTables and pandas keep objects, and old versions of AnnData did.
+    pickled = np.void(pickle.dumps(Bomb(ran)))
+    with h5py.File(path, "r+") as file:
+        file["obs"].attrs["pickled"] = pickled
+        file["uns"].attrs["FILTERS"] = pickled
+    table, _ = tables.read_table(path)
+    assert table["note"].tolist() == ["a", "b"]
+    with h5py.File(path, "r+") as file:
+        del file["uns"]["napari_synapse_cl"]
+        file["uns"]["napari_synapse_cl"] = pickled
+        file["uns"]["napari_synapse_cl"].attrs["encoding-type"] = "bytes"
+    with pytest.raises(InputError, match=r"t\.h5ad is damaged") as refused:
+        tables.read_table(path)
+    assert "\n" not in str(refused.value)
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.runs import folder
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.metrics import read_metrics
+from napari_synapse_cl.runs.ownership import LIST
 from napari_synapse_cl.system import files
 
 N_CASES = 40
@@ -52,6 +53,15 @@ def test_the_one_log_in_place_of_the_other_is_told(campaign: Campaign, action: s
     """Both hold steps."""
     outcome = campaign.outcome(Case("steps.csv", "other log", action, 0))
     assert outcome.kind in ("refused", "told"), outcome
+
+
+@pytest.mark.parametrize("kind", ["garbage", "emptied", "cut off"])
+def test_a_run_whose_list_of_files_is_damaged_is_refused_or_goes_on(
+    campaign: Campaign, kind: str
+) -> None:
+    for seed in range(3):
+        outcome = campaign.outcome(Case(LIST, kind, "resume", seed))
+        assert outcome.kind in ("refused", "equal"), outcome
 
 
 def test_a_row_without_its_loss_is_damaged(campaign: Campaign) -> None:

@@ -1,5 +1,6 @@
 """Volumes are opened lazily, tables are checked, and crops are cut where they should be."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from napari_synapse_cl.data.intensity import intensity_range
 from napari_synapse_cl.data.synapses import Positions, positions_inside
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.runs.events import Progress
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,11 @@ class TestPositions:
             positions_inside(table, (10, 10, 10))
 
 
+def cut(cutting: Iterator[Progress]) -> list[int]:
+    """Return how many crops were there after each that was cut."""
+    return [progress.done for progress in cutting if progress.task == "cutting crops"]
+
+
 class TestCrops:
     def test_a_crop_inside_is_the_region_around_its_centre(self, grey: np.ndarray) -> None:
         crop = cut_crop(Volume(grey), (10, 11, 12), (4, 6, 5))
@@ -92,7 +99,7 @@ class TestCrops:
         positions = all_positions((3, 3, 3), (10, 11, 12), (19, 0, 5))
         streamed = crops_of(Volume(grey), positions, (6, 8, 10))
         folder = cache_folder(streamed, tmp_path)
-        assert list(fill_cache(streamed, folder, 3)) == [1, 2, 3]
+        assert cut(fill_cache(streamed, folder, 3)) == [1, 2, 3]
         cached = CachedCrops(folder)
         assert cached.shape == streamed.shape == (6, 8, 10)
         np.testing.assert_array_equal(cached.read([2, 0]), streamed.read([2, 0]))
@@ -105,11 +112,25 @@ class TestCrops:
     ) -> None:
         streamed = crops_of(Volume(grey), all_positions((3, 3, 3), (9, 9, 9), (5, 6, 7)), (4, 4, 4))
         cutting = fill_cache(streamed, tmp_path, 3)
-        assert next(cutting) == 1
+        assert next(cutting).done == 1
         cutting.close()
         with pytest.raises(InputError, match="2 of 3 crops"):
             CachedCrops(tmp_path)
-        assert list(fill_cache(streamed, tmp_path, 3)) == [2, 3]
+        assert cut(fill_cache(streamed, tmp_path, 3)) == [2, 3]
+        np.testing.assert_array_equal(CachedCrops(tmp_path).read(range(3)), streamed.read(range(3)))
+
+    def test_a_check_that_was_broken_off_is_made_anew_and_tells_what_is_damaged(
+        self, grey: np.ndarray, tmp_path: Path
+    ) -> None:
+        streamed = crops_of(Volume(grey), all_positions((3, 3, 3), (9, 9, 9), (5, 6, 7)), (4, 4, 4))
+        list(fill_cache(streamed, tmp_path, 3))
+        np.load(tmp_path / "crops.npy", mmap_mode="r+")[:2] ^= 1
+        checking = fill_cache(streamed, tmp_path, 3)
+        assert next(checking) == Progress("checking crops", 1, 3)
+        checking.close()
+        told: list[str] = []
+        assert cut(fill_cache(streamed, tmp_path, 3, told)) == [2, 3]
+        assert told[0].startswith("2 of 3 crops")
         np.testing.assert_array_equal(CachedCrops(tmp_path).read(range(3)), streamed.read(range(3)))
 
     def test_another_volume_size_or_position_has_another_cache(
@@ -145,7 +166,7 @@ class TestCrops:
         self, grey: np.ndarray, tmp_path: Path, settings: dict, remedy: str
     ) -> None:
         positions = all_positions((10, 10, 10))
-        assert list(fill_cache(crops_of(Volume(grey), positions, (8, 8, 8)), tmp_path, 1)) == [1]
+        assert cut(fill_cache(crops_of(Volume(grey), positions, (8, 8, 8)), tmp_path, 1)) == [1]
         dataset = Dataset(pd.DataFrame(), positions, (), CachedCrops(tmp_path), None, "old")
         config = Config.from_values(settings)
         shape = context_shape(config.crop_size, config)

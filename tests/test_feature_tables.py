@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -398,6 +399,18 @@ class TestFullDisk:
         assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == before
         write_table(large, path, RECORD)
         assert len(read_table(path)[0]) == 4000
+
+    def test_a_full_disk_is_one_error_wherever_it_comes(
+        self, table: pd.DataFrame, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        unheard: list[object] = []
+        monkeypatch.setattr(sys, "unraisablehook", unheard.append)
+        write_table(table, path, RECORD)
+        size = path.stat().st_size
+        for free in range(0, size, size // 8 + 1):
+            with full_disk(free), pytest.raises(JobError, match="File too large"):
+                write_table(table, path, RECORD)
+        assert not unheard
 
     def test_a_folder_that_is_not_there_is_said(
         self, positions_table: pd.DataFrame, tmp_path: Path

@@ -1,5 +1,6 @@
 """What a job has not made, it neither removes nor overwrites."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -22,6 +23,7 @@ from napari_synapse_cl.runs.events import (
 )
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.ownership import LIST, remove_crops
+from napari_synapse_cl.system import files
 from napari_synapse_cl.system.folder_lock import Hold
 
 CROPS = "crops-0123456789abcdef"
@@ -140,6 +142,51 @@ class TestDiscarding:
             file.write("../outside.txt\nnotes.txt\n")
         run.discard()
         assert set(contents(tmp_path)) == {"outside.txt", "run/notes.txt"}
+
+    def test_a_line_that_a_full_disk_cut_off_is_no_name_and_spoils_none(
+        self, tmp_path: Path
+    ) -> None:
+        run = RunFolder(tmp_path / "run")
+        run.create(Config())
+        put(run.path, "loss.png")
+        # The beginning of what may become a longer name, and a name without the end of its line.
+        for cut_off in ("checkpoints/la", "loss.png"):
+            with (run.path / LIST).open("a") as file:
+                file.write(cut_off)
+            again = RunFolder(run.path)
+            assert not again.owned.owns(run.loss_figure)
+            again.owned.claim(again.last_checkpoint)
+            assert RunFolder(run.path).owned.owns(run.last_checkpoint)
+        put(run.path, "checkpoints/last.pt")
+        RunFolder(run.path).discard()
+        assert set(contents(tmp_path)) == {"run/loss.png"}
+
+    def test_a_list_that_cannot_be_added_to_stays_as_it_was(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = RunFolder(tmp_path / "run")
+        run.create(Config())
+        before = contents(run.path)
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(files, "_replace", full)
+            with pytest.raises(OSError, match="No space left"):
+                run.owned.claim(run.loss_figure)
+        assert contents(run.path) == before
+        assert not run.owned.owns(run.loss_figure)
+
+    def test_two_who_note_files_lose_none(self, tmp_path: Path) -> None:
+        run, other = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+        run.create(Config())
+        assert not other.owned.owns(run.loss_figure)
+        run.owned.claim(run.loss_figure)
+        other.owned.claim(run.last_checkpoint)
+        owned = RunFolder(run.path).owned
+        assert owned.owns(run.loss_figure)
+        assert owned.owns(run.last_checkpoint)
 
     def test_a_file_among_crops_stays(self, tmp_path: Path) -> None:
         put(tmp_path / CROPS, "crops.npy", "index.json", "mine.txt")
@@ -275,5 +322,19 @@ class TestSharing:
         assert "cuts the same crops" in texts[-1]
         assert sum(isinstance(event, CheckpointSaved) for event in first) == 1
         # Nothing is left to be cut.
-        assert not any(isinstance(event, Progress) for event in second)
+        tasks = [event.task for event in second if isinstance(event, Progress)]
+        assert set(tasks) == {"checking crops"}
         assert RunFolder(tmp_path / "second").last_checkpoint.exists()
+
+    def test_a_training_is_stopped_while_it_checks_crops_that_were_cut_before(
+        self, settings: dict[str, Any], tmp_path: Path
+    ) -> None:
+        settings |= {"cache_dir": tmp_path / "cache", "num_epochs": 1}
+        events(settings)
+        control, n_checked = Control(), 0
+        for event in run(Config.from_values({**settings, "output": tmp_path / "b"}), control):
+            n_checked += isinstance(event, Progress)
+            if isinstance(event, Progress):
+                control.request("stop")
+        assert n_checked == 1
+        assert not (tmp_path / "b").exists()

@@ -244,6 +244,30 @@ class TestSaving:
         record = read_table(path)[1]
         np.testing.assert_allclose(record["voxel_size"], [4, 500, 250])
 
+    def test_features_named_as_naparis_axes_and_integers_beside_blanks_come_back(
+        self, viewer: napari.Viewer, path: Path
+    ) -> None:
+        ids = [720575940623374833, None, 2**63 + 1]
+        features = pd.DataFrame(
+            {
+                "axis-0": [7, 8, 9],
+                "axis-1": ["a", "b", "c"],
+                "axis-2": [0.5, 1.5, 2.5],
+                "id": pd.array(ids, dtype="UInt64"),
+                "count": pd.array([None, -1, 5], dtype="Int32"),
+                "seen": pd.array([True, None, False], dtype="boolean"),
+            }
+        )
+        before = viewer.add_points(np.arange(9).reshape(3, 3) + 0.5, features=features)
+        before.save(str(path), plugin=PLUGIN)
+        after = open_alone(viewer, path)
+        np.testing.assert_array_equal(after.data, before.data)
+        assert list(after.features) == list(features)
+        for name, column in features.items():
+            found = after.features[name]
+            assert found.isna().tolist() == column.isna().tolist()
+            assert found.dropna().tolist() == column.dropna().tolist()
+
     def test_a_layer_without_units_of_length_has_no_voxel_size(self, tmp_path: Path) -> None:
         data, meta, _ = Points(np.ones((1, 3)), scale=(2, 1, 1)).as_layer_data_tuple()
         write_points(str(tmp_path / "t.csv"), data, meta)

@@ -15,7 +15,9 @@ from qtpy.QtWidgets import QLabel
 from conftest import Files, Job, as_flags
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.checkpoints import load_checkpoint
+from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.metrics import read_metrics
+from napari_synapse_cl.system.folder_lock import Hold
 from napari_synapse_cl.widgets.look import CALM, NORMAL
 
 from .conftest import (
@@ -285,6 +287,33 @@ def test_run_folder_that_vanishes_ends_the_training_in_words(
     (message,) = messages(notifications, "error")
     assert str(tmp_path / "run") in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("has_begun", "words"), [(False, "being written to by process"), (True, "holds a run already")]
+)
+def test_a_start_into_a_folder_that_another_job_holds_is_told_and_changes_nothing(
+    has_begun: bool,
+    words: str,
+    window: Any,
+    qtbot: QtBot,
+    tmp_path: Path,
+    notifications: list[Notification],
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    fill_in(widget, {**SMALL, "output": tmp_path / "run"})
+    with Hold(tmp_path / "run"):
+        if has_begun:
+            RunFolder(tmp_path / "run").create(Config())
+        files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+        before = {path: path.read_bytes() for path in files}
+        click(qtbot, widget.start_button)
+        wait_for_end(qtbot, widget)
+        (message,) = messages(notifications, "error")
+        assert words in message
+        files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+        assert {path: path.read_bytes() for path in files} == before
+    assert n_steps(widget) == 0
 
 
 def test_animation_is_calm_while_a_training_runs(window: Any, qtbot: QtBot, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ No PyTorch in here: the window imports it. Nothing is unpickled.
 """
 
 import json
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from napari_synapse_cl.data.tables.columns import (
 from napari_synapse_cl.data.tables.text import read_text, text_columns
 from napari_synapse_cl.data.tables.typed import from_arrow, settled
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.files import check_unpacked
 
 KEY = "napari_synapse_cl"
 """Under which the record is kept."""
@@ -162,6 +165,8 @@ def _npz_columns(path: Path) -> list[str]:
 @contextmanager
 def _open_npz(path: Path) -> Iterator[Any]:
     # NumPy leaves a file open that it opened itself and that is damaged.
+    if zipfile.is_zipfile(path):
+        check_unpacked(path)
     with path.open("rb") as opened:
         file = np.load(opened, allow_pickle=False)
         needed = {"columns", "features", "feature_names", "record"}
@@ -193,7 +198,9 @@ def _texts(column: pd.Series, missing: str | None) -> list[str | None]:
 
 
 def _write_h5ad(table: pd.DataFrame, record: Record, path: Path) -> None:
+    import h5py
     from anndata import AnnData
+    from anndata.io import write_elem
 
     channels = [name for name in table.columns if _is_channel(name)]
     sets = _component_sets(table.columns)
@@ -213,13 +220,18 @@ def _write_h5ad(table: pd.DataFrame, record: Record, path: Path) -> None:
         components["X_pca"] = next(iter(components.values()))
     # Other programs count x, y, z.
     spatial = {"spatial": table[["x", "y", "z"]].to_numpy(float)} if _placed(table) else {}
-    AnnData(
+    data = AnnData(
         X=table[channels].to_numpy(FEATURE_DTYPE),
         obs=pd.DataFrame(obs, index=_index(map(str, range(len(table))))),
         var=_variables(channels),
         obsm={**spatial, **components},
         uns={KEY: json.dumps(record), f"{KEY}_columns": json.dumps(layout)},
-    ).write_h5ad(path)
+    )
+    # HDF5 itself fails on a full disk in many ways, and in some again when all is over.
+    content = BytesIO()
+    with h5py.File(content, "w") as file:
+        write_elem(file, "/", data)
+    path.write_bytes(content.getbuffer())
 
 
 def _read_h5ad(path: Path) -> Table:

@@ -15,7 +15,7 @@ import pandas as pd
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, FEATURE_DTYPE
 from napari_synapse_cl.data.tables.typed import in_objects, settled
-from napari_synapse_cl.errors import InputError, JobError, is_of_disk, reason
+from napari_synapse_cl.errors import InputError, JobError, reason
 from napari_synapse_cl.features.table_formats import HANDLERS, KEY, ForeignFileError
 from napari_synapse_cl.system.files import encodable, read_json, replacing
 
@@ -154,10 +154,7 @@ def write_table(table: pd.DataFrame, path: Path, record: Mapping[str, Any]) -> N
             with replacing(path) as temporary:
                 HANDLERS[name].write(table, plain, temporary)
                 sidecar.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:
-        # HDF5 fails once more when it closes a file that it could not write, in other words.
-        if not is_of_disk(error):
-            raise
+    except OSError as error:
         raise JobError(f"cannot write the feature table {path}: {reason(error)}") from error
 
 

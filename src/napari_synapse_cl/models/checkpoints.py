@@ -26,7 +26,7 @@ from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.inference import check_fits, find_state_dict, infer_architecture
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.system.downloads import is_web_page
-from napari_synapse_cl.system.files import replacing
+from napari_synapse_cl.system.files import check_unpacked, replacing
 from napari_synapse_cl.system.words import Triple
 
 FORMAT = "napari-synapse-cl/1"
@@ -271,8 +271,12 @@ def check_archive(path: Path) -> None:
     Raises
     ------
     InputError
-        If one differs.
+        If one differs, or it unpacks to many times its size.
     """
+    try:
+        check_unpacked(path)
+    except ValueError as error:
+        raise InputError(f"{path} is no checkpoint that is read: {error}") from None
     with zipfile.ZipFile(path) as archive:
         # torch.save can be told to leave check sums out, and they are 0 then.
         summed = [entry for entry in archive.infolist() if entry.CRC]

@@ -221,8 +221,8 @@ def _fill(
         return
     told: list[str] = []
     with hold:
-        for n_done in fill_cache(source, cache, len(job.dataset.table), told):
-            yield Progress("cutting crops", n_done, len(source))
+        for progress in fill_cache(source, cache, len(job.dataset.table), told):
+            yield progress
             yield from wait_while_paused(control)
             if control.stopping:
                 break

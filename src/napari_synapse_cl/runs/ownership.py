@@ -13,7 +13,7 @@ from typing import get_args
 
 from napari_synapse_cl.config.fields import ExportFormat
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.files import remove_partial
+from napari_synapse_cl.system.files import remove_partial, replacing
 from napari_synapse_cl.system.folder_lock import MARKS, remove_quietly
 
 LIST = ".synapse-cl.made"
@@ -87,7 +87,8 @@ class Ownership:
             if os.path.lexists(file) and not replace:
                 # Without a number, which would be put in words in place of these.
                 raise FileExistsError(
-                    f"{file.name} is there already and is none of this run's files; move it away"
+                    f"{file.name} is there already and is none of the files that {LIST} says this "
+                    "run has made; move it away"
                 )
         self._note(self._name(file) for file in new)
 
@@ -130,6 +131,7 @@ class Ownership:
                 file.unlink(missing_ok=True)
                 remove_partial(file)
         remove_quietly(self._list)
+        remove_partial(self._list)
         self._known = None
         for folder in (self._folder / "checkpoints", self._folder / "tensorboard"):
             # Others' files may be in it, or it is a link.
@@ -180,15 +182,25 @@ class Ownership:
         if self._known is None:
             self._known = set()
             with suppress(OSError):
-                self._known.update(self._list.read_text(encoding="utf-8").splitlines())
+                self._known = self._listed()
         return self._known
 
+    def _listed(self) -> set[str]:
+        try:
+            text = self._list.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return set()
+        # A line without its end was cut off, as by a full disk: it may name another's file.
+        return set(text[: text.rfind("\n") + 1].splitlines())
+
     def _note(self, names: Iterable[str]) -> None:
-        new = [name for name in names if name not in self._noted()]
+        new = {name for name in names if name not in self._noted()}
         if new:
-            with self._list.open("a", encoding="utf-8") as file:
-                file.write("".join(f"{name}\n" for name in new))
-            self._noted().update(new)
+            # Another job of the run may have noted more meanwhile.
+            noted = self._listed() | new
+            with replacing(self._list) as temporary:
+                temporary.write_text("".join(f"{name}\n" for name in sorted(noted)), "utf-8")
+            self._known = noted
 
     def _name(self, file: Path) -> str:
         return file.relative_to(self._folder).as_posix()

@@ -8,9 +8,11 @@ import json
 import os
 import re
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 RENAME_ATTEMPTS = 10
 RENAME_WAIT_SECONDS = 0.02
+LARGEST_SMALL, SWELLING = 2**26, 100
+"""Bytes that any archive may unpack to; with more it may not be so many times its own size."""
 LONGEST_NAME = 100
 """In bytes, of a name that is made; file systems take 255 with all that is put around it."""
 
@@ -121,6 +125,29 @@ def open_array(path: Path, mode: Literal["r", "r+"]) -> np.memmap:
     if not isinstance(found, np.memmap):
         raise ValueError(f"{path.name} is no array")
     return found
+
+
+def check_unpacked(path: Path, most: float = inf) -> None:
+    """Check that a zip archive, such as ``.npz`` or ``.xlsx``, does not unpack to fill the memory.
+
+    Parameters
+    ----------
+    path
+        The archive.
+    most
+        Bytes that it may unpack to in any case.
+
+    Raises
+    ------
+    OSError, zipfile.BadZipFile
+        If it cannot be read.
+    ValueError
+        If it unpacks to more, or to many times its size.
+    """
+    with zipfile.ZipFile(path) as packed:
+        unpacked = sum(entry.file_size for entry in packed.infolist())
+    if unpacked > min(most, max(LARGEST_SMALL, SWELLING * path.stat().st_size)):
+        raise ValueError(f"it unpacks to {unpacked / 2**30:.1f} GiB, more than is read")
 
 
 def new_folder_name(parent: Path) -> Path:

@@ -18,8 +18,9 @@ from napari_synapse_cl.data.crops.sources import CropSource, StreamedCrops
 from napari_synapse_cl.data.intensity import to_unit_range
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.errors import InputError, reason
-from napari_synapse_cl.runs.events import Control, Message
+from napari_synapse_cl.runs.events import Control, Message, Progress
 from napari_synapse_cl.system.files import (
+    check_unpacked,
     create_array,
     open_array,
     read_json,
@@ -79,7 +80,8 @@ class CachedCrops(CropSource):
                 raise ValueError("its check sums do not fit its crops")
             if n and int(self._states.max()) > max(CropState):
                 raise ValueError("its states are damaged")
-            with np.load(folder / "positions.npz") as file:
+            check_unpacked(folder / "positions.npz")
+            with np.load(folder / "positions.npz", allow_pickle=False) as file:
                 placed = dict(file)
             if placed["voxels"].shape != (n, 3) or placed["rows"].shape != (n,):
                 raise ValueError("its positions do not fit its crops")
@@ -143,8 +145,8 @@ class CachedCrops(CropSource):
 
 def fill_cache(
     source: StreamedCrops, folder: Path, n_rows: int, told: list[str] | None = None
-) -> Iterator[int]:
-    """Cut the crops that are missing in a cache; yield, as they come, how many there are.
+) -> Iterator[Progress]:
+    """Check the crops that are in a cache and cut those that are missing; yield how far it is.
 
     It can be broken off at any instant, and goes on with the crops that are missing. Those that are
     there are read once, and cut anew if they do not match their check sums.
@@ -191,11 +193,10 @@ def fill_cache(
             "image_sizes": [part.voxel_size or CUBES for part in source.parts],
         }
         arrays = (crops, windows, states, sums)
-        damaged = _damaged(*arrays, is_checked=is_checked)
-        states[damaged] = CropState.MISSING
-        if len(damaged) and told is not None:
+        n_damaged = yield from _check(*arrays, is_checked=is_checked)
+        if n_damaged and told is not None:
             told.append(
-                f"{len(damaged):,} of {n:,} crops in {folder} do not match their check sums, so "
+                f"{n_damaged:,} of {n:,} crops in {folder} do not match their check sums, so "
                 "they are cut anew: make sure that its disk is sound"
             )
         write_json(folder / "index.json", {**index, HASH: _hash_of(index)})
@@ -212,7 +213,7 @@ def fill_cache(
             # Marked after it is written, so that a mark never stands for a crop that is not there.
             states[synapse] = crop.state
             n_done += 1
-            yield n_done
+            yield Progress("cutting crops", n_done, n)
     for array in arrays:
         array.flush()
 
@@ -286,20 +287,29 @@ def _sum(crop: np.ndarray, window: np.ndarray, state: ArrayLike) -> int:
     return zlib.crc32(np.ascontiguousarray(crop).data, so_far)
 
 
-def _damaged(
+def _check(
     crops: np.ndarray,
     windows: np.ndarray,
     states: np.ndarray,
     sums: np.ndarray,
     *,
     is_checked: bool,
-) -> np.ndarray:
-    """Return which crops do not match their check sums; give older caches their check sums."""
-    there = np.flatnonzero(states != CropState.MISSING)
-    found = np.array([_sum(crops[i], windows[i], states[i]) for i in there], dtype=np.uint32)
-    if not is_checked:
-        sums[there] = found
-    return there[found != sums[there]]
+) -> Generator[Progress, None, int]:
+    """Mark crops that do not match their check sums as missing; return how many these are.
+
+    Older caches are given their check sums. One that is broken off has marked nothing.
+    """
+    there = np.flatnonzero(states != CropState.MISSING).tolist()
+    damaged = []
+    for n_done, synapse in enumerate(there, start=1):
+        found = _sum(crops[synapse], windows[synapse], states[synapse])
+        if not is_checked:
+            sums[synapse] = found
+        elif found != sums[synapse]:
+            damaged.append(synapse)
+        yield Progress("checking crops", n_done, len(there))
+    states[damaged] = CropState.MISSING
+    return len(damaged)
 
 
 def _open_or_create(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.memmap:

@@ -31,7 +31,7 @@ one, and the principal components ``L20_mean_PC1``."""
 
 MISSING_WORDS = frozenset(
     {"#N/A", "#N/A N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a"}
-    | {"nan", "null"}
+    | {"nan", "null", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!"}
 )
 """Words that stand for no number where a number is looked for; elsewhere they are text."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,14 @@ from napari_synapse_cl.data.tables.neuroglancer import read_annotations
 from napari_synapse_cl.data.tables.text import read_text
 from napari_synapse_cl.data.tables.typed import from_arrow, settled
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.files import check_unpacked
 
 _HEADER_ROWS = 10
 """In an Excel sheet there may be a title above the header."""
+_ERROR = "e"
+"""How openpyxl marks cells that hold an error in place of a value."""
 _LARGEST_SHEETS = 2**31
-_LARGEST_SMALL, _SWELLING = 2**26, 100
-"""Bytes that a book may unpack to, and from how many on it may not be so many times its size."""
+"""Bytes that a book may unpack to: nobody makes a table so large."""
 _PART = re.compile(r"(?P<file>.+\.(?:json|xlsx|xlsm))#(?P<part>.+)", re.IGNORECASE | re.DOTALL)
 """A layer or a sheet is named behind its file: ``state.json#synapses``."""
 
@@ -85,7 +86,7 @@ def read_table(path: Path, *, columns: Sequence[str] | None = None) -> pd.DataFr
 
 
 def _read_excel(path: Path, wanted: _Wanted) -> pd.DataFrame:
-    _check_unpacked(path)
+    check_unpacked(path, _LARGEST_SHEETS)
     with pd.ExcelFile(path, engine="openpyxl") as book:
         names = [str(name) for name in book.sheet_names]
         if wanted.part is not None and wanted.part not in names:
@@ -107,19 +108,16 @@ def _read_excel(path: Path, wanted: _Wanted) -> pd.DataFrame:
 
 def _sheet(book: pd.ExcelFile, name: str, header: int) -> pd.DataFrame:
     cells = pd.read_excel(book, sheet_name=name, header=header, dtype=object, na_filter=False)
+    # What is no number by an error of Excel comes as NaN, not as what the cell shows.
+    wrong = cells.isna().to_numpy()
+    if wrong.any():
+        rows = book.book[name].iter_rows()
+        shown = [cell.value for row in rows for cell in row if cell.data_type == _ERROR]
+        values = cells.to_numpy(object)
+        values[wrong] = shown[-int(wrong.sum()) :]
+        cells = pd.DataFrame(values, columns=cells.columns)
     # A blank cell comes as an empty text.
     return cells.apply(lambda column: settled(column.where(column != "", None)))
-
-
-def _check_unpacked(path: Path) -> None:
-    """Raise an error if a book unpacks to more than a table that someone made."""
-    with zipfile.ZipFile(path) as packed:
-        unpacked = sum(entry.file_size for entry in packed.infolist())
-    swollen = unpacked > max(_LARGEST_SMALL, _SWELLING * path.stat().st_size)
-    if swollen or unpacked > _LARGEST_SHEETS:
-        raise ValueError(
-            f"it unpacks to {unpacked / 2**30:.1f} GiB, more than is read; save its sheet as CSV"
-        )
 
 
 def _has_positions(header: Sequence[Hashable], wanted: _Wanted) -> bool:

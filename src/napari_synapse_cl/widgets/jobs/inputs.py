@@ -20,7 +20,7 @@ from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables import interpret
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, reason
-from napari_synapse_cl.runs.events import Control, Event, Message, Progress
+from napari_synapse_cl.runs.events import Control, Event, Message
 from napari_synapse_cl.runs.ownership import Ownership, remove_crops
 from napari_synapse_cl.system.files import write_json
 from napari_synapse_cl.system.folder_lock import Hold
@@ -224,11 +224,11 @@ class RunInputs:
             return
         told: list[str] = []
         with hold:
-            for n_done in fill_cache(crops, cache, len(dataset.table), told):
-                yield Progress("cutting crops", n_done, len(crops))
+            for progress in fill_cache(crops, cache, len(dataset.table), told):
+                yield progress
                 control.wait()
                 if control.stopping:
-                    return
+                    break
         for text in told:
             yield Message(text, "warning")
 

@@ -10,7 +10,14 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QDialog, QFileDialog, QTabWidget, QVBoxLayout, QWidget
 
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.runs.events import CheckpointSaved, Discarded, Finished, Paused, Resumed
+from napari_synapse_cl.runs.events import (
+    CheckpointSaved,
+    Discarded,
+    Finished,
+    Paused,
+    Progress,
+    Resumed,
+)
 from napari_synapse_cl.widgets import base, look
 from napari_synapse_cl.widgets.base import JobWidget, run_folder, scrolling
 from napari_synapse_cl.widgets.forms.crop_settings import label_layers_of
@@ -150,7 +157,7 @@ class TrainWidget(JobWidget):
             return
         if not self._ending:
             self.status.setText(text)
-        task = "Training" if self.view.started is not None else "Cutting crops"
+        task = event.task.capitalize() if isinstance(event, Progress) else "Training"
         self.show_progress(self.view.bar.value(), self.view.bar.maximum(), task)
 
     def on_end(self) -> None:
