@@ -19,6 +19,8 @@ from napari_synapse_cl.system.documents import read_json
 from napari_synapse_cl.system.files import new_folder_name, remove_partial, write_json
 from napari_synapse_cl.system.holding import check_folder, remove_marks
 
+BY_HAND = "hand"
+"""What names of files and columns call descriptors that no network has made."""
 REPRODUCE = "reproduce"
 """In what ``config.json`` says beside the settings: the command that makes the run again."""
 
@@ -65,8 +67,10 @@ class RunFolder:
 
     def features_file(self, config: Config) -> Path:
         """Return where the table of features of these layers and this pooling goes."""
-        layers = "_".join(f"L{index}" for index in config.layer_num)
-        return self.path / f"features_{layers}_{config.pooling}.{config.feature_format}"
+        parts = [f"L{index}" for index in config.layer_num]
+        parts += [config.pooling] if parts else []
+        parts += [BY_HAND] if config.descriptors else []
+        return self.path / f"features_{'_'.join(parts)}.{config.feature_format}"
 
     def export_file(self, kind: ExportFormat) -> Path:
         """Return where the network goes in a format for other programs."""
