@@ -15,6 +15,9 @@ EXTRACT: dict[str, Any] = {**DATA, "extract_only": True, "checkpoint": "c.pt"}
 EXPORT: dict[str, Any] = {"export_only": True, "checkpoint": "c.pt", "export": "pt"}
 DENSE: dict[str, Any] = {"image": "v.tif", "extract_only": True, "checkpoint": "c", "dense": True}
 COMPARE: dict[str, Any] = {**EXTRACT, "compare_layers": True}
+BY_HAND: dict[str, Any] = {
+    **DATA, "extract_only": True, "descriptors": True, "layer_num": "none"
+}  # fmt: skip
 ALWAYS = {
     "output", "train_only", "extract_only", "checkpoint", "network", "resume", "export_only",
     "compare_layers", "dense", "region",
@@ -42,8 +45,9 @@ IN_VAIN: dict[str, list[dict[str, Any]]] = {
     "position_unit": [{}, DENSE],
     "position_columns": [{}],
     "position_voxel_size": [{}, {**DATA, "position_unit": "nm"}],
-    "pooling": [{**DATA, "train_only": True}],
-    "averaging": [{**DATA, "train_only": True}, EXPORT],
+    "pooling": [{**DATA, "train_only": True}, BY_HAND],
+    "descriptors": [{**DATA, "train_only": True}, COMPARE, DENSE],
+    "averaging": [{**DATA, "train_only": True}, EXPORT, BY_HAND],
     "n_components": [{**DATA, "pooling": "none"}, COMPARE],
     "feature_format": [{**DATA, "pooling": "none"}, DENSE],
     "keep_partial": [{**DATA, "train_only": True}, COMPARE],
@@ -117,6 +121,7 @@ def test_a_setting_in_vain_is_told(name: str, base: dict[str, Any]) -> None:
         ("percentiles", {"extract_only": True, "checkpoint": "c"}), ("seed", {}),
         ("overwrite", {"export": "pt"}),
         ("layer_num", {"export": "onnx", "train_only": True}), ("batch_size", {}), ("figures", {}),
+        ("n_components", BY_HAND), ("descriptors", {}),
         ("label_column", {"train_only": True}), ("position_unit", {}), ("best_metric", {}),
     ],
 )  # fmt: skip

@@ -19,6 +19,7 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.analysis import principal_components
+from napari_synapse_cl.features.descriptors import describe, descriptor_columns
 from napari_synapse_cl.features.tables import FORMATS, read_table
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_backbone, save_checkpoint
@@ -240,6 +241,85 @@ class TestTables:
         assert file.stat().st_mtime_ns == before
         list(events({**values, "overwrite": True}))
         assert file.stat().st_mtime_ns > before
+
+
+class TestDescriptors:
+    """Columns that no network has made, beside those of a layer or alone."""
+
+    def alone(self, settings: dict[str, Any]) -> dict[str, Any]:
+        left = {k: v for k, v in settings.items() if k not in ("checkpoint", "precision")}
+        return {**left, "descriptors": True, "layer_num": "none", "crop_size": 16}
+
+    def test_alone_they_need_no_network_and_see_what_a_network_would(
+        self, settings: dict[str, Any], sample: Sample
+    ) -> None:
+        happened = list(events(self.alone(settings)))
+        [file] = written(happened)
+        assert file.name == "features_hand.csv"
+        assert [path.name for path in written(happened, "figure")] == ["features_hand.png"]
+        table, record = read_table(file)
+        assert record["layers"] == []
+        assert "checkpoint" not in record
+        assert record["descriptors"]["scales_nm"] == [10, 20, 40]
+        assert record["settings"]["descriptors"] is True
+        [row] = np.flatnonzero((sample.synapses[["z", "y", "x"]] > 8).all(axis=1))[:1]
+        z, y, x = sample.synapses.loc[row, ["z", "y", "x"]].astype(int)
+        crop = sample.image[z - 8 : z + 8, y - 8 : y + 8, x - 8 : x + 8] / np.float32(255)
+        found = table[descriptor_columns()].to_numpy()[row]
+        np.testing.assert_allclose(found, describe(crop[None], (10, 10, 10))[0], atol=1e-6)
+        assert {"hand_PC1", "hand_PC3"} < set(table.columns)
+
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_every_format_keeps_them_beside_a_layer(
+        self, settings: dict[str, Any], name: str
+    ) -> None:
+        [plain] = written(list(events({**settings, "figures": False})))
+        both = {**settings, "descriptors": True, "feature_format": name, "figures": False}
+        [file] = written(list(events(both)))
+        assert file.name == f"features_L20_mean_hand.{name}"
+        table, record = read_table(file)
+        layer, _ = read_table(plain)
+        pd.testing.assert_frame_equal(table[layer.columns], layer)
+        added = [*descriptor_columns(), "hand_PC1", "hand_PC2", "hand_PC3"]
+        assert list(table.columns) == [*layer.columns, *added]
+        assert table[added].dtypes.eq(np.float32).all()
+        assert table[added].notna().all(axis=None)
+        assert [layer["index"] for layer in record["layers"]] == [20]
+
+    def test_a_training_writes_them_too(self, sample_files: Files, tmp_path: Path) -> None:
+        image, table = sample_files
+        values = {**SMALL, "image": image, "synapses": table, "num_epochs": 1, "figures": False}
+        values |= {"voxel_size": 10, "descriptors": True, "output": tmp_path / "run"}
+        [file] = written(list(events(values)))
+        assert file.name == "features_L20_mean_hand.csv"
+
+    def test_without_a_voxel_size_their_scales_are_told(self, settings: dict[str, Any]) -> None:
+        sizeless = {**self.alone(settings), "voxel_size": None}
+        [text] = warnings(list(events(sizeless)))
+        assert "descriptors take a voxel for 10 nm" in text
+
+    def test_their_names_are_told_as_they_grow(self, settings: dict[str, Any]) -> None:
+        [growing] = [e for e in events(self.alone(settings)) if isinstance(e, Growing)]
+        assert growing.columns == descriptor_columns()
+
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            ({"layer_num": "none"}, "layer_num can be none with descriptors alone"),
+            ({"descriptors": True, "checkpoint": None}, "extract_only needs a checkpoint"),
+            ({"descriptors": True, "pooling": "none"}, "choose another pooling than none"),
+            (
+                {"descriptors": True, "layer_num": "none", "compare_layers": True},
+                "compare_layers needs layers",
+            ),
+        ],
+        ids=str,
+    )
+    def test_what_cannot_be_is_refused(
+        self, settings: dict[str, Any], more: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(InputError, match=message):
+            list(events({**settings, **more}))
 
 
 class TestWarnings:

@@ -142,7 +142,9 @@ _DRAWS = _jobs("training", "compare_layers")
 _READS = _jobs("training", "extract_only", "compare_layers", "dense")
 _CUTS = _jobs("training", "extract_only", "compare_layers")
 _EXTRACTS = _all_of(_jobs("training", "extract_only"), _unless("train_only"))
+_READS_LAYERS = _with("layer_num")
 _POOLS = _where("pooling", lambda value: value != "none")
+_TABULATES = _any_of(_all_of(_with("descriptors"), _unless("layer_num")), _POOLS)
 _MASKS = _where("keep", lambda value: value.strip().lower() != "everything")
 _USES_LABELS = _any_of(_positive("presynaptic_shift"), _MASKS)
 _NAMED = _with("image", "dataset", "crops")
@@ -203,13 +205,16 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
             _EXTRACTS,
         ),
     ),
-    "n_components": (_EXTRACTS, _POOLS),
-    "feature_format": (_EXTRACTS, _POOLS),
+    "descriptors": (_EXTRACTS,),
+    "pooling": (_any_of(_jobs("compare_layers"), _EXTRACTS), _READS_LAYERS),
+    "averaging": (_any_of(_jobs("compare_layers"), _EXTRACTS), _READS_LAYERS),
+    "n_components": (_EXTRACTS, _TABULATES),
+    "feature_format": (_EXTRACTS, _TABULATES),
     "label_column": (
         _any_of(
             _jobs("compare_layers"),
             _all_of(_TRAINS, _VALIDATES),
-            _all_of(_EXTRACTS, _with("figures"), _POOLS),
+            _all_of(_EXTRACTS, _with("figures"), _TABULATES),
         ),
     ),
     "keep_partial": (_any_of(_jobs("dense"), _EXTRACTS),),

@@ -25,6 +25,12 @@ def _several(value: object) -> object:
     return tuple(dict.fromkeys(values))
 
 
+def _several_or_none(value: object) -> object:
+    """Let the word none stand for no value at all."""
+    values = _several(value)
+    return () if values == ("none",) else values
+
+
 def _words(value: object) -> object:
     """Let one text stand for the words in it."""
     return tuple(value.split()) if isinstance(value, str) else value
@@ -89,7 +95,7 @@ Nanometres = Annotated[float, Field(gt=0, le=10_000)]
 Shape = Annotated[tuple[Voxels, Voxels, Voxels], BeforeValidator(_three_of_one)]
 VoxelSize = Annotated[tuple[Nanometres, Nanometres, Nanometres], BeforeValidator(_three_of_one)]
 LayerIndex = Annotated[int, Field(ge=0)]
-LayerIndices = Annotated[tuple[LayerIndex, ...], BeforeValidator(_several)]
+LayerIndices = Annotated[tuple[LayerIndex, ...], BeforeValidator(_several_or_none)]
 ExportFormat = Literal["pt", "safetensors", "onnx"]
 ExportFormats = Annotated[tuple[ExportFormat, ...], BeforeValidator(_several)]
 Location = Annotated[str, BeforeValidator(_location), Field(min_length=1)]

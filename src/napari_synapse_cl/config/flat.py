@@ -80,7 +80,8 @@ class Config(
 
     def _check_extraction(self) -> None:
         reading = self.extract_only or self.export_only
-        if reading and self.checkpoint is None:
+        is_by_hand = self.extract_only and self.descriptors and not self.layer_num
+        if reading and self.checkpoint is None and not is_by_hand:
             name = "extract_only" if self.extract_only else "export_only"
             raise ValueError(f"{name} needs a checkpoint")
         if self.checkpoint is not None and not reading:
@@ -108,6 +109,21 @@ class Config(
             raise ValueError("region is for dense: it says where the map is extracted")
         if self.compare_layers and self.pooling == "none":
             raise ValueError("compare_layers compares vectors: choose another pooling than none")
+        self._check_layers()
+
+    def _check_layers(self) -> None:
+        needs_layers = next((n for n in ("dense", "compare_layers") if getattr(self, n)), None)
+        if "onnx" in self.export:
+            needs_layers = "export onnx"
+        if not self.layer_num and needs_layers:
+            raise ValueError(f"{needs_layers} needs layers: name them as layer_num")
+        if not self.layer_num and not self.descriptors:
+            raise ValueError("layer_num can be none with descriptors alone: name a layer")
+        if self.descriptors and self.layer_num and self.pooling == "none":
+            raise ValueError(
+                "descriptors are columns beside vectors: choose another pooling than none, or "
+                "layer_num none"
+            )
 
     def _check_export(self) -> None:
         if not self.export_only:

@@ -69,9 +69,15 @@ class ExtractionConfig(Section):
     layer_num: LayerIndices = setting(
         (20,),
         "Layers whose outputs become the features, read in one pass: indices into VGG3D's "
-        "features, 0 to 33 by default. 20 is the first convolution of stage 3.",
+        "features, 0 to 33 by default. 20 is the first convolution of stage 3; none is for "
+        "descriptors alone.",
         title="Layers",
-        min_length=1,
+    )
+    descriptors: bool = setting(
+        False,
+        "Describe each crop without a network too, in columns hand_…: histograms of grey values, "
+        "and texture (gradient, Laplacian, structure tensor) at three scales, of the whole crop "
+        "and of its central half. With layer_num none they are alone and need no checkpoint.",
     )
     pooling: Literal["mean", "max", "mean+max", "std", "centre", "none"] = setting(
         "mean",

@@ -3,11 +3,11 @@
 They are kept on the disk while they come: others can look, and memory stays free.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from napari_synapse_cl.augmentations.resampling import centre_crop
 from napari_synapse_cl.data.crops.sources import CropSource
 from napari_synapse_cl.errors import JobError, reason
-from napari_synapse_cl.features.readout import Readout
+from napari_synapse_cl.features.descriptors import describe
 from napari_synapse_cl.system.distributed import ALONE, Ranks
 from napari_synapse_cl.system.files import create_array
 from napari_synapse_cl.system.memory import is_shortage
@@ -24,6 +24,11 @@ from napari_synapse_cl.system.words import counted
 
 BATCH_VOXELS = 16 * 80**3
 """Voxels that go through the network at once: 16 crops of 80³."""
+
+HAND = "hand"
+"""What descriptors are known by where layers are by their indices."""
+Source = int | str
+"""Index of a layer, or `HAND`."""
 
 Result = TypeVar("Result")
 
@@ -47,26 +52,79 @@ class Batch(Generic[Result]):
     result: Result | None
 
 
+class Reader(Protocol):
+    """Makes features of crops: a :class:`~.readout.Readout`, `Descriptors`, or several of these.
+
+    Attributes
+    ----------
+    crop_size
+        Size of the crops that it takes, along z, y, x.
+    """
+
+    crop_size: tuple[int, int, int]
+
+    def read(self, crops: Tensor) -> Mapping[Any, np.ndarray]:
+        """Return by their source ``(B, …)`` float32 of ``(B, 1, D, H, W)`` float32 in [0, 1]."""
+
+
+class Descriptors:
+    """Reads descriptors that no network is needed for, as many crops at a time as PyTorch would.
+
+    Parameters
+    ----------
+    crop_size
+        Size of the crops along z, y, x.
+    voxel_size
+        Along z, y, x in nm, None where it is not known.
+    """
+
+    def __init__(self, crop_size: tuple[int, int, int], voxel_size: Sequence[float] | None) -> None:
+        self.crop_size = crop_size
+        self._voxel_size = voxel_size
+
+    def read(self, crops: Tensor) -> Mapping[Source, np.ndarray]:
+        """Return ``(B, K)`` float32 under `HAND`, as :func:`~.descriptors.describe` does."""
+        return {HAND: describe(crops[:, 0].numpy(), self._voxel_size, torch.get_num_threads())}
+
+
+class Several:
+    """Several readers of the same crops, one after the other.
+
+    Parameters
+    ----------
+    readers
+        At least one.
+    """
+
+    def __init__(self, readers: Sequence[Reader]) -> None:
+        self.crop_size = readers[0].crop_size
+        self._readers = readers
+
+    def read(self, crops: Tensor) -> Mapping[Source, np.ndarray]:
+        """Return what all of them read."""
+        return {source: value for r in self._readers for source, value in r.read(crops).items()}
+
+
 def extract_features(
-    readout: Readout, crops: CropSource, ranks: Ranks = ALONE
-) -> Iterator[Batch[dict[int, np.ndarray]]]:
-    """Yield what a readout reads of all crops, batch by batch, in their order.
+    reader: Reader, crops: CropSource, ranks: Ranks = ALONE
+) -> Iterator[Batch[Mapping[Source, np.ndarray]]]:
+    """Yield what a reader makes of all crops, batch by batch, in their order.
 
     Of several processes each reads a share of every batch, and all get all of it.
 
     Parameters
     ----------
-    readout
-        Reads layers of a network.
+    reader
+        Reads layers of a network, descriptors or both.
     crops
-        Crops at least as large as those of the readout, which sees their centre.
+        Crops at least as large as those of the reader, which sees their centre.
     ranks
         The processes that extract together.
 
     Yields
     ------
     Batch
-        Its result by the layer's index, ``(B, …)`` float32 as :meth:`~Readout.read` returns it.
+        Its result by its source, ``(B, …)`` float32.
 
     Raises
     ------
@@ -74,10 +132,10 @@ def extract_features(
         If memory does not suffice for a single crop.
     """
 
-    def read(synapses: np.ndarray, batch: Tensor) -> dict[int, np.ndarray]:
-        return readout.read(centre_crop(batch, readout.crop_size))
+    def read(synapses: np.ndarray, batch: Tensor) -> Mapping[Source, np.ndarray]:
+        return reader.read(centre_crop(batch, reader.crop_size))
 
-    for batch in in_batches(crops, readout.crop_size, read, ranks):
+    for batch in in_batches(crops, reader.crop_size, read, ranks):
         yield batch if ranks.size == 1 else _joined(batch, ranks)
 
 
@@ -129,12 +187,14 @@ def in_batches(
             first = stop
 
 
-def _joined(batch: Batch[dict[int, np.ndarray]], ranks: Ranks) -> Batch[dict[int, np.ndarray]]:
+def _joined(
+    batch: Batch[Mapping[Source, np.ndarray]], ranks: Ranks
+) -> Batch[Mapping[Source, np.ndarray]]:
     """Return what all processes have read of a batch."""
     found = ranks.everyones((batch.synapses, batch.result))
     results = [result for _, result in found if result is not None]
     layers = results[0] if results else {}
-    joined = {index: np.concatenate([result[index] for result in results]) for index in layers}
+    joined = {source: np.concatenate([result[source] for result in results]) for source in layers}
     return Batch(batch.n_done, np.concatenate([some for some, _ in found]), joined or None)
 
 

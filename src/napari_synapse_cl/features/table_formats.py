@@ -314,16 +314,27 @@ def _observation(column: pd.Series) -> Any:
 
 
 def _variables(channels: list[str]) -> pd.DataFrame:
-    """Return layer, pooling, version (1 if it isn't named) and channel of the feature columns."""
+    """Return layer, pooling, version (1 if it isn't named) and channel of the feature columns.
+
+    Descriptors are of no layer, and have a version alone.
+    """
     matches = [FEATURE_COLUMN.fullmatch(name) for name in channels]
     found = [match.groupdict() for match in matches if match is not None]
+    by_hand = np.array([f["hand"] is not None for f in found], dtype=bool)
     columns = {
-        "layer": np.array([int(f["layer"]) for f in found], dtype=int),
+        "layer": _numbers_of_layers([f["layer"] for f in found], by_hand),
         "pooling": _observation(pd.Series([f["pooling"] for f in found], dtype=object)),
         "version": np.array([int(f["version"] or 1) for f in found], dtype=int),
-        "channel": np.array([int(f["channel"]) for f in found], dtype=int),
+        "channel": _numbers_of_layers([f["channel"] for f in found], by_hand),
     }
     return pd.DataFrame(columns, index=_index(channels))
+
+
+def _numbers_of_layers(texts: list[str], by_hand: np.ndarray) -> Any:
+    """Return numbers that columns of layers name and those of descriptors do not."""
+    pairs = zip(texts, by_hand, strict=True)
+    numbers = np.array([0 if hand else int(text) for text, hand in pairs], dtype=int)
+    return as_nullable(numbers, by_hand) if by_hand.any() else numbers
 
 
 def _index(names: Iterable[str]) -> pd.Index:

@@ -38,9 +38,20 @@ def feature_columns(layer: int, pooling: str, channels: int) -> list[str]:
     return [f"L{layer}_{pooling}_{channel:03d}" for channel in range(channels)]
 
 
-def component_columns(layer: int, pooling: str, components: int) -> list[str]:
-    """Return the names of the columns of principal components: ``L20_mean_PC1`` and so on."""
-    return [f"L{layer}_{pooling}_PC{component}" for component in range(1, components + 1)]
+def component_columns(source: int | str, pooling: str, components: int) -> list[str]:
+    """Return the names of the columns of principal components: ``L20_mean_PC1`` and so on.
+
+    Parameters
+    ----------
+    source
+        Index of a layer, or "hand" for descriptors, whose columns name no pooling.
+    pooling
+        As in the settings.
+    components
+        How many there are.
+    """
+    prefix = f"L{source}_{pooling}" if isinstance(source, int) else source
+    return [f"{prefix}_PC{component}" for component in range(1, components + 1)]
 
 
 def feature_table(

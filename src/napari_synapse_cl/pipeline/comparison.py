@@ -160,6 +160,7 @@ def _score(
 
 def _was_trained_on(job: ExtractionJob) -> bool | None:
     """Whether the network has seen these synapses in a training; None if that is not known."""
+    assert job.origin is not None
     if job.origin.seed is not None:
         return False
     run = None

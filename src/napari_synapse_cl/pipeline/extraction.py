@@ -10,14 +10,14 @@ import numpy as np
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import JobError
-from napari_synapse_cl.features.extraction import GrowingArray, extract_features
+from napari_synapse_cl.features.descriptors import SCALES_NM, descriptor_columns
+from napari_synapse_cl.features.extraction import HAND, GrowingArray, Source, extract_features
 from napari_synapse_cl.features.tables import (
     component_columns,
     feature_columns,
     feature_table,
     write_table,
 )
-from napari_synapse_cl.models.architecture import Layer
 from napari_synapse_cl.pipeline.extraction_preparation import ExtractionJob, prepare_extraction
 from napari_synapse_cl.pipeline.steps import (
     check_absent,
@@ -26,11 +26,11 @@ from napari_synapse_cl.pipeline.steps import (
     wait_while_paused,
 )
 from napari_synapse_cl.runs.events import Control, Event, Growing, Message, Progress, Wrote
-from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.folder import BY_HAND, RunFolder
 from napari_synapse_cl.system.distributed import ALONE, Ranks
 from napari_synapse_cl.system.files import write_json
 
-Features = Mapping[int, np.ndarray]
+Features = Mapping[Source, np.ndarray]
 ENDED = "the extraction was ended before it was complete, so nothing is kept"
 
 
@@ -47,13 +47,19 @@ def extract_alone(config: Config, control: Control, ranks: Ranks = ALONE) -> Ite
 def extract(job: ExtractionJob, control: Control) -> Iterator[Event]:
     """Extract features, into a folder that is there; of several processes the main one writes."""
     if not job.ranks.is_main:
-        for _ in extract_features(job.readout, job.crops, job.ranks):
+        for _ in extract_features(job.reader, job.crops, job.ranks):
             if stopped(control, job.ranks):
                 return
         return
     for text in job.warnings:
         yield Message(text, "warning")
-    if job.config.pooling == "none":
+    if job.config.descriptors and job.dataset.known_voxel_size is None:
+        yield Message(
+            f"the voxel size is not known, so descriptors take a voxel for {SCALES_NM[0]:g} nm: "
+            "their scales are not those of other volumes",
+            "warning",
+        )
+    if _keeps_maps(job.config):
         yield from _extract_maps(job, control)
     else:
         yield from _extract_vectors(job, control)
@@ -61,14 +67,23 @@ def extract(job: ExtractionJob, control: Control) -> Iterator[Event]:
 
 def results_of(folder: RunFolder, config: Config) -> list[Path]:
     """Return the files that an extraction with these settings writes to a folder."""
-    if config.pooling == "none":
+    if _keeps_maps(config):
         targets = list(_map_files(folder, config).values())
     else:
         targets = [folder.features_file(config)]
     results = [path for target in targets for path in (target, target.with_suffix(".json"))]
-    if config.figures and config.pooling != "none":
-        results += [_figure_file(folder, config, index) for index in config.layer_num]
+    if config.figures and not _keeps_maps(config):
+        results += [_figure_file(folder, config, source) for source in _sources(config)]
     return results
+
+
+def _keeps_maps(config: Config) -> bool:
+    return config.pooling == "none" and bool(config.layer_num)
+
+
+def _sources(config: Config) -> list[Source]:
+    """Return what the columns are of, in their order."""
+    return [*config.layer_num, *([HAND] if config.descriptors else [])]
 
 
 def _map_files(folder: RunFolder, config: Config) -> dict[int, Path]:
@@ -76,15 +91,16 @@ def _map_files(folder: RunFolder, config: Config) -> dict[int, Path]:
     return {index: folder.path / f"features_L{index}_none.npy" for index in config.layer_num}
 
 
-def _figure_file(folder: RunFolder, config: Config, layer: int) -> Path:
-    return folder.path / f"features_L{layer}_{config.pooling}.png"
+def _figure_file(folder: RunFolder, config: Config, source: Source) -> Path:
+    name = BY_HAND if source == HAND else f"L{source}_{config.pooling}"
+    return folder.path / f"features_{name}.png"
 
 
 def _extract_vectors(job: ExtractionJob, control: Control) -> Iterator[Event]:
     """Extract one vector a synapse and layer into one table."""
     target = job.folder.features_file(job.config)
     rows = job.dataset.positions.rows
-    columns = {layer.index: _channel_columns(layer, job) for layer in job.layers}
+    columns = _columns(job)
     names = [name for of_layer in columns.values() for name in of_layer]
     path = target.with_name(f".{target.stem}.partial.npy")
     shape = (len(job.dataset.table), len(names))
@@ -92,7 +108,7 @@ def _extract_vectors(job: ExtractionJob, control: Control) -> Iterator[Event]:
         yield Growing("features", str(path), names)
 
         def keep(synapses: np.ndarray, batch: Features) -> None:
-            vectors = np.concatenate([batch[index] for index in columns], axis=1)
+            vectors = np.concatenate([batch[source] for source in columns], axis=1)
             growing.values[rows[synapses]] = vectors
 
         read = yield from _read(job, control, keep)
@@ -104,10 +120,10 @@ def _extract_vectors(job: ExtractionJob, control: Control) -> Iterator[Event]:
         write_table(_table(job, columns, features, read), target, _record(job, read))
     yield Wrote("features", str(target))
     start = 0
-    for layer in job.layers if job.config.figures else ():
-        part = features[:, start : start + len(columns[layer.index])]
+    for source in columns if job.config.figures else ():
+        part = features[:, start : start + len(columns[source])]
         start += part.shape[1]
-        yield _draw_map(job, layer, part, read)
+        yield _draw_map(job, source, part, read)
 
 
 def _extract_maps(job: ExtractionJob, control: Control) -> Iterator[Event]:
@@ -128,8 +144,8 @@ def _extract_maps(job: ExtractionJob, control: Control) -> Iterator[Event]:
         }
 
         def keep(synapses: np.ndarray, batch: Features) -> None:
-            for index, maps in batch.items():
-                arrays[index].values[rows[synapses]] = maps
+            for index, array in arrays.items():
+                array.values[rows[synapses]] = batch[index]
 
         read = yield from _read(job, control, keep)
         if not _is_wanted(job, read):
@@ -166,10 +182,12 @@ def _read(
 ) -> Generator[Event, None, _Read]:
     """Read all crops, until the job is ended."""
     layers = ", ".join(str(layer.index) for layer in job.layers)
-    task = f"extracting layer{'s' if len(job.layers) > 1 else ''} {layers}"
+    parts = [f"layer{'s' if len(job.layers) > 1 else ''} {layers}"] if layers else []
+    parts += ["descriptors"] if job.config.descriptors else []
+    task = f"extracting {' and '.join(parts)}"
     n_done, usable = 0, [np.empty(0, dtype=np.int64)]
     yield Progress(task, 0, len(job.crops))
-    for batch in extract_features(job.readout, job.crops, job.ranks):
+    for batch in extract_features(job.reader, job.crops, job.ranks):
         if batch.result is not None:
             keep(batch.synapses, batch.result)
             usable.append(batch.synapses)
@@ -202,38 +220,44 @@ def _record(job: ExtractionJob, read: _Read) -> dict[str, Any]:
     return {**job.record, "complete": complete, "synapses": len(read.synapses)}
 
 
-def _channel_columns(layer: Layer, job: ExtractionJob) -> list[str]:
+def _columns(job: ExtractionJob) -> dict[Source, list[str]]:
+    """Return the names of the columns of each layer, and of the descriptors behind them."""
     parts = job.config.pooling.split("+")
-    return [name for p in parts for name in feature_columns(layer.index, p, layer.channels)]
+    columns: dict[Source, list[str]] = {
+        layer.index: [n for p in parts for n in feature_columns(layer.index, p, layer.channels)]
+        for layer in job.layers
+    }
+    return {**columns, HAND: descriptor_columns()} if job.config.descriptors else columns
 
 
 def _table(
-    job: ExtractionJob, columns: Mapping[int, list[str]], features: np.ndarray, read: _Read
+    job: ExtractionJob, columns: Mapping[Source, list[str]], features: np.ndarray, read: _Read
 ) -> Any:
-    """Join the features of each layer, and their principal components, to the synapses."""
+    """Join the features of each source, and their principal components, to the synapses."""
     # scikit-learn takes longer to import than a job should wait to begin.
     from napari_synapse_cl.features.analysis import principal_components
 
     table, start = job.dataset.table, 0
     rows = job.dataset.positions.rows[read.synapses]
-    for index, names in columns.items():
+    for source, names in columns.items():
         part = features[:, start : start + len(names)]
         start += len(names)
         table = feature_table(table, rows, part, names)
         n = job.config.n_components
         if n:
             components = principal_components(part, n)
-            names = component_columns(index, job.config.pooling, n)
+            names = component_columns(source, job.config.pooling, n)
             table = feature_table(table, rows, components, names)
     return table
 
 
-def _draw_map(job: ExtractionJob, layer: Layer, features: np.ndarray, read: _Read) -> Wrote:
+def _draw_map(job: ExtractionJob, source: Source, features: np.ndarray, read: _Read) -> Wrote:
     from napari_synapse_cl.features.analysis import balanced_accuracy, principal_components
     from napari_synapse_cl.pipeline.figures import draw_feature_map
 
-    path = _figure_file(job.folder, job.config, layer.index)
-    title = f"Features of layer {layer}"
+    path = _figure_file(job.folder, job.config, source)
+    layer = next((layer for layer in job.layers if layer.index == source), None)
+    title = "Hand-made descriptors" if layer is None else f"Features of layer {layer}"
     labels = None if job.labels is None else job.labels[read.synapses]
     if labels is not None and len(np.unique(labels)) > 1:
         # With too few synapses there is no spatial split.

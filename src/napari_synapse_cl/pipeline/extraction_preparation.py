@@ -12,6 +12,8 @@ from napari_synapse_cl.data.crops.sources import CropSource
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.opening import open_dataset
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.features.descriptors import descriptor_record
+from napari_synapse_cl.features.extraction import Descriptors, Reader, Several
 from napari_synapse_cl.features.readout import Readout
 from napari_synapse_cl.models.architecture import Architecture, Layer
 from napari_synapse_cl.models.vgg3d import Vgg3D
@@ -39,11 +41,12 @@ class ExtractionJob:
     dataset: Dataset
     crops: CropSource
     """Crops as large as the network sees them, or larger."""
-    network: Vgg3D
-    architecture: Architecture
+    network: Vgg3D | None
+    """The network, where layers are read."""
+    architecture: Architecture | None
     device: torch.device
     precision: str
-    origin: NetworkOrigin
+    origin: NetworkOrigin | None
     warnings: tuple[str, ...] = ()
     """What to tell before it begins."""
     ranks: Ranks = ALONE
@@ -52,11 +55,15 @@ class ExtractionJob:
     @property
     def layers(self) -> list[Layer]:
         """The layers that are read."""
+        if self.architecture is None:
+            return []
         return [self.architecture.check_layer(index) for index in self.config.layer_num]
 
     @property
     def readout(self) -> Readout:
         """What reads them."""
+        assert self.network is not None
+        assert self.architecture is not None
         return Readout(
             self.network,
             self.architecture,
@@ -70,12 +77,22 @@ class ExtractionJob:
         )
 
     @property
+    def reader(self) -> Reader:
+        """What reads the layers and describes crops, as far as that is wanted."""
+        readers: list[Reader] = [self.readout] if self.config.layer_num else []
+        if self.config.descriptors:
+            known = self.dataset.known_voxel_size
+            readers.append(Descriptors(self.config.crop_size, known))
+        return Several(readers)
+
+    @property
     def record(self) -> dict[str, Any]:
         """Where the features come from."""
         config, voxel_size = self.config, self.dataset.known_voxel_size
         return {
             **make_record(self.origin, self.layers, config, ExtractionConfig, DeviceConfig),
             "pooling": config.pooling,
+            **({"descriptors": descriptor_record()} if config.descriptors else {}),
             "crop_size": list(config.crop_size),
             "voxel_size": None if voxel_size is None else list(voxel_size),
             "volume": self.dataset.name,
@@ -120,20 +137,15 @@ def prepare_extraction(
     InputError
         If something that was given cannot be used.
     """
-    opened = open_chosen_network(config)
-    warnings = []
-    if opened.crop_size and "crop_size" not in config.model_fields_set:
-        config = config.model_copy(update={"crop_size": opened.crop_size})
-    elif opened.crop_size not in (None, config.crop_size):
-        warnings.append(
-            f"the network was trained on crops of {size(opened.crop_size)} voxels and sees crops "
-            f"of {size(config.crop_size)}: its features need not mean the same"
-        )
-    warnings += _crop_warnings(config, opened)
-    config = seen_as_in_training(config, opened)
-    dataset = open_dataset(config, opened.voxel_size)
+    opened = None if config.checkpoint is None else open_chosen_network(config)
+    warnings: list[str] = []
+    if opened is not None:
+        config, warnings = _for_network(config, opened)
+    dataset = open_dataset(config, None if opened is None else opened.voxel_size)
     config = with_what_was_found(config, dataset)
-    check_extraction(opened.architecture, dataset, config)
+    check_extraction(None if opened is None else opened.architecture, dataset, config)
+    if opened is not None:
+        warnings += voxel_size_warnings(opened, dataset.known_voxel_size)
     device = choose_device(config.device)
     shape = config.crop_size
     if with_context:
@@ -143,13 +155,27 @@ def prepare_extraction(
         folder=RunFolder(config.output or default_folder()),
         dataset=dataset,
         crops=dataset.crop_source(config, shape),
-        network=opened.network,
-        architecture=opened.architecture,
+        network=None if opened is None else opened.network,
+        architecture=None if opened is None else opened.architecture,
         device=device,
-        precision=choose_precision(config.precision, device),
-        origin=opened.origin,
-        warnings=(*warnings, *voxel_size_warnings(opened, dataset.known_voxel_size)),
+        precision=choose_precision(config.precision, device) if config.layer_num else "float32",
+        origin=None if opened is None else opened.origin,
+        warnings=tuple(warnings),
     )
+
+
+def _for_network(config: Config, opened: OpenedNetwork) -> tuple[Config, list[str]]:
+    """Return settings with which crops are as a network knows them, and what to warn of."""
+    warnings = []
+    if opened.crop_size and "crop_size" not in config.model_fields_set:
+        config = config.model_copy(update={"crop_size": opened.crop_size})
+    elif opened.crop_size not in (None, config.crop_size):
+        warnings.append(
+            f"the network was trained on crops of {size(opened.crop_size)} voxels and sees crops "
+            f"of {size(config.crop_size)}: its features need not mean the same"
+        )
+    warnings += _crop_warnings(config, opened)
+    return seen_as_in_training(config, opened), warnings
 
 
 def seen_as_in_training(config: Config, opened: OpenedNetwork) -> Config:

@@ -278,14 +278,14 @@ def _command(config_file: Path, config: Config, plan: StepPlan, ranks: Ranks) ->
 
 
 def make_record(
-    origin: NetworkOrigin, layers: Sequence[Layer], config: Config, *sections: type[Section]
+    origin: NetworkOrigin | None, layers: Sequence[Layer], config: Config, *sections: type[Section]
 ) -> dict[str, Any]:
     """Return what every result tells of itself, in plain types.
 
     Parameters
     ----------
     origin
-        The network.
+        The network, None where descriptors alone are made.
     layers
         Its layers that were read.
     config
@@ -297,7 +297,7 @@ def make_record(
     return {
         "napari-synapse-cl": __version__,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        **origin.as_dict(),
+        **({} if origin is None else origin.as_dict()),
         "layers": [
             {
                 "index": layer.index,

@@ -202,11 +202,15 @@ def _check_metric(job: TrainingJob) -> None:
         raise InputError(f"best_metric cannot be knn_accuracy: {labelled}")
 
 
-def check_extraction(architecture: Architecture, dataset: Dataset, config: Config) -> None:
-    """Check that a network has the layers that are to be read, and can take crops of this size."""
-    architecture.check_crop_size(config.crop_size)
-    for index in config.layer_num:
-        architecture.check_layer(index)
+def check_extraction(architecture: Architecture | None, dataset: Dataset, config: Config) -> None:
+    """Check that a network has the layers that are to be read, and can take crops of this size.
+
+    None stands for no network, where descriptors alone are made.
+    """
+    if architecture is not None:
+        architecture.check_crop_size(config.crop_size)
+        for index in config.layer_num:
+            architecture.check_layer(index)
     check_format(config.feature_format, dataset.table)
     columns = dataset.table.columns
     if config.label_column and config.label_column not in columns:

@@ -28,6 +28,8 @@ from napari_synapse_cl.runs.ownership import ALWAYS, FROM_THE_START, Ownership
 from napari_synapse_cl.system.files import new_folder_name, read_json, remove_partial, write_json
 from napari_synapse_cl.system.folder_lock import Holder, check_folder, process_lives, remove_marks
 
+BY_HAND = "hand"
+"""What names of files and columns call descriptors that no network has made."""
 REPRODUCE = "reproduce"
 """In what ``config.json`` says beside the settings: the command that makes the run again."""
 
@@ -143,8 +145,10 @@ class RunFolder:
 
     def features_file(self, config: Config) -> Path:
         """Return where the table of features of these layers and this pooling goes."""
-        layers = "_".join(f"L{index}" for index in config.layer_num)
-        return self.path / f"features_{layers}_{config.pooling}.{config.feature_format}"
+        parts = [f"L{index}" for index in config.layer_num]
+        parts += [config.pooling] if parts else []
+        parts += [BY_HAND] if config.descriptors else []
+        return self.path / f"features_{'_'.join(parts)}.{config.feature_format}"
 
     def export_file(self, kind: ExportFormat) -> Path:
         """Return where the network goes in a format for other programs."""

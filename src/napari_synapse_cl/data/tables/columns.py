@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 FEATURE_DTYPE = np.float32
 
 _PART = "(?:mean|max|std|centre)"
+_TEXTURE = "(?:gradient|laplacian|major|middle|minor|planarity|linearity)"
+_DESCRIPTOR = rf"(?:centre_)?(?:hist_\d\d|{_TEXTURE}_\d_(?:mean|std|q\d\d))"
 FEATURE_COLUMN = re.compile(
     # Of combined poolings there are components alone: each channel is pooled in one way.
-    rf"L(?P<layer>\d+)_(?P<pooling>{_PART}(?:\+{_PART})+(?=(?:_v\d+)?_PC)|{_PART})"
-    r"(?:_v(?P<version>\d+))?_(?:(?P<channel>\d{3,})|PC(?P<component>[1-9]\d*))"
+    rf"(?:L(?P<layer>\d+)_(?P<pooling>{_PART}(?:\+{_PART})+(?=(?:_v\d+)?_PC)|{_PART})|(?P<hand>hand))"
+    r"(?:_v(?P<version>\d+))?_"
+    rf"(?:(?P<channel>(?(hand){_DESCRIPTOR}|\d{{3,}}))|PC(?P<component>[1-9]\d*))"
 )
 """Names of the columns that an extraction adds: ``L20_mean_000``, ``L20_mean_v2_000`` for a second
-one, and the principal components ``L20_mean_PC1``."""
+one, and the principal components ``L20_mean_PC1``; ``hand_hist_00`` and so on of descriptors."""
 
 MISSING_WORDS = frozenset(
     {"#N/A", "#N/A N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a"}

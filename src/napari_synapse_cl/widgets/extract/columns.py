@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QMessageBox, QWidget
 
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.tables.columns import is_plain_number, numbers_said
-from napari_synapse_cl.widgets.layers.features import METADATA_KEY, feature_match
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY, feature_match, prefix_of
 from napari_synapse_cl.widgets.layers.voxels import geometry_of
 from napari_synapse_cl.widgets.look import ask
 
@@ -23,21 +23,6 @@ CATEGORY_COLORS = transform_color(
 """Okabe and Ito's, told apart by colour-blind people too."""
 
 REPLACE, KEEP = "Replace", "Keep both"
-
-
-def prefix_of(column: str) -> str:
-    """Return what the columns of one layer and pooling begin with: ``L20_mean`` or ``L20_mean_v2``.
-
-    Raises
-    ------
-    ValueError
-        If it is no column that an extraction adds.
-    """
-    match = feature_match(column)
-    if match is None:
-        raise ValueError(f"{column} is no column of features")
-    version = f"_v{match['version']}" if match["version"] else ""
-    return f"L{match['layer']}_{match['pooling']}{version}"
 
 
 def prefixes(points: Points) -> list[str]:

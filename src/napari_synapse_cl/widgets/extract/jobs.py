@@ -41,7 +41,14 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 1.0
 """Least time between two looks at results that grow."""
 
-OF_POINTS = ("pooling", "averaging", "n_components", "crop_size", "feature_format")
+OF_POINTS = (
+    "descriptors",
+    "pooling",
+    "averaging",
+    "n_components",
+    "crop_size",
+    "feature_format",
+)
 """Settings that mean nothing for the map of a region."""
 
 
@@ -240,7 +247,9 @@ class ExtractionRequests:
     def of_points(self, points: Points, image: Image | None) -> SynapsesJob:
         """Return an extraction of one vector for each point."""
         data = take(image, points, **self._volumes.labels_of(image))
-        config = self._config(layer_num=self._panel.chosen, roles=self._settings["roles"])
+        by_hand = self._form.editor("descriptors").value
+        layers = self._panel.table.chosen if by_hand else self._panel.chosen
+        config = self._config(layer_num=layers, roles=self._settings["roles"])
         if config.pooling == "none" and config.output is None:
             # What does not go into columns has to stay somewhere.
             config = _with(config, output=run_folder(None))
@@ -268,7 +277,8 @@ class ExtractionRequests:
         return RegionJob(RegionInputs(data, config, _temporary_folder(), network))
 
     def _config(self, **more: Any) -> Config:
-        self._panel.require_checkpoint()
+        if more.get("layer_num") != ():
+            self._panel.require_checkpoint()
         left_out = OF_POINTS if more.get("dense") else ()
         return self._form.config(left_out=left_out, extract_only=True, **more)
 
@@ -283,6 +293,8 @@ class ExtractionRequests:
 
     def _how_to_cut(self, config: Config, with_context: bool) -> HowToCut:
         """Return how to cut crops, as the command line will choose it; for a worker."""
+        if config.checkpoint is None:
+            return HowToCut(config, None, with_context)
         info = self._panel.read_info(config)
         trained = {**info.crop_settings}
         if info.crop_size is not None:

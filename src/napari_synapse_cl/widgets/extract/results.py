@@ -20,10 +20,9 @@ from napari_synapse_cl.widgets.extract.columns import (
     join,
     new_points,
     note_origin,
-    prefix_of,
     versioned,
 )
-from napari_synapse_cl.widgets.layers.features import feature_match
+from napari_synapse_cl.widgets.layers.features import feature_match, prefix_of
 
 
 class PointResults:
@@ -147,7 +146,7 @@ class PointResults:
         layer = self._source
         if self._on_new_layer:
             active = self._viewer.layers.selection.active
-            name = f"{layer.name} · {columns[0].rpartition('_')[0]}"
+            name = f"{layer.name} · {prefix_of(columns[0])}"
             layer = self._viewer.add_layer(new_points(layer, name))
             # napari selects what is added, and the next extraction is for what is selected.
             if active in self._viewer.layers:

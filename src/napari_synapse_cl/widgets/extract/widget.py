@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSpinBox
 from napari_synapse_cl.data.crops.recipes import EVERYTHING
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Progress
+from napari_synapse_cl.runs.folder import BY_HAND
 from napari_synapse_cl.system.files import new_folder_name
 from napari_synapse_cl.widgets.base import FittingArea, JobWidget, runs_folder
 from napari_synapse_cl.widgets.extract.columns import (
@@ -40,7 +41,7 @@ from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
 from napari_synapse_cl.widgets.look import sentence, tell
 
-ESSENTIAL = ("checkpoint", "network", "pooling")
+ESSENTIAL = ("checkpoint", "network", "pooling", "descriptors")
 GROUPS = {
     "More": (
         "crop_size",
@@ -58,7 +59,15 @@ PLACEHOLDERS = {
     "crop_size": "that of the training",
     "output": "none: to the layer alone",
 }
-SHARED = ("pooling", "averaging", "n_components", "device", "precision", "cache_limit")
+SHARED = (
+    "pooling",
+    "descriptors",
+    "averaging",
+    "n_components",
+    "device",
+    "precision",
+    "cache_limit",
+)
 LARGEST_DEPTH = 100_000
 
 
@@ -244,7 +253,8 @@ class ExtractWidget(JobWidget):
     def _wanted_prefixes(self) -> list[str]:
         pooling = self.form.editor("pooling").value
         parts = dict.fromkeys([*pooling.split("+"), pooling])
-        return [f"L{index}_{part}" for index in self.panel.table.chosen for part in parts]
+        by_layer = [f"L{index}_{part}" for index in self.panel.table.chosen for part in parts]
+        return [*by_layer, BY_HAND] if self.form.editor("descriptors").value else by_layer
 
     def _keep(self, table: Any, record: dict[str, Any], results: PointResults) -> None:
         self._results = None

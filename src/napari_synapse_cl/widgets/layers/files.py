@@ -27,7 +27,7 @@ from napari_synapse_cl.features.tables import (
     write_table,
 )
 from napari_synapse_cl.system.words import counted
-from napari_synapse_cl.widgets.layers.features import METADATA_KEY, plain
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY, plain, prefix_of
 
 PLAIN = (".csv", ".tsv", ".xlsx", ".parquet")
 """Suffixes of tables that may hold positions under other names than z, y, x."""
@@ -222,7 +222,7 @@ def _provenance(record: dict[str, Any], features: pd.DataFrame) -> dict[str, Any
     if "records" in record:
         return record["records"]
     names = [str(name) for name in features.columns if FEATURE_COLUMN.fullmatch(str(name))]
-    return {name.rpartition("_")[0]: record for name in names} if record else {}
+    return {prefix_of(name): record for name in names} if record else {}
 
 
 def _geometry(record: dict[str, Any], path: Path) -> dict[str, Any]:

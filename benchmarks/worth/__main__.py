@@ -1,0 +1,194 @@
+"""What features are worth on real tissue that no network was trained on.
+
+    python benchmarks/worth prepare WORK --data FOLDER
+    python benchmarks/worth baselines WORK
+    python benchmarks/worth train WORK RUN [flags of synapse-cl …]
+    python benchmarks/worth supervised WORK CHECKPOINT [--steps 420]
+    python benchmarks/worth measure WORK NAME RUN [--seed 0] [flags of synapse-cl …]
+    python benchmarks/worth table WORK [--details] [--json FILE]
+
+FOLDER holds the FIB-SEM volumes of the *Drosophila* medulla, their sites and a segmentation (see
+:mod:`positions`). ``prepare`` draws positions and finds what is true there, once. ``baselines``
+measures histograms, texture, all hand-made descriptors, principal components of voxels and three
+untrained networks. ``measure`` adds a network, of a run's folder or a file, whatever trained it;
+NAME is that of its recipe, and seeds of one name are averaged. ``table`` compares all that was
+measured. All but the principal components and the network that is trained with labels comes from
+the command line alone.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import reading
+import summary
+from measures import measure as predictions_of
+from positions import LARGE, VOXEL_NM, Plan, prepare
+
+NETWORK = {"crop_size": 32, "fmaps": 12, "batch_size": 32}
+"""Of trainings, unless their flags say otherwise."""
+UNTRAINED_SEEDS = 3
+
+
+@contextmanager
+def timed(what: str, times: dict[str, float]) -> Iterator[None]:
+    """Say how long the block took."""
+    start = time.perf_counter()
+    yield
+    times[what] = round(time.perf_counter() - start, 2)
+    print(f"{what}: {times[what]:.1f} s", flush=True)
+
+
+def prepare_command(options: argparse.Namespace, flags: list[str]) -> None:
+    with timed("positions and what is true there", {}):
+        prepare(options.data, options.work, Plan())
+
+
+def baselines_command(options: argparse.Namespace, flags: list[str]) -> None:
+    work, plan = options.work, plan_of(options.work)
+    times: dict[str, float] = {}
+    with timed("descriptors", times):
+        sets = reading.hand_made(work, plan["crop"])
+    with timed("principal components of voxels", times):
+        sets |= reading.voxels(work, plan["crop"])
+    keep(work, "baselines", 0, sets, times, {})
+    for seed in range(UNTRAINED_SEEDS):
+        run = work / "untrained" / str(seed)
+        if not run.exists():
+            train(work, run, "--seed", seed, "--num_epochs", 1, "--no-figures")
+        add_network(work, "untrained", seed, run, ["--network", "start"])
+
+
+def train_command(options: argparse.Namespace, flags: list[str]) -> None:
+    train(options.work, options.run, *flags)
+
+
+def supervised_command(options: argparse.Namespace, flags: list[str]) -> None:
+    # PyTorch takes seconds to import, which the table need not wait for.
+    from supervised import train_with_labels
+
+    with timed("training with labels", {}):
+        train_with_labels(options.work, options.run, options.steps, options.seed)
+
+
+def measure_command(options: argparse.Namespace, flags: list[str]) -> None:
+    add_network(options.work, options.name, options.seed, options.run, flags)
+
+
+def table_command(options: argparse.Namespace, flags: list[str]) -> None:
+    found = summary.rows(options.work)
+    measures = (*summary.MEASURES, *summary.DETAILS) if options.details else summary.MEASURES
+    print("\n".join(summary.lines(found, measures)))
+    if options.json is not None:
+        options.json.write_text(json.dumps(summary.as_json(found), indent=2) + "\n")
+
+
+def train(work: Path, run: Path, *flags: object) -> None:
+    """Train on the seen part of the large volume; no features are extracted."""
+    given = {str(flag).removeprefix("--") for flag in flags}
+    data = Path(plan_of(work)["data"])
+    named = {"image": data / f"{LARGE}.tif", "synapses": work / "training.csv", "output": run}
+    settings = {**named, "voxel_size": VOXEL_NM, **NETWORK}
+    own = [part for name, v in settings.items() if name not in given for part in (f"--{name}", v)]
+    reading.run("--train_only", *own, *flags)
+
+
+def add_network(work: Path, name: str, seed: int, network: Path, flags: list[str]) -> None:
+    """Measure the layers of a network, alone and joined with each other and what is hand-made."""
+    crop = plan_of(work)["crop"]
+    times: dict[str, float] = {}
+    hand = reading.hand_made(work, crop)[summary.BASELINE]
+    with timed("layers", times):
+        layers = reading.layers(work, network, crop, *flags)
+    several = pd.concat(map(pd.DataFrame, layers.values()), axis=1).to_numpy()
+    sets = {**layers, "+".join(layers): several} if len(layers) > 1 else dict(layers)
+    joined = {f"{title} + hand": _beside(values, hand) for title, values in sets.items()}
+    keep(work, name, seed, sets | joined, times, {"flags": flags, **about_run(network)})
+
+
+def keep(
+    work: Path, name: str, seed: int, sets: reading.Sets, times: dict[str, float], about: Any
+) -> None:
+    """Measure sets of features and keep what they predict."""
+    plan = plan_of(work)
+    positions = pd.read_csv(work / "positions.csv", keep_default_na=False, na_values=[""])
+    positions["class"] = positions["class"].fillna("")
+    pairs = pd.read_csv(work / "pairs.csv")
+    predictions = {}
+    with timed(f"probes on {len(sets)} sets of features", times):
+        for title, features in sets.items():
+            predictions[title] = predictions_of(
+                features, positions, pairs, plan["crop"], plan["jitter"]
+            )
+    sizes = {title: features.shape[1] for title, features in sets.items()}
+    about = {**about, "plan": plan, "features": sizes, "seconds": times}
+    summary.save(work, name, seed, predictions, about)
+
+
+def about_run(network: Path) -> dict[str, Any]:
+    """Return what a run says of itself: its settings, and its last epoch with the retrieval."""
+    folder = network if network.is_dir() else network.parent.parent
+    if not (folder / "config.json").exists():
+        return {"network": str(network)}
+    epochs = pd.read_csv(folder / "epochs.csv")
+    return {
+        "network": str(network),
+        "settings": json.loads((folder / "config.json").read_text()),
+        "last_epoch": epochs.iloc[-1].dropna().to_dict(),
+    }
+
+
+def plan_of(work: Path) -> dict[str, Any]:
+    return json.loads((work / "plan.json").read_text())
+
+
+def _beside(first: Any, second: Any) -> Any:
+    return pd.concat([pd.DataFrame(first), pd.DataFrame(second)], axis=1).to_numpy()
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = made.add_subparsers(required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace, list[str]], None]) -> Any:
+        added = commands.add_parser(name, allow_abbrev=False)
+        added.add_argument("work", type=Path)
+        added.set_defaults(command=run, takes_flags=name in ("train", "measure"))
+        return added
+
+    command("prepare", prepare_command).add_argument("--data", type=Path, required=True)
+    command("baselines", baselines_command)
+    command("train", train_command).add_argument("run", type=Path)
+    labels = command("supervised", supervised_command)
+    labels.add_argument("run", type=Path, metavar="CHECKPOINT")
+    labels.add_argument("--steps", type=int, default=420)
+    labels.add_argument("--seed", type=int, default=0)
+    network = command("measure", measure_command)
+    network.add_argument("name")
+    network.add_argument("run", type=Path)
+    network.add_argument("--seed", type=int, default=0)
+    table = command("table", table_command)
+    table.add_argument("--details", action="store_true")
+    table.add_argument("--json", type=Path, default=None)
+    return made
+
+
+def main(arguments: list[str] | None = None) -> None:
+    made = parser()
+    options, flags = made.parse_known_args(arguments)
+    if flags and not options.takes_flags:
+        made.error(f"unrecognized arguments: {' '.join(flags)}")
+    options.command(options, flags)
+
+
+if __name__ == "__main__":
+    main()
