@@ -55,6 +55,8 @@ IN_VAIN: dict[str, list[dict[str, Any]]] = {
     "overwrite": [DATA],
     "cache_dir": [EXTRACT],
     "cache_limit": [DENSE],
+    "grey_unit": [{**DATA, "brightness_range": 0, "noise_level": 0}],
+    "grey_spread": [DATA],
 }
 IN_EXTRACTION = ("ModelConfig", "TrainingConfig", "AugmentationConfig")
 
@@ -69,6 +71,7 @@ OTHER: dict[str, Any] = {
     "best_metric": "retrieval", "device": "cpu", "precision": "float32",
     "activation_checkpointing": "on", "layer_num": (3,), "pooling": "max", "averaging": "flips",
     "feature_format": "npz", "label_column": "class", "export": ("pt",), "flip_prob": 0.25,
+    "grey_unit": "spread", "grey_spread": (0.1,),
 }  # fmt: skip
 
 

@@ -18,14 +18,19 @@ from napari_synapse_cl.augmentations.base import (
 )
 from napari_synapse_cl.augmentations.resampling import resample
 from napari_synapse_cl.augmentations.transforms import INTENSITY, SPATIAL
-from napari_synapse_cl.config import AugmentationConfig
+from napari_synapse_cl.config import IN_GREY_UNITS, AugmentationConfig
 
 Drawn = tuple[Transform, ...]
 """What was drawn for one view: the transforms that are on, in the order of their application."""
 
 
 def draw(
-    config: AugmentationConfig, seed: int, epoch: int, synapses: Sequence[int], view: int
+    config: AugmentationConfig,
+    seed: int,
+    epoch: int,
+    synapses: Sequence[int],
+    view: int,
+    spreads: Sequence[float] | None = None,
 ) -> list[Drawn]:
     """Draw one view of each synapse, as training with `seed` sees it in `epoch`.
 
@@ -45,22 +50,54 @@ def draw(
         Row of each synapse in its table.
     view
         1 or 2.
+    spreads
+        Of the grey values around each synapse, where ranges count in them.
+
+    Raises
+    ------
+    ValueError
+        If ranges count in spreads and these are not given.
     """
+    if spreads is None and config.grey_unit == "spread":
+        raise ValueError("ranges count in the spread of grey values, which is not given")
     transforms = [one for one in (*SPATIAL, *INTENSITY) if one.is_on(config)]
+    absolute = {spread: in_grey_values(config, spread) for spread in set(spreads or ())}
+    configs = [absolute[one] for one in spreads] if spreads else [config] * len(synapses)
     return [
         tuple(
-            one.draw(config, _stream(seed, epoch, int(synapse), view, one.name))
+            one.draw(ranges, _stream(seed, epoch, int(synapse), view, one.name))
             for one in transforms
         )
-        for synapse in synapses
+        for synapse, ranges in zip(synapses, configs, strict=True)
     ]
 
 
+def in_grey_values(config: AugmentationConfig, spread: float) -> AugmentationConfig:
+    """Return settings whose ranges count in grey values, after such as count in a spread.
+
+    Parameters
+    ----------
+    config
+        Settings of any unit.
+    spread
+        Standard deviation of the grey values, which lie in [0, 1].
+    """
+    if config.grey_unit == "absolute":
+        return config
+    ranges = {name: getattr(config, name) * spread for name in IN_GREY_UNITS}
+    return config.model_copy(update={**ranges, "grey_unit": "absolute"})
+
+
 def draw_pair(
-    config: AugmentationConfig, seed: int, epoch: int, synapses: Sequence[int]
+    config: AugmentationConfig,
+    seed: int,
+    epoch: int,
+    synapses: Sequence[int],
+    spreads: Sequence[float] | None = None,
 ) -> tuple[list[Drawn], list[Drawn]]:
     """Draw both views of each synapse; see :func:`draw`."""
-    return draw(config, seed, epoch, synapses, 1), draw(config, seed, epoch, synapses, 2)
+    first, second = (draw(config, seed, epoch, synapses, view, spreads) for view in (1, 2))
+    return first, second
 
 
 def _stream(seed: int, epoch: int, synapse: int, view: int, name: str) -> Random:

@@ -4,7 +4,12 @@ Which transform reads which of them is told by its module in
 :mod:`~napari_synapse_cl.augmentations`: the first of these is 0 where it is off.
 """
 
-from napari_synapse_cl.config.fields import Section, setting
+from typing import Literal
+
+from napari_synapse_cl.config.fields import Section, Spreads, setting
+
+IN_GREY_UNITS = ("noise_level", "brightness_range")
+"""Settings that count in what grey_unit says."""
 
 
 class AugmentationConfig(Section):
@@ -24,7 +29,7 @@ class AugmentationConfig(Section):
     noise_level: float = setting(
         0.05,
         "Maximum standard deviation of the added Gaussian noise, as a share of the intensity range "
-        "[0, 1].",
+        "[0, 1], or in what grey_unit says.",
         ge=0,
         le=1,
         slider_end=0.25,
@@ -34,7 +39,8 @@ class AugmentationConfig(Section):
     )
     brightness_range: float = setting(
         0.2,
-        "Brightness is shifted by up to ± this, on intensities in [0, 1].",
+        "Brightness is shifted by up to ± this, on intensities in [0, 1], or in what grey_unit "
+        "says.",
         ge=0,
         le=1,
         slider_end=0.5,
@@ -46,4 +52,16 @@ class AugmentationConfig(Section):
         ge=0,
         le=10,
         slider_end=3,
+    )
+    grey_unit: Literal["absolute", "spread"] = setting(
+        "absolute",
+        "What ranges of brightness and noise count in: the intensity range [0, 1] (absolute), or "
+        "the spread of the volume's own grey values, so that a recipe means the same on every "
+        "tissue. Factors of contrast do so anyway.",
+    )
+    grey_spread: Spreads = setting(
+        (),
+        "That spread: the standard deviation of grey values in [0, 1], one for each volume or one "
+        "for all. Without it: it is measured when a training begins, on crops of each volume, and "
+        "written down with the run (with grey_unit spread).",
     )

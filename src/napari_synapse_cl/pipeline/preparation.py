@@ -14,6 +14,7 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cache import CachedCrops
 from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.dataset import Dataset
+from napari_synapse_cl.data.grey_spread import with_grey_spread
 from napari_synapse_cl.data.opening import open_dataset
 from napari_synapse_cl.data.split import TOO_FEW, Split, split_of
 from napari_synapse_cl.errors import InputError, JobError
@@ -117,7 +118,7 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
     if pretrained and pretrained.crop_size and "crop_size" not in config.model_fields_set:
         config = config.model_copy(update={"crop_size": pretrained.crop_size})
     dataset = open_dataset(config, pretrained.voxel_size if pretrained else None)
-    config = with_what_was_found(config, dataset)
+    config, dataset = with_grey_spread(with_what_was_found(config, dataset), dataset)
     split = split_of(dataset, config)
     if len(split.training) < 2:
         raise InputError(TOO_FEW)

@@ -12,6 +12,7 @@ from napari_synapse_cl.augmentations import composition
 from napari_synapse_cl.augmentations.resampling import centre_crop
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.sources import CropSource
+from napari_synapse_cl.data.grey_spread import spreads_of
 
 
 class Prefetching:
@@ -121,8 +122,10 @@ class Views:
     def augmented(self, synapses: np.ndarray, epoch: int) -> Tensor:
         """Return ``(2n, 1, D, H, W)``, two views of n synapses, all first before all second."""
         config, crops = self._config, self._read(synapses)
-        rows = self._crops.positions.rows[synapses]
-        pair = composition.draw_pair(config, config.seed, epoch, rows)
+        positions = self._crops.positions
+        spreads = spreads_of(config, positions, synapses)
+        rows = positions.rows[synapses]
+        pair = composition.draw_pair(config, config.seed, epoch, rows, spreads)
         views = [
             composition.apply(crops, view, config.crop_size, self._voxel_size) for view in pair
         ]

@@ -2,7 +2,7 @@
 
 from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
 
-from napari_synapse_cl.config import AugmentationConfig, DeviceConfig, ModelConfig
+from napari_synapse_cl.config import DeviceConfig, ModelConfig
 from napari_synapse_cl.widgets.forms import crop_settings
 
 N_COLUMNS = 12
@@ -23,7 +23,7 @@ GROUPS = {
     ),
     "Validation": ("validation_fraction", "label_column", "best_metric", "early_stopping"),
     "Device": tuple(DeviceConfig.model_fields),
-    "Augmentation": tuple(AugmentationConfig.model_fields),
+    "Augmentation": crop_settings.AUGMENTATION,
     "Output": ("output", "export", "tensorboard", "cache_dir", "cache_limit"),
 }
 PLACEHOLDERS = {
