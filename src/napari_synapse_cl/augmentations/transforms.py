@@ -11,8 +11,11 @@ from napari_synapse_cl.augmentations.contrast import Contrast
 from napari_synapse_cl.augmentations.flip import Flip
 from napari_synapse_cl.augmentations.noise import Noise
 from napari_synapse_cl.augmentations.rotation import Rotation
+from napari_synapse_cl.augmentations.shift import Shift
 
 SPATIAL: tuple[type[SpatialTransform], ...] = (
+    # The same ball of places, however the view is turned.
+    Shift,
     Rotation,
     Flip,
 )

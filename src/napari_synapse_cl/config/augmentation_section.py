@@ -53,6 +53,14 @@ class AugmentationConfig(Section):
         le=10,
         slider_end=3,
     )
+    shift_range: float = setting(
+        0.0,
+        "Maximum shift of the centre, drawn evenly from a ball of this radius around the synapse.",
+        unit="nm",
+        ge=0,
+        le=10_000,
+        slider_end=200,
+    )
     grey_unit: Literal["absolute", "spread"] = setting(
         "absolute",
         "What ranges of brightness and noise count in: the intensity range [0, 1] (absolute), or "

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config, DeviceConfig, ExtractionConfig
 from napari_synapse_cl.data.crops.sources import CropSource
 from napari_synapse_cl.data.dataset import Dataset
@@ -139,7 +138,7 @@ def prepare_extraction(
     shape = config.crop_size
     if with_context:
         config, dataset = with_grey_spread(config, dataset)
-        shape = context_shape(config.crop_size, config, dataset.voxel_size)
+        shape = dataset.context(config)
     return ExtractionJob(
         config=config,
         folder=RunFolder(config.output or default_folder()),

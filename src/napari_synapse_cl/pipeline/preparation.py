@@ -9,7 +9,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cache import CachedCrops
 from napari_synapse_cl.data.crops.sources import StreamedCrops
@@ -125,8 +124,7 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
     model = make_model(config, checkpoint, pretrained)
     check_extraction(model.architecture, dataset, config)
     check_export(config.export, model.backbone)
-    context = context_shape(config.crop_size, config, dataset.voxel_size)
-    source = dataset.crop_source(config, context)
+    source = dataset.crop_source(config, dataset.context(config))
     data = sources_of(config, dataset) if ranks.is_main else []
     warnings += data_warnings(folder, data) if checkpoint else []
     device = choose_device(config.device)

@@ -218,8 +218,8 @@ class PairMaker:
         kept = self._kept
         if kept is None or not kept.fits(request.data, settings, config):
             dataset = dataset_of([request.data], config, network_size)
-            shape = context_shape(config.crop_size, config, dataset.voxel_size)
-            kept = _Kept(request.data, settings, dataset.streamed(config, shape))
+            crops = dataset.streamed(config, dataset.context(config))
+            kept = _Kept(request.data, settings, crops)
             self._kept = kept
         return kept.crops
 
