@@ -57,6 +57,7 @@ IN_VAIN: dict[str, list[dict[str, Any]]] = {
     "cache_limit": [DENSE],
     "grey_unit": [{**DATA, "brightness_range": 0, "noise_level": 0}],
     "grey_spread": [DATA],
+    "rotation_range": [{**DATA, "uniform_rotation": True}],
 }
 IN_EXTRACTION = ("ModelConfig", "TrainingConfig", "AugmentationConfig")
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.ndimage as ndi
 import torch
+from scipy.spatial.transform import Rotation as ScipyRotation
 from torch import Tensor
 
 from napari_synapse_cl.augmentations.composition import affine_matrices, apply, describe, draw
@@ -15,8 +16,10 @@ from napari_synapse_cl.augmentations.context import (
     context_settings,
     context_shape,
 )
+from napari_synapse_cl.augmentations.scale import Scale
 from napari_synapse_cl.augmentations.shift import Shift
 from napari_synapse_cl.augmentations.transforms import INTENSITY, SPATIAL
+from napari_synapse_cl.augmentations.uniform_rotation import UniformRotation
 from napari_synapse_cl.config import AugmentationConfig
 from napari_synapse_cl.errors import InputError
 
@@ -98,3 +101,82 @@ def test_shifts_fill_their_ball_evenly() -> None:
 def test_a_shift_is_told_along_each_axis() -> None:
     text = "shifted 12 nm along z, −3 nm along y, 0 nm along x"
     assert Shift((12.3, -3.1, 0.2)).describe() == text
+
+
+@VOXELS
+def test_an_even_rotation_is_that_of_its_quaternion_in_physical_space(voxel_size: tuple) -> None:
+    config, size = alone(uniform_rotation=True), np.array(voxel_size, float)
+    made, shape = drawn(config), context_shape(SHAPE, config, voxel_size)
+    crops = tissue(shape=shape)
+    views = apply(crops, [(one,) for one in made], SHAPE, voxel_size)
+    for crop, view, one in zip(crops, views, made, strict=True):
+        w, *axis = one.quaternion
+        turn = ScipyRotation.from_quat([*axis, w]).as_matrix()
+        reference = scipy_view(crop[0], np.diag(1 / size) @ turn @ np.diag(size))
+        np.testing.assert_allclose(view[0].numpy(), reference, atol=2e-5)
+    many = affine_matrices([(one,) for one in drawn(config, 2000)], voxel_size)
+    assert (reached(many) <= (np.array(shape) - 1) / 2).all()
+
+
+def test_rotations_are_drawn_evenly_from_all_that_there_are() -> None:
+    turns = UniformRotation.matrices(drawn(alone(uniform_rotation=True), 4000))
+    np.testing.assert_allclose(turns @ turns.mT, np.tile(np.eye(3), (4000, 1, 1)), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(turns), 1)
+    # Where an axis is turned to is even on the sphere, so each of its coordinates is in [-1, 1].
+    for column in turns.reshape(4000, 9).T:
+        np.testing.assert_allclose(
+            np.quantile(column, [0.25, 0.5, 0.75]), [-0.5, 0, 0.5], atol=0.05
+        )
+    # The angle has the density (1 - cos) / pi.
+    angles = np.arccos((np.trace(turns, axis1=1, axis2=2).clip(-1, 3) - 1) / 2)
+    assert angles.mean() == pytest.approx(np.pi / 2 + 2 / np.pi, rel=0.02)
+
+
+def test_an_even_rotation_takes_the_place_of_the_three_angles_in_draws_and_words() -> None:
+    key: dict[str, Any] = {"seed": 1, "epoch": 1, "synapses": [0], "view": 1}
+    (_, *rest) = draw(AugmentationConfig(), **key)[0]
+    made = draw(AugmentationConfig(uniform_rotation=True), **key)[0]
+    assert list(made[1:]) == rest
+    assert describe(made).count("rotated") == 1
+    half = UniformRotation((np.cos(np.pi / 6), 0.0, -np.sin(np.pi / 6), 0.0))
+    same = UniformRotation(tuple(-one for one in half.quaternion))
+    for one in (half, same):
+        assert one.describe() == "rotated 60.0° about the axis z, y, x = 0.00, −1.00, 0.00"
+
+
+@VOXELS
+def test_scale_zooms_alike_along_all_axes(voxel_size: tuple) -> None:
+    config = alone(scale_range=0.5)
+    made, shape = drawn(config), context_shape(SHAPE, config, voxel_size)
+    crops = tissue(shape=shape)
+    views = apply(crops, [(one,) for one in made], SHAPE, voxel_size)
+    for crop, view, one in zip(crops, views, made, strict=True):
+        np.testing.assert_allclose(
+            view[0].numpy(), scipy_view(crop[0], np.eye(3) / one.scale), atol=2e-5
+        )
+    many = drawn(config, 2000)
+    matrices = affine_matrices([(one,) for one in many], voxel_size)
+    assert (reached(matrices) <= (np.array(shape) - 1) / 2).all()
+    scales = np.array([one.scale for one in many])
+    assert scales.min() == pytest.approx(1 / 1.5, rel=0.01)
+    assert scales.max() == pytest.approx(1.5, rel=0.01)
+    assert np.median(scales) == pytest.approx(1, abs=0.03)
+    assert Scale(1.25).describe() == "magnified ×1.25"
+
+
+def test_all_that_moves_tissue_is_one_resampling_in_the_order_flip_scale_rotation_shift() -> None:
+    config = alone(shift_range=9, uniform_rotation=True, scale_range=0.3, flip_prob=0.5)
+    size, shape = np.array((10.0, 4.0, 4.0)), context_shape(SHAPE, config, (10, 4, 4))
+    made = draw(config, seed=1, epoch=1, synapses=range(4), view=1)
+    crops = tissue(shape=shape)
+    matrices = affine_matrices(made, size)
+    assert (reached(matrices) <= (np.array(shape) - 1) / 2).all()
+    views = apply(crops, made, SHAPE, size)
+    for crop, view, (shift, rotation, scale, flip) in zip(crops, views, made, strict=True):
+        (turn,) = UniformRotation.matrices([rotation])
+        physical = turn @ np.diag(np.where(flip.flips, -1.0, 1.0)) / scale.scale
+        matrix = np.diag(1 / size) @ physical @ np.diag(size)
+        reference = scipy_view(crop[0], matrix, np.array(shift.shift) / size)
+        np.testing.assert_allclose(view[0].numpy(), reference, atol=2e-5)
+    names = ["shift_range", "uniform_rotation", "scale_range"]
+    assert sorted(context_settings(config)) == sorted(names)

@@ -35,11 +35,14 @@ class Transform(ABC):
         What it reads of the configuration. It is on where the first of them is not 0.
     off
         What is said of a view where it is off; empty for nothing.
+    instead_of
+        Name of a transform that is off, and not spoken of, where this one is on.
     """
 
     name: ClassVar[str]
     settings: ClassVar[tuple[str, ...]]
     off: ClassVar[str] = ""
+    instead_of: ClassVar[str] = ""
 
     @classmethod
     def is_on(cls, config: AugmentationConfig) -> bool:
@@ -127,3 +130,16 @@ def per_view(views: "Tensor", values: Sequence[float]) -> "Tensor":
 def decimal(value: float, digits: int) -> str:
     """Write a number with a true minus sign, and none before a zero."""
     return f"{value:z.{digits}f}".replace("-", "−")
+
+
+def balanced_factor(reach: float, random: float) -> float:
+    """Return a factor from 1 / (1 + reach) to 1 + reach, whose logarithm is even.
+
+    Parameters
+    ----------
+    reach
+        How much larger than 1 it may be.
+    random
+        A number drawn evenly from [0, 1).
+    """
+    return float((1 + reach) ** (2 * random - 1))

@@ -183,7 +183,9 @@ def _by_transform(drawn: Sequence[Drawn]) -> Iterator[tuple[Any, ...]]:
 def describe(drawn: Drawn) -> str:
     """Say in words what was drawn for a view: "rotated 11.3° about z, …; flipped x; …"."""
     words = {type(one): one.describe() for one in drawn}
-    said = (words.get(one, one.off) for one in (*SPATIAL, *INTENSITY))
+    replaced = {one.instead_of for one in drawn}
+    transforms = (one for one in (*SPATIAL, *INTENSITY) if one.name not in replaced)
+    said = (words.get(one, one.off) for one in transforms)
     return "; ".join(text for text in said if text)
 
 

@@ -11,12 +11,16 @@ from napari_synapse_cl.augmentations.contrast import Contrast
 from napari_synapse_cl.augmentations.flip import Flip
 from napari_synapse_cl.augmentations.noise import Noise
 from napari_synapse_cl.augmentations.rotation import Rotation
+from napari_synapse_cl.augmentations.scale import Scale
 from napari_synapse_cl.augmentations.shift import Shift
+from napari_synapse_cl.augmentations.uniform_rotation import UniformRotation
 
 SPATIAL: tuple[type[SpatialTransform], ...] = (
     # The same ball of places, however the view is turned.
     Shift,
     Rotation,
+    UniformRotation,
+    Scale,
     Flip,
 )
 """Become one resampling of the crop, as if one were applied after the other."""

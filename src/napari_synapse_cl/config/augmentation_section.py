@@ -61,6 +61,18 @@ class AugmentationConfig(Section):
         le=10_000,
         slider_end=200,
     )
+    uniform_rotation: bool = setting(
+        False,
+        "Draw the rotation evenly from all that there are, in place of three angles up to "
+        "rotation_range. Crops are cut as large as the diagonal of the view.",
+    )
+    scale_range: float = setting(
+        0.0,
+        "Tissue is magnified by a factor from 1 / (1 + this) to 1 + this, the same along all axes.",
+        ge=0,
+        le=1,
+        slider_end=0.5,
+    )
     grey_unit: Literal["absolute", "spread"] = setting(
         "absolute",
         "What ranges of brightness and noise count in: the intensity range [0, 1] (absolute), or "

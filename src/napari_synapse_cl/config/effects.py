@@ -188,6 +188,7 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
     "backbone_lr_factor": (_TRAINS, _unless("freeze_backbone")),
     "best_metric": (_TRAINS, _any_of(_only("best_metric", "training_loss"), _VALIDATES)),
     "seed": (_DRAWS,),
+    "rotation_range": (_DRAWS, _unless("uniform_rotation")),
     "grey_unit": (_DRAWS, _with(*IN_GREY_UNITS)),
     "grey_spread": (_DRAWS, _only("grey_unit", "spread")),
     "activation_checkpointing": (_TRAINS,),
