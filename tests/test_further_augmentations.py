@@ -16,8 +16,11 @@ from napari_synapse_cl.augmentations.context import (
     context_settings,
     context_shape,
 )
+from napari_synapse_cl.augmentations.gamma import Gamma
+from napari_synapse_cl.augmentations.noise import noise_like
 from napari_synapse_cl.augmentations.scale import Scale
 from napari_synapse_cl.augmentations.shift import Shift
+from napari_synapse_cl.augmentations.speckle import Speckle
 from napari_synapse_cl.augmentations.transforms import INTENSITY, SPATIAL
 from napari_synapse_cl.augmentations.uniform_rotation import UniformRotation
 from napari_synapse_cl.config import AugmentationConfig
@@ -180,3 +183,38 @@ def test_all_that_moves_tissue_is_one_resampling_in_the_order_flip_scale_rotatio
         np.testing.assert_allclose(view[0].numpy(), reference, atol=2e-5)
     names = ["shift_range", "uniform_rotation", "scale_range"]
     assert sorted(context_settings(config)) == sorted(names)
+
+
+def test_gamma_is_a_power_of_each_view_and_keeps_black_and_white() -> None:
+    views, made = tissue(), drawn(alone(gamma_range=1))
+    exact = views.double()
+    for view, result, one in zip(exact, Gamma.apply(views, made), made, strict=True):
+        torch.testing.assert_close(result.double(), view**one.gamma, atol=1e-6, rtol=0)
+    beyond = Gamma.apply(torch.tensor([-0.1, 0, 1, 1.1]).view(1, 1, 1, 1, 4), [Gamma(0.7)])
+    assert beyond.flatten().tolist() == [0, 0, 1, 1]
+    exponents = np.array([one.gamma for one in drawn(alone(gamma_range=1), 2000)])
+    assert exponents.min() == pytest.approx(0.5, rel=0.01)
+    assert exponents.max() == pytest.approx(2, rel=0.01)
+    assert np.median(exponents) == pytest.approx(1, abs=0.05)
+    assert Gamma(1.254).describe() == "gamma 1.25"
+
+
+def test_speckle_multiplies_each_voxel_by_a_factor_about_one() -> None:
+    views, made = tissue(), [Speckle(0.0, 5), Speckle(0.02, 6), Speckle(0.1, 7), Speckle(0.2, 8)]
+    exact, noise = views.double(), noise_like(views, [5, 6, 7, 8]).double()
+    results = Speckle.apply(views, made).double()
+    assert torch.equal(results[0], exact[0])
+    for view, one, result, record in zip(exact, noise, results, made, strict=True):
+        reference = view * (1 + record.speckle_level * one)
+        torch.testing.assert_close(result, reference, atol=1e-6, rtol=0)
+    grey = Speckle.apply(torch.full((2, 1, 32, 32, 32), 0.5), [Speckle(0.1, 1), Speckle(0.2, 2)])
+    assert grey.std(dim=(1, 2, 3, 4)).tolist() == pytest.approx([0.05, 0.1], rel=0.02)
+    assert Speckle(0.0123, 1).describe() == "speckle σ 0.012"
+
+
+def test_the_two_kinds_of_noise_are_drawn_apart() -> None:
+    config = alone(speckle_level=0.1, noise_level=0.1)
+    pairs = draw(config, seed=1, epoch=1, synapses=range(500), view=1)
+    levels = [(speckle.speckle_level, noise.noise_level) for speckle, noise in pairs]
+    assert abs(np.corrcoef(np.array(levels).T)[0, 1]) < 0.15
+    assert all(speckle.speckle_seed != noise.noise_seed for speckle, noise in pairs)

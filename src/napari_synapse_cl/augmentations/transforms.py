@@ -9,10 +9,12 @@ from napari_synapse_cl.augmentations.blur import Blur
 from napari_synapse_cl.augmentations.brightness import Brightness
 from napari_synapse_cl.augmentations.contrast import Contrast
 from napari_synapse_cl.augmentations.flip import Flip
+from napari_synapse_cl.augmentations.gamma import Gamma
 from napari_synapse_cl.augmentations.noise import Noise
 from napari_synapse_cl.augmentations.rotation import Rotation
 from napari_synapse_cl.augmentations.scale import Scale
 from napari_synapse_cl.augmentations.shift import Shift
+from napari_synapse_cl.augmentations.speckle import Speckle
 from napari_synapse_cl.augmentations.uniform_rotation import UniformRotation
 
 SPATIAL: tuple[type[SpatialTransform], ...] = (
@@ -27,9 +29,12 @@ SPATIAL: tuple[type[SpatialTransform], ...] = (
 
 INTENSITY: tuple[type[IntensityTransform], ...] = (
     Blur,
+    # Before those after which greys may lie beyond [0, 1].
+    Gamma,
     Contrast,
     Brightness,
     # After all that smooths, which would leave a mark in it.
+    Speckle,
     Noise,
 )
 """Are applied to what was resampled, one after the other."""

@@ -73,6 +73,21 @@ class AugmentationConfig(Section):
         le=1,
         slider_end=0.5,
     )
+    gamma_range: float = setting(
+        0.0,
+        "Intensities in [0, 1] are raised to a power from 1 / (1 + this) to 1 + this.",
+        ge=0,
+        le=4,
+        slider_end=1,
+    )
+    speckle_level: float = setting(
+        0.0,
+        "Maximum standard deviation of the multiplicative noise: of the factor, about 1, that each "
+        "voxel is multiplied by.",
+        ge=0,
+        le=1,
+        slider_end=0.25,
+    )
     grey_unit: Literal["absolute", "spread"] = setting(
         "absolute",
         "What ranges of brightness and noise count in: the intensity range [0, 1] (absolute), or "
