@@ -16,6 +16,7 @@ from napari_synapse_cl.augmentations.context import (
     context_settings,
     context_shape,
 )
+from napari_synapse_cl.augmentations.cutout import Cutout
 from napari_synapse_cl.augmentations.gamma import Gamma
 from napari_synapse_cl.augmentations.noise import noise_like
 from napari_synapse_cl.augmentations.scale import Scale
@@ -218,3 +219,53 @@ def test_the_two_kinds_of_noise_are_drawn_apart() -> None:
     levels = [(speckle.speckle_level, noise.noise_level) for speckle, noise in pairs]
     assert abs(np.corrcoef(np.array(levels).T)[0, 1]) < 0.15
     assert all(speckle.speckle_seed != noise.noise_seed for speckle, noise in pairs)
+
+
+def test_a_cutout_becomes_as_grey_as_its_view_and_all_else_stays() -> None:
+    views = tissue(4, (10, 20, 16))
+    exact = views.double().numpy()[:, 0]
+    box = (0.1, 0.0, 0.5, 0.5, 0.25, 1.0)
+    made = [Cutout(kind, box) for kind in ("cuboid", "corner", "periphery")]
+    results = Cutout.apply(views, [*made, Cutout("", (0.0,) * 6)]).numpy()[:, 0]
+    inside = np.zeros((10, 20, 16), bool)
+    inside[1:5, :5, 8:] = True
+    masks = (inside, inside, ~inside, np.zeros_like(inside))
+    for view, result, mask in zip(exact, results, masks, strict=True):
+        np.testing.assert_allclose(result, np.where(mask, view.mean(), view), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["cuboid", "corner", "periphery"])
+def test_cutouts_keep_their_sizes_stay_within_the_view_and_leave_the_centre(kind: str) -> None:
+    made = drawn(alone(cutout_prob=0.5, cutout_size=0.5, cutout_kinds=kind), 3000)
+    boxes = np.array([one.cutout_box for one in made if one.cutout_kind]).reshape(-1, 2, 3)
+    assert len(boxes) / 3000 == pytest.approx(0.5, abs=0.04)
+    assert {one.cutout_kind for one in made} == {"", kind}
+    low, high = boxes[:, 0], boxes[:, 1]
+    assert low.min() >= 0
+    assert high.max() <= 1 + 1e-9
+    sides = high - low
+    lost = 1 - sides if kind == "periphery" else sides
+    assert (lost.min(), lost.max()) == pytest.approx((0.25, 0.5), abs=0.01)
+    holds_centre = ((low < 0.5) & (high > 0.5)).all(axis=1)
+    assert holds_centre.all() if kind == "periphery" else not holds_centre.any()
+    if kind == "corner":
+        assert ((low == 0) | (high > 1 - 1e-9)).all()
+    # No side is favoured.
+    np.testing.assert_allclose((low + high).mean(axis=0) / 2, 0.5, atol=0.03)
+
+
+def test_all_kinds_of_cutouts_are_drawn_alike_and_told() -> None:
+    kinds = [one.cutout_kind for one in drawn(alone(cutout_prob=1), 3000)]
+    for kind in ("cuboid", "corner", "periphery"):
+        assert kinds.count(kind) / 3000 == pytest.approx(1 / 3, abs=0.03)
+    box = (0.1, 0.0, 0.5, 0.5, 0.25, 1.0)
+    assert Cutout("corner", box).describe() == "a corner of 40 × 25 × 50 % of the sides cut out"
+    assert Cutout("periphery", box).describe() == "all but 40 × 25 × 50 % of the sides cut out"
+    assert Cutout("", (0.0,) * 6).describe() == "nothing cut out"
+
+
+def test_what_is_cut_out_bears_the_noise_of_the_view() -> None:
+    config = alone(cutout_prob=1, noise_level=0.1)
+    ((cutout, noise),) = draw(config, seed=1, epoch=1, synapses=[0], view=1)
+    view = apply(tissue(1), [(cutout, noise)], SHAPE)
+    assert len(torch.unique(view)) > 0.9 * view.numel()

@@ -8,6 +8,7 @@ from napari_synapse_cl.augmentations.base import IntensityTransform, SpatialTran
 from napari_synapse_cl.augmentations.blur import Blur
 from napari_synapse_cl.augmentations.brightness import Brightness
 from napari_synapse_cl.augmentations.contrast import Contrast
+from napari_synapse_cl.augmentations.cutout import Cutout
 from napari_synapse_cl.augmentations.flip import Flip
 from napari_synapse_cl.augmentations.gamma import Gamma
 from napari_synapse_cl.augmentations.noise import Noise
@@ -33,6 +34,7 @@ INTENSITY: tuple[type[IntensityTransform], ...] = (
     Gamma,
     Contrast,
     Brightness,
+    Cutout,
     # After all that smooths, which would leave a mark in it.
     Speckle,
     Noise,

@@ -6,7 +6,7 @@ Which transform reads which of them is told by its module in
 
 from typing import Literal
 
-from napari_synapse_cl.config.fields import Section, Spreads, setting
+from napari_synapse_cl.config.fields import CutoutKinds, Section, Spreads, setting
 
 IN_GREY_UNITS = ("noise_level", "brightness_range")
 """Settings that count in what grey_unit says."""
@@ -87,6 +87,25 @@ class AugmentationConfig(Section):
         ge=0,
         le=1,
         slider_end=0.25,
+    )
+    cutout_prob: float = setting(
+        0.0,
+        "Probability that a part of a view is cut out, and becomes as grey as the view is on "
+        "average. The centre is always left.",
+        ge=0,
+        le=1,
+    )
+    cutout_size: float = setting(
+        0.4,
+        "Largest side of what is cut out, as a share of that of the view; the smallest is half of "
+        "it. With periphery, how much of each side is lost.",
+        gt=0,
+        le=0.5,
+    )
+    cutout_kinds: CutoutKinds = setting(
+        ("cuboid", "corner", "periphery"),
+        "What may be cut out: a cuboid beside the centre, a corner, or the periphery, all but a "
+        "box around the centre.",
     )
     grey_unit: Literal["absolute", "spread"] = setting(
         "absolute",

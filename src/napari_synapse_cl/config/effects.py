@@ -189,6 +189,8 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
     "best_metric": (_TRAINS, _any_of(_only("best_metric", "training_loss"), _VALIDATES)),
     "seed": (_DRAWS,),
     "rotation_range": (_DRAWS, _unless("uniform_rotation")),
+    "cutout_size": (_DRAWS, _positive("cutout_prob")),
+    "cutout_kinds": (_DRAWS, _positive("cutout_prob")),
     "grey_unit": (_DRAWS, _with(*IN_GREY_UNITS)),
     "grey_spread": (_DRAWS, _only("grey_unit", "spread")),
     "activation_checkpointing": (_TRAINS,),

@@ -96,6 +96,11 @@ VoxelSize = Annotated[tuple[Nanometres, Nanometres, Nanometres], BeforeValidator
 LayerIndex = Annotated[int, Field(ge=0)]
 LayerIndices = Annotated[tuple[LayerIndex, ...], BeforeValidator(_several)]
 Spreads = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], BeforeValidator(_as_tuple)]
+CutoutKinds = Annotated[
+    tuple[Literal["cuboid", "corner", "periphery"], ...],
+    BeforeValidator(_several),
+    Field(min_length=1),
+]
 ExportFormat = Literal["pt", "safetensors", "onnx"]
 ExportFormats = Annotated[tuple[ExportFormat, ...], BeforeValidator(_several)]
 Location = Annotated[str, BeforeValidator(_location), Field(min_length=1)]
