@@ -31,12 +31,12 @@ from napari_synapse_cl.augmentations.flip import Flip
 from napari_synapse_cl.augmentations.noise import Noise
 from napari_synapse_cl.augmentations.resampling import centre_crop, resample
 from napari_synapse_cl.augmentations.rotation import Rotation
-from napari_synapse_cl.augmentations.transforms import INTENSITY, SPATIAL
+from napari_synapse_cl.augmentations.transforms import INTENSITY, SECTIONS, SPATIAL
 from napari_synapse_cl.config import AugmentationConfig
 from napari_synapse_cl.system.loops import Loop
 
 SHAPE = (12, 16, 14)
-STILL: dict[str, Any] = {one.settings[0]: 0 for one in (*SPATIAL, *INTENSITY)}
+STILL: dict[str, Any] = {one.settings[0]: 0 for one in (*SECTIONS, *SPATIAL, *INTENSITY)}
 
 
 def tissue(n: int = 4, shape: tuple[int, int, int] = (24, 28, 26), seed: int = 0) -> Tensor:
@@ -264,7 +264,7 @@ def test_views_with_other_settings_are_not_of_one_batch() -> None:
 
 
 def test_each_setting_is_read_by_one_transform_and_no_two_share_a_name() -> None:
-    transforms = [*SPATIAL, *INTENSITY]
+    transforms = [*SECTIONS, *SPATIAL, *INTENSITY]
     settings = [setting for one in transforms for setting in one.settings]
     of_all = {"grey_unit", "grey_spread"}
     assert sorted(settings) == sorted(AugmentationConfig.model_fields.keys() - of_all)

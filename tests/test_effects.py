@@ -57,6 +57,8 @@ IN_VAIN: dict[str, list[dict[str, Any]]] = {
     "cache_limit": [DENSE],
     "grey_unit": [{**DATA, "brightness_range": 0, "noise_level": 0}],
     "grey_spread": [DATA],
+    "section_blur_sigma": [DATA],
+    "slip_range": [DATA],
     "cutout_size": [DATA],
     "cutout_kinds": [DATA],
     "rotation_range": [{**DATA, "uniform_rotation": True}],

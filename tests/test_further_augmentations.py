@@ -10,8 +10,10 @@ import torch
 from scipy.spatial.transform import Rotation as ScipyRotation
 from torch import Tensor
 
+from napari_synapse_cl.augmentations.base import section_numbers
 from napari_synapse_cl.augmentations.composition import affine_matrices, apply, describe, draw
 from napari_synapse_cl.augmentations.context import (
+    changes_sections,
     check_voxel_size,
     context_settings,
     context_shape,
@@ -20,15 +22,18 @@ from napari_synapse_cl.augmentations.cutout import Cutout
 from napari_synapse_cl.augmentations.gamma import Gamma
 from napari_synapse_cl.augmentations.noise import noise_like
 from napari_synapse_cl.augmentations.scale import Scale
+from napari_synapse_cl.augmentations.section_blur import SectionBlur
+from napari_synapse_cl.augmentations.section_brightness import SectionBrightness
+from napari_synapse_cl.augmentations.section_faults import LostSections, SlippedSections
 from napari_synapse_cl.augmentations.shift import Shift
 from napari_synapse_cl.augmentations.speckle import Speckle
-from napari_synapse_cl.augmentations.transforms import INTENSITY, SPATIAL
+from napari_synapse_cl.augmentations.transforms import INTENSITY, SECTIONS, SPATIAL
 from napari_synapse_cl.augmentations.uniform_rotation import UniformRotation
 from napari_synapse_cl.config import AugmentationConfig
 from napari_synapse_cl.errors import InputError
 
 SHAPE = (12, 16, 14)
-OFF: dict[str, Any] = {one.settings[0]: 0 for one in (*SPATIAL, *INTENSITY)}
+OFF: dict[str, Any] = {one.settings[0]: 0 for one in (*SECTIONS, *SPATIAL, *INTENSITY)}
 VOXELS = pytest.mark.parametrize(
     "voxel_size", [(1, 1, 1), (10, 4, 4)], ids=["cubes", "thick sections"]
 )
@@ -269,3 +274,100 @@ def test_what_is_cut_out_bears_the_noise_of_the_view() -> None:
     ((cutout, noise),) = draw(config, seed=1, epoch=1, synapses=[0], view=1)
     view = apply(tissue(1), [(cutout, noise)], SHAPE)
     assert len(torch.unique(view)) > 0.9 * view.numel()
+
+
+def test_numbers_of_a_section_depend_neither_on_the_context_nor_on_the_batch() -> None:
+    numbers = section_numbers([7, 8], 12, 3)
+    np.testing.assert_array_equal(section_numbers([8], 20, 3)[0, 4:16], numbers[1])
+    assert len(np.unique(numbers)) == numbers.size
+    many = section_numbers([1], 20_000, 1)
+    assert np.histogram(many, 4, (0, 1))[0] / 20_000 == pytest.approx([0.25] * 4, abs=0.02)
+
+
+def test_each_section_is_brighter_or_darker_by_itself() -> None:
+    crops, made = tissue(shape=(40, 8, 6)), drawn(alone(section_brightness=0.2))
+    before = crops.clone()
+    changed = SectionBrightness.apply(crops, made, (40, 4, 4)) - crops
+    assert torch.equal(crops, before)
+    for one, record in zip(changed[:, 0], made, strict=True):
+        of_section = one.mean(dim=(1, 2))
+        torch.testing.assert_close(one, of_section[:, None, None].expand_as(one))
+        most = of_section.abs().max().item()
+        assert 0.8 * record.section_brightness < most <= record.section_brightness <= 0.2
+        assert abs(np.corrcoef(of_section[1:], of_section[:-1])[0, 1]) < 0.6
+    assert made[0].describe() == f"brightness of sections ±{made[0].section_brightness:.2f}"
+
+
+def test_brightness_of_sections_counts_in_spreads_too() -> None:
+    key: dict[str, Any] = {"seed": 1, "epoch": 1, "synapses": [0], "view": 1}
+    ((absolute,),) = draw(alone(section_brightness=0.2), **key)
+    config = alone(section_brightness=0.2, grey_unit="spread")
+    ((counted,),) = draw(config, **key, spreads=[0.5])
+    assert counted.section_brightness == pytest.approx(absolute.section_brightness / 2)
+
+
+def test_some_sections_are_blurred_by_nm_as_by_scipy() -> None:
+    crops, size = tissue(shape=(30, 20, 24)), (40, 8, 4)
+    made = [SectionBlur(0.3, nm, seed) for seed, nm in enumerate((0.0, 4.0, 12.0, 20.0))]
+    results, counts = SectionBlur.apply(crops, made, size).numpy()[:, 0], []
+    for crop, result, one in zip(crops.double().numpy()[:, 0], results, made, strict=True):
+        sigma = (one.section_blur_nm / 8, one.section_blur_nm / 4)
+        reference = np.array([ndi.gaussian_filter(section, sigma) for section in crop])
+        is_blurred = section_numbers([one.section_blur_seed], 30, 1)[0, :, 0] < 0.3
+        counts.append(is_blurred.sum())
+        expected = np.where(is_blurred[:, None, None], reference, crop)
+        np.testing.assert_allclose(result, expected, atol=1e-6)
+    assert 0.15 < np.mean(counts) / 30 < 0.45
+    assert made[2].describe() == "30 % of sections blurred by 12.0 nm"
+
+
+def test_lost_sections_are_black() -> None:
+    crops = tissue(shape=(30, 4, 4)) + 0.1
+    made = drawn(alone(lost_section_prob=0.2))
+    lost = LostSections.apply(crops, made, (40, 4, 4))
+    is_lost = (lost == 0).all(dim=(1, 3, 4))
+    expected = torch.where(is_lost[:, None, :, None, None], 0, crops)
+    assert torch.equal(lost, expected)
+    assert is_lost.float().mean() == pytest.approx(0.2, abs=0.1)
+    assert made[0].describe() == "20 % of sections lost"
+
+
+def test_slipped_sections_move_by_whole_voxels_within_their_range() -> None:
+    crops, size = tissue(shape=(40, 20, 24)), (40, 8, 4)
+    made = [SlippedSections(0.3, 30.0, seed) for seed in range(4)]
+    results, moves = SlippedSections.apply(crops, made, size).numpy()[:, 0], []
+    for crop, result, one in zip(crops.numpy()[:, 0], results, made, strict=True):
+        for section, moved, numbers in zip(
+            crop, result, section_numbers([one.slip_seed], 40, 3)[0], strict=True
+        ):
+            move = np.trunc((2 * numbers[1:] - 1) * 30 / [8, 4]).astype(int)
+            move = move if numbers[0] < 0.3 else np.zeros(2, int)
+            moves.append(move)
+            reference = ndi.shift(section.astype(float), -move, order=0, mode="reflect")
+            np.testing.assert_array_equal(moved, reference.astype(np.float32))
+    slipped = [move for move in moves if move.any()]
+    assert 0.2 < len(slipped) / len(moves) < 0.4
+    assert (np.abs(slipped).max(axis=0) == [3, 7]).all()
+    assert made[0].describe() == "30 % of sections slipped by up to 30 nm"
+
+
+def test_slips_have_tissue_to_move_in_and_are_cut_with_context() -> None:
+    config = alone(slip_prob=0.1, slip_range=30)
+    assert context_shape(SHAPE, config, (40, 8, 4)) == (12 + 2, 16 + 2 * 5, 14 + 2 * 9)
+    assert context_settings(config) == ["slip_prob"]
+    with pytest.raises(InputError, match="slip_range counts in nm"):
+        check_voxel_size(config, None, "a.tif")
+
+
+def test_sections_are_changed_in_the_volume_before_views_are_turned() -> None:
+    config = alone(section_brightness=0.3, uniform_rotation=True)
+    made = draw(config, seed=1, epoch=1, synapses=range(4), view=1)
+    crops = tissue(shape=context_shape(SHAPE, config))
+    shifted = SectionBrightness.apply(crops, [one for one, _ in made], (1, 1, 1))
+    expected = apply(shifted, [(turn,) for _, turn in made], SHAPE)
+    torch.testing.assert_close(apply(crops, made, SHAPE), expected)
+
+
+def test_a_step_counts_the_crops_whose_sections_are_changed() -> None:
+    assert changes_sections(alone(lost_section_prob=0.1))
+    assert not changes_sections(AugmentationConfig(shift_range=20, cutout_prob=1))

@@ -1,9 +1,8 @@
 """All transforms of a view in a row: drawn, applied, and said in words."""
 
 import json
-import struct
 from collections.abc import Iterator, Sequence
-from hashlib import shake_128
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,13 @@ from torch import Tensor
 from napari_synapse_cl.augmentations.base import (
     IntensityTransform,
     Random,
+    SectionTransform,
     SpatialTransform,
     Transform,
+    numbers_of,
 )
 from napari_synapse_cl.augmentations.resampling import resample
-from napari_synapse_cl.augmentations.transforms import INTENSITY, SPATIAL
+from napari_synapse_cl.augmentations.transforms import INTENSITY, SECTIONS, SPATIAL
 from napari_synapse_cl.config import IN_GREY_UNITS, AugmentationConfig
 
 Drawn = tuple[Transform, ...]
@@ -60,7 +61,7 @@ def draw(
     """
     if spreads is None and config.grey_unit == "spread":
         raise ValueError("ranges count in the spread of grey values, which is not given")
-    transforms = [one for one in (*SPATIAL, *INTENSITY) if one.is_on(config)]
+    transforms = [one for one in (*SECTIONS, *SPATIAL, *INTENSITY) if one.is_on(config)]
     absolute = {spread: in_grey_values(config, spread) for spread in set(spreads or ())}
     configs = [absolute[one] for one in spreads] if spreads else [config] * len(synapses)
     return [
@@ -102,14 +103,7 @@ def draw_pair(
 
 def _stream(seed: int, epoch: int, synapse: int, view: int, name: str) -> Random:
     """Return a stream of random numbers that depends on these alone."""
-    key = f"{seed} {epoch} {synapse} {view} {name}".encode()
-
-    # A sixth of the time that numpy's SeedSequence takes, and as many numbers as are asked for.
-    def numbers(n: int) -> list[float]:
-        words = struct.unpack(f"<{n}Q", shake_128(key).digest(8 * n))
-        return [(word >> 11) * 2.0**-53 for word in words]
-
-    return numbers
+    return partial(numbers_of, f"{seed} {epoch} {synapse} {view} {name}")
 
 
 def apply(
@@ -118,7 +112,10 @@ def apply(
     shape: Sequence[int],
     voxel_size: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> Tensor:
-    """Make one view of each crop: resample it, change its intensities, cut off beyond [0, 1].
+    """Make one view of each crop.
+
+    Its sections are changed, it is resampled, and intensities are changed and cut off beyond
+    [0, 1].
 
     Parameters
     ----------
@@ -136,6 +133,10 @@ def apply(
     Tensor
         ``(B, 1, *shape)`` float32 in [0, 1], on the device of the crops.
     """
+    for records in _by_transform(drawn):
+        transform = type(records[0])
+        if issubclass(transform, SectionTransform):
+            crops = transform.apply(crops, records, voxel_size)
     views = resample(crops, affine_matrices(drawn, voxel_size), shape)
     for records in _by_transform(drawn):
         transform = type(records[0])
@@ -184,7 +185,7 @@ def describe(drawn: Drawn) -> str:
     """Say in words what was drawn for a view: "rotated 11.3° about z, …; flipped x; …"."""
     words = {type(one): one.describe() for one in drawn}
     replaced = {one.instead_of for one in drawn}
-    transforms = (one for one in (*SPATIAL, *INTENSITY) if one.name not in replaced)
+    transforms = (one for one in (*SECTIONS, *SPATIAL, *INTENSITY) if one.name not in replaced)
     said = (words.get(one, one.off) for one in transforms)
     return "; ".join(text for text in said if text)
 

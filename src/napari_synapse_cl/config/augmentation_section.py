@@ -8,7 +8,7 @@ from typing import Literal
 
 from napari_synapse_cl.config.fields import CutoutKinds, Section, Spreads, setting
 
-IN_GREY_UNITS = ("noise_level", "brightness_range")
+IN_GREY_UNITS = ("noise_level", "brightness_range", "section_brightness")
 """Settings that count in what grey_unit says."""
 
 
@@ -106,6 +106,43 @@ class AugmentationConfig(Section):
         ("cuboid", "corner", "periphery"),
         "What may be cut out: a cuboid beside the centre, a corner, or the periphery, all but a "
         "box around the centre.",
+    )
+    section_brightness: float = setting(
+        0.0,
+        "Each section, a slice along z of the volume, is brighter or darker by up to ± this, on "
+        "intensities in [0, 1], or in what grey_unit says.",
+        ge=0,
+        le=1,
+        slider_end=0.25,
+    )
+    section_blur_prob: float = setting(
+        0.0, "Probability that a section is blurred.", ge=0, le=1, slider_end=0.5
+    )
+    section_blur_sigma: float = setting(
+        10.0,
+        "Maximum standard deviation, along y and x, of the blur of such sections.",
+        unit="nm",
+        gt=0,
+        le=1_000,
+        slider_end=50,
+    )
+    lost_section_prob: float = setting(
+        0.0, "Probability that a section is lost, and black.", ge=0, le=1, slider_end=0.25
+    )
+    slip_prob: float = setting(
+        0.0,
+        "Probability that a section has slipped against its neighbours.",
+        ge=0,
+        le=1,
+        slider_end=0.25,
+    )
+    slip_range: float = setting(
+        20.0,
+        "Maximum distance by which such sections slip along y and x, in whole voxels.",
+        unit="nm",
+        gt=0,
+        le=1_000,
+        slider_end=100,
     )
     grey_unit: Literal["absolute", "spread"] = setting(
         "absolute",

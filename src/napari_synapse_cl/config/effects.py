@@ -191,6 +191,8 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
     "rotation_range": (_DRAWS, _unless("uniform_rotation")),
     "cutout_size": (_DRAWS, _positive("cutout_prob")),
     "cutout_kinds": (_DRAWS, _positive("cutout_prob")),
+    "section_blur_sigma": (_DRAWS, _positive("section_blur_prob")),
+    "slip_range": (_DRAWS, _positive("slip_prob")),
     "grey_unit": (_DRAWS, _with(*IN_GREY_UNITS)),
     "grey_spread": (_DRAWS, _only("grey_unit", "spread")),
     "activation_checkpointing": (_TRAINS,),
