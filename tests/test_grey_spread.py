@@ -93,7 +93,9 @@ def test_spreads_that_are_given_are_not_measured_and_must_fit_the_volumes(
     two_volumes: Callable[..., tuple[Config, Dataset]],
 ) -> None:
     config, dataset = two_volumes(grey_spread=0.2)
-    assert with_grey_spread(config, dataset) == (config, dataset)
+    same, told = with_grey_spread(config, dataset)
+    assert same == config
+    assert told.messages[-1][0].endswith("the spread of grey values, 0.2: as the settings say")
     assert spreads_of(config, dataset.positions, np.array([0, 99])) == [0.2, 0.2]
     with pytest.raises(InputError, match="grey_spread has 3 values, and there are 2 volumes"):
         with_grey_spread(*two_volumes(grey_spread=[0.1, 0.2, 0.3]))
@@ -120,7 +122,7 @@ def test_a_run_records_it_and_goes_on_with_it(
     flags = as_flags({**SMALL, **named})
     assert main([*flags, "--train_only", "--no-figures", "--num_epochs", "1"]) == 0
     (spread,) = json.loads((run / "config.json").read_text())["grey_spread"]
-    assert f"grey values spread by {spread:g}" in capsys.readouterr().err
+    assert f"the spread of grey values, {spread:g}: the standard" in capsys.readouterr().err
     more = ["--output", str(run), "--resume", "--num_epochs", "2"]
     assert main([*more, "--grey_spread", "0.5"]) == 2
     assert "grey_spread was" in capsys.readouterr().err

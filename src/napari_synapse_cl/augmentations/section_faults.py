@@ -107,9 +107,9 @@ class SlippedSections(SectionTransform):
             torch.from_numpy(_moved(n, move)).to(crops.device)
             for n, move in zip((height, width), np.trunc(moves.T).astype(np.int64), strict=True)
         )
-        i, k = (torch.from_numpy(index).to(crops.device) for index in (which, section))
-        source = (i[:, None, None], 0, k[:, None, None], rows[:, :, None], columns[:, None, :])
-        slipped[i, 0, k] = crops[source]
+        first = torch.from_numpy((which * depth + section) * height * width).to(crops.device)
+        source = first[:, None, None] + rows[:, :, None] * width + columns[:, None, :]
+        slipped[which.tolist(), 0, section.tolist()] = crops.take(source)
         return slipped
 
 

@@ -19,8 +19,8 @@ N_CROPS = 32
 def with_grey_spread(config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
     """Return settings that say how far grey values spread, and a dataset that tells it.
 
-    Both are as they were where ranges do not count in spreads; spreads that the settings name
-    already, as those of a run that is gone on with do, are not measured again.
+    Both are as they were where ranges do not count in spreads. Spreads that the settings name, as
+    those of a run that is gone on with do, are not measured again.
 
     Raises
     ------
@@ -37,13 +37,14 @@ def with_grey_spread(config: Config, dataset: Dataset) -> tuple[Config, Dataset]
                 f"{'is' if n_volumes == 1 else 'are'} {counted(n_volumes, 'volume')}: give one for "
                 "each, or one for all"
             )
-        return config, dataset
-    source = dataset.crop_source(config, config.crop_size)
-    spreads = measure_spreads(source, config.crop_size, n_volumes)
+        spreads, how = config.grey_spread, "as the settings say"
+    else:
+        source = dataset.crop_source(config, config.crop_size)
+        spreads = measure_spreads(source, config.crop_size, n_volumes)
+        how = f"the standard deviation in up to {N_CROPS} crops of each volume"
     text = (
-        f"grey values spread by {listing([f'{spread:g}' for spread in spreads])} (standard "
-        f"deviation in up to {N_CROPS} crops of each volume): ranges of brightness and noise count "
-        "in this"
+        f"ranges of brightness and noise count in the spread of grey values, "
+        f"{listing([f'{spread:g}' for spread in spreads])}: {how}"
     )
     told = replace(dataset, messages=(*dataset.messages, (text, "info")))
     return config.model_copy(update={"grey_spread": spreads}), told

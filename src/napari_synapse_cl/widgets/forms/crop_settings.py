@@ -35,7 +35,20 @@ ESSENTIAL_AUGMENTATION = (
 )
 AUGMENTATION = tuple(name for name in AugmentationConfig.model_fields if name != "grey_spread")
 """A spread that stays from one volume to the next would be that of another: it is measured."""
-MORE_AUGMENTATION = tuple(name for name in AUGMENTATION if name not in ESSENTIAL_AUGMENTATION)
+SECTIONS = (
+    "section_brightness",
+    "section_blur_prob",
+    "section_blur_sigma",
+    "lost_section_prob",
+    "slip_prob",
+    "slip_range",
+)
+MORE_AUGMENTATION = {
+    "More augmentation": tuple(
+        name for name in AUGMENTATION if name not in (*ESSENTIAL_AUGMENTATION, *SECTIONS)
+    ),
+    "Augmentation of sections": SECTIONS,
+}
 PLACEHOLDERS = {
     "network_voxel_size": "of the network or volume",
     "roles": "such as cleft=7 vesicles=6,8",

@@ -29,7 +29,7 @@ from napari_synapse_cl.widgets.preview.picker import SynapsePicker
 from napari_synapse_cl.widgets.preview.pictures import PairPictures
 
 ESSENTIAL = (*ESSENTIAL_AUGMENTATION, "crop_size", "seed")
-FURTHER = {"More augmentation": MORE_AUGMENTATION, **GROUPS}
+FURTHER = {**MORE_AUGMENTATION, **GROUPS}
 PATIENCE = 400
 """Milliseconds without a picture after which the person is told to wait."""
 
@@ -67,9 +67,7 @@ class PreviewWidget(LayersWidget):
         self.add_button = QPushButton("Add pair as layers")
         self.add_button.setEnabled(False)
         self.train_button = QPushButton("Train with these settings")
-        self.form = Form(
-            ESSENTIAL, {"More augmentation": MORE_AUGMENTATION, **GROUPS}, PLACEHOLDERS
-        )
+        self.form = Form(ESSENTIAL, FURTHER, PLACEHOLDERS)
         self.form.share(SHARED, self.session)
         self.label_boxes = LabelBoxes(self, partial(label_layers_of, self.form), self.form.changed)
         self.pictures = PairPictures(viewer)

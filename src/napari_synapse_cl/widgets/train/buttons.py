@@ -23,7 +23,8 @@ GROUPS = {
     ),
     "Validation": ("validation_fraction", "label_column", "best_metric", "early_stopping"),
     "Device": tuple(DeviceConfig.model_fields),
-    "Augmentation": crop_settings.AUGMENTATION,
+    "Augmentation": crop_settings.ESSENTIAL_AUGMENTATION,
+    **crop_settings.MORE_AUGMENTATION,
     "Output": ("output", "export", "tensorboard", "cache_dir", "cache_limit"),
 }
 PLACEHOLDERS = {
