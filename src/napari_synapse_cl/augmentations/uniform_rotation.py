@@ -34,7 +34,7 @@ class UniformRotation(SpatialTransform):
 
     @classmethod
     def draw(cls, config: AugmentationConfig, random: Random) -> Self:
-        """Draw an even unit quaternion, as Shoemake (1992), Graphics Gems III, chapter 6."""
+        """Draw an even unit quaternion, as Shoemake (1992), Graphics Gems III.6."""
         share, one, two = random(3)
         one, two = 2 * pi * one, 2 * pi * two
         low, high = sqrt(1 - share), sqrt(share)
