@@ -29,12 +29,12 @@ from napari_synapse_cl.augmentations.flip import Flip
 from napari_synapse_cl.augmentations.noise import Noise
 from napari_synapse_cl.augmentations.resampling import centre_crop, resample
 from napari_synapse_cl.augmentations.rotation import Rotation
-from napari_synapse_cl.augmentations.transforms import INTENSITY, SPATIAL
+from napari_synapse_cl.augmentations.transforms import INTENSITY, SECTIONS, SPATIAL
 from napari_synapse_cl.config import AugmentationConfig
 from napari_synapse_cl.system.loops import Loop
 
 SHAPE = (12, 16, 14)
-STILL = dict.fromkeys(AugmentationConfig.model_fields, 0)
+STILL: dict[str, Any] = {one.settings[0]: 0 for one in (*SECTIONS, *SPATIAL, *INTENSITY)}
 
 
 def tissue(n: int = 4, shape: tuple[int, int, int] = (24, 28, 26), seed: int = 0) -> Tensor:
@@ -262,9 +262,10 @@ def test_views_with_other_settings_are_not_of_one_batch() -> None:
 
 
 def test_each_setting_is_read_by_one_transform_and_no_two_share_a_name() -> None:
-    transforms = [*SPATIAL, *INTENSITY]
+    transforms = [*SECTIONS, *SPATIAL, *INTENSITY]
     settings = [setting for one in transforms for setting in one.settings]
-    assert sorted(settings) == sorted(AugmentationConfig.model_fields)
+    of_all = {"grey_unit", "grey_spread"}
+    assert sorted(settings) == sorted(AugmentationConfig.model_fields.keys() - of_all)
     assert len({one.name for one in transforms}) == len(transforms)
     names = [field.name for one in transforms for field in fields(one)]
     assert len(set(names)) == len(names)
@@ -273,66 +274,66 @@ def test_each_setting_is_read_by_one_transform_and_no_two_share_a_name() -> None
 class More(AugmentationConfig):
     """Settings of two more transforms."""
 
-    shift_range: float = 0.0
-    gamma_range: float = 0.0
+    drift_range: float = 0.0
+    power_range: float = 0.0
 
 
 @dataclass(frozen=True)
-class Shift(SpatialTransform):
+class Drift(SpatialTransform):
     """Moves the centre along all axes."""
 
-    shift: tuple[float, ...]
+    drift: tuple[float, ...]
 
-    name: ClassVar[str] = "shift"
-    settings: ClassVar[tuple[str, ...]] = ("shift_range",)
+    name: ClassVar[str] = "drift"
+    settings: ClassVar[tuple[str, ...]] = ("drift_range",)
 
     @classmethod
-    def draw(cls, config: Any, random: Any) -> "Shift":
-        return cls(tuple(config.shift_range * (2 * one - 1) for one in random(3)))
+    def draw(cls, config: Any, random: Any) -> "Drift":
+        return cls(tuple(config.drift_range * (2 * one - 1) for one in random(3)))
 
     def describe(self) -> str:
-        return f"shifted {self.shift[0]:.1f}"
+        return f"shifted {self.drift[0]:.1f}"
 
     @classmethod
-    def matrices(cls, drawn: Sequence["Shift"]) -> np.ndarray:
+    def matrices(cls, drawn: Sequence["Drift"]) -> np.ndarray:
         return np.tile(np.eye(3), (len(drawn), 1, 1))
 
     @classmethod
-    def shifts(cls, drawn: Sequence["Shift"]) -> np.ndarray:
-        return np.array([one.shift for one in drawn])
+    def shifts(cls, drawn: Sequence["Drift"]) -> np.ndarray:
+        return np.array([one.drift for one in drawn])
 
     @classmethod
     def reach(cls, config: Any, extent: np.ndarray) -> np.ndarray:
-        return extent + config.shift_range
+        return extent + config.drift_range
 
 
 @dataclass(frozen=True)
-class Gamma(IntensityTransform):
+class Power(IntensityTransform):
     """Raises intensities to a power."""
 
-    gamma: float
+    power: float
 
-    name: ClassVar[str] = "gamma"
-    settings: ClassVar[tuple[str, ...]] = ("gamma_range",)
+    name: ClassVar[str] = "power"
+    settings: ClassVar[tuple[str, ...]] = ("power_range",)
 
     @classmethod
-    def draw(cls, config: Any, random: Any) -> "Gamma":
-        return cls(1 + config.gamma_range * random(1)[0])
+    def draw(cls, config: Any, random: Any) -> "Power":
+        return cls(1 + config.power_range * random(1)[0])
 
     def describe(self) -> str:
-        return f"gamma {self.gamma:.1f}"
+        return f"power {self.power:.1f}"
 
     @classmethod
-    def apply(cls, views: Tensor, drawn: Sequence["Gamma"]) -> Tensor:
-        return views.pow_(per_view(views, [one.gamma for one in drawn]))
+    def apply(cls, views: Tensor, drawn: Sequence["Power"]) -> Tensor:
+        return views.pow_(per_view(views, [one.power for one in drawn]))
 
 
 @pytest.fixture
 def two_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two more transforms, in the midst of the others."""
     for module in (composition, context):
-        monkeypatch.setattr(module, "SPATIAL", (Rotation, Shift, Flip))
-    monkeypatch.setattr(composition, "INTENSITY", (Gamma, *INTENSITY))
+        monkeypatch.setattr(module, "SPATIAL", (Rotation, Drift, Flip))
+    monkeypatch.setattr(composition, "INTENSITY", (Power, *INTENSITY))
 
 
 def test_a_further_transform_changes_nothing_that_others_draw(
@@ -342,13 +343,13 @@ def test_a_further_transform_changes_nothing_that_others_draw(
     request.getfixturevalue("two_more")
     key = {"seed": 1, "epoch": 1, "synapses": [0], "view": 1}
     assert draw(More(), **key) == [without]
-    ((rotation, shift, flip, gamma, *rest),) = draw(More(shift_range=9, gamma_range=2), **key)
+    ((rotation, drift, flip, power, *rest),) = draw(More(drift_range=9, power_range=2), **key)
     assert (rotation, flip, *rest) == without
-    words = describe((rotation, shift, flip, gamma, *rest))
-    assert f"about x; {shift.describe()}; {flip.describe()}; {gamma.describe()}; blur" in words
+    words = describe((rotation, drift, flip, power, *rest))
+    assert f"about x; {drift.describe()}; {flip.describe()}; {power.describe()}; blur" in words
     assert words.count(";") == describe(without).count(";") + 2
-    values = plain_values((shift, gamma))
-    assert values == {"shift": list(shift.shift), "gamma": gamma.gamma}
+    values = plain_values((drift, power))
+    assert values == {"drift": list(drift.drift), "power": power.power}
 
 
 @pytest.mark.usefixtures("path", "two_more")
@@ -356,10 +357,10 @@ def test_a_further_transform_changes_nothing_that_others_draw(
 def test_a_further_spatial_transform_is_in_the_one_resampling_and_in_the_context(
     voxel_size: tuple,
 ) -> None:
-    config = More(**{**STILL, "rotation_range": 20, "flip_prob": 0.5, "shift_range": 9})
+    config = More(**{**STILL, "rotation_range": 20, "flip_prob": 0.5, "drift_range": 9})
     shape = context_shape(SHAPE, config, voxel_size)
-    alone = More(**{**STILL, "shift_range": 9})
-    assert context_settings(config) == ["rotation_range", "shift_range"]
+    alone = More(**{**STILL, "drift_range": 9})
+    assert context_settings(config) == ["rotation_range", "drift_range"]
     margins = [int(np.ceil(9 / size)) + 1 for size in voxel_size]
     wider = tuple(n + 2 * margin for n, margin in zip(SHAPE, margins, strict=True))
     assert context_shape(SHAPE, alone, voxel_size) == wider
@@ -370,20 +371,20 @@ def test_a_further_spatial_transform_is_in_the_one_resampling_and_in_the_context
     assert (reached <= (np.array(shape) - 1) / 2).all()
     crops, size = tissue(shape=shape), np.array(voxel_size, float)
     views = apply(crops, made, SHAPE, voxel_size)
-    for crop, view, (rotation, shift, flip) in zip(crops, views, made, strict=True):
+    for crop, view, (rotation, drift, flip) in zip(crops, views, made, strict=True):
         turn = scipy_rotation(rotation.angles)
         signs = np.diag(np.where(flip.flips, -1.0, 1.0))
         matrix = np.diag(1 / size) @ turn @ signs @ np.diag(size)
-        reference = scipy_view(crop[0], matrix, turn @ shift.shift / size)
+        reference = scipy_view(crop[0], matrix, turn @ drift.drift / size)
         np.testing.assert_allclose(view[0].numpy(), reference, atol=2e-5)
 
 
 @pytest.mark.usefixtures("two_more")
 def test_a_further_intensity_transform_comes_after_the_resampling_and_before_noise() -> None:
-    config = More(**{**STILL, "gamma_range": 2, "noise_level": 0.1})
+    config = More(**{**STILL, "power_range": 2, "noise_level": 0.1})
     crops, made = tissue(), draw(config, seed=1, epoch=1, synapses=range(4), view=1)
     views = centre_crop(crops, SHAPE)
-    powers = views ** per_view(views, [gamma.gamma for gamma, _ in made])
+    powers = views ** per_view(views, [power.power for power, _ in made])
     expected = Noise.apply(powers, [noise for _, noise in made]).clamp(0, 1)
     torch.testing.assert_close(apply(crops, made, SHAPE), expected)
 

@@ -59,6 +59,13 @@ IN_VAIN: dict[str, list[dict[str, Any]]] = {
     "overwrite": [DATA],
     "cache_dir": [EXTRACT],
     "cache_limit": [DENSE],
+    "grey_unit": [{**DATA, "brightness_range": 0, "noise_level": 0}],
+    "grey_spread": [DATA],
+    "section_blur_sigma": [DATA],
+    "slip_range": [DATA],
+    "cutout_size": [DATA],
+    "cutout_kinds": [DATA],
+    "rotation_range": [{**DATA, "uniform_rotation": True}],
 }
 IN_EXTRACTION = ("ModelConfig", "TrainingConfig", "AugmentationConfig")
 
@@ -73,7 +80,8 @@ OTHER: dict[str, Any] = {
     "best_metric": "retrieval", "device": "cpu", "precision": "float32",
     "activation_checkpointing": "on", "layer_num": (3,), "pooling": "max", "averaging": "flips",
     "feature_format": "npz", "label_column": "class", "cell_column": "body",
-    "export": ("pt",), "flip_prob": 0.25,
+    "export": ("pt",), "flip_prob": 0.25, "grey_unit": "spread", "grey_spread": (0.1,),
+    "cutout_kinds": ("corner",),
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from napari_synapse_cl.augmentations.resampling import centre_crop
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.dataset_parts import Part
+from napari_synapse_cl.data.grey_spread import measure_spreads
 from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.data.synapses import positions_inside
 from napari_synapse_cl.data.volumes import Volume
@@ -109,6 +110,23 @@ def test_pictures_are_what_training_sees(preview: Any, qtbot: QtBot, sample: Sam
     pair = composition.draw_pair(config, 7, 3, [5])
     for view, (drawn,) in enumerate(pair, start=1):
         assert f"View {view}:</b> {composition.describe(drawn)}" in preview.status.text()
+
+
+def test_ranges_that_count_in_the_spread_of_grey_values_are_those_of_a_training(
+    preview: Any, qtbot: QtBot, sample: Sample
+) -> None:
+    fill_in(preview, {"seed": 7, "grey_unit": "spread", "brightness_range": 1.0})
+    wait_for_pictures(qtbot, preview)
+    part = Part(Volume(sample.image), sample.voxel_size)
+    positions = positions_inside(sample.synapses, part.volume.shape)
+    config = Config.from_values(
+        {"crop_size": 16, "seed": 7, "grey_unit": "spread", "brightness_range": 1}
+    )
+    crops = StreamedCrops([part], positions, config, (16, 16, 16), sample.voxel_size)
+    spreads = measure_spreads(crops, config.crop_size, 1)
+    ((first,), _) = composition.draw_pair(config, 7, 1, [0], spreads)
+    assert f"View 1:</b> {composition.describe(first)}" in preview.status.text()
+    assert preview.origin.text().endswith(f" · spread of grey values {spreads[0]:.3f}")
 
 
 def test_pictures_are_painted_in_the_grey_of_their_voxels(preview: Any, qtbot: QtBot) -> None:

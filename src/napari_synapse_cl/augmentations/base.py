@@ -4,8 +4,10 @@ PyTorch is imported by what computes, when it is first called: the window asks t
 tissue they need, and does not import it.
 """
 
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from hashlib import shake_128
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
@@ -35,11 +37,14 @@ class Transform(ABC):
         What it reads of the configuration. It is on where the first of them is not 0.
     off
         What is said of a view where it is off; empty for nothing.
+    instead_of
+        Name of a transform that is off, and not spoken of, where this one is on.
     """
 
     name: ClassVar[str]
     settings: ClassVar[tuple[str, ...]]
     off: ClassVar[str] = ""
+    instead_of: ClassVar[str] = ""
 
     @classmethod
     def is_on(cls, config: AugmentationConfig) -> bool:
@@ -54,6 +59,24 @@ class Transform(ABC):
     @abstractmethod
     def describe(self) -> str:
         """Say in words what was drawn."""
+
+    @classmethod
+    def reach(cls, config: AugmentationConfig, extent: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return how far views with these settings see; called where it is on.
+
+        Parameters
+        ----------
+        config
+            Its settings.
+        extent
+            ``(3,)``, how far a view reaches from its centre along z, y, x.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(3,)`` float64, how far what it shows may lie from the centre.
+        """
+        return extent
 
 
 class SpatialTransform(Transform):
@@ -78,24 +101,6 @@ class SpatialTransform(Transform):
         """Return what is added to these offsets, ``(B, 3)`` float64 along z, y, x."""
         return np.zeros((len(drawn), 3))
 
-    @classmethod
-    def reach(cls, config: AugmentationConfig, extent: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return how far views with these settings see; called where it is on.
-
-        Parameters
-        ----------
-        config
-            Its settings.
-        extent
-            ``(3,)``, how far a view reaches from its centre along z, y, x.
-
-        Returns
-        -------
-        numpy.ndarray
-            ``(3,)`` float64, how far what it shows may lie from the centre.
-        """
-        return extent
-
 
 class IntensityTransform(Transform):
     """A transform that changes intensities; it is applied to views that are resampled already."""
@@ -119,6 +124,34 @@ class IntensityTransform(Transform):
         """
 
 
+class SectionTransform(Transform):
+    """A transform of sections, the slices along z of the volume, each for itself.
+
+    It is applied to crops before they are resampled, so that in rotated views sections lie as they
+    do in the volume.
+    """
+
+    @classmethod
+    @abstractmethod
+    def apply(cls, crops: "Tensor", drawn: Sequence[Self], voxel_size: Sequence[float]) -> "Tensor":
+        """Return B crops changed by what was drawn for each.
+
+        Parameters
+        ----------
+        crops
+            ``(B, 1, D, H, W)`` float32; not overwritten, since both views are made from them.
+        drawn
+            B records.
+        voxel_size
+            Voxel size along z, y, x.
+
+        Returns
+        -------
+        Tensor
+            A new one like `crops`.
+        """
+
+
 def per_view(views: "Tensor", values: Sequence[float]) -> "Tensor":
     """Return B numbers as ``(B, 1, 1, 1, 1)``, with the type and on the device of the views."""
     return views.new_tensor(values).view(-1, 1, 1, 1, 1)
@@ -127,3 +160,49 @@ def per_view(views: "Tensor", values: Sequence[float]) -> "Tensor":
 def decimal(value: float, digits: int) -> str:
     """Write a number with a true minus sign, and none before a zero."""
     return f"{value:z.{digits}f}".replace("-", "−")
+
+
+def balanced_factor(reach: float, random: float) -> float:
+    """Return a factor from 1 / (1 + reach) to 1 + reach, whose logarithm is even.
+
+    Parameters
+    ----------
+    reach
+        How much larger than 1 it may be.
+    random
+        A number drawn evenly from [0, 1).
+    """
+    return float((1 + reach) ** (2 * random - 1))
+
+
+def numbers_of(key: str, n: int) -> list[float]:
+    """Return the first `n` numbers, in [0, 1), of the stream that a key names."""
+    # A sixth of the time that numpy's SeedSequence takes, and as many numbers as are asked for.
+    words = struct.unpack(f"<{n}Q", shake_128(key.encode()).digest(8 * n))
+    return [(word >> 11) * 2.0**-53 for word in words]
+
+
+def section_numbers(seeds: Sequence[int], depth: int, n: int) -> NDArray[np.float64]:
+    """Return numbers in [0, 1) for each section of crops, from streams of their own.
+
+    They are counted from the centre: a section has the same whatever the context around it.
+
+    Parameters
+    ----------
+    seeds
+        One for each crop.
+    depth
+        Sections of a crop.
+    n
+        Numbers for each of them.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(B, depth, n)`` float64.
+    """
+    outwards = sorted(range(depth), key=lambda k: (abs(k - depth // 2), k))
+    numbers = np.empty((len(seeds), depth, n))
+    for one, seed in zip(numbers, seeds, strict=True):
+        one[outwards] = np.reshape(numbers_of(f"sections {seed}", depth * n), (depth, n))
+    return numbers

@@ -49,7 +49,7 @@ class Blur(IntensityTransform):
     def apply(cls, views: "Tensor", drawn: Sequence[Self]) -> "Tensor":
         """Return blurred views, by banded matrix products."""
         sigma = np.array([one.blur_sigma for one in drawn])
-        along = {n: views.new_tensor(_matrices(n, sigma)) for n in set(views.shape[2:])}
+        along = {n: views.new_tensor(blur_matrices(n, sigma)) for n in set(views.shape[2:])}
         batch, _, depth, height, width = shape = views.shape
         views = along[depth] @ views.reshape(batch, depth, -1)
         views = views.view(batch, -1, width) @ along[width].mT
@@ -57,8 +57,21 @@ class Blur(IntensityTransform):
         return views.view(shape)
 
 
-def _matrices(n: int, sigma: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ``(B, n, n)`` matrices that blur a line of `n` voxels by B standard deviations."""
+def blur_matrices(n: int, sigma: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return matrices that blur a line of voxels, reflected at its ends.
+
+    Parameters
+    ----------
+    n
+        Voxels of the line.
+    sigma
+        ``(B,)``, standard deviations in voxels.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(B, n, n)`` float64.
+    """
     radii = np.floor(TRUNCATE * sigma + 0.5).astype(int)
     offsets = np.arange(-radii.max(), radii.max() + 1)
     # A sigma of 0 has radius 0, so its kernel is the central 1 whatever it is divided by.

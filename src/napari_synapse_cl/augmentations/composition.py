@@ -1,9 +1,8 @@
 """All transforms of a view in a row: drawn, applied, and said in words."""
 
 import json
-import struct
 from collections.abc import Iterator, Sequence
-from hashlib import shake_128
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,19 +12,26 @@ from torch import Tensor
 from napari_synapse_cl.augmentations.base import (
     IntensityTransform,
     Random,
+    SectionTransform,
     SpatialTransform,
     Transform,
+    numbers_of,
 )
 from napari_synapse_cl.augmentations.resampling import resample
-from napari_synapse_cl.augmentations.transforms import INTENSITY, SPATIAL
-from napari_synapse_cl.config import AugmentationConfig
+from napari_synapse_cl.augmentations.transforms import INTENSITY, SECTIONS, SPATIAL
+from napari_synapse_cl.config import IN_GREY_UNITS, AugmentationConfig
 
 Drawn = tuple[Transform, ...]
 """What was drawn for one view: the transforms that are on, in the order of their application."""
 
 
 def draw(
-    config: AugmentationConfig, seed: int, epoch: int, synapses: Sequence[int], view: int
+    config: AugmentationConfig,
+    seed: int,
+    epoch: int,
+    synapses: Sequence[int],
+    view: int,
+    spreads: Sequence[float] | None = None,
 ) -> list[Drawn]:
     """Draw one view of each synapse, as training with `seed` sees it in `epoch`.
 
@@ -45,34 +51,59 @@ def draw(
         Row of each synapse in its table.
     view
         1 or 2.
+    spreads
+        Of the grey values around each synapse, where ranges count in them.
+
+    Raises
+    ------
+    ValueError
+        If ranges count in spreads and these are not given.
     """
-    transforms = [one for one in (*SPATIAL, *INTENSITY) if one.is_on(config)]
+    if spreads is None and config.grey_unit == "spread":
+        raise ValueError("ranges count in the spread of grey values, which is not given")
+    transforms = [one for one in (*SECTIONS, *SPATIAL, *INTENSITY) if one.is_on(config)]
+    absolute = {spread: in_grey_values(config, spread) for spread in set(spreads or ())}
+    configs = [absolute[one] for one in spreads] if spreads else [config] * len(synapses)
     return [
         tuple(
-            one.draw(config, stream(seed, epoch, int(synapse), view, one.name))
+            one.draw(ranges, stream(seed, epoch, int(synapse), view, one.name))
             for one in transforms
         )
-        for synapse in synapses
+        for synapse, ranges in zip(synapses, configs, strict=True)
     ]
 
 
+def in_grey_values(config: AugmentationConfig, spread: float) -> AugmentationConfig:
+    """Return settings whose ranges count in grey values, after such as count in a spread.
+
+    Parameters
+    ----------
+    config
+        Settings of any unit.
+    spread
+        Standard deviation of the grey values, which lie in [0, 1].
+    """
+    if config.grey_unit == "absolute":
+        return config
+    ranges = {name: getattr(config, name) * spread for name in IN_GREY_UNITS}
+    return config.model_copy(update={**ranges, "grey_unit": "absolute"})
+
+
 def draw_pair(
-    config: AugmentationConfig, seed: int, epoch: int, synapses: Sequence[int]
+    config: AugmentationConfig,
+    seed: int,
+    epoch: int,
+    synapses: Sequence[int],
+    spreads: Sequence[float] | None = None,
 ) -> tuple[list[Drawn], list[Drawn]]:
     """Draw both views of each synapse; see :func:`draw`."""
-    return draw(config, seed, epoch, synapses, 1), draw(config, seed, epoch, synapses, 2)
+    first, second = (draw(config, seed, epoch, synapses, view, spreads) for view in (1, 2))
+    return first, second
 
 
 def stream(seed: int, epoch: int, synapse: int, view: int, name: str) -> Random:
     """Return a stream of random numbers that depends on these alone."""
-    key = f"{seed} {epoch} {synapse} {view} {name}".encode()
-
-    # A sixth of the time that numpy's SeedSequence takes, and as many numbers as are asked for.
-    def numbers(n: int) -> list[float]:
-        words = struct.unpack(f"<{n}Q", shake_128(key).digest(8 * n))
-        return [(word >> 11) * 2.0**-53 for word in words]
-
-    return numbers
+    return partial(numbers_of, f"{seed} {epoch} {synapse} {view} {name}")
 
 
 def apply(
@@ -81,7 +112,10 @@ def apply(
     shape: Sequence[int],
     voxel_size: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> Tensor:
-    """Make one view of each crop: resample it, change its intensities, cut off beyond [0, 1].
+    """Make one view of each crop.
+
+    Its sections are changed, it is resampled, and intensities are changed and cut off beyond
+    [0, 1].
 
     Parameters
     ----------
@@ -99,6 +133,10 @@ def apply(
     Tensor
         ``(B, 1, *shape)`` float32 in [0, 1], on the device of the crops.
     """
+    for records in _by_transform(drawn):
+        transform = type(records[0])
+        if issubclass(transform, SectionTransform):
+            crops = transform.apply(crops, records, voxel_size)
     views = resample(crops, affine_matrices(drawn, voxel_size), shape)
     for records in _by_transform(drawn):
         transform = type(records[0])
@@ -146,7 +184,9 @@ def _by_transform(drawn: Sequence[Drawn]) -> Iterator[tuple[Any, ...]]:
 def describe(drawn: Drawn) -> str:
     """Say in words what was drawn for a view: "rotated 11.3° about z, …; flipped x; …"."""
     words = {type(one): one.describe() for one in drawn}
-    said = (words.get(one, one.off) for one in (*SPATIAL, *INTENSITY))
+    replaced = {one.instead_of for one in drawn}
+    transforms = (one for one in (*SECTIONS, *SPATIAL, *INTENSITY) if one.name not in replaced)
+    said = (words.get(one, one.off) for one in transforms)
     return "; ".join(text for text in said if text)
 
 

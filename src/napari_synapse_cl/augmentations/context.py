@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from napari_synapse_cl.augmentations.transforms import SPATIAL
-from napari_synapse_cl.config import AugmentationConfig
+from napari_synapse_cl.augmentations.transforms import INTENSITY, SECTIONS, SPATIAL
+from napari_synapse_cl.config import AugmentationConfig, unit_of
+from napari_synapse_cl.errors import InputError
 
 ROUNDING = 1e-6
 """Voxels by which a place may be wrong."""
@@ -36,7 +37,7 @@ def context_shape(
     half = (np.array(shape, dtype=np.float64) - 1) / 2
     reach = extent = half * size
     # A place in the view goes through what is applied last first.
-    for transform in reversed(SPATIAL):
+    for transform in reversed((*SECTIONS, *SPATIAL)):
         if transform.is_on(config):
             reach = transform.reach(config, reach)
     margins = np.zeros(3, dtype=int)
@@ -52,6 +53,41 @@ def context_settings(config: AugmentationConfig) -> list[str]:
     view = np.ones(3)
     return [
         transform.settings[0]
-        for transform in SPATIAL
+        for transform in (*SECTIONS, *SPATIAL)
         if transform.is_on(config) and (transform.reach(config, view) > view).any()
     ]
+
+
+def check_voxel_size(
+    config: AugmentationConfig, voxel_size: Sequence[float] | None, name: str
+) -> None:
+    """Refuse lengths in nm where the voxel size is not known.
+
+    Parameters
+    ----------
+    config
+        What views are drawn by.
+    voxel_size
+        Voxel size in nm, or None.
+    name
+        How to call the volume.
+
+    Raises
+    ------
+    InputError
+        If a transform that is on counts in nm, and there is no voxel size.
+    """
+    if voxel_size is not None:
+        return
+    for transform in (*SECTIONS, *SPATIAL, *INTENSITY):
+        for setting in transform.settings if transform.is_on(config) else ():
+            if unit_of(AugmentationConfig.model_fields[setting]) == "nm":
+                raise InputError(
+                    f"{setting} counts in nm, and the voxel size of {name} is not known; give it "
+                    "as voxel_size"
+                )
+
+
+def changes_sections(config: AugmentationConfig) -> bool:
+    """Return whether crops are copied and changed before they are resampled."""
+    return any(transform.is_on(config) for transform in SECTIONS)

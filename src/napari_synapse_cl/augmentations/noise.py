@@ -45,12 +45,25 @@ class Noise(IntensityTransform):
     @classmethod
     def apply(cls, views: "Tensor", drawn: Sequence[Self]) -> "Tensor":
         """Return noisier views."""
-        noise = _noise_like(views, [one.noise_seed for one in drawn])
+        noise = noise_like(views, [one.noise_seed for one in drawn])
         return views.addcmul_(noise, per_view(views, [one.noise_level for one in drawn]))
 
 
-def _noise_like(views: "Tensor", seeds: Sequence[int]) -> "Tensor":
-    """Return noise of standard deviation 1 for each view, of its own seed."""
+def noise_like(views: "Tensor", seeds: Sequence[int]) -> "Tensor":
+    """Return noise of standard deviation 1 for each view, of its own seed.
+
+    Parameters
+    ----------
+    views
+        ``(B, 1, D, H, W)``.
+    seeds
+        B of them.
+
+    Returns
+    -------
+    Tensor
+        A new one like `views`.
+    """
     from napari_synapse_cl.system.loops import share
 
     noise = views.new_empty(views.shape)

@@ -30,6 +30,11 @@ class Rotation(SpatialTransform):
     off: ClassVar[str] = "not rotated"
 
     @classmethod
+    def is_on(cls, config: AugmentationConfig) -> bool:
+        """Return whether it changes views: not where all rotations are drawn from."""
+        return super().is_on(config) and not config.uniform_rotation
+
+    @classmethod
     def draw(cls, config: AugmentationConfig, random: Random) -> Self:
         """Draw each angle evenly."""
         return cls(tuple(config.rotation_range * (2 * one - 1) for one in random(3)))

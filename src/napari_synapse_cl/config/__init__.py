@@ -4,7 +4,7 @@ The command line's flags, the forms in the widgets, the ``config.json`` of a run
 settings in the documentation are all made from the fields of the sections.
 """
 
-from napari_synapse_cl.config.augmentation_section import AugmentationConfig
+from napari_synapse_cl.config.augmentation_section import IN_GREY_UNITS, AugmentationConfig
 from napari_synapse_cl.config.data_sections import CropConfig, DataConfig, VolumeConfig
 from napari_synapse_cl.config.effects import settings_without_effect
 from napari_synapse_cl.config.fields import Section, absolute, slider_end, unit_of, values_by_role
@@ -15,6 +15,7 @@ from napari_synapse_cl.system.downloads import is_url
 
 __all__ = [
     "ABOUT",
+    "IN_GREY_UNITS",
     "SECTIONS",
     "AugmentationConfig",
     "Config",

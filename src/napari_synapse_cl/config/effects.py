@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from napari_synapse_cl.config.augmentation_section import AugmentationConfig
+from napari_synapse_cl.config.augmentation_section import IN_GREY_UNITS, AugmentationConfig
 from napari_synapse_cl.config.data_sections import CropConfig, DataConfig
 from napari_synapse_cl.config.fields import Section
 from napari_synapse_cl.config.flat import SECTIONS, Config
@@ -196,6 +196,13 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
     "backbone_lr_factor": (_TRAINS, _unless("freeze_backbone")),
     "best_metric": (_TRAINS, _any_of(_only("best_metric", "training_loss"), _VALIDATES)),
     "seed": (_DRAWS,),
+    "rotation_range": (_DRAWS, _unless("uniform_rotation")),
+    "cutout_size": (_DRAWS, _positive("cutout_prob")),
+    "cutout_kinds": (_DRAWS, _positive("cutout_prob")),
+    "section_blur_sigma": (_DRAWS, _positive("section_blur_prob")),
+    "slip_range": (_DRAWS, _positive("slip_prob")),
+    "grey_unit": (_DRAWS, _with(*IN_GREY_UNITS)),
+    "grey_spread": (_DRAWS, _only("grey_unit", "spread")),
     "activation_checkpointing": (_TRAINS,),
     "micro_batch_size": (_TRAINS,),
     "layer_num": (

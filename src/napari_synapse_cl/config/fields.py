@@ -31,6 +31,11 @@ def _several_or_none(value: object) -> object:
     return () if values == ("none",) else values
 
 
+def _as_tuple(value: object) -> object:
+    """Let one number stand for a tuple of it."""
+    return (value,) if isinstance(value, int | float | str) else value
+
+
 def _words(value: object) -> object:
     """Let one text stand for the words in it."""
     return tuple(value.split()) if isinstance(value, str) else value
@@ -96,6 +101,12 @@ Shape = Annotated[tuple[Voxels, Voxels, Voxels], BeforeValidator(_three_of_one)]
 VoxelSize = Annotated[tuple[Nanometres, Nanometres, Nanometres], BeforeValidator(_three_of_one)]
 LayerIndex = Annotated[int, Field(ge=0)]
 LayerIndices = Annotated[tuple[LayerIndex, ...], BeforeValidator(_several_or_none)]
+Spreads = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], BeforeValidator(_as_tuple)]
+CutoutKinds = Annotated[
+    tuple[Literal["cuboid", "corner", "periphery"], ...],
+    BeforeValidator(_several),
+    Field(min_length=1),
+]
 ExportFormat = Literal["pt", "safetensors", "onnx"]
 ExportFormats = Annotated[tuple[ExportFormat, ...], BeforeValidator(_several)]
 Location = Annotated[str, BeforeValidator(_location), Field(min_length=1)]

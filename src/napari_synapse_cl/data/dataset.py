@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_synapse_cl.augmentations.context import context_settings
+from napari_synapse_cl.augmentations.context import (
+    check_voxel_size,
+    context_settings,
+    context_shape,
+)
 from napari_synapse_cl.config import Config, CropConfig
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.crops.cache import CachedCrops
@@ -153,6 +157,17 @@ class Dataset:
         sizes = np.array(self.image_sizes)[0 if volumes is None else volumes]
         voxels = nearest_voxel(self.positions.voxels * (sizes / np.array(self.voxel_size)))
         return self.positions._replace(voxels=voxels.astype(np.int64)).apart
+
+    def context(self, config: Config) -> tuple[int, int, int]:
+        """Return the size along z, y, x of crops that augmented views are made from.
+
+        Raises
+        ------
+        InputError
+            If augmentations count in nm, and the voxel size is not known.
+        """
+        check_voxel_size(config, self.known_voxel_size, self.name)
+        return context_shape(config.crop_size, config, self.voxel_size)
 
     def streamed(self, config: CropConfig, shape: tuple[int, int, int]) -> StreamedCrops:
         """Return what cuts crops of this size from the volumes.

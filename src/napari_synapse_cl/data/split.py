@@ -6,7 +6,6 @@ from typing import Self
 
 import numpy as np
 
-from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.resampling import Resampling
 from napari_synapse_cl.data.dataset import Dataset
@@ -113,7 +112,7 @@ def split_of(dataset: Dataset, config: Config) -> Split:
     config
         The share to hold out, the size of a view and how far it is rotated.
     """
-    shape = context_shape(config.crop_size, config, dataset.voxel_size)
+    shape = dataset.context(config)
     sizes = dataset.image_sizes
     extents = [Resampling(shape, size, dataset.voxel_size).source_shape for size in sizes]
     return split_by_space(dataset.positions, config.validation_fraction, sizes, extents)

@@ -190,7 +190,8 @@ class _Timer:
         crops = torch.rand(n, 1, *context_shape(load.shape, config, voxel_size))
 
         def views(synapses: np.ndarray, epoch: int) -> Tensor:
-            pair = composition.draw_pair(config, config.seed, epoch, synapses.tolist())
+            # Any spread takes the same time.
+            pair = composition.draw_pair(config, config.seed, epoch, synapses.tolist(), [1.0] * n)
             own = crops.to(self._device)
             made = [composition.apply(own, view, load.shape, voxel_size) for view in pair]
             return torch.cat(made).contiguous(memory_format=torch.channels_last_3d)

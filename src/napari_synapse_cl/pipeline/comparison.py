@@ -18,6 +18,7 @@ from napari_synapse_cl.config import (
     is_url,
     read_settings,
 )
+from napari_synapse_cl.data.grey_spread import spreads_of
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.extraction import in_batches
 from napari_synapse_cl.features.layer_report import BASELINE_NAME, Report, to_json, to_table
@@ -90,10 +91,11 @@ def _read_views(job: ExtractionJob, control: Control) -> Generator[Event, None, 
     from napari_synapse_cl.features.analysis import histogram_features
 
     config, readout = job.config, job.readout
-    rows, voxel_size = job.dataset.positions.rows, job.dataset.voxel_size
+    positions, voxel_size = job.dataset.positions, job.dataset.voxel_size
 
     def read(synapses: np.ndarray, crops: Tensor) -> Views:
-        drawn = composition.draw_pair(config, config.seed, EPOCH, rows[synapses].tolist())
+        rows, spreads = positions.rows[synapses], spreads_of(config, positions, synapses)
+        drawn = composition.draw_pair(config, config.seed, EPOCH, rows.tolist(), spreads)
         pictures = [composition.apply(crops, one, config.crop_size, voxel_size) for one in drawn]
         pictures.append(centre_crop(crops, config.crop_size))
         first, second, plain = (

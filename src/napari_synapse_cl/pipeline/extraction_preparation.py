@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config, DeviceConfig, ExtractionConfig
 from napari_synapse_cl.data.crops.sources import CropSource
 from napari_synapse_cl.data.dataset import Dataset
+from napari_synapse_cl.data.grey_spread import with_grey_spread
 from napari_synapse_cl.data.opening import open_dataset
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.features.descriptors import descriptor_record
@@ -149,7 +149,8 @@ def prepare_extraction(
     device = choose_device(config.device)
     shape = config.crop_size
     if with_context:
-        shape = context_shape(config.crop_size, config, dataset.voxel_size)
+        config, dataset = with_grey_spread(config, dataset)
+        shape = dataset.context(config)
     return ExtractionJob(
         config=config,
         folder=RunFolder(config.output or default_folder()),

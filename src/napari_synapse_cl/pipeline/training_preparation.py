@@ -9,11 +9,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cache import CachedCrops
 from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.dataset import Dataset
+from napari_synapse_cl.data.grey_spread import with_grey_spread
 from napari_synapse_cl.data.opening import open_dataset
 from napari_synapse_cl.data.split import TOO_FEW, Split, split_of
 from napari_synapse_cl.errors import InputError, JobError
@@ -120,15 +120,14 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
     if pretrained and pretrained.crop_size and "crop_size" not in config.model_fields_set:
         config = config.model_copy(update={"crop_size": pretrained.crop_size})
     dataset = open_dataset(config, pretrained.voxel_size if pretrained else None)
-    config = with_what_was_found(config, dataset)
+    config, dataset = with_grey_spread(with_what_was_found(config, dataset), dataset)
     split = split_of(dataset, config)
     if len(split.training) < 2:
         raise InputError(TOO_FEW)
     model = make_model(config, checkpoint, pretrained)
     check_extraction(model.architecture, dataset, config)
     check_export(config.export, model.backbone)
-    context = context_shape(config.crop_size, config, dataset.voxel_size)
-    source = dataset.crop_source(config, context)
+    source = dataset.crop_source(config, dataset.context(config))
     data = sources_of(config, dataset) if ranks.is_main else []
     warnings += data_warnings(folder, data) if checkpoint else []
     device = choose_device(config.device)

@@ -12,6 +12,7 @@ from napari_synapse_cl.augmentations import composition
 from napari_synapse_cl.augmentations.resampling import centre_crop
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.sources import CropSource
+from napari_synapse_cl.data.grey_spread import spreads_of
 from napari_synapse_cl.training.partners import Partners
 
 VALIDATION_EPOCH = 0
@@ -144,8 +145,10 @@ class Views:
     def augmented(self, synapses: np.ndarray, epoch: int) -> Tensor:
         """Return ``(2n, 1, D, H, W)``, two views of n synapses, all first before all second."""
         config, crops = self._config, self._read(self.read_for(synapses, epoch))
-        rows = self._crops.positions.rows[synapses]
-        pair = composition.draw_pair(config, config.seed, epoch, rows)
+        positions = self._crops.positions
+        spreads = spreads_of(config, positions, synapses)
+        rows = positions.rows[synapses]
+        pair = composition.draw_pair(config, config.seed, epoch, rows, spreads)
         first, second = self.shown(synapses, epoch).T
         places = np.arange(len(synapses))
         is_other = second != first

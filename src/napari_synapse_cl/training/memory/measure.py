@@ -6,7 +6,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from napari_synapse_cl.augmentations.context import context_shape
+from napari_synapse_cl.augmentations.context import changes_sections, context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.norms import (
     channels_last,
@@ -66,7 +66,8 @@ def step_memory(
     largest = max(4 * channels * prod(shape) for channels, shape in maps)
     # The crops of what comes next are read while a step is under way.
     context = prod(context_shape(crop_size, config, voxel_size))
-    inputs = 4 * (2 * context + 2 * INPUT_VOLUMES * prod(crop_size))
+    n_crops = 2 + changes_sections(config)
+    inputs = 4 * (n_crops * context + 2 * INPUT_VOLUMES * prod(crop_size))
     pair = {}
     for precision in precisions or usable_precisions(config.precision, device, sizes):
         plain, again = (

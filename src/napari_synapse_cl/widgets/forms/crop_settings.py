@@ -25,11 +25,35 @@ CROPS = (
 )
 MASKS = ("keep", "roles", "keep_nearest", "keep_margin", "background", "background_alpha")
 GROUPS = {"Crops": CROPS, "Masks": MASKS}
+ESSENTIAL_AUGMENTATION = (
+    "rotation_range",
+    "flip_prob",
+    "noise_level",
+    "contrast_range",
+    "brightness_range",
+    "gaussian_blur_sigma",
+)
+AUGMENTATION = tuple(name for name in AugmentationConfig.model_fields if name != "grey_spread")
+"""A spread that stays from one volume to the next would be that of another: it is measured."""
+SECTIONS = (
+    "section_brightness",
+    "section_blur_prob",
+    "section_blur_sigma",
+    "lost_section_prob",
+    "slip_prob",
+    "slip_range",
+)
+MORE_AUGMENTATION = {
+    "More augmentation": tuple(
+        name for name in AUGMENTATION if name not in (*ESSENTIAL_AUGMENTATION, *SECTIONS)
+    ),
+    "Augmentation of sections": SECTIONS,
+}
 PLACEHOLDERS = {
     "network_voxel_size": "of the network or volume",
     "roles": "such as cleft=7 vesicles=6,8",
 }
-SHARED = ("crop_size", *CROPS, *MASKS, "seed", *AugmentationConfig.model_fields)
+SHARED = ("crop_size", *CROPS, *MASKS, "seed", *AUGMENTATION)
 """What decides how a pair looks: the preview shows what the training will see."""
 RELATED = ("percentiles", "keep", "roles")
 """Settings that :func:`odds` looks at."""

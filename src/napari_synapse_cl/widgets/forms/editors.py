@@ -167,7 +167,7 @@ def make_editor(name: str, field: FieldInfo, placeholder: str | None = None) -> 
     if annotation is int:
         low, high = max(lowest, -LARGEST_INT), min(highest, LARGEST_INT)
         return _with_unit(SpinBox(value=default, min=int(low), max=int(high)), field)
-    if name in SLIDERS:
+    if annotation is float and name in SLIDERS:
         return SliderEditor(default, lowest, highest, unit_of(field), slider_end(field))
     if annotation is float:
         return _make_float_editor(field, default, lowest, highest)

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cache import cache_size, fill_cache, hold_cache
 from napari_synapse_cl.data.crops.identity import cache_folder
@@ -203,7 +202,7 @@ class RunInputs:
         config, shape = how.config, how.config.crop_size
         dataset = dataset_of(self._several, config, how.network_size)
         if how.with_context:
-            shape = context_shape(shape, config, dataset.voxel_size)
+            shape = dataset.context(config)
         crops = dataset.streamed(config, shape)
         size = cache_size(crops)
         if size > config.cache_limit:

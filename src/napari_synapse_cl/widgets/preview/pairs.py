@@ -18,6 +18,7 @@ from napari_synapse_cl.config import Config, CropConfig
 from napari_synapse_cl.data.crops.checks import crop_warnings
 from napari_synapse_cl.data.crops.cutting import Crop, CropState
 from napari_synapse_cl.data.crops.sources import StreamedCrops
+from napari_synapse_cl.data.grey_spread import measure_spreads
 from napari_synapse_cl.data.intensity import to_unit_range
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.system.words import VoxelSize
@@ -87,6 +88,8 @@ class Pair:
         What was drawn for each view, by name, as plain values.
     warnings
         What may be wrong with it, in words.
+    spread
+        Standard deviation of the grey values of the volume, where ranges count in it.
     """
 
     request: PairRequest
@@ -98,6 +101,7 @@ class Pair:
     descriptions: tuple[str, str]
     drawn: tuple[dict[str, Any], dict[str, Any]]
     warnings: tuple[str, ...]
+    spread: float | None = None
 
 
 class PairMaker:
@@ -105,6 +109,7 @@ class PairMaker:
 
     def __init__(self) -> None:
         self._kept: _Kept | None = None
+        self._known_spread: tuple[LayerData, str, float] | None = None
         self._networks = NetworkReader()
 
     def make(self, request: PairRequest) -> Pair:
@@ -130,7 +135,11 @@ class PairMaker:
 
         try:
             crops = torch.from_numpy(to_unit_range(cut.voxels[None], cut.window)[:, None])
-            first, second = composition.draw_pair(config, config.seed, request.epoch, [row])
+            spread = self._spread(source, request)
+            spreads = None if spread is None else [spread]
+            first, second = composition.draw_pair(
+                config, config.seed, request.epoch, [row], spreads
+            )
             views = make_views(crops, (first, second), config.crop_size, voxel_size)
         except RuntimeError as error:
             raise JobError(f"the views could not be made: {error}") from error
@@ -143,6 +152,7 @@ class PairMaker:
             views=views,
             descriptions=(composition.describe(first[0]), composition.describe(second[0])),
             drawn=(composition.plain_values(first[0]), composition.plain_values(second[0])),
+            spread=spread,
             voxel_size=voxel_size,
             stride=source.stride(0),
             warnings=(NOTHING_KEPT,)
@@ -160,12 +170,24 @@ class PairMaker:
 
     def forget(self) -> None:
         """Keep nothing of the layers, which may have been removed."""
-        self._kept = None
+        self._kept = self._known_spread = None
 
     def end(self) -> None:
         """Let go of everything."""
         self.forget()
         self._networks.end()
+
+    def _spread(self, source: StreamedCrops, request: PairRequest) -> float | None:
+        """Return how far the grey values of the volume spread, as a training measures it."""
+        if request.config.grey_unit == "absolute":
+            return None
+        # The context that rotations need, say, changes nothing.
+        key, known = f"{_of_crops(request.config)} {source.voxel_size}", self._known_spread
+        if known is not None and known[0] is request.data and known[1] == key:
+            return known[2]
+        (spread,) = measure_spreads(source, request.config.crop_size, 1)
+        self._known_spread = (request.data, key, spread)
+        return spread
 
     def _cut(self, request: PairRequest) -> tuple[StreamedCrops, int, Crop]:
         """Return what has cut the crop of the synapse, the synapse's index there, and the crop.
@@ -196,8 +218,8 @@ class PairMaker:
         kept = self._kept
         if kept is None or not kept.fits(request.data, settings, config):
             dataset = dataset_of([request.data], config, network_size)
-            shape = context_shape(config.crop_size, config, dataset.voxel_size)
-            kept = _Kept(request.data, settings, dataset.streamed(config, shape))
+            crops = dataset.streamed(config, dataset.context(config))
+            kept = _Kept(request.data, settings, crops)
             self._kept = kept
         return kept.crops
 

@@ -7,11 +7,12 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QSpinBox
 
-from napari_synapse_cl.config import AugmentationConfig
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.widgets.base import LayersWidget, scrolling
 from napari_synapse_cl.widgets.forms.crop_settings import (
+    ESSENTIAL_AUGMENTATION,
     GROUPS,
+    MORE_AUGMENTATION,
     PLACEHOLDERS,
     SHARED,
     label_layers_of,
@@ -27,7 +28,8 @@ from napari_synapse_cl.widgets.preview.pairs import Pair, PairMaker, PairRequest
 from napari_synapse_cl.widgets.preview.picker import SynapsePicker
 from napari_synapse_cl.widgets.preview.pictures import PairPictures
 
-ESSENTIAL = (*AugmentationConfig.model_fields, "crop_size", "seed")
+ESSENTIAL = (*ESSENTIAL_AUGMENTATION, "crop_size", "seed")
+FURTHER = {**MORE_AUGMENTATION, **GROUPS}
 PATIENCE = 400
 """Milliseconds without a picture after which the person is told to wait."""
 
@@ -65,7 +67,7 @@ class PreviewWidget(LayersWidget):
         self.add_button = QPushButton("Add pair as layers")
         self.add_button.setEnabled(False)
         self.train_button = QPushButton("Train with these settings")
-        self.form = Form(ESSENTIAL, GROUPS, PLACEHOLDERS)
+        self.form = Form(ESSENTIAL, FURTHER, PLACEHOLDERS)
         self.form.share(SHARED, self.session)
         self.label_boxes = LabelBoxes(self, partial(label_layers_of, self.form), self.form.changed)
         self.pictures = PairPictures(viewer)
@@ -238,9 +240,10 @@ class PreviewWidget(LayersWidget):
         self.pair = pair
         self.pictures.show_pair(pair.crop, pair.views, pair.voxel_size)
         request = pair.request
+        spread = "" if pair.spread is None else f" · spread of grey values {pair.spread:.3f}"
         self.origin.setText(
             f"Seed {request.config.seed} · epoch {request.epoch} · synapse {request.row} at "
-            f"{', '.join(map(str, pair.voxel))}"
+            f"{', '.join(map(str, pair.voxel))}{spread}"
         )
         self.warnings.setText("<br>".join(f"⚠ {text}" for text in pair.warnings))
         self.warnings.setVisible(bool(pair.warnings))

@@ -6,13 +6,7 @@ from pathlib import Path
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QFileDialog, QGridLayout, QMenu, QPushButton, QToolButton, QWidget
 
-from napari_synapse_cl.config import (
-    AugmentationConfig,
-    Config,
-    DeviceConfig,
-    ModelConfig,
-    read_settings,
-)
+from napari_synapse_cl.config import Config, DeviceConfig, ModelConfig, read_settings
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.forms import crop_settings
 from napari_synapse_cl.widgets.look import tell
@@ -37,7 +31,8 @@ GROUPS = {
     ),
     "Validation": ("validation_fraction", "label_column", "best_metric", "early_stopping"),
     "Device": tuple(DeviceConfig.model_fields),
-    "Augmentation": tuple(AugmentationConfig.model_fields),
+    "Augmentation": crop_settings.ESSENTIAL_AUGMENTATION,
+    **crop_settings.MORE_AUGMENTATION,
     "Output": ("output", "export", "tensorboard", "cache_dir", "cache_limit"),
 }
 PLACEHOLDERS = {

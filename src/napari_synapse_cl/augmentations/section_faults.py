@@ -1,0 +1,119 @@
+"""Sections that were lost, and sections that slipped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_synapse_cl.augmentations.base import Random, SectionTransform, section_numbers
+from napari_synapse_cl.config import AugmentationConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LostSections(SectionTransform):
+    """Some sections are black, as volumes hold those that were lost.
+
+    Attributes
+    ----------
+    lost_share
+        Probability that a section is lost.
+    lost_seed
+        Seed of which are.
+    """
+
+    lost_share: float
+    lost_seed: int
+
+    name: ClassVar[str] = "lost_sections"
+    settings: ClassVar[tuple[str, ...]] = ("lost_section_prob",)
+
+    @classmethod
+    def draw(cls, config: AugmentationConfig, random: Random) -> Self:
+        """Draw a seed."""
+        (seed,) = random(1)
+        return cls(config.lost_section_prob, int(seed * 2**53))
+
+    def describe(self) -> str:
+        """Say how many are lost."""
+        return f"{100 * self.lost_share:.0f} % of sections lost"
+
+    @classmethod
+    def apply(cls, crops: "Tensor", drawn: Sequence[Self], voxel_size: Sequence[float]) -> "Tensor":
+        """Return crops of which some sections are 0."""
+        numbers = section_numbers([one.lost_seed for one in drawn], crops.shape[2], 1)
+        left = [n >= one.lost_share for n, one in zip(numbers, drawn, strict=True)]
+        return crops * crops.new_tensor(np.array(left)[:, None, :, :, None])
+
+
+@dataclass(frozen=True)
+class SlippedSections(SectionTransform):
+    """Some sections lie elsewhere than their neighbours, as where an alignment has failed.
+
+    They move by whole voxels: anything else would smooth them.
+
+    Attributes
+    ----------
+    slip_share
+        Probability that a section slips.
+    slip_nm
+        The farthest along y and along x, in nm.
+    slip_seed
+        Seed of which slip, and how far.
+    """
+
+    slip_share: float
+    slip_nm: float
+    slip_seed: int
+
+    name: ClassVar[str] = "slipped_sections"
+    settings: ClassVar[tuple[str, ...]] = ("slip_prob", "slip_range")
+
+    @classmethod
+    def draw(cls, config: AugmentationConfig, random: Random) -> Self:
+        """Draw a seed, by which moves are drawn evenly along y and x."""
+        (seed,) = random(1)
+        return cls(config.slip_prob, config.slip_range, int(seed * 2**53))
+
+    def describe(self) -> str:
+        """Say how many slip, and how far at most."""
+        return f"{100 * self.slip_share:.0f} % of sections slipped by up to {self.slip_nm:.0f} nm"
+
+    @classmethod
+    def reach(cls, config: AugmentationConfig, extent: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return ``(3,)``, farther by the slip along y and x."""
+        return extent + np.array([0, config.slip_range, config.slip_range])
+
+    @classmethod
+    def apply(cls, crops: "Tensor", drawn: Sequence[Self], voxel_size: Sequence[float]) -> "Tensor":
+        """Return crops of which some sections are moved, reflected at the faces."""
+        import torch
+
+        _, _, depth, height, width = crops.shape
+        numbers = section_numbers([one.slip_seed for one in drawn], depth, 3)
+        share = np.array([one.slip_share for one in drawn])
+        which, section = np.nonzero(numbers[:, :, 0] < share[:, None])
+        slipped = crops.clone()
+        if not len(which):
+            return slipped
+        nm = np.array([one.slip_nm for one in drawn])[which, None]
+        moves = (2 * numbers[which, section, 1:] - 1) * nm / np.array(voxel_size[1:])
+        # Towards 0, so that none is farther than the context.
+        rows, columns = (
+            torch.from_numpy(_moved(n, move)).to(crops.device)
+            for n, move in zip((height, width), np.trunc(moves.T).astype(np.int64), strict=True)
+        )
+        first = torch.from_numpy((which * depth + section) * height * width).to(crops.device)
+        source = first[:, None, None] + rows[:, :, None] * width + columns[:, None, :]
+        slipped[which.tolist(), 0, section.tolist()] = crops.take(source)
+        return slipped
+
+
+def _moved(n: int, moves: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return ``(M, n)``, which of `n` voxels is seen at each after each of M moves."""
+    index = (np.arange(n) + moves[:, None]) % (2 * n)
+    return np.where(index < n, index, 2 * n - 1 - index)
