@@ -251,7 +251,7 @@ def test_what_is_off_draws_nothing_and_changes_nothing_that_others_draw(
 ) -> None:
     rotation, *_ = drawn(1)[0]
     assert drawn(1, **{**STILL, "rotation_range": 15}) == [(rotation,)]
-    monkeypatch.delattr(composition, "_stream")
+    monkeypatch.delattr(composition, "stream")
     assert drawn(2, **STILL) == [(), ()]
 
 
