@@ -19,7 +19,15 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from napari_synapse_cl import __version__
-from napari_synapse_cl.config import SECTIONS, Config, read_settings, unit_of
+from napari_synapse_cl.config import (
+    RECIPES,
+    SECTIONS,
+    Config,
+    about_recipe,
+    read_recipe,
+    read_settings,
+    unit_of,
+)
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import COMMANDS, Control, Event, Failed, Message, to_line
 from napari_synapse_cl.runs.terminal import lead_nowhere, make_safe, report, say
@@ -158,6 +166,15 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="read settings from a JSON file, such as a run's config.json; flags override it",
     )
+    recipes = "; ".join(f"{name}: {about_recipe(name)}" for name in RECIPES)
+    parser.add_argument(
+        "--recipe",
+        action=_Store,
+        choices=RECIPES,
+        default=None,
+        help="settings that go together, beneath those of --config and of flags. "
+        + recipes.replace("%", "%%"),
+    )
     parser.add_argument(
         "--events",
         action=_Store,
@@ -174,7 +191,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def make_config(options: dict[str, Any]) -> Config:
-    """Make the settings from parsed options: flags before the file before the defaults.
+    """Make the settings from parsed options: flags before the file, recipe and defaults.
 
     Raises
     ------
@@ -184,7 +201,12 @@ def make_config(options: dict[str, Any]) -> Config:
     options = dict(options)
     options.pop(GIVEN, None)
     file = options.pop("config")
+    recipe = options.pop("recipe")
     values = read_settings(file) if file else {}
+    if recipe is not None:
+        if options.get("resume", values.get("resume")):
+            raise InputError("a run that goes on keeps its own settings: leave --recipe out")
+        values = {**read_recipe(recipe), **values}
     if options.get("resume") and not file and "output" in options:
         # The run's own settings hold, unless a flag changes one.
         stored = Path(options["output"]) / "config.json"

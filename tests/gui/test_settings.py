@@ -11,7 +11,7 @@ import pytest
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
 
-from napari_synapse_cl.config import Config
+from napari_synapse_cl.config import Config, read_recipe
 from napari_synapse_cl.widgets.look import MARK
 from napari_synapse_cl.widgets.session import SharedSettings
 
@@ -184,3 +184,22 @@ def test_every_setting_says_what_it_means(window: Any) -> None:
             field = Config.model_fields[setting]
             tooltip = widget.form.editor(setting).native.toolTip()
             assert html.escape(field.description or "?") in tooltip
+
+
+def test_a_recipe_is_taken_from_the_menu_by_all_widgets(
+    window: Any, notifications: list[Notification]
+) -> None:
+    trainer, preview = (open_widget(window.viewer, name) for name in (TRAIN, PREVIEW))
+    fill_in(trainer, {"batch_size": 6, "temperature": 0.9})
+    actions = {action.text(): action for action in trainer.settings_menu.recipes.actions()}
+    assert list(actions) == ["Specification", "Tissue", "Quick"]
+    actions["Tissue"].trigger()
+    recipe = Config.from_values(read_recipe("tissue"))
+    assert trainer.form.config().temperature == recipe.temperature
+    assert preview.form.config().grey_unit == "spread"
+    # What no recipe says stays.
+    assert trainer.form.config().batch_size == 6
+    assert any("Recipe tissue" in text for text in messages(notifications, "info"))
+    actions["Specification"].trigger()
+    assert trainer.form.config().temperature == Config().temperature
+    assert preview.form.config().grey_unit == "absolute"

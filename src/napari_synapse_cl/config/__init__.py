@@ -9,6 +9,12 @@ from napari_synapse_cl.config.data_sections import CropConfig, DataConfig, Volum
 from napari_synapse_cl.config.effects import settings_without_effect
 from napari_synapse_cl.config.fields import Section, absolute, slider_end, unit_of, values_by_role
 from napari_synapse_cl.config.flat import ABOUT, SECTIONS, Config, possible_value, read_settings
+from napari_synapse_cl.config.recipes import (
+    RECIPES,
+    about_recipe,
+    read_recipe,
+    recipe_settings,
+)
 from napari_synapse_cl.config.sections import ExtractionConfig, ModelConfig, RunConfig
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
 from napari_synapse_cl.system.downloads import is_url
@@ -16,6 +22,7 @@ from napari_synapse_cl.system.downloads import is_url
 __all__ = [
     "ABOUT",
     "IN_GREY_UNITS",
+    "RECIPES",
     "SECTIONS",
     "AugmentationConfig",
     "Config",
@@ -28,10 +35,13 @@ __all__ = [
     "Section",
     "TrainingConfig",
     "VolumeConfig",
+    "about_recipe",
     "absolute",
     "is_url",
     "possible_value",
+    "read_recipe",
     "read_settings",
+    "recipe_settings",
     "settings_without_effect",
     "slider_end",
     "unit_of",

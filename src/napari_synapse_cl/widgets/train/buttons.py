@@ -1,12 +1,22 @@
 """The buttons of a training, its menu of settings, and which of these its form shows."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QFileDialog, QGridLayout, QMenu, QPushButton, QToolButton, QWidget
 
-from napari_synapse_cl.config import Config, DeviceConfig, ModelConfig, read_settings
+from napari_synapse_cl.config import (
+    RECIPES,
+    Config,
+    DeviceConfig,
+    ModelConfig,
+    about_recipe,
+    read_recipe,
+    read_settings,
+    recipe_settings,
+)
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.forms import crop_settings
 from napari_synapse_cl.widgets.look import tell
@@ -135,6 +145,11 @@ class SettingsMenu(QToolButton):
         self.save_action.setToolTip("As a file that “synapse-cl --config” accepts too")
         self.load_action = menu.addAction("Load settings …", self._load)
         self.load_action.setToolTip("From such a file, or the config.json of a run")
+        self.recipes = menu.addMenu("Recipe")
+        self.recipes.setToolTipsVisible(True)
+        for name in RECIPES:
+            action = self.recipes.addAction(name.capitalize(), partial(self._take_recipe, name))
+            action.setToolTip(f"<qt>{about_recipe(name)}</qt>")
         self.default_action = menu.addAction("Default settings", self._set_back)
         self.setMenu(menu)
 
@@ -157,6 +172,10 @@ class SettingsMenu(QToolButton):
                 self._settings.load(read_settings(Path(chosen)), self._names)
             except InputError as error:
                 tell(error)
+
+    def _take_recipe(self, name: str) -> None:
+        self._settings.load(read_recipe(name), recipe_settings())
+        show_info(f"Recipe {name}. {about_recipe(name)}")
 
     def _set_back(self) -> None:
         self._settings.load({}, self._names)

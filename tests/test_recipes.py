@@ -1,0 +1,65 @@
+"""Recipes: settings that go together, by name."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conftest import as_flags
+from napari_synapse_cl.cli import main, make_config, make_parser
+from napari_synapse_cl.config import RECIPES, Config, about_recipe, read_recipe, recipe_settings
+from napari_synapse_cl.errors import InputError
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_each_can_be_used_and_says_what_it_is_for(name: str) -> None:
+    assert Config.from_values(read_recipe(name))
+    assert about_recipe(name).endswith(".")
+
+
+def test_that_of_the_specification_is_the_defaults() -> None:
+    assert Config.from_values(read_recipe("specification")) == Config()
+
+
+def test_none_says_on_what_or_where() -> None:
+    places = {"image", "synapses", "output", "crops", "voxel_size", "pretrained", "device"}
+    assert not places & set(recipe_settings())
+
+
+def test_there_is_no_other() -> None:
+    with pytest.raises(InputError, match="there is no recipe tissues; there are specification"):
+        read_recipe("tissues")
+
+
+class TestOnTheCommandLine:
+    def options(self, *flags: str) -> dict[str, object]:
+        options = vars(make_parser().parse_args(flags))
+        options.pop("events")
+        return options
+
+    def test_flags_come_before_files_before_the_recipe_before_defaults(
+        self, tmp_path: Path
+    ) -> None:
+        recipe = Config.from_values(read_recipe("tissue"))
+        assert recipe.temperature != Config().temperature
+        file = tmp_path / "settings.json"
+        file.write_text(json.dumps({"temperature": 0.3, "contrast_range": 0.4}))
+        flags = ["--recipe", "tissue", "--config", str(file), "--temperature", "0.5"]
+        found = make_config(self.options(*flags))
+        assert (found.temperature, found.contrast_range) == (0.5, 0.4)
+        assert found.learning_rate == recipe.learning_rate
+        assert found.batch_size == Config().batch_size
+
+    def test_a_run_writes_down_what_it_says(self, flags: list[str], tmp_path: Path) -> None:
+        more = {"recipe": "tissue", "num_epochs": 1, "voxel_size": 8}
+        assert main([*flags, "--train_only", *as_flags(more)]) == 0
+        written = json.loads((tmp_path / "run" / "config.json").read_text())
+        plain = Config.from_values(read_recipe("tissue")).as_json()
+        for name in read_recipe("tissue"):
+            assert written[name] == plain[name], name
+
+    def test_a_run_that_goes_on_is_given_none(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["--resume", "--output", str(tmp_path), "--recipe", "tissue"]) == 2
+        assert "keeps its own settings: leave --recipe out" in capsys.readouterr().err
