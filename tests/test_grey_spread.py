@@ -14,9 +14,10 @@ from conftest import SMALL, Files, as_flags
 from napari_synapse_cl.augmentations.composition import Drawn, draw, plain_values
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import AugmentationConfig, Config
+from napari_synapse_cl.data.crops.cache import CachedCrops, fill_cache
 from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.dataset import Dataset
-from napari_synapse_cl.data.grey_spread import spreads_of, with_grey_spread
+from napari_synapse_cl.data.grey_spread import measure_spreads, spreads_of, with_grey_spread
 from napari_synapse_cl.data.opening import open_dataset
 from napari_synapse_cl.errors import InputError
 
@@ -87,6 +88,17 @@ def test_it_is_that_of_all_voxels_of_the_crops_that_were_looked_at(
     exact = wider.read(chosen.tolist())[:, 0, 2:18, 4:20, 3:19].astype(float).std()
     spreads = with_grey_spread(config, dataset)[0].grey_spread
     assert spreads[1] == pytest.approx(exact, rel=1e-3)
+
+
+def test_crops_that_were_cut_already_spread_as_those_of_the_volumes(
+    two_volumes: Callable[..., tuple[Config, Dataset]], tmp_path: Path
+) -> None:
+    config, dataset = two_volumes()
+    wider = dataset.streamed(config, (24, 20, 18))
+    list(fill_cache(wider, tmp_path / "crops", len(dataset.table)))
+    cached = CachedCrops(tmp_path / "crops")
+    spreads = measure_spreads(cached, config.crop_size, 2)
+    assert spreads == measure_spreads(wider, config.crop_size, 2)
 
 
 def test_spreads_that_are_given_are_not_measured_and_must_fit_the_volumes(
