@@ -46,6 +46,15 @@ class TrainingConfig(Section):
     queue_size: int = setting(
         4096, "Embeddings in the queue (moco).", title="Queue size", ge=2, le=1_000_000
     )
+    texture_weight: float = setting(
+        0.0,
+        "Weight of a second task beside the objective: to tell grey values and texture of a view "
+        "from its features, so that these are kept once pairs are told apart; 0 for none.",
+        title="Texture task",
+        ge=0,
+        le=1000,
+        slider_end=4,
+    )
     cell_column: str | None = setting(
         None,
         "Column of the table that names the cell of each synapse, or segmentation for the value "

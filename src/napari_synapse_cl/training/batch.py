@@ -13,8 +13,8 @@ Gao, Zhang, Han, Callan: Scaling Deep Contrastive Learning Batch Size under Memo
 2021. https://arxiv.org/abs/2101.06983
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
@@ -27,6 +27,7 @@ from napari_synapse_cl.system.devices import autocast
 from napari_synapse_cl.system.distributed import Ranks
 from napari_synapse_cl.system.memory import make_room
 from napari_synapse_cl.training.objectives import Objective, of_pairs
+from napari_synapse_cl.training.texture import describe
 
 MakeViews = Callable[[np.ndarray, int], Tensor]
 """Makes ``(2n, 1, D, H, W)`` views of n synapses in an epoch, all first before all second ones."""
@@ -42,10 +43,13 @@ class Embedded:
         ``(N, 2, C)`` pooled features of both views.
     targets
         ``(N, 2, K)`` embeddings by the encoder; None where the objective has none.
+    described
+        ``(N, 2, L)`` statistics of the views; None without a task to tell them.
     """
 
     pooled: Tensor
     targets: Tensor | None
+    described: Tensor | None
 
 
 class FullBatch:
@@ -116,9 +120,9 @@ class FullBatch:
         backbone = [p for p in model.backbone.features.parameters() if p.requires_grad]
         graphs: list[Tensor] = []
         if len(parts) == 1 and backbone:
-            pooled, targets = self._through(parts[0], epoch)
-            graphs.append(pooled)
-            embedded = self._gathered([pooled.detach()], [targets])
+            only = self._through(parts[0], epoch)
+            graphs.append(only.pooled)
+            embedded = self._gathered([replace(only, pooled=only.pooled.detach())])
         else:
             embedded = self.embed(synapses, epoch)
         features = embedded.pooled.requires_grad_(bool(backbone))
@@ -127,6 +131,7 @@ class FullBatch:
         loss = self._objective.loss(
             of_pairs(model.head, features), embedded.targets, torch.from_numpy(shown)
         )
+        loss = self._objective.with_texture(loss, features, embedded.described)
         model.zero_grad(set_to_none=True)
         self._objective.zero_grad(set_to_none=True)
         loss.backward()
@@ -135,7 +140,7 @@ class FullBatch:
             rows = self._ranks.share_of(np.arange(len(synapses)))
             gradients = features.grad[rows[0] : rows[-1] + 1].split([len(part) for part in parts])
             for part, gradient in zip(parts, gradients, strict=True):
-                again = graphs.pop() if graphs else self._through(part, epoch, targets=False)[0]
+                again = graphs.pop() if graphs else self._through(part, epoch, again=True).pooled
                 again.backward(gradient)
             self._ranks.sum_gradients(backbone)
             self._ranks.average_statistics(model.backbone.features)
@@ -148,9 +153,7 @@ class FullBatch:
         Running statistics of the backbone stay as they are.
         """
         with statistics_kept(self._model.backbone):
-            found = [self._through(part, epoch) for part in self._parts(synapses)]
-        pooled, targets = zip(*found, strict=True)
-        return self._gathered(pooled, targets)
+            return self._gathered([self._through(part, epoch) for part in self._parts(synapses)])
 
     @torch.no_grad()
     def pool(self, synapses: np.ndarray, read: Callable[[np.ndarray], Tensor]) -> Tensor:
@@ -183,33 +186,41 @@ class FullBatch:
         own = self._ranks.share_of(synapses)
         return np.array_split(own, max(1, ceil(len(own) / self.micro_batch_size)))
 
-    def _through(
-        self, synapses: np.ndarray, epoch: int, *, targets: bool = True
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return ``(n, 2, C)`` pooled features, of the backbone and of the encoder."""
-        encoder = self._objective.encoder if targets else None
+    def _through(self, synapses: np.ndarray, epoch: int, *, again: bool = False) -> Embedded:
+        """Return what the networks make of a part; pooled features alone if it comes again."""
+        objective = self._objective
+        encoder = None if again else objective.encoder
+        texture = None if again else objective.texture
         if not len(synapses):
             # A process may have nothing of a small batch.
             none = torch.zeros(0, 2, self._model.architecture.fmaps[-1], device=self._device)
-            return none, none if encoder is not None else None
+            nothing = none.new_zeros(0, 2, texture.n_statistics) if texture else None
+            return Embedded(none, none if encoder is not None else None, nothing)
         make_room(self.part_bytes)
         views = self._make_views(synapses, epoch)
         with autocast(self._device, self.precision):
-            pooled = _as_pairs(self._model.pooled(views))
-            if encoder is None:
-                return pooled, None
-            with torch.no_grad():
-                return pooled, _as_pairs(encoder.pooled(views))
+            pooled, targets = _as_pairs(self._model.pooled(views)), None
+            if encoder is not None:
+                with torch.no_grad():
+                    targets = _as_pairs(encoder.pooled(views))
+        return Embedded(pooled, targets, _as_pairs(describe(views)) if texture else None)
 
-    def _gathered(self, pooled: Iterable[Tensor], targets: Iterable[Tensor | None]) -> Embedded:
+    def _gathered(self, parts: Sequence[Embedded]) -> Embedded:
         """Join what was made of all parts in all processes."""
-        features = self._ranks.gather(torch.cat(list(pooled)))
+        pooled = self._ranks.gather(torch.cat([part.pooled for part in parts]))
+        targets, described = (
+            self._ranks.gather(torch.cat(found)) if found else None
+            for found in (
+                [part.targets for part in parts if part.targets is not None],
+                [part.described for part in parts if part.described is not None],
+            )
+        )
         encoder = self._objective.encoder
-        if encoder is None:
-            return Embedded(features, None)
-        found = self._ranks.gather(torch.cat([t for t in targets if t is not None]))
-        with torch.no_grad():
-            return Embedded(features, of_pairs(encoder.head, found))
+        if encoder is not None:
+            assert targets is not None
+            with torch.no_grad():
+                targets = of_pairs(encoder.head, targets)
+        return Embedded(pooled, targets, described)
 
 
 def _as_pairs(views: Tensor) -> Tensor:

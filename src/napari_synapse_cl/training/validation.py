@@ -114,6 +114,7 @@ class Validation:
             z = of_pairs(self._model.head, embedded.pooled)
             shown = torch.from_numpy(np.stack([part, part], axis=1))
             loss = self._objective.validation_loss(z, embedded.targets, shown)
+            loss = self._objective.with_texture(loss, embedded.pooled, embedded.described)
             total += len(part) * loss.item()
             embeddings.append(z)
         # Comparing all with all would take longer than the epoch where there are very many.

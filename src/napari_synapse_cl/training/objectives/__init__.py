@@ -53,4 +53,6 @@ def chance_loss(config: TrainingConfig, batch_size: int) -> float | None:
     batch_size
         Synapses in a batch.
     """
-    return KINDS[config.objective].chance_loss(config, batch_size)
+    chance = KINDS[config.objective].chance_loss(config, batch_size)
+    # Of the second task the mean of what is to be told.
+    return None if chance is None else chance + config.texture_weight

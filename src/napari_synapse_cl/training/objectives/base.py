@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from napari_synapse_cl.config import Config, TrainingConfig
 from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.training.texture import TextureTask
 
 KINDS: dict[str, type["Objective"]] = {}
 """The classes of objectives, by the name that settings give them."""
@@ -37,10 +38,13 @@ class Objective(nn.Module, ABC):
     cells
         ``(M,)`` int64, which cell each of all synapses is of, below 0 where that is not known;
         those of one cell are no negatives of each other. None where no cell is known.
+    texture
+        A second task; None without one.
     """
 
     encoder: ContrastiveModel | None
     cells: Tensor | None
+    texture: TextureTask | None
 
     def __init_subclass__(cls, *, name: str = "", **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -52,6 +56,9 @@ class Objective(nn.Module, ABC):
         self.config = config
         self.encoder = None
         self.cells = None
+        self.texture = None
+        if config.texture_weight:
+            self.texture = TextureTask(model.architecture.fmaps[-1], config.crop_size)
 
     @staticmethod
     def chance_loss(config: TrainingConfig, batch_size: int) -> float | None:
@@ -78,6 +85,23 @@ class Objective(nn.Module, ABC):
     def validation_loss(self, z: Tensor, targets: Tensor | None, synapses: Tensor) -> Tensor:
         """Return the scalar float32 loss of a batch that is not trained on, as in :meth:`loss`."""
         return self.loss(z, targets, synapses)
+
+    def with_texture(self, loss: Tensor, pooled: Tensor, described: Tensor | None) -> Tensor:
+        """Return a loss with that of the second task, as it weighs, if there is one.
+
+        Parameters
+        ----------
+        loss
+            Scalar.
+        pooled
+            ``(N, 2, C)`` pooled features.
+        described
+            ``(N, 2, L)`` statistics of the views.
+        """
+        if self.texture is None:
+            return loss
+        assert described is not None
+        return loss + self.config.texture_weight * self.texture(pooled, described)
 
     def related(self, synapses: Tensor, others: Tensor) -> Tensor:
         """Return ``(n, m)`` bool, whether views are of one synapse or of one cell.

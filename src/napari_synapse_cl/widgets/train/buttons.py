@@ -29,7 +29,7 @@ GROUPS = {
     "Data": ("voxel_size",),
     **crop_settings.GROUPS,
     "Model": tuple(name for name in ModelConfig.model_fields if name != "pretrained"),
-    "Objective": ("objective", "temperature", "momentum", "queue_size"),
+    "Objective": ("objective", "temperature", "momentum", "queue_size", "texture_weight"),
     "Positives": ("cell_column", "positive_distance", "positive_share"),
     "Training": (
         "weight_decay",
