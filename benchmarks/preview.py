@@ -32,9 +32,10 @@ from napari_synapse_cl.augmentations import composition
 from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.augmentations.resampling import centre_crop
 from napari_synapse_cl.data.crops.sources import StreamedCrops
+from napari_synapse_cl.data.dataset import assemble
 from napari_synapse_cl.data.dataset_parts import Part
+from napari_synapse_cl.data.placing import place_points
 from napari_synapse_cl.data.sample.volume import make_sample
-from napari_synapse_cl.data.synapses import positions_inside
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.widgets.forms import shared as settings_store
 from napari_synapse_cl.widgets.open_data.layers import sample_layers
@@ -87,7 +88,8 @@ def wait(condition: Callable[[], bool]) -> None:
 
 def measure_stages(volume: Volume, table: Any, widget: Any, pairs: int, size: int) -> Times:
     config = widget.form.config(crop_size=(size,) * 3)
-    positions = positions_inside(table, volume.shape)
+    dataset = assemble([Part(volume)], [place_points(table, volume, VOXEL_SIZE)], config)
+    positions = dataset.positions
     times: Times = {}
     for i in range(WARM_UP + pairs):
         if i == WARM_UP:

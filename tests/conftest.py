@@ -15,10 +15,11 @@ import torch
 
 from forks import Fork
 from napari_synapse_cl.config import CropConfig
+from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.sample.volume import Sample, make_sample
-from napari_synapse_cl.data.synapses import Positions
+from napari_synapse_cl.data.synapses import AXES, Positions
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.runs.events import Event, from_line
 
@@ -49,6 +50,13 @@ def crops_of(
         # Smaller ones than a network takes are enough for most tests.
         config = config.model_copy(update={"crop_size": shape})
     return StreamedCrops([Part(volume)], positions, config, shape)
+
+
+def positions_inside(table: pd.DataFrame, shape: tuple[int, int, int]) -> Positions:
+    """The synapses of a table in voxels that lie inside a volume of some size."""
+    voxels = nearest_voxel(table[list(AXES)])
+    rows = np.flatnonzero(((voxels >= 0) & (voxels < shape)).all(axis=1))
+    return Positions(voxels[rows].astype(np.int64), rows, len(table) - len(rows))
 
 
 def as_flags(settings: dict[str, object]) -> list[str]:

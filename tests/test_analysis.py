@@ -9,8 +9,7 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.model_selection import KFold
 
-from conftest import crops_of
-from napari_synapse_cl.data.synapses import positions_inside
+from conftest import crops_of, positions_inside
 from napari_synapse_cl.data.tables import read_table
 from napari_synapse_cl.data.volumes import open_volume
 from napari_synapse_cl.features.analysis import (

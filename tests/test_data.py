@@ -13,9 +13,11 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cache import CachedCrops, fill_cache
 from napari_synapse_cl.data.crops.cutting import cut_crop
 from napari_synapse_cl.data.crops.identity import cache_folder
-from napari_synapse_cl.data.dataset import Dataset
+from napari_synapse_cl.data.dataset import Dataset, assemble
+from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.intensity import intensity_range
-from napari_synapse_cl.data.synapses import Positions, positions_inside
+from napari_synapse_cl.data.placing import place_points
+from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.events import Progress
@@ -51,15 +53,19 @@ class TestIntensities:
 class TestPositions:
     def test_positions_outside_are_left_out_and_counted(self) -> None:
         table = pd.DataFrame({"z": [0, -1, 9.6, 9], "y": [0, 5, 5, 9], "x": [0, 5, 5, 9]})
-        positions = positions_inside(table, (10, 10, 10))
+        volume = Volume(np.arange(1000.0).reshape(10, 10, 10))
+        positions = assemble(
+            [Part(volume)], [place_points(table, volume, None)], Config()
+        ).positions
         assert positions.rows.tolist() == [0, 3]
         assert positions.voxels.tolist() == [[0, 0, 0], [9, 9, 9]]
         assert positions.n_outside == 2
 
     def test_a_table_all_outside_is_refused_with_what_it_spans(self) -> None:
         table = pd.DataFrame({"z": [500, 900], "y": [5, 5], "x": [5, 5]})
+        volume = Volume(np.zeros((10, 10, 10)))
         with pytest.raises(InputError, match=r"all 2 positions .* span z 500–900"):
-            positions_inside(table, (10, 10, 10))
+            place_points(table, volume, None)
 
 
 def cut(cutting: Iterator[Progress]) -> list[int]:

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import crops_of
+from conftest import crops_of, positions_inside
 from napari_synapse_cl.data.crops.cutting import cut_crop
 from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.sample.volume import Sample
-from napari_synapse_cl.data.synapses import positions_inside
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.features.extraction import extract_features

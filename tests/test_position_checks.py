@@ -12,8 +12,7 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cutting import cut_crop
 from napari_synapse_cl.data.dataset import assemble
 from napari_synapse_cl.data.dataset_parts import Part
-from napari_synapse_cl.data.placing import NO_VOXEL_SIZE, place, position_warnings
-from napari_synapse_cl.data.synapses import positions_inside
+from napari_synapse_cl.data.placing import place, place_points
 from napari_synapse_cl.data.tables import (
     Mapping,
     Reading,
@@ -39,8 +38,18 @@ def positions(n: int = 100, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
     return np.random.default_rng(0).integers(0, shape, (n, 3)).astype(float)
 
 
-def warnings(values: np.ndarray, voxel_size: tuple[float, float, float] | None) -> list[str]:
-    return position_warnings(table(values), SHAPE, voxel_size)
+def warnings(
+    values: np.ndarray,
+    voxel_size: tuple[float, float, float] | None,
+    shape: tuple[int, int, int] = SHAPE,
+) -> list[str]:
+    """What is said of points at these positions, be it that none is in the volume."""
+    volume = Volume(np.broadcast_to(np.uint8(0), shape))
+    try:
+        placed = place_points(table(values), volume, voxel_size)
+    except InputError as error:
+        return [str(error)]
+    return [text for text, _ in placed.messages]
 
 
 class TestGoodTables:
@@ -52,16 +61,11 @@ class TestGoodTables:
         larger = positions(1000, (300, 1000, 1500))
         assert warnings(larger, VOXEL_SIZE) == []
         assert warnings(larger, (5.0, 5.0, 5.0)) == []
-        assert warnings(larger, None) == [NO_VOXEL_SIZE]
+        assert warnings(larger, None) == []
 
     def test_nothing_is_said_of_a_few_beside_a_volume_that_is_nearly_a_cube(self) -> None:
-        few = table(np.array([[252.0, 100, 100], [100, 100, 100]]))
-        assert position_warnings(few, (250, 256, 256), VOXEL_SIZE) == []
-
-    def test_a_voxel_size_that_is_missing_is_told_of_with_how_to_give_it(self) -> None:
-        (warning,) = warnings(positions(), None)
-        assert "--voxel_size" in warning
-        assert "units" in warning
+        few = np.array([[252.0, 100, 100], [100, 100, 100]])
+        assert warnings(few, VOXEL_SIZE, (250, 256, 256)) == []
 
 
 class TestOtherReadings:
@@ -77,9 +81,8 @@ class TestOtherReadings:
         assert "would lie inside when read in nm, with voxels of 40 × 8 × 8 nm" in warning
 
     def test_nanometres_are_noticed_by_a_common_voxel_size(self) -> None:
-        warning, missing = warnings(positions() * 8.0, None)
+        (warning,) = warnings(positions() * 8.0, None)
         assert "in nm, with voxels of 8 × 8 × 8 nm" in warning
-        assert missing == NO_VOXEL_SIZE
 
     def test_nanometres_in_the_order_x_y_z_are_noticed(self) -> None:
         (warning,) = warnings((positions() * VOXEL_SIZE)[:, ::-1], VOXEL_SIZE)
@@ -88,7 +91,8 @@ class TestOtherReadings:
     def test_positions_in_a_corner_are_not_called_nanometres(self) -> None:
         # Divided by 50 they lie inside too, as anything does that is not too large.
         corner = np.array([400.0, 400, 400]) + positions(50, (20, 20, 20))
-        assert warnings(corner, None) == [NO_VOXEL_SIZE]
+        (refusal,) = warnings(corner, None)
+        assert "in nm" not in refusal
 
     @pytest.mark.parametrize(
         ("values", "hint"),
@@ -101,8 +105,8 @@ class TestOtherReadings:
     def test_a_table_that_is_refused_is_refused_with_the_same_hint(
         self, values: np.ndarray, hint: str
     ) -> None:
-        with pytest.raises(InputError, match=hint):
-            positions_inside(table(values), SHAPE, voxel_size=VOXEL_SIZE)
+        (refusal,) = warnings(values, VOXEL_SIZE)
+        assert hint in refusal
 
 
 AS_NAMED = Reading(("z", "y", "x"), "named", "voxels", None, is_explicit=False)
@@ -247,13 +251,14 @@ class TestMedulla:
     def test_nothing_is_said_of_the_table(
         self, sites: pd.DataFrame, shape: tuple[int, int, int]
     ) -> None:
-        assert position_warnings(sites, shape, (10.0, 10.0, 10.0)) == []
-        assert position_warnings(sites, shape, None) == [NO_VOXEL_SIZE]
+        places = sites[["z", "y", "x"]].to_numpy(float)
+        assert warnings(places, (10.0, 10.0, 10.0), shape) == []
+        assert warnings(places, None, shape) == []
 
     def test_nanometres_are_noticed(self, sites: pd.DataFrame, shape: tuple[int, int, int]) -> None:
-        scaled = sites.assign(**{axis: sites[axis] * 10 for axis in "zyx"})
-        assert "in nm, with voxels of 10" in position_warnings(scaled, shape, (10.0,) * 3)[0]
-        assert "in nm, with voxels of 10" in position_warnings(scaled, shape, None)[0]
+        scaled = sites[["z", "y", "x"]].to_numpy(float) * 10
+        assert "in nm, with voxels of 10" in warnings(scaled, (10.0,) * 3, shape)[0]
+        assert "in nm, with voxels of 10" in warnings(scaled, None, shape)[0]
 
     def test_the_table_is_read_as_it_is_and_its_nanometres_by_the_flags_for_them(
         self, medulla: Path, name: str, sites: pd.DataFrame, shape: tuple[int, int, int]
@@ -268,8 +273,8 @@ class TestMedulla:
     def test_swapped_columns_are_noticed_where_the_volume_is_no_cube(
         self, sites: pd.DataFrame, shape: tuple[int, int, int]
     ) -> None:
-        swapped = sites.rename(columns={"z": "x", "x": "z"})
-        said = position_warnings(swapped, shape, (10.0, 10.0, 10.0))
+        swapped = sites[["x", "y", "z"]].to_numpy(float)
+        said = warnings(swapped, (10.0, 10.0, 10.0), shape)
         assert len(said) == (len(set(shape)) > 1)
 
 

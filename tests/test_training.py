@@ -12,14 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import SMALL
+from conftest import SMALL, positions_inside
 from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.data.split import Split, split_by_space
-from napari_synapse_cl.data.synapses import positions_inside
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.embeddings import measure

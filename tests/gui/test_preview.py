@@ -15,6 +15,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QComboBox, QPushButton
 
+from conftest import positions_inside
 from napari_synapse_cl.augmentations import composition
 from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.augmentations.resampling import centre_crop
@@ -23,7 +24,6 @@ from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.grey_spread import measure_spreads
 from napari_synapse_cl.data.sample.volume import Sample
-from napari_synapse_cl.data.synapses import positions_inside
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.widgets.preview.pictures import AXES, COLUMNS
 

@@ -15,14 +15,17 @@ from napari_synapse_cl.data.crops.recipes import SIDES, Recipe
 from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.synapses import AXES
-from napari_synapse_cl.data.tables import PositionTable, in_voxels
-from napari_synapse_cl.data.tables.advice import AS_THEY_ARE, Space, check_reading, present
+from napari_synapse_cl.data.tables import Mapping as TableMapping
+from napari_synapse_cl.data.tables import PositionTable, in_voxels, interpret
+from napari_synapse_cl.data.tables.advice import AS_THEY_ARE, check_reading
 from napari_synapse_cl.data.tables.columns import as_numbers, is_plain_number
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.events import Level
-from napari_synapse_cl.system.words import VoxelSize, counted
+from napari_synapse_cl.system.words import VoxelSize, counted, size
 
+IN_VOXELS = TableMapping(AXES, "voxels")
+"""How layers hold positions, once they are in voxels of the volume."""
 NO_VOXEL_SIZE = (
     "the voxel size is not known, so voxels are taken as cubes: rotations are wrong where they are "
     "not, and no length can be given in nm; give it with --voxel_size, or in napari as the scale "
@@ -96,7 +99,7 @@ def place(table: PositionTable, name: str, volume: Volume, finest: VoxelSize | N
     if not inside.any():
         raise InputError(
             f"all {n_given:,} positions in {name} lie outside {volume.name} of "
-            f"{' × '.join(map(str, volume.shape))} voxels, read as {table.reading}: they span "
+            f"{size(volume.shape)} voxels, read as {table.reading}: they span "
             f"{_spans(voxels)} in its voxels; see --position_columns, --position_unit and "
             "--position_voxel_size"
         )
@@ -126,6 +129,40 @@ def place(table: PositionTable, name: str, volume: Volume, finest: VoxelSize | N
         for partner, places in table.partners.items()
     }
     return Placed(with_positions(table, in_finest), voxels, partners, tuple(messages))
+
+
+def place_points(table: pd.DataFrame, volume: Volume, voxel_size: VoxelSize | None) -> Placed:
+    """Find the points of a layer in a volume.
+
+    Parameters
+    ----------
+    table
+        With columns z, y, x in voxels of the volume.
+    volume
+        The volume.
+    voxel_size
+        Its voxel size along z, y, x in nm, or None where it is not known.
+
+    Raises
+    ------
+    InputError
+        If none lies inside.
+    """
+    name = "the points layer"
+    found = interpret(table, name, IN_VOXELS)
+    voxels = found.positions
+    n_inside = int(are_inside(voxels, volume).sum())
+    doubt = check_reading(
+        voxels, volume.shape, AS_THEY_ARE, voxel_size, n_inside, name, of_layer=True
+    )
+    if not n_inside:
+        raise InputError(
+            f"all {len(table)} positions in {name} lie outside the volume of {size(volume.shape)} "
+            f"voxels: they span {_spans(voxels)}. Positions are needed in voxels, in the order "
+            "z, y, x" + (f"; {doubt}" if doubt else "")
+        )
+    told = f"many positions lie outside the volume: {doubt}"
+    return Placed(table, voxels, found.partners, ((told, "warning"),) if doubt else ())
 
 
 def with_positions(table: PositionTable, voxels: np.ndarray) -> pd.DataFrame:
@@ -161,38 +198,6 @@ def _in_level(voxels: np.ndarray, volume: Volume) -> np.ndarray:
 def _spans(voxels: np.ndarray) -> str:
     low, high = np.nanmin(voxels, axis=0), np.nanmax(voxels, axis=0)
     return ", ".join(f"{axis} {a:.0f}–{b:.0f}" for axis, a, b in zip(AXES, low, high, strict=True))
-
-
-def position_warnings(
-    table: pd.DataFrame,
-    volume_shape: tuple[int, int, int],
-    voxel_size: tuple[float, float, float] | None,
-    name: str = "the points layer",
-) -> list[str]:
-    """Say in sentences what looks wrong about positions: swapped axes, nanometres, no voxel size.
-
-    Parameters
-    ----------
-    table
-        With numeric columns z, y, x in voxels.
-    volume_shape
-        Size of the volume along z, y, x.
-    voxel_size
-        Voxel size along z, y, x in nm, or None if it is not known.
-    name
-        How to call the table in messages.
-    """
-    warnings = []
-    positions = present(table[list(AXES)].to_numpy(float))
-    inside = Space(np.array(volume_shape), voxel_size).count_inside(positions)
-    reading = check_reading(
-        positions, volume_shape, AS_THEY_ARE, voxel_size, inside, name, of_layer=True
-    )
-    if reading:
-        warnings.append(f"many positions lie outside the volume: {reading}")
-    if voxel_size is None:
-        warnings.append(NO_VOXEL_SIZE)
-    return warnings
 
 
 def centred(part: Part, placed: Placed, config: Config, voxel_size: VoxelSize | None) -> np.ndarray:

@@ -7,11 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_synapse_cl.data.arrays import nearest_voxel
-from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.data.tables.advice import AS_THEY_ARE, check_reading
-from napari_synapse_cl.errors import InputError
-
 AXES = ("z", "y", "x")
 FAR_APART = 10_000
 """In voxels, more than any crop is large."""
@@ -55,47 +50,3 @@ class Positions(NamedTuple):
         first = np.zeros(len(voxels), dtype=bool)
         first[order[is_new]] = True
         return first
-
-
-def positions_inside(
-    table: pd.DataFrame,
-    shape: tuple[int, int, int],
-    *,
-    name: str = "the synapse table",
-    voxel_size: tuple[float, float, float] | None = None,
-) -> Positions:
-    """Find the synapses whose position lies inside a volume.
-
-    Parameters
-    ----------
-    table
-        With numeric columns z, y, x in voxels.
-    shape
-        Size of the volume along z, y, x.
-    name
-        How to call the table in messages.
-    voxel_size
-        Voxel size along z, y, x in nm, where it is known: it tells positions in nm.
-
-    Raises
-    ------
-    InputError
-        If none lies inside.
-    """
-    positions = table[list(AXES)].to_numpy(float)
-    voxels = nearest_voxel(positions)
-    inside = ((voxels >= 0) & (voxels < np.array(shape))).all(axis=1)
-    if not inside.any():
-        reading = check_reading(positions, shape, AS_THEY_ARE, voxel_size, 0, name, of_layer=True)
-        low, high = voxels.min(axis=0), voxels.max(axis=0)
-        spans = ", ".join(
-            f"{axis} {a:.0f}–{b:.0f}" for axis, a, b in zip(AXES, low, high, strict=True)
-        )
-        raise InputError(
-            f"all {len(table)} positions in {name} lie outside the volume of "
-            f"{' × '.join(map(str, shape))} voxels: they span {spans}. "
-            "Positions are needed in voxels, in the order z, y, x"
-            + (f"; {reading}" if reading else "")
-        )
-    rows = np.flatnonzero(inside)
-    return Positions(voxels[rows].astype(np.int64), rows, int((~inside).sum()))

@@ -15,6 +15,7 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cache import cache_size, fill_cache, hold_cache
 from napari_synapse_cl.data.crops.identity import cache_folder
 from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.data.placing import IN_VOXELS
 from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables import interpret
 from napari_synapse_cl.data.volumes import Volume
@@ -24,7 +25,7 @@ from napari_synapse_cl.runs.ownership import Ownership, remove_crops
 from napari_synapse_cl.system.files import write_json
 from napari_synapse_cl.system.folder_lock import Hold
 from napari_synapse_cl.widgets.layers.features import with_partners
-from napari_synapse_cl.widgets.layers.taking import IN_VOXELS, LayerData, dataset_of
+from napari_synapse_cl.widgets.layers.taking import LayerData, dataset_of
 from napari_synapse_cl.widgets.layers.voxels import reopened
 
 

@@ -16,13 +16,10 @@ from napari_synapse_cl.data.dataset import Dataset, assemble
 from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.data.placing import Placed, position_warnings
-from napari_synapse_cl.data.synapses import AXES, positions_inside
-from napari_synapse_cl.data.tables import Mapping as TableMapping
-from napari_synapse_cl.data.tables import interpret
+from napari_synapse_cl.data.placing import Placed, place_points
+from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.runs.events import Level
 from napari_synapse_cl.widgets.layers.features import feature_match
 from napari_synapse_cl.widgets.layers.voxels import (
     THE_LAYER,
@@ -34,7 +31,6 @@ from napari_synapse_cl.widgets.layers.voxels import (
     voxels_in,
 )
 
-IN_VOXELS = TableMapping(AXES, "voxels")
 NEEDED = "an Image layer with a 3D volume and a Points layer with the synapses are needed"
 
 
@@ -78,14 +74,7 @@ class LayerData:
         InputError
             If none lies inside.
         """
-        name = "the points layer"
-        found = interpret(self.table, name, IN_VOXELS)
-        positions_inside(self.table, self.volume.shape, name=name, voxel_size=self.voxel_size)
-        # Whether the voxel size is known shows later, with the settings.
-        size = self.voxel_size or (1.0, 1.0, 1.0)
-        warnings = position_warnings(self.table, self.volume.shape, size)
-        messages: tuple[tuple[str, Level], ...] = tuple((text, "warning") for text in warnings)
-        return Placed(self.table, found.positions, found.partners, messages)
+        return place_points(self.table, self.volume, self.voxel_size)
 
     def part(self, config: Config) -> Part:
         """Return the volume with its labels, whose values the settings tell."""
