@@ -10,7 +10,7 @@ import pytest
 from conftest import crops_of
 from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.data.crops.cache import CachedCrops, fill_cache
+from napari_synapse_cl.data.crops.cache import CachedCrops, cut_crops, fill_cache
 from napari_synapse_cl.data.crops.cutting import cut_crop
 from napari_synapse_cl.data.crops.identity import cache_folder
 from napari_synapse_cl.data.dataset import Dataset, assemble
@@ -20,7 +20,7 @@ from napari_synapse_cl.data.placing import place_points
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.runs.events import Progress
+from napari_synapse_cl.runs.events import Control, Paused, Progress, Resumed
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +112,17 @@ class TestCrops:
         assert cached.read([1]).dtype == np.float32
         expected = cut_crop(Volume(grey), (10, 11, 12), (6, 8, 10)) / np.float32(255)
         np.testing.assert_array_equal(cached.read([1])[0, 0], expected)
+
+    def test_cutting_waits_while_the_job_is_paused(self, grey: np.ndarray, tmp_path: Path) -> None:
+        streamed = crops_of(Volume(grey), all_positions((3, 3, 3), (9, 9, 9), (5, 6, 7)), (4, 4, 4))
+        control = Control()
+        control.request("pause")
+        events = cut_crops(streamed, tmp_path, 3, control)
+        assert [type(next(events)) for _ in range(2)] == [Progress, Paused]
+        control.request("resume")
+        assert isinstance(next(events), Resumed)
+        control.request("stop")
+        assert list(events) == []
 
     def test_cutting_that_was_broken_off_goes_on_with_what_is_missing(
         self, grey: np.ndarray, tmp_path: Path

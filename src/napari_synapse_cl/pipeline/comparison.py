@@ -30,7 +30,7 @@ from napari_synapse_cl.pipeline.extraction_preparation import (
 )
 from napari_synapse_cl.pipeline.networks import run_of
 from napari_synapse_cl.pipeline.provenance import make_record
-from napari_synapse_cl.pipeline.steps import check_absent, how_data_were_read, wait_while_paused
+from napari_synapse_cl.pipeline.steps import check_absent, how_data_were_read
 from napari_synapse_cl.runs.events import Control, Event, Message, Progress, Wrote
 from napari_synapse_cl.system.files import replacing, write_json
 
@@ -116,7 +116,7 @@ def _read_views(job: ExtractionJob, control: Control) -> Generator[Event, None, 
                 for layer, vectors in features.items():
                     part[layer].append(vectors)
         yield Progress(task, batch.n_done, len(job.crops))
-        yield from wait_while_paused(control)
+        yield from control.pauses()
         if control.stopping:
             return None
     synapses = np.concatenate([np.empty(0, dtype=np.int64), *usable])

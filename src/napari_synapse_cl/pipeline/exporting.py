@@ -13,7 +13,7 @@ from napari_synapse_cl.models.export_formats import Export, check_export, export
 from napari_synapse_cl.models.inference import check_fits, find_state_dict
 from napari_synapse_cl.pipeline.extraction_preparation import open_chosen_network
 from napari_synapse_cl.pipeline.networks import OpenedNetwork, open_network
-from napari_synapse_cl.pipeline.steps import check_absent, wait_while_paused
+from napari_synapse_cl.pipeline.steps import check_absent
 from napari_synapse_cl.runs.events import Control, Event, Message, Progress, Wrote
 from napari_synapse_cl.runs.folder import RunFolder, default_folder
 from napari_synapse_cl.system.downloads import is_cached, local_file
@@ -64,7 +64,7 @@ def _export(
     export = Export(**backbone, classifier=classifier, layers=config.layer_num)
     for n_done, kind in enumerate(config.export):
         yield Progress("exporting the network", n_done, len(config.export), "file")
-        yield from wait_while_paused(control)
+        yield from control.pauses()
         target = folder.export_file(kind)
         if control.stopping:
             yield Message(f"the export was ended before {target.name} was written", "warning")

@@ -23,7 +23,6 @@ from napari_synapse_cl.pipeline.steps import (
     check_absent,
     how_data_were_read,
     stopped,
-    wait_while_paused,
 )
 from napari_synapse_cl.runs.events import Control, Event, Growing, Message, Progress, Wrote
 from napari_synapse_cl.runs.folder import BY_HAND, RunFolder
@@ -193,7 +192,7 @@ def _read(
             usable.append(batch.synapses)
         n_done = batch.n_done
         yield Progress(task, n_done, len(job.crops))
-        yield from wait_while_paused(control)
+        yield from control.pauses()
         if stopped(control, job.ranks):
             break
     read = _Read(n_done, np.concatenate(usable))

@@ -25,7 +25,6 @@ from napari_synapse_cl.pipeline.extraction_preparation import (
 )
 from napari_synapse_cl.pipeline.networks import OpenedNetwork
 from napari_synapse_cl.pipeline.provenance import make_record
-from napari_synapse_cl.pipeline.steps import wait_while_paused
 from napari_synapse_cl.runs.events import Control, Event, Growing, Message, Progress, Wrote
 from napari_synapse_cl.runs.folder import RunFolder, default_folder
 from napari_synapse_cl.system.devices import choose_device, choose_precision
@@ -204,7 +203,7 @@ def _extract(job: DenseJob, store: MapStore, control: Control) -> Iterator[Event
     ):
         store.write(tile)
         yield Progress(task, tile.done, tile.total, "tile")
-        yield from wait_while_paused(control)
+        yield from control.pauses()
         if control.stopping:
             return
 

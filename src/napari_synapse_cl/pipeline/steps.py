@@ -14,7 +14,7 @@ from napari_synapse_cl.config import Config, is_url
 from napari_synapse_cl.data.crops.cutting import REASONS, unusable_counts
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.runs.events import Control, Event, Message, Paused, Progress, Resumed
+from napari_synapse_cl.runs.events import Control, Event, Message, Progress
 from napari_synapse_cl.runs.folder import default_folder
 from napari_synapse_cl.system.distributed import Ranks
 from napari_synapse_cl.system.downloads import is_cached, local_file
@@ -128,14 +128,6 @@ def crops_left_out(states: np.ndarray, consequence: str) -> Iterator[Event]:
             f"{consequence}",
             "warning",
         )
-
-
-def wait_while_paused(control: Control) -> Iterator[Event]:
-    """Wait for the end of a pause, if there is one."""
-    if control.paused:
-        yield Paused()
-        control.wait()
-        yield Resumed()
 
 
 def stopped(control: Control, ranks: Ranks) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.data.crops.cache import CachedCrops, cache_size, fill_cache, hold_cache
+from napari_synapse_cl.data.crops.cache import CachedCrops, cache_size, cut_crops
 from napari_synapse_cl.data.crops.cutting import CropState
 from napari_synapse_cl.data.crops.identity import cache_folder
 from napari_synapse_cl.data.crops.sources import CropSource, StreamedCrops
@@ -19,7 +19,6 @@ from napari_synapse_cl.pipeline.steps import (
     check_absent,
     crops_left_out,
     stopped,
-    wait_while_paused,
 )
 from napari_synapse_cl.pipeline.training_preparation import TrainingJob, prepare_training
 from napari_synapse_cl.runs.events import (
@@ -157,7 +156,7 @@ def _told(job: TrainingJob, control: Control) -> Generator[Event, None, None]:
     with closing(trainer.run()) as events:
         for event in events:
             yield event
-            yield from wait_while_paused(control)
+            yield from control.pauses()
             if stopped(control, job.ranks):
                 trainer.stop(keep=not control.discarding)
     ended = stopped(control, job.ranks)
@@ -216,18 +215,7 @@ def _fill(
     if cache.parent == job.folder.path:
         with job.folder.being_written():
             job.folder.owned.claim(cache)
-    hold = yield from hold_cache(cache, control)
-    if hold is None:
-        return
-    told: list[str] = []
-    with hold:
-        for progress in fill_cache(source, cache, len(job.dataset.table), told):
-            yield progress
-            yield from wait_while_paused(control)
-            if control.stopping:
-                break
-    for text in told:
-        yield Message(text, "warning")
+    yield from cut_crops(source, cache, len(job.dataset.table), control)
 
 
 def _without_unusable(
@@ -252,7 +240,7 @@ def _states_of(crops: StreamedCrops, control: Control) -> Generator[Event, None,
         some = range(first, min(first + CHECKED_AT_ONCE, len(crops)))
         states[first : some.stop] = [crop.state for crop in crops.cut(some)]
         yield Progress("checking crops", some.stop, len(crops))
-        yield from wait_while_paused(control)
+        yield from control.pauses()
         if control.stopping:
             break
     return states

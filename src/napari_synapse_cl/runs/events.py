@@ -7,6 +7,7 @@ standard output, as lines of JSON.
 
 import json
 import threading
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal, get_args
 
@@ -254,6 +255,13 @@ class Control:
     def wait(self) -> None:
         """Return when the job should no longer wait."""
         self._running.wait()
+
+    def pauses(self) -> Iterator[Paused | Resumed]:
+        """Wait for the end of a pause, if there is one, and tell of both."""
+        if self.paused:
+            yield Paused()
+            self.wait()
+            yield Resumed()
 
     def wait_for_stop(self, seconds: float) -> bool:
         """Return after this time, or at once when the job should end; say whether it should."""

@@ -18,7 +18,7 @@ from napari_synapse_cl.data.crops.sources import CropSource, StreamedCrops
 from napari_synapse_cl.data.intensity import to_unit_range
 from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.errors import InputError, reason
-from napari_synapse_cl.runs.events import Control, Message, Progress
+from napari_synapse_cl.runs.events import Control, Event, Message, Progress
 from napari_synapse_cl.system.files import (
     check_unpacked,
     create_array,
@@ -218,7 +218,31 @@ def fill_cache(
         array.flush()
 
 
-def hold_cache(folder: Path, control: Control) -> Generator[Message, None, Hold | None]:
+def cut_crops(
+    source: StreamedCrops, folder: Path, n_rows: int, control: Control
+) -> Iterator[Event]:
+    """Fill a cache as :func:`fill_cache` does, once nobody else fills it, until the job ends.
+
+    Raises
+    ------
+    InputError, JobError
+        As that.
+    """
+    hold = yield from _hold(folder, control)
+    if hold is None:
+        return
+    told: list[str] = []
+    with hold:
+        for progress in fill_cache(source, folder, n_rows, told):
+            yield progress
+            yield from control.pauses()
+            if control.stopping:
+                break
+    for text in told:
+        yield Message(text, "warning")
+
+
+def _hold(folder: Path, control: Control) -> Generator[Message, None, Hold | None]:
     """Hold the folder of a cache once nobody else fills it; return None if the job ends before.
 
     Raises

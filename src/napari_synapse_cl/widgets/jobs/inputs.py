@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.data.crops.cache import cache_size, fill_cache, hold_cache
+from napari_synapse_cl.data.crops.cache import cache_size, cut_crops
 from napari_synapse_cl.data.crops.identity import cache_folder
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.placing import IN_VOXELS
@@ -20,7 +20,7 @@ from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables import interpret
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, reason
-from napari_synapse_cl.runs.events import Control, Event, Message
+from napari_synapse_cl.runs.events import Control, Event
 from napari_synapse_cl.runs.ownership import Ownership, remove_crops
 from napari_synapse_cl.system.files import write_json
 from napari_synapse_cl.system.folder_lock import Hold
@@ -219,18 +219,7 @@ class RunInputs:
         if config.cache_dir is None:
             self._owned.claim(cache)
             self._cache = cache
-        hold = yield from hold_cache(cache, control)
-        if hold is None:
-            return
-        told: list[str] = []
-        with hold:
-            for progress in fill_cache(crops, cache, len(dataset.table), told):
-                yield progress
-                control.wait()
-                if control.stopping:
-                    break
-        for text in told:
-            yield Message(text, "warning")
+        yield from cut_crops(crops, cache, len(dataset.table), control)
 
 
 def _reopened(data: LayerData) -> Volume | None:
