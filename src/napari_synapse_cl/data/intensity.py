@@ -83,7 +83,7 @@ def volume_window(
     volume
         The volume.
     intensity
-        "range" for :func:`~.intensities.intensity_range`, "percentiles" for those of a sample of
+        "range" for :func:`intensity_range`, "percentiles" for those of a sample of
         the volume.
     percentiles
         The lower and the higher one, from 0 to 100.
