@@ -57,10 +57,14 @@ def save(
     (folder / f"{stem}.json").write_text(json.dumps(content, indent=2))
 
 
+def read_positions(work: Path) -> pd.DataFrame:
+    """Return what is true at each position; the class is empty where none is known."""
+    return pd.read_csv(work / "positions.csv").fillna({"class": ""})
+
+
 def rows(work: Path) -> list[Row]:
     """Return a row a set of features of all that was measured; seeds of one name are averaged."""
-    positions = pd.read_csv(work / "positions.csv", keep_default_na=False, na_values=[""])
-    positions["class"] = positions["class"].fillna("")
+    positions = read_positions(work)
     pairs = pd.read_csv(work / "pairs.csv")
     blocks = positions["block"].to_numpy()
     weights = block_weights(blocks, positions["volume"].to_numpy())
