@@ -11,18 +11,20 @@ import pytest
 import tifffile
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
+from sklearn.linear_model import Ridge
 from sklearn.metrics import balanced_accuracy_score, r2_score, roc_auc_score
+from sklearn.preprocessing import StandardScaler
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "worth"))
 import bootstrap
 import geometry
 import positions as places
 import summary
-from measures import measure
+from measures import PENALTIES, measure, ridge
 
 PROGRAM = Path(__file__).parents[1] / "benchmarks" / "worth" / "__main__.py"
 PLAN = places.Plan(
-    seen_below=28, unseen_from=60, jitter=2, jitters=3, jitters_carried=2, n_random=150,
+    seen_below=28, unseen_from=60, jitter=2, jitters=3, jitters_carried=2, n_random=120,
     n_training=4, crop=16, block=16, pair_distances=(16, 24),
 )  # fmt: skip
 
@@ -175,6 +177,20 @@ class TestIntervals:
 
 
 class TestMeasures:
+    def test_the_regression_is_that_of_scikit_learn_with_the_best_penalty(self) -> None:
+        generator = np.random.default_rng(0)
+        features, others = generator.normal(size=(60, 8)), generator.normal(size=(10, 8))
+        truth = features[:, :2] + generator.normal(size=(60, 2))
+        found = ridge(features, truth, others, np.repeat(np.arange(12), 5))
+        scaler = StandardScaler().fit(features)
+        possible = [
+            Ridge(penalty).fit(scaler.transform(features), truth).predict(scaler.transform(others))
+            for penalty in PENALTIES
+        ]
+        differences = [np.abs(found - one).max() for one in possible]
+        assert min(differences) < 1e-9
+        assert np.argmin(differences) in (1, 2)
+
     def told(self, features: np.ndarray, work: Path, positions: pd.DataFrame) -> dict[str, float]:
         pairs = pd.read_csv(work / "pairs.csv")
         weights = bootstrap.block_weights(
@@ -208,15 +224,16 @@ def test_all_of_it_runs_from_positions_to_the_table(
     main = runpy.run_path(str(PROGRAM))["main"]
     small = {"crop_size": PLAN.crop, "fmaps": 2, "batch_size": 4}
     monkeypatch.setitem(main.__globals__, "NETWORK", small)
-    monkeypatch.setitem(main.__globals__, "UNTRAINED_SEEDS", 2)
     on_cpu = ["--device", "cpu", "--precision", "float32"]
     folder = str(work)
-    main(["baselines", folder])
+    monkeypatch.setitem(main.__globals__, "UNTRAINED_SEEDS", 2)
+    main(["baselines", folder, "--layer_num", "20", *on_cpu])
     run = str(tmp_path / "run")
     main(["train", folder, run, "--num_epochs", "2", "--validation_fraction", "0", *on_cpu])
     main(["measure", folder, "short", run, "--layer_num", "20", "33", *on_cpu])
-    main(["supervised", folder, str(tmp_path / "labels.pt"), "--steps", "2"])
-    main(["measure", folder, "labels", str(tmp_path / "labels.pt"), "--layer_num", "33", *on_cpu])
+    labels = str(tmp_path / "labels.pt")
+    main(["supervised", folder, labels, "--steps", "2", "--precision", "float32"])
+    main(["measure", folder, "labels", labels, "--layer_num", "33", *on_cpu])
     capsys.readouterr()
     main(["table", folder, "--json", str(tmp_path / "table.json")])
     shown = capsys.readouterr().out.splitlines()
@@ -226,7 +243,7 @@ def test_all_of_it_runs_from_positions_to_the_table(
     assert names[:6] == ["histogram", "centre histogram", "texture", "hand-made", *of_voxels]
     assert {"untrained L20", "short L20", "short L20+L33 + hand", "labels L33"} < set(names)
     assert len(shown) == len(found) + 1
-    assert next(row for row in found if row["name"] == "untrained L30")["seeds"] == 2
+    assert next(row for row in found if row["name"] == "untrained L20")["seeds"] == 2
     # The marks in the middle of the sites are easily seen by hand.
     by_hand = next(row for row in found if row["name"] == "hand-made")["measures"]["classes"]
     assert by_hand["value"] > 0.5

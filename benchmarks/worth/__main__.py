@@ -1,7 +1,7 @@
 """What features are worth on real tissue that no network was trained on.
 
     python benchmarks/worth prepare WORK --data FOLDER
-    python benchmarks/worth baselines WORK
+    python benchmarks/worth baselines WORK [flags of synapse-cl …]
     python benchmarks/worth train WORK RUN [flags of synapse-cl …]
     python benchmarks/worth supervised WORK CHECKPOINT [--steps 420]
     python benchmarks/worth measure WORK NAME RUN [--seed 0] [flags of synapse-cl …]
@@ -63,8 +63,8 @@ def baselines_command(options: argparse.Namespace, flags: list[str]) -> None:
     for seed in range(UNTRAINED_SEEDS):
         run = work / "untrained" / str(seed)
         if not run.exists():
-            train(work, run, "--seed", seed, "--num_epochs", 1, "--no-figures")
-        add_network(work, "untrained", seed, run, ["--network", "start"])
+            train(work, run, "--seed", seed, "--num_epochs", 1, "--no-figures", *flags)
+        add_network(work, "untrained", seed, run, ["--network", "start", *flags])
 
 
 def train_command(options: argparse.Namespace, flags: list[str]) -> None:
@@ -84,6 +84,7 @@ def supervised_command(options: argparse.Namespace, flags: list[str]) -> None:
             fmaps=NETWORK["fmaps"],
             batch=NETWORK["batch_size"],
             steps=options.steps,
+            precision=options.precision,
             seed=options.seed,
         )
 
@@ -180,7 +181,7 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, run: Callable[[argparse.Namespace, list[str]], None]) -> Any:
         added = commands.add_parser(name, allow_abbrev=False)
         added.add_argument("work", type=Path)
-        added.set_defaults(command=run, takes_flags=name in ("train", "measure"))
+        added.set_defaults(command=run, takes_flags=name in ("baselines", "train", "measure"))
         return added
 
     command("prepare", prepare_command).add_argument("--data", type=Path, required=True)
@@ -188,6 +189,7 @@ def parser() -> argparse.ArgumentParser:
     command("train", train_command).add_argument("run", type=Path)
     labels = command("supervised", supervised_command)
     labels.add_argument("run", type=Path, metavar="CHECKPOINT")
+    labels.add_argument("--precision", default="auto")
     labels.add_argument("--steps", type=int, default=420)
     labels.add_argument("--seed", type=int, default=0)
     network = command("measure", measure_command)

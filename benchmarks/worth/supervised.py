@@ -35,6 +35,7 @@ def train_with_labels(
     batch: int,
     steps: int,
     seed: int,
+    precision: str = "auto",
 ) -> None:
     """Train on the sites of the seen part, moved, mirrored and turned at random.
 
@@ -56,6 +57,8 @@ def train_with_labels(
         Batches.
     seed
         Of the weights and of what is drawn.
+    precision
+        As in the settings.
     """
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
@@ -67,7 +70,7 @@ def train_with_labels(
     network = Vgg3D.from_architecture(architecture)
     head = nn.Linear(architecture.layers[-1].channels, len(CLASSES))
     device = choose_device("auto")
-    bf16 = choose_precision("auto", device) == "bfloat16"
+    bf16 = choose_precision(precision, device) == "bfloat16"
     to_device(network, device)
     head.to(device)
     weights = [*network.features.parameters(), *head.parameters()]
