@@ -1,7 +1,7 @@
 """What features are worth on real tissue that no network was trained on.
 
     python benchmarks/worth prepare WORK --data FOLDER
-    python benchmarks/worth baselines WORK
+    python benchmarks/worth baselines WORK [flags of synapse-cl …]
     python benchmarks/worth train WORK RUN [flags of synapse-cl …]
     python benchmarks/worth supervised WORK CHECKPOINT [--steps 420]
     python benchmarks/worth measure WORK NAME RUN [--seed 0] [flags of synapse-cl …]
@@ -21,6 +21,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +54,17 @@ def baselines_command(options: argparse.Namespace, flags: list[str]) -> None:
     work, plan = options.work, plan_of(options.work)
     times: dict[str, float] = {}
     with timed("descriptors", times):
-        sets = reading.hand_made(work, plan["crop"])
+        sets = reading.hand_made(work, plan.crop)
     with timed("principal components of voxels", times):
-        sets |= reading.voxels(work, plan["crop"])
+        sets |= reading.voxels(work, plan.crop)
+    with timed("gradient along axes", times):
+        sets |= reading.along_axes(work)
     keep(work, "baselines", 0, sets, times, {})
     for seed in range(UNTRAINED_SEEDS):
         run = work / "untrained" / str(seed)
         if not run.exists():
-            train(work, run, "--seed", seed, "--num_epochs", 1, "--no-figures")
-        add_network(work, "untrained", seed, run, ["--network", "start"])
+            train(work, run, "--seed", seed, "--num_epochs", 1, "--no-figures", *flags)
+        add_network(work, "untrained", seed, run, ["--network", "start", *flags])
 
 
 def train_command(options: argparse.Namespace, flags: list[str]) -> None:
@@ -73,7 +76,17 @@ def supervised_command(options: argparse.Namespace, flags: list[str]) -> None:
     from supervised import train_with_labels
 
     with timed("training with labels", {}):
-        train_with_labels(options.work, options.run, options.steps, options.seed)
+        train_with_labels(
+            data_of(options.work),
+            options.work,
+            options.run,
+            plan_of(options.work),
+            fmaps=NETWORK["fmaps"],
+            batch=NETWORK["batch_size"],
+            steps=options.steps,
+            precision=options.precision,
+            seed=options.seed,
+        )
 
 
 def measure_command(options: argparse.Namespace, flags: list[str]) -> None:
@@ -91,8 +104,11 @@ def table_command(options: argparse.Namespace, flags: list[str]) -> None:
 def train(work: Path, run: Path, *flags: object) -> None:
     """Train on the seen part of the large volume; no features are extracted."""
     given = {str(flag).removeprefix("--") for flag in flags}
-    data = Path(plan_of(work)["data"])
-    named = {"image": data / f"{LARGE}.tif", "synapses": work / "training.csv", "output": run}
+    named = {
+        "image": data_of(work) / f"{LARGE}.tif",
+        "synapses": work / "training.csv",
+        "output": run,
+    }
     settings = {**named, "voxel_size": VOXEL_NM, **NETWORK}
     own = [part for name, v in settings.items() if name not in given for part in (f"--{name}", v)]
     reading.run("--train_only", *own, *flags)
@@ -100,7 +116,7 @@ def train(work: Path, run: Path, *flags: object) -> None:
 
 def add_network(work: Path, name: str, seed: int, network: Path, flags: list[str]) -> None:
     """Measure the layers of a network, alone and joined with each other and what is hand-made."""
-    crop = plan_of(work)["crop"]
+    crop = plan_of(work).crop
     times: dict[str, float] = {}
     hand = reading.hand_made(work, crop)[summary.BASELINE]
     with timed("layers", times):
@@ -116,17 +132,14 @@ def keep(
 ) -> None:
     """Measure sets of features and keep what they predict."""
     plan = plan_of(work)
-    positions = pd.read_csv(work / "positions.csv", keep_default_na=False, na_values=[""])
-    positions["class"] = positions["class"].fillna("")
+    positions = summary.read_positions(work)
     pairs = pd.read_csv(work / "pairs.csv")
     predictions = {}
     with timed(f"probes on {len(sets)} sets of features", times):
         for title, features in sets.items():
-            predictions[title] = predictions_of(
-                features, positions, pairs, plan["crop"], plan["jitter"]
-            )
+            predictions[title] = predictions_of(features, positions, pairs, plan.crop, plan.jitter)
     sizes = {title: features.shape[1] for title, features in sets.items()}
-    about = {**about, "plan": plan, "features": sizes, "seconds": times}
+    about = {**about, "plan": asdict(plan), "features": sizes, "seconds": times}
     summary.save(work, name, seed, predictions, about)
 
 
@@ -143,8 +156,14 @@ def about_run(network: Path) -> dict[str, Any]:
     }
 
 
-def plan_of(work: Path) -> dict[str, Any]:
-    return json.loads((work / "plan.json").read_text())
+def plan_of(work: Path) -> Plan:
+    """Return what was drawn."""
+    return Plan(**json.loads((work / "plan.json").read_text())["plan"])
+
+
+def data_of(work: Path) -> Path:
+    """Return the folder of the volumes."""
+    return Path(json.loads((work / "plan.json").read_text())["data"])
 
 
 def _beside(first: Any, second: Any) -> Any:
@@ -162,7 +181,7 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, run: Callable[[argparse.Namespace, list[str]], None]) -> Any:
         added = commands.add_parser(name, allow_abbrev=False)
         added.add_argument("work", type=Path)
-        added.set_defaults(command=run, takes_flags=name in ("train", "measure"))
+        added.set_defaults(command=run, takes_flags=name in ("baselines", "train", "measure"))
         return added
 
     command("prepare", prepare_command).add_argument("--data", type=Path, required=True)
@@ -170,6 +189,7 @@ def parser() -> argparse.ArgumentParser:
     command("train", train_command).add_argument("run", type=Path)
     labels = command("supervised", supervised_command)
     labels.add_argument("run", type=Path, metavar="CHECKPOINT")
+    labels.add_argument("--precision", default="auto")
     labels.add_argument("--steps", type=int, default=420)
     labels.add_argument("--seed", type=int, default=0)
     network = command("measure", measure_command)

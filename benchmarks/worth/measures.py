@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from geometry import DIRECTIONS, TARGETS
 from positions import AXES, LARGE, apart
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -84,11 +84,48 @@ def _regressed(
     predicted = np.full(truth.shape, np.nan)
     for training, held_out in _folds(known, positions, places, distance):
         scaler = StandardScaler().fit(truth[training])
-        inner = GroupKFold(INNER_FOLDS).split(features[training], groups=blocks[training])
-        probe = make_pipeline(StandardScaler(), RidgeCV(PENALTIES, cv=list(inner)))
-        probe.fit(features[training], scaler.transform(truth[training]))
-        predicted[held_out] = scaler.inverse_transform(probe.predict(features[held_out]))
+        wanted = scaler.transform(truth[training])
+        guessed = ridge(features[training], wanted, features[held_out], blocks[training])
+        predicted[held_out] = scaler.inverse_transform(guessed)
     return dict(zip(names, predicted.T, strict=True))
+
+
+def ridge(
+    features: np.ndarray, truth: np.ndarray, others: np.ndarray, blocks: np.ndarray
+) -> np.ndarray:
+    """Return what ridge regression predicts; folds of blocks choose one penalty for all targets.
+
+    One decomposition serves all penalties, for which scikit-learn's search takes 20 times as long.
+
+    Parameters
+    ----------
+    features, truth
+        ``(N, C)`` and ``(N, T)`` to learn from.
+    others
+        ``(M, C)`` to predict for.
+    blocks
+        ``(N,)``, which are not divided between folds.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(M, T)``.
+    """
+    errors = np.zeros(len(PENALTIES))
+    for training, held_out in GroupKFold(INNER_FOLDS).split(features, groups=blocks):
+        guesses = _all_penalties(features[training], truth[training], features[held_out])
+        errors += ((guesses - truth[held_out]) ** 2).sum(axis=(1, 2))
+    return _all_penalties(features, truth, others)[errors.argmin()]
+
+
+def _all_penalties(features: np.ndarray, truth: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the predictions of each penalty, ``(P, M, T)``; features are standardised here."""
+    scaler = StandardScaler().fit(features)
+    left, singular, right = np.linalg.svd(scaler.transform(features), full_matrices=False)
+    mean = truth.mean(axis=0)
+    along = left.T @ (truth - mean)
+    shrunk = singular / (singular**2 + PENALTIES[:, None])
+    return mean + scaler.transform(others) @ right.T @ (shrunk[:, :, None] * along)
 
 
 def _folds(

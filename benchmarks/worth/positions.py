@@ -107,7 +107,7 @@ def prepare(data: Path, work: Path, plan: Plan) -> None:
     positions["fold"] = _folds(positions)
     positions.to_csv(work / "positions.csv", index=False)
     _pairs(positions, plan, generator).to_csv(work / "pairs.csv", index=False)
-    about = {"data": str(data.absolute()), **asdict(plan)}
+    about = {"data": str(data.absolute()), "plan": asdict(plan)}
     (work / "plan.json").write_text(json.dumps(about, indent=2))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 from positions import AXES, LARGE, VOXEL_NM
+from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import PCA
 
 from napari_synapse_cl.cli import main as synapse_cl
@@ -22,6 +23,10 @@ HAND_SETS = {
     "hand-made": r"hand_.*",
 }
 """Which columns of the descriptors are which baseline."""
+
+SCALES = (1.0, 2.0, 4.0)
+AROUND = 4.0
+"""Voxels: standard deviations under which gradients are taken, and over which they are averaged."""
 
 Sets = dict[str, np.ndarray]
 """``(N, C)`` features by their name."""
@@ -81,6 +86,25 @@ def voxels(work: Path, crop: int) -> Sets:
         for name in images
     ]
     return {"voxels": np.concatenate(parts)}
+
+
+def along_axes(work: Path) -> Sets:
+    """Return how large a share of the gradient is along each axis, at three scales.
+
+    No other baseline knows directions: this one says that they can be told at all.
+    """
+    volumes = json.loads((work / "dataset.json").read_text())["volumes"]
+    parts = []
+    for entry in volumes:
+        image = tifffile.imread(entry["image"]).astype(np.float32)
+        z, y, x = pd.read_csv(work / entry["synapses"])[AXES].to_numpy().T
+        shares = []
+        for scale in SCALES:
+            slopes = np.gradient(gaussian_filter(image, scale))
+            squares = np.stack([gaussian_filter(s**2, AROUND)[z, y, x] for s in slopes], axis=1)
+            shares.append(squares / squares.sum(axis=1, keepdims=True))
+        parts.append(np.concatenate(shares, axis=1))
+    return {"gradient along axes": np.concatenate(parts)}
 
 
 def _cut(image: np.ndarray, table: pd.DataFrame, crop: int) -> np.ndarray:

@@ -12,6 +12,8 @@ from bootstrap import auc, balanced_accuracy, block_weights, interval, r_squared
 from geometry import DIRECTIONS, TARGETS
 from positions import LARGE
 
+from napari_synapse_cl.system.files import replacing, write_json
+
 BASELINE = "hand-made"
 MEASURES = ("classes", "within", "carried", "geometry", "same cell", "orientation")
 DETAILS = ("knn", "linear", *TARGETS)
@@ -52,15 +54,20 @@ def save(
     folder.mkdir(exist_ok=True)
     stem = f"{name.replace(' ', '_').replace('/', '_')}-{seed}"
     arrays = {f"{s}|{k}": v for s, values in predictions.items() for k, v in values.items()}
-    np.savez_compressed(folder / f"{stem}.npz", allow_pickle=False, **arrays)
+    with replacing(folder / f"{stem}.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     content = {"name": name, "seed": seed, "sets": list(predictions), **about}
-    (folder / f"{stem}.json").write_text(json.dumps(content, indent=2))
+    write_json(folder / f"{stem}.json", content)
+
+
+def read_positions(work: Path) -> pd.DataFrame:
+    """Return what is true at each position; the class is empty where none is known."""
+    return pd.read_csv(work / "positions.csv").fillna({"class": ""})
 
 
 def rows(work: Path) -> list[Row]:
     """Return a row a set of features of all that was measured; seeds of one name are averaged."""
-    positions = pd.read_csv(work / "positions.csv", keep_default_na=False, na_values=[""])
-    positions["class"] = positions["class"].fillna("")
+    positions = read_positions(work)
     pairs = pd.read_csv(work / "pairs.csv")
     blocks = positions["block"].to_numpy()
     weights = block_weights(blocks, positions["volume"].to_numpy())

@@ -16,7 +16,9 @@ from qtpy.QtCore import Qt
 
 from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.errors import JobError
+from napari_synapse_cl.features.descriptors import descriptor_columns
 from napari_synapse_cl.features.tables import read_table
+from napari_synapse_cl.widgets.extract.columns import prefixes
 from napari_synapse_cl.widgets.extract.results import PointResults
 
 from .conftest import (
@@ -119,6 +121,35 @@ class TestResults:
         assert_features(window.points, expected)
         origins = window.points.metadata["napari_synapse_cl"]
         assert {"L3_mean", "L3_max", "L20_mean", "L20_max", "L20_mean+max"} <= set(origins)
+
+    def test_descriptors_need_neither_a_network_nor_a_layer(
+        self, window: Any, widget: Any, qtbot: QtBot
+    ) -> None:
+        widget.panel.table.choose([])
+        widget.form.editor("checkpoint").line_edit.value = ""
+        fill_in(widget, {"descriptors": True, "n_components": 1, "crop_size": "16"})
+        extract(qtbot, widget)
+        columns = list(window.points.features.columns)
+        assert columns == ["class", *descriptor_columns(), "hand_PC1"]
+        assert window.points.features["hand_hist_00"].notna().any()
+        record = window.points.metadata["napari_synapse_cl"]["hand"]
+        assert record["settings"]["descriptors"] is True
+        assert "checkpoint" not in record
+
+    def test_descriptors_come_beside_a_layer_and_again_beside_themselves(
+        self, window: Any, widget: Any, qtbot: QtBot, expected: np.ndarray
+    ) -> None:
+        fill_in(widget, {"descriptors": True, "n_components": 0})
+        extract(qtbot, widget)
+        assert_features(window.points, expected)
+        assert prefixes(window.points) == ["L20_mean", "hand"]
+        press_in_dialog("Keep both")
+        extract(qtbot, widget)
+        assert prefixes(window.points) == ["L20_mean", "hand", "L20_mean_v2", "hand_v2"]
+        again = window.points.features["hand_v2_centre_gradient_1_mean"]
+        pd.testing.assert_series_equal(
+            again, window.points.features["hand_centre_gradient_1_mean"], check_names=False
+        )
 
     def test_a_new_layer_gets_them_if_that_is_wanted(
         self, window: Any, widget: Any, qtbot: QtBot, expected: np.ndarray
