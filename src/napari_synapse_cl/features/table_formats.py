@@ -95,7 +95,9 @@ def _write_parquet(table: pd.DataFrame, record: Record, path: Path) -> None:
         _check_parquet(table[name])
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     notes = {**(arrow.schema.metadata or {}), _ATTRIBUTES: json.dumps({KEY: record}).encode()}
-    write_table(arrow.replace_schema_metadata(notes), path, write_page_checksum=True)
+    # Arrow itself opens no file whose name is not UTF-8.
+    with path.open("wb") as file:
+        write_table(arrow.replace_schema_metadata(notes), file, write_page_checksum=True)
 
 
 def _held(column: pd.Series) -> str:
@@ -108,7 +110,8 @@ def _read_parquet(path: Path) -> Table:
     from pyarrow.parquet import read_table
 
     # Of files without check sums none are missed.
-    arrow = read_table(path, partitioning=None, page_checksum_verification=True)
+    with path.open("rb") as file:
+        arrow = read_table(file, partitioning=None, page_checksum_verification=True)
     attributes = json.loads((arrow.schema.metadata or {}).get(_ATTRIBUTES, b"{}"))
     return from_arrow(arrow), attributes.get(KEY, {})
 
@@ -116,7 +119,8 @@ def _read_parquet(path: Path) -> Table:
 def _parquet_columns(path: Path) -> list[str]:
     from pyarrow.parquet import read_schema
 
-    return list(read_schema(path).names)
+    with path.open("rb") as file:
+        return list(read_schema(file).names)
 
 
 def _write_npz(table: pd.DataFrame, record: Record, path: Path) -> None:
