@@ -4,7 +4,6 @@ No PyTorch in here: the window imports it. Nothing is unpickled.
 """
 
 import json
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -169,8 +168,7 @@ def _npz_columns(path: Path) -> list[str]:
 @contextmanager
 def _open_npz(path: Path) -> Iterator[Any]:
     # NumPy leaves a file open that it opened itself and that is damaged.
-    if zipfile.is_zipfile(path):
-        check_unpacked(path)
+    check_unpacked(path)
     with path.open("rb") as opened:
         file = np.load(opened, allow_pickle=False)
         needed = {"columns", "features", "feature_names", "record"}
@@ -257,8 +255,7 @@ def _read_h5ad(path: Path) -> Table:
             columns[name] = _texts(data.obs[key], missing=None)
     for group, names in _component_sets(layout["columns"]).items():
         columns |= dict(zip(names, np.asarray(data.obsm[group]).T, strict=True))
-    table = pd.DataFrame({name: columns[name] for name in layout["columns"]})
-    return table, json.loads(data.uns[KEY])
+    return pd.DataFrame({n: columns[n] for n in layout["columns"]}), json.loads(data.uns[KEY])
 
 
 def _h5ad_columns(path: Path) -> list[str]:
@@ -274,8 +271,7 @@ def _component_sets(columns: Iterable[str]) -> dict[str, list[str]]:
     """Return the columns of each set of principal components, in their order."""
     sets: dict[str, list[str]] = {}
     for column in columns:
-        name = components_name(column)
-        if name is not None:
+        if (name := components_name(column)) is not None:
             sets.setdefault(name, []).append(column)
     return sets
 
