@@ -1,9 +1,12 @@
 """What goes into a table comes out of it: digits, words, blanks and types."""
 
 import json
+import os
 import pickle
+import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +166,26 @@ def test_a_feature_table_is_read_as_any_text_is(
     path.write_text(content, encoding=encoding)
     assert tables.table_columns(path) == ["z", "y", "x", "n"]
     assert tables.read_table(path)[0]["n"].tolist() == ["µ"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("suffix", [*tables.FORMATS, "feather", "xlsx"])
+def test_a_folder_whose_name_is_no_utf8_holds_tables_of_every_format(
+    suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9") / f"t.{suffix}"
+    path.parent.mkdir()
+    table = pd.DataFrame(zyx(2))
+    if suffix in tables.FORMATS:
+        tables.write_table(table, path, {})
+        assert tables.read_table(path)[0].equals(table)
+        assert tables.table_columns(path) == list("zyx")
+    else:
+        write = {"feather": table.to_feather, "xlsx": partial(table.to_excel, index=False)}
+        write[suffix](plain := tmp_path / path.name)
+        plain.rename(path)
+    if suffix not in ("npz", "h5ad"):
+        assert read_table(path).equals(table)
 
 
 @pytest.mark.parametrize(

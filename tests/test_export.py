@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -249,6 +250,16 @@ class TestExportOnly:
         assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
         assert export(trained, tmp_path, "--overwrite") == 0
         assert load_file(there).keys() == original().state_dict().keys()
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+    def test_a_folder_whose_name_is_no_utf8_is_one_like_others(
+        self, trained: Path, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / os.fsdecode(b"caf\xe9")
+        layers = ("--layer_num", "4")
+        assert export(trained, folder, "--export", *STATE_DICTS, "onnx", *layers) == 0
+        for kind in STATE_DICTS:
+            assert export(folder / f"vgg3d.{kind}", folder / f"of {kind}") == 0
 
     @pytest.mark.parametrize("content", [b"a text", b"\x80nothing", b""])
     def test_a_checkpoint_that_is_no_network_is_refused(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from napari_synapse_cl.cli import main
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.folder_lock import HOLDER, LOCK, MARK, HeldError, Hold
 
@@ -104,6 +105,16 @@ class TestPlaces:
         (tmp_path / "run").symlink_to(tmp_path / "gone")
         with pytest.raises(InputError, match=r"it is a link to .*gone, which is not there"):
             Hold(tmp_path / "run")
+
+    def test_a_name_that_is_too_long_is_told(
+        self, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for long in (tmp_path / ("y" * 300), tmp_path / ("y" * 300) / "run"):
+            for more in (["--output", str(long)], ["--synapses", str(long)]):
+                assert main([*flags, *more]) == 2
+                (line,) = capsys.readouterr().err.splitlines()
+                assert "File name too long" in line
+        assert not names(tmp_path)
 
     def test_a_place_that_takes_no_file_is_told(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from conftest import Files
+from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.runs.metrics import read_metrics
+from napari_synapse_cl.system import memory
 from napari_synapse_cl.system.memory import is_shortage
 from napari_synapse_cl.training.memory.measure import kept_bytes, step_memory, what_to_change
 from napari_synapse_cl.training.memory.plan import SAFETY, StepMemory, StepPlan
@@ -239,15 +241,30 @@ def test_where_nothing_helps_what_to_change_is_said(
     assert text.endswith(advice)
 
 
+def start_no_thread() -> None:
+    """Fail as Python does where a limit leaves no room for the stack of a thread."""
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_limit_in_which_pytorch_cannot_compute_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(memory, "_limit_of_process", lambda: 1400 * 2**20)
+    assert main(flags) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "1400 MiB of memory (ulimit -v), and PyTorch alone takes 1.5 GiB" in line
+
+
 @pytest.mark.parametrize(
     ("fail", "expected"),
     [
         (lambda: torch.empty(2**60, dtype=torch.uint8), True),
         (lambda: np.empty(2**60, np.uint8), True),
+        (lambda: start_no_thread(), True),
         (lambda: torch.ones(2) @ torch.ones(3), False),
         (lambda: {}["missing"], False),
     ],
-    ids=["PyTorch", "NumPy", "another RuntimeError", "another error"],
+    ids=["PyTorch", "NumPy", "a thread", "another RuntimeError", "another error"],
 )
 def test_a_shortage_is_told_from_other_errors(fail: Callable[[], object], expected: bool) -> None:
     with pytest.raises(Exception, match=r".+") as caught:

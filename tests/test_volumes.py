@@ -632,3 +632,18 @@ def test_a_crop_of_a_fib_sem_volume_is_that_of_another_library(medulla: Path) ->
     pages = [imageio.imread(path, index=z, plugin="pillow") for z in range(40, 44)]
     crop = volume.array[40:44, 100:180, 30:110]
     np.testing.assert_array_equal(crop, np.stack(pages)[:, 100:180, 30:110])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_utf8_is_read_or_refused_in_words(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    (folder / "slices").mkdir(parents=True)
+    array = np.arange(6 * 7 * 8, dtype=np.uint8).reshape(6, 7, 8)
+    tifffile.imwrite(folder / "v.tif", array)
+    np.save(folder / "v.npy", array)
+    with h5py.File(folder / "v.h5", "w") as file:
+        file["d"] = array
+    for name in ("v.tif", "v.npy", "v.h5"):
+        np.testing.assert_array_equal(open_volume(folder / name).array[:], array)
+    with pytest.raises(InputError, match=r"slices is not in UTF-8: rename it"):
+        open_volume(folder / "slices")

@@ -316,6 +316,17 @@ def test_a_start_into_a_folder_that_another_job_holds_is_told_and_changes_nothin
     assert n_steps(widget) == 0
 
 
+def test_a_run_folder_whose_name_is_too_long_is_told(
+    window: Any, qtbot: QtBot, tmp_path: Path, notifications: list[Notification]
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    fill_in(widget, {**SMALL, "output": tmp_path / ("y" * 300)})
+    click(qtbot, widget.start_button)
+    wait_for_end(qtbot, widget)
+    (message,) = messages(notifications, "error")
+    assert "File name too long" in message
+
+
 def test_animation_is_calm_while_a_training_runs(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
     bar = window.viewer.window._qt_window.statusBar()
     [movie] = [label.movie() for label in bar.findChildren(QLabel) if label.movie()]

@@ -13,6 +13,7 @@ from napari_synapse_cl.data.formats.locations import Location, parse, split_file
 from napari_synapse_cl.data.formats.places import Found, Messages
 from napari_synapse_cl.data.formats.slices import open_slices, slice_files
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.files import encodable
 from napari_synapse_cl.system.words import size
 
 FILE_SUFFIXES = (*tiff.SUFFIXES, *mrc.SUFFIXES, *hdf5.SUFFIXES, ".npy")
@@ -129,6 +130,8 @@ def _find(place: Location, voxel_size: Sequence[float] | None, are_labels: bool)
     if file is not None and place.format is None:
         return _open_file(*file, place, are_labels)
     if file is None and (place.is_remote or path.is_dir()):
+        if place.base != encodable(place.base):
+            raise InputError(f"the name of the folder {place.text} is not in UTF-8: rename it")
         found = open_chunked(place, voxel_size)
         if found is not None:
             return found

@@ -4,7 +4,6 @@ No PyTorch in here: the window imports it. Nothing is unpickled.
 """
 
 import json
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,7 +94,9 @@ def _write_parquet(table: pd.DataFrame, record: Record, path: Path) -> None:
         _check_parquet(table[name])
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     notes = {**(arrow.schema.metadata or {}), _ATTRIBUTES: json.dumps({KEY: record}).encode()}
-    write_table(arrow.replace_schema_metadata(notes), path, write_page_checksum=True)
+    # Arrow itself opens no file whose name is not UTF-8.
+    with path.open("wb") as file:
+        write_table(arrow.replace_schema_metadata(notes), file, write_page_checksum=True)
 
 
 def _held(column: pd.Series) -> str:
@@ -108,7 +109,8 @@ def _read_parquet(path: Path) -> Table:
     from pyarrow.parquet import read_table
 
     # Of files without check sums none are missed.
-    arrow = read_table(path, partitioning=None, page_checksum_verification=True)
+    with path.open("rb") as file:
+        arrow = read_table(file, partitioning=None, page_checksum_verification=True)
     attributes = json.loads((arrow.schema.metadata or {}).get(_ATTRIBUTES, b"{}"))
     return from_arrow(arrow), attributes.get(KEY, {})
 
@@ -116,7 +118,8 @@ def _read_parquet(path: Path) -> Table:
 def _parquet_columns(path: Path) -> list[str]:
     from pyarrow.parquet import read_schema
 
-    return list(read_schema(path).names)
+    with path.open("rb") as file:
+        return list(read_schema(file).names)
 
 
 def _write_npz(table: pd.DataFrame, record: Record, path: Path) -> None:
@@ -165,8 +168,7 @@ def _npz_columns(path: Path) -> list[str]:
 @contextmanager
 def _open_npz(path: Path) -> Iterator[Any]:
     # NumPy leaves a file open that it opened itself and that is damaged.
-    if zipfile.is_zipfile(path):
-        check_unpacked(path)
+    check_unpacked(path)
     with path.open("rb") as opened:
         file = np.load(opened, allow_pickle=False)
         needed = {"columns", "features", "feature_names", "record"}
@@ -253,8 +255,7 @@ def _read_h5ad(path: Path) -> Table:
             columns[name] = _texts(data.obs[key], missing=None)
     for group, names in _component_sets(layout["columns"]).items():
         columns |= dict(zip(names, np.asarray(data.obsm[group]).T, strict=True))
-    table = pd.DataFrame({name: columns[name] for name in layout["columns"]})
-    return table, json.loads(data.uns[KEY])
+    return pd.DataFrame({n: columns[n] for n in layout["columns"]}), json.loads(data.uns[KEY])
 
 
 def _h5ad_columns(path: Path) -> list[str]:
@@ -270,8 +271,7 @@ def _component_sets(columns: Iterable[str]) -> dict[str, list[str]]:
     """Return the columns of each set of principal components, in their order."""
     sets: dict[str, list[str]] = {}
     for column in columns:
-        name = components_name(column)
-        if name is not None:
+        if (name := components_name(column)) is not None:
             sets.setdefault(name, []).append(column)
     return sets
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from napari_synapse_cl.config import CropConfig, possible_value
@@ -215,10 +216,12 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _read_safetensors(path: Path) -> Any:
+    # The library itself opens no file whose name is not UTF-8.
+    content = path.read_bytes()
     try:
-        with safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            description = dict(file.metadata() or {})
+        state = safetensors.torch.load(content)
+        end_of_header = 8 + int.from_bytes(content[:8], "little")
+        description = dict(json.loads(content[8:end_of_header]).get("__metadata__", {}))
     except SafetensorError as error:
         raise ValueError(str(error)) from error
     # The format has no check sums. Exports of older versions have none either.

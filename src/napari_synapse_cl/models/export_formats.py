@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from napari_synapse_cl import __version__
 from napari_synapse_cl.config.fields import ExportFormat
-from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.errors import InputError, JobError, reason
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import DESCRIPTION, DIGEST, Backbone, digest
 from napari_synapse_cl.models.vgg3d import Vgg3D
@@ -112,7 +112,8 @@ def export_network(path: Path, kind: ExportFormat, export: Export) -> None:
         # Whatever it is, and each library has errors of its own: this is no file to keep.
         except Exception as error:
             raise JobError(
-                f"{path.name} was written and cannot be read again, so it is not kept: {error}"
+                f"{path.name} was written and cannot be read again, so it is not kept: "
+                f"{reason(error)}"
             ) from error
 
 
@@ -195,7 +196,7 @@ def _check_state(path: Path, name: str, export: Export) -> None:
     if path.suffix == ".pt":
         written: dict[str, Tensor] = torch.load(path, weights_only=True)
     else:
-        written = safetensors.torch.load_file(path)
+        written = safetensors.torch.load(path.read_bytes())
     network = Vgg3D.from_architecture(export.architecture)
     for tensor_name, tensor in export.classifier.items():
         _compare(written.pop(tensor_name), _plain(tensor), name, tensor_name)
@@ -214,8 +215,10 @@ def _check_onnx(path: Path, name: str, export: Export) -> None:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    onnx.checker.check_model(path, full_check=True)
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    # Neither library opens a file whose name is not UTF-8.
+    content = path.read_bytes()
+    onnx.checker.check_model(content, full_check=True)
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names, features = _output_names(export), export.network.features
     for crops in _test_inputs(export.architecture):
         found = session.run(names, {"crops": crops.numpy()})

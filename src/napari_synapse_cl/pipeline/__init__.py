@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import closing
+from errno import ENAMETOOLONG
 
 from napari_synapse_cl.config import Config, settings_without_effect
-from napari_synapse_cl.errors import JobError, is_of_disk, reason
+from napari_synapse_cl.errors import InputError, JobError, is_of_disk, reason
 from napari_synapse_cl.pipeline.steps import fetch_checkpoints, held, stopped
 from napari_synapse_cl.pipeline.training_preparation import check_output
 from napari_synapse_cl.runs.events import Control, Event, Message
@@ -50,7 +51,9 @@ def run(
             raise
         file = getattr(error, "filename", None)
         where = f" at {file}" if file else ""
-        raise JobError(f"the job cannot go on{where}: {reason(error)}") from error
+        # Nobody but who gives the settings makes a name too long.
+        kind = InputError if getattr(error, "errno", None) == ENAMETOOLONG else JobError
+        raise kind(f"the job cannot go on{where}: {reason(error)}") from error
 
 
 def _without_help(config: Config) -> Callable[[Config, Control], Iterator[Event]] | None:

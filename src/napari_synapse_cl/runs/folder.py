@@ -1,6 +1,7 @@
 """The folder that a run leaves behind, and what it says of the training there."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -136,7 +137,8 @@ class RunFolder:
     @property
     def holds_run(self) -> bool:
         """Whether a run was started in this folder."""
-        return self._started_file.exists()
+        # Unlike a path's own method it knows names that are too long.
+        return os.path.exists(self._started_file)
 
     @property
     def has_status(self) -> bool:

@@ -161,7 +161,7 @@ class Ownership:
     def _files_under(self, folder: Path, cache: Path | None) -> Iterator[str]:
         """Yield files that are not the run's; a folder that cannot be read is one."""
         try:
-            entries = sorted(folder.iterdir()) if folder.exists() else []
+            entries = sorted(folder.iterdir()) if os.path.exists(folder) else []
         except OSError:
             yield self._name(folder)
             return

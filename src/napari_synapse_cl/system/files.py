@@ -133,17 +133,19 @@ def check_unpacked(path: Path, most: float = inf) -> None:
     Parameters
     ----------
     path
-        The archive.
+        The archive; any other file passes.
     most
         Bytes that it may unpack to in any case.
 
     Raises
     ------
-    OSError, zipfile.BadZipFile
+    OSError
         If it cannot be read.
     ValueError
         If it unpacks to more, or to many times its size.
     """
+    if not zipfile.is_zipfile(path):
+        return
     with zipfile.ZipFile(path) as packed:
         unpacked = sum(entry.file_size for entry in packed.infolist())
     if unpacked > min(most, max(LARGEST_SMALL, SWELLING * path.stat().st_size)):

@@ -105,8 +105,8 @@ class HeldError(InputError):
 class Hold:
     """A folder that no other job writes to, until :meth:`release` or the end of this process.
 
-    Used as a context manager. The folder is made if it is not there, and goes again with an
-    :class:`InputError` if it is left empty, unless it was there and empty.
+    Used as a context manager. The folder is made if it is not there, and goes again with an error
+    if it is left empty, unless it was there and empty.
 
     Parameters
     ----------
@@ -153,8 +153,8 @@ class Hold:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # What was refused has written nothing.
-        self.release(void=kind is not None and issubclass(kind, InputError))
+        # What was refused, or failed before it began, has written nothing.
+        self.release(void=kind is not None and issubclass(kind, Exception))
 
     def release(self, *, void: bool = False) -> None:
         """Let others have the folder.
@@ -252,7 +252,8 @@ def check_folder(folder: Path, what: str = "output folder") -> None:
     InputError
         If something else is there.
     """
-    if folder.is_dir() or not os.path.lexists(folder):
+    # Names that are too long are none of these, and refused when the folder is made.
+    if os.path.isdir(folder) or not os.path.lexists(folder):
         return
     found = f"a link to {os.readlink(folder)}, which" if folder.is_symlink() else "a file"
     state = "is not there" if folder.is_symlink() and not folder.exists() else "and no folder"

@@ -14,7 +14,7 @@ if sys.platform != "win32":
     import resource
 
 GIB = 2**30
-LEAST_ADDRESS_SPACE = GIB
+LEAST_ADDRESS_SPACE = 1.5 * GIB
 """In bytes: with fewer PyTorch for CPUs cannot be imported and compute."""
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
@@ -32,6 +32,7 @@ SIGNS = (
     "not enough memory",
     "can't allocate memory",
     "bad_alloc",
+    "can't start new thread",
     # oneDNN, which computes convolutions on CPUs
     "could not create a memory object",
     "could not create a primitive",
@@ -88,7 +89,7 @@ def check_address_space() -> None:
     if limit is not None and limit < LEAST_ADDRESS_SPACE:
         raise JobError(
             f"this process may take {limit / 2**20:.0f} MiB of memory (ulimit -v), and PyTorch "
-            f"alone takes {LEAST_ADDRESS_SPACE / GIB:.0f} GiB: raise that limit"
+            f"alone takes {LEAST_ADDRESS_SPACE / GIB:.1f} GiB: raise that limit"
         )
 
 

@@ -129,13 +129,15 @@ def _has_positions(header: Sequence[Hashable], wanted: _Wanted) -> bool:
 def _read_parquet(path: Path, wanted: _Wanted) -> pd.DataFrame:
     from pyarrow.parquet import read_table as read_parquet
 
-    return _rows_numbered(from_arrow(read_parquet(path, partitioning=None)))
+    with path.open("rb") as file:
+        return _rows_numbered(from_arrow(read_parquet(file, partitioning=None)))
 
 
 def _read_feather(path: Path, wanted: _Wanted) -> pd.DataFrame:
     from pyarrow.feather import read_table as read_feather
 
-    return _rows_numbered(from_arrow(read_feather(path)))
+    with path.open("rb") as file:
+        return _rows_numbered(from_arrow(read_feather(file)))
 
 
 def _rows_numbered(table: pd.DataFrame) -> pd.DataFrame:

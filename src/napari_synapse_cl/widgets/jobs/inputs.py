@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -101,7 +102,7 @@ class RunInputs:
         self._written: list[Path] = []
         self._cache: Path | None = None
         self._owned = Ownership(self.folder)
-        if any(f.exists() for f in (self._run_file, self._table_file(0), self.config_file)):
+        if any(map(os.path.exists, (self._run_file, self._table_file(0), self.config_file))):
             raise InputError(f"{folder} holds a run already; choose another output folder")
         self._owned.check_free(config.cache_dir)
 
@@ -153,7 +154,7 @@ class RunInputs:
 
     def clean_up(self) -> None:
         """Remove what was written for a run that was never started."""
-        if not self._run_file.exists():
+        if not os.path.exists(self._run_file):
             self.remove()
 
     def remove(self) -> None:
