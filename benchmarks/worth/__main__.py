@@ -2,7 +2,7 @@
 
     python benchmarks/worth prepare WORK --data FOLDER
     python benchmarks/worth baselines WORK [flags of synapse-cl …]
-    python benchmarks/worth train WORK RUN [flags of synapse-cl …]
+    python benchmarks/worth train WORK RUN [--random N] [flags of synapse-cl …]
     python benchmarks/worth supervised WORK CHECKPOINT [--steps 420]
     python benchmarks/worth measure WORK NAME RUN [--seed 0] [flags of synapse-cl …]
     python benchmarks/worth table WORK [--details] [--json FILE]
@@ -29,7 +29,7 @@ import pandas as pd
 import reading
 import summary
 from measures import measure as predictions_of
-from positions import LARGE, VOXEL_NM, Plan, prepare
+from positions import LARGE, VOXEL_NM, Plan, prepare, with_more_random
 
 NETWORK = {"crop_size": 32, "fmaps": 12, "batch_size": 32}
 """Of trainings, unless their flags say otherwise."""
@@ -68,7 +68,9 @@ def baselines_command(options: argparse.Namespace, flags: list[str]) -> None:
 
 
 def train_command(options: argparse.Namespace, flags: list[str]) -> None:
-    train(options.work, options.run, *flags)
+    work, more = options.work, options.random
+    file = with_more_random(data_of(work), work, plan_of(work), more) if more else None
+    train(work, options.run, *(("--synapses", file) if file else ()), *flags)
 
 
 def supervised_command(options: argparse.Namespace, flags: list[str]) -> None:
@@ -186,7 +188,11 @@ def parser() -> argparse.ArgumentParser:
 
     command("prepare", prepare_command).add_argument("--data", type=Path, required=True)
     command("baselines", baselines_command)
-    command("train", train_command).add_argument("run", type=Path)
+    training = command("train", train_command)
+    training.add_argument("run", type=Path)
+    training.add_argument(
+        "--random", type=int, metavar="N", help="random positions, in place of 300"
+    )
     labels = command("supervised", supervised_command)
     labels.add_argument("run", type=Path, metavar="CHECKPOINT")
     labels.add_argument("--precision", default="auto")

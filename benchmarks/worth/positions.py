@@ -6,7 +6,7 @@ the middle alone would find it again.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +109,16 @@ def prepare(data: Path, work: Path, plan: Plan) -> None:
     _pairs(positions, plan, generator).to_csv(work / "pairs.csv", index=False)
     about = {"data": str(data.absolute()), "plan": asdict(plan)}
     (work / "plan.json").write_text(json.dumps(about, indent=2))
+
+
+def with_more_random(data: Path, work: Path, plan: Plan, n: int) -> Path:
+    """Write the positions for training with so many random ones, and return the file."""
+    sites = _sites(data, LARGE)
+    seen, more = sites[sites["y"] < plan.seen_below], replace(plan, n_training=n)
+    table = _training(seen, shape_of(data, LARGE), more, np.random.default_rng([plan.seed, n]))
+    file = work / f"training-{n}.csv"
+    table.to_csv(file, index=False)
+    return file
 
 
 def shape_of(data: Path, name: str) -> tuple[int, ...]:
