@@ -129,13 +129,18 @@ class TestCells:
         assert cells.tolist() == expected
 
     @pytest.mark.parametrize(
-        ("column", "words"),
-        [("body", "no column body"), ("segmentation", "there is none to read"), ("cell", "no two")],
+        ("column", "cells", "words"),
+        [
+            ("body", range(12), "no column body"),
+            ("segmentation", range(12), "there is none to read"),
+            ("cell", range(12), "no two synapses are of one cell by the column cell"),
+            ("cell", [5] * 12, "by the column cell all synapses are of one cell"),
+        ],
     )
-    def test_what_tells_of_none_is_refused(
-        self, sample_files: Files, tmp_path: Path, column: str, words: str
+    def test_what_leaves_no_positives_or_no_negatives_is_refused(
+        self, sample_files: Files, tmp_path: Path, column: str, cells: Any, words: str
     ) -> None:
-        made = self.dataset(sample_files, tmp_path, list(range(12)), cell_column=column)
+        made = self.dataset(sample_files, tmp_path, list(cells), cell_column=column)
         with pytest.raises(InputError, match=words):
             cells_of(*made)
 

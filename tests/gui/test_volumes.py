@@ -174,6 +174,9 @@ def test_layers_of_labels_are_asked_for_where_they_are_of_use(two: Any) -> None:
         fill_in(widget, {"presynaptic_shift": 0.5})
         assert in_sight(widget) == ["labels", "segmentation"]
         fill_in(widget, {"presynaptic_shift": 0.0})
+    trainer = open_widget(two.viewer, TRAIN)
+    fill_in(trainer, {"cell_column": "segmentation"})
+    assert in_sight(trainer) == ["segmentation"]
 
 
 def test_labels_belong_to_an_image_in_all_widgets(two: Any, qtbot: QtBot) -> None:
@@ -336,3 +339,21 @@ def test_cells_of_a_real_volume_are_kept(
     around = tuple(slice(c - 16, c + 16) for c in widget.pair.voxel)
     expected = np.where(bodies[around] == cell, image.data[around], 0)
     np.testing.assert_array_equal((widget.pair.crop * 255).round(), expected)
+
+
+def test_cells_are_read_in_a_layer_that_is_in_no_file(
+    two: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
+    bodies = np.zeros(two.images[0].data.shape, np.uint32)
+    bodies[:20], bodies[20:] = 41, 2**32 - 1
+    layer = two.viewer.add_labels(bodies, name="Bodies", **NM)
+    widget = open_widget(two.viewer, TRAIN)
+    choose(widget, two, 0)
+    fill_in(widget, {**SMALL, "output": tmp_path / "run", "cell_column": "segmentation"})
+    widget.label_boxes.boxes["segmentation"].choose(layer)
+    click(qtbot, widget.start_button)
+    wait_for_end(qtbot, widget)
+    table = pd.read_csv(tmp_path / "run" / "synapses.csv")
+    assert table["segmentation"].tolist() == [41 if z < 20 else 2**32 - 1 for z in table["z"]]
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["crops"]
+    assert (tmp_path / "run" / "checkpoints" / "last.pt").exists()

@@ -27,6 +27,8 @@ from napari_synapse_cl.runs.events import Level
 from napari_synapse_cl.system.words import VoxelSize, counted, size
 
 VOLUME_COLUMN = "volume"
+SEGMENTATION = "segmentation"
+"""In place of the name of a column, it is the segmentation that tells the cell of a synapse."""
 
 LARGEST_VOXEL = 10_000
 """In nm, as the settings have it; what a file tells may be anything."""
@@ -168,6 +170,27 @@ class Dataset:
         """
         check_voxel_size(config, self.known_voxel_size, self.name)
         return context_shape(config.crop_size, config, self.voxel_size)
+
+    def cells(self) -> list[int]:
+        """Return the value of the segmentation at each of N positions, 0 for no cell.
+
+        Raises
+        ------
+        InputError
+            If a volume has no segmentation, or crops were cut already.
+        """
+        volumes = self.positions.volumes
+        found = []
+        for synapse, voxel in enumerate(self.positions.voxels):
+            number = 0 if volumes is None else int(volumes[synapse])
+            labels = self.parts[number].segmentation if self.parts else None
+            if labels is None:
+                raise InputError(
+                    "cell_column is segmentation, and there is none to read: name it as "
+                    "segmentation, beside a volume that is cut here, or name a column of the table"
+                )
+            found.append(labels.at(voxel))
+        return found
 
     def streamed(self, config: CropConfig, shape: tuple[int, int, int]) -> StreamedCrops:
         """Return what cuts crops of this size from the volumes.

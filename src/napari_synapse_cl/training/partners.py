@@ -18,12 +18,9 @@ import numpy as np
 
 from napari_synapse_cl.augmentations.composition import stream
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.data.dataset import Dataset
+from napari_synapse_cl.data.dataset import SEGMENTATION, Dataset
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import counted
-
-SEGMENTATION = "segmentation"
-"""Named in place of a column, it is the segmentation that tells which cell a synapse is of."""
 
 
 class Partners:
@@ -150,8 +147,8 @@ def cells_of(dataset: Dataset, config: Config) -> tuple[np.ndarray | None, str]:
     Raises
     ------
     InputError
-        If there is neither such a column nor a segmentation that was asked for, or no two synapses
-        are of one cell.
+        If there is neither such a column nor a segmentation that was asked for, no two synapses
+        are of one cell, or all are, which leaves an objective with negatives none.
     """
     name = config.cell_column
     if name is None:
@@ -165,7 +162,7 @@ def cells_of(dataset: Dataset, config: Config) -> tuple[np.ndarray | None, str]:
         ]
         source = f"the column {name}"
     elif name == SEGMENTATION:
-        keys = [_in_segmentation(dataset, int(i), int(at)) for i, at in enumerate(where)]
+        keys = [str(cell) if cell else None for cell in dataset.cells()]
         source = "the segmentation"
     else:
         raise InputError(
@@ -185,16 +182,8 @@ def cells_of(dataset: Dataset, config: Config) -> tuple[np.ndarray | None, str]:
         raise InputError(
             f"no two synapses are of one cell by {source}, so it tells of no positives"
         )
+    if len(numbers) == 1 and n_known == len(cells) and config.objective != "byol":
+        raise InputError(f"by {source} all synapses are of one cell, so there are no negatives")
     text = f"by {source} {counted(n_known, 'synapse')} are of {counted(len(numbers), 'cell')}"
     unknown = len(cells) - n_known
     return cells, text + (f", and of {unknown:,} the cell is not known" if unknown else "")
-
-
-def _in_segmentation(dataset: Dataset, synapse: int, volume: int) -> str | None:
-    part = dataset.parts[volume] if dataset.parts else None
-    if part is None or part.segmentation is None:
-        raise InputError(
-            "cell_column is segmentation, and there is none to read: name it as segmentation, "
-            "beside a volume that is cut here, or name a column of the table"
-        )
-    return str(part.segmentation.at(dataset.positions.voxels[synapse]) or "") or None

@@ -13,6 +13,7 @@ from napari_synapse_cl.data.crops.recipes import (
     PRESYNAPSE,
     Recipe,
 )
+from napari_synapse_cl.data.dataset import SEGMENTATION
 from napari_synapse_cl.errors import InputError
 
 CROPS = (
@@ -63,26 +64,32 @@ WHAT_TO_KEEP = (*PRESETS, OBJECT)
 """To choose from; other parts and label values are typed."""
 
 
-def label_layers_used(keep: str, presynaptic_shift: float) -> set[str]:
+def label_layers_used(
+    keep: str, presynaptic_shift: float, cell_column: str | None = None
+) -> set[str]:
     """Return which layers of labels can be of use: "labels" of structures, "segmentation" of cells.
 
     Parameters
     ----------
-    keep, presynaptic_shift
+    keep, presynaptic_shift, cell_column
         Values of the settings.
     """
+    of_cells = {SEGMENTATION} if cell_column == SEGMENTATION else set()
     both = {"labels", "segmentation"}
     words = [word.strip().lower() for word in keep.split("+")]
     parts = {part for word in words for part in PRESETS.get(word, (word,))}
     # Vesicles can tell which of two cells is the presynaptic one.
     if presynaptic_shift > 0 or (parts & IN_CELLS and EVERYTHING not in parts):
         return both
-    return set() if EVERYTHING in parts else {"labels"}
+    return of_cells if EVERYTHING in parts else {"labels"} | of_cells
 
 
 def label_layers_of(form: Any) -> set[str]:
     """Return :func:`label_layers_used` of what is filled in a form."""
-    return label_layers_used(form.editor("keep").value, form.editor("presynaptic_shift").value)
+    cells = form.editor("cell_column").value.strip() if "cell_column" in form.names else None
+    return label_layers_used(
+        form.editor("keep").value, form.editor("presynaptic_shift").value, cells
+    )
 
 
 def odds(values: Mapping[str, Any]) -> dict[str, str]:

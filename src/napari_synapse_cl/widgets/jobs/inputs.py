@@ -15,6 +15,7 @@ import numpy as np
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cache import cache_size, cut_crops
 from napari_synapse_cl.data.crops.identity import cache_folder
+from napari_synapse_cl.data.dataset import SEGMENTATION, Dataset
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.placing import IN_VOXELS
 from napari_synapse_cl.data.synapses import AXES
@@ -215,7 +216,7 @@ class RunInputs:
             )
         cache = cache_folder(crops, config.cache_dir or self.folder)
         values["crops"] = cache
-        values["synapses"] = self._write_table(dataset.table)
+        values["synapses"] = self._write_table(_with_cells(dataset, config))
         values["position_columns"], values["position_unit"] = AXES, "voxels"
         if config.cache_dir is None:
             self._owned.claim(cache)
@@ -233,6 +234,16 @@ def _reopened(data: LayerData) -> Volume | None:
         if not labels.is_aligned or reopened(location, labels.volume, are_labels=True) is None:
             return None
     return volume
+
+
+def _with_cells(dataset: Dataset, config: Config) -> pd.DataFrame:
+    """Return the table of a dataset, with the cells that a child could not read in its layers."""
+    table = dataset.table
+    if config.cell_column != SEGMENTATION or SEGMENTATION in table.columns:
+        return table
+    column = pd.array([pd.NA] * len(table), dtype="UInt64")
+    column[dataset.positions.rows] = [cell or pd.NA for cell in dataset.cells()]
+    return table.assign(**{SEGMENTATION: column})
 
 
 def _in_finest(table: pd.DataFrame, volume: Volume) -> pd.DataFrame:
