@@ -128,7 +128,7 @@ def test_training_from_a_terminal_is_watched_paused_and_stopped(
         assert not widget.start_button.isEnabled()
         steps = read_metrics(run.steps_file)
         drawn = widget.view.monitor.series["loss"]
-        np.testing.assert_allclose(drawn.points[1], steps["loss"][: len(drawn)])
+        np.testing.assert_allclose(drawn.points[1], steps["loss"][: drawn.n])
         assert "Epoch" in widget.status.text()
         # It runs already, so it is not run a second time.
         click(qtbot, widget.pause_button)
