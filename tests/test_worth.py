@@ -20,6 +20,7 @@ import bootstrap
 import geometry
 import positions as places
 import summary
+import unlabelled
 from measures import PENALTIES, measure, ridge
 
 PROGRAM = Path(__file__).parents[1] / "benchmarks" / "worth" / "__main__.py"
@@ -251,3 +252,46 @@ def test_all_of_it_runs_from_positions_to_the_table(
     kept = json.loads((work / "results" / "short-0.json").read_text())
     assert kept["settings"]["num_epochs"] == 2
     assert kept["last_epoch"]["epoch"] == 2
+
+
+class TestWhatNeedsNoLabel:
+    """On features whose truth is known."""
+
+    def places(self, n_sites: int = 40, n_draws: int = 3) -> pd.DataFrame:
+        generator = np.random.default_rng(0)
+        sites = np.repeat(generator.integers(0, 200, (n_sites, 3)), n_draws, axis=0)
+        table = pd.DataFrame(sites, columns=[f"site_{axis}" for axis in places.AXES])
+        moved = pd.DataFrame(sites + generator.integers(-2, 3, sites.shape), columns=places.AXES)
+        return pd.concat([moved, table], axis=1).assign(volume="a")
+
+    def test_ranks_count_the_dimensions_that_are_filled(self) -> None:
+        z = np.random.default_rng(0).normal(size=(4000, 6)) @ np.eye(6, 20)
+        assert unlabelled.rank(z) == pytest.approx(6, rel=0.01)
+        decaying = np.random.default_rng(0).normal(size=(20000, 30)) / np.arange(1, 31)
+        assert unlabelled.decay(decaying) == pytest.approx(2, abs=0.1)
+
+    def test_what_tells_sites_apart_counts_and_what_varies_within_does_not(self) -> None:
+        generator = np.random.default_rng(0)
+        sites = np.repeat(np.arange(300), 4)
+        between = np.repeat(generator.normal(size=(300, 4)), 4, axis=0)
+        within = generator.normal(size=(1200, 10))
+        z = np.concatenate([between, 5 * within], axis=1) + 0.01 * generator.normal(size=(1200, 14))
+        assert unlabelled.discriminant_rank(z, sites) == pytest.approx(4, rel=0.1)
+
+    def test_sites_are_found_again_by_what_the_histogram_does_not_tell(self) -> None:
+        table, generator = self.places(), np.random.default_rng(1)
+        n = len(table)
+        grey = np.repeat(generator.normal(size=(40, 3)), 3, axis=0)
+        own = np.repeat(generator.normal(size=(40, 3)), 3, axis=0)
+        noise = 0.05 * generator.normal(size=(n, 3))
+        of_grey = unlabelled.unlabelled(grey + noise, table, grey)
+        of_both = unlabelled.unlabelled(np.hstack([grey, own]) + 0.05, table, grey)
+        assert of_grey["retrieval of sites"] > 0.9 > 0.3 > of_grey["retrieval beyond histogram"]
+        assert of_both["retrieval beyond histogram"] > 0.9
+
+    def test_neighbours_are_alike_where_features_vary_smoothly(self) -> None:
+        table = self.places(120, 1)
+        smooth = table[places.AXES].to_numpy() / 60
+        mixed = np.random.default_rng(0).permutation(smooth)
+        found = [unlabelled.neighbours(np.cos(z), table) for z in (smooth, mixed)]
+        assert found[0] > 0.3 > 0.1 > found[1]

@@ -6,18 +6,20 @@
     python benchmarks/worth supervised WORK CHECKPOINT [--steps 420]
     python benchmarks/worth measure WORK NAME RUN [--seed 0] [flags of synapse-cl …]
     python benchmarks/worth table WORK [--details] [--json FILE]
+    python benchmarks/worth monitors WORK
 
 FOLDER holds the FIB-SEM volumes of the *Drosophila* medulla, their sites and a segmentation (see
 :mod:`positions`). ``prepare`` draws positions and finds what is true there, once. ``baselines``
 measures histograms, texture, all hand-made descriptors, principal components of voxels and three
 untrained networks. ``measure`` adds a network, of a run's folder or a file, whatever trained it;
 NAME is that of its recipe, and seeds of one name are averaged. ``table`` compares all that was
-measured. All but the principal components and the network that is trained with labels comes from
-the command line alone.
+measured, and ``monitors`` says which measures without labels go with it, over all networks. All but
+the principal components and the network that is trained with labels comes from the command line.
 """
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +32,8 @@ import reading
 import summary
 from measures import measure as predictions_of
 from positions import LARGE, VOXEL_NM, Plan, prepare, with_more_random
+from summary import MONITORED
+from unlabelled import correlations, unlabelled
 
 NETWORK = {"crop_size": 32, "fmaps": 12, "batch_size": 32}
 """Of trainings, unless their flags say otherwise."""
@@ -103,6 +107,12 @@ def table_command(options: argparse.Namespace, flags: list[str]) -> None:
         options.json.write_text(json.dumps(summary.as_json(found), indent=2) + "\n")
 
 
+def monitors_command(options: argparse.Namespace, flags: list[str]) -> None:
+    table = summary.networks(options.work)
+    print(table.round(3).to_string())
+    print(correlations(table, [*MONITORED]).round(2).to_string())
+
+
 def train(work: Path, run: Path, *flags: object) -> None:
     """Train on the seen part of the large volume; no features are extracted."""
     given = {str(flag).removeprefix("--") for flag in flags}
@@ -141,7 +151,14 @@ def keep(
         for title, features in sets.items():
             predictions[title] = predictions_of(features, positions, pairs, plan.crop, plan.jitter)
     sizes = {title: features.shape[1] for title, features in sets.items()}
-    about = {**about, "plan": asdict(plan), "features": sizes, "seconds": times}
+    histogram = reading.hand_made(work, plan.crop)["histogram"]
+    with timed("what needs no label", times):
+        told = {
+            title: unlabelled(features, positions, histogram)
+            for title, features in sets.items()
+            if re.fullmatch(r"L\d+", title)
+        }
+    about = {**about, "unlabelled": told, "plan": asdict(plan), "features": sizes, "seconds": times}
     summary.save(work, name, seed, predictions, about)
 
 
@@ -202,6 +219,7 @@ def parser() -> argparse.ArgumentParser:
     network.add_argument("name")
     network.add_argument("run", type=Path)
     network.add_argument("--seed", type=int, default=0)
+    command("monitors", monitors_command)
     table = command("table", table_command)
     table.add_argument("--details", action="store_true")
     table.add_argument("--json", type=Path, default=None)

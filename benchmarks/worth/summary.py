@@ -16,6 +16,8 @@ from napari_synapse_cl.system.files import replacing, write_json
 
 BASELINE = "hand-made"
 MEASURES = ("classes", "within", "carried", "geometry", "same cell", "orientation")
+MONITORED = ("classes", "geometry", "same cell")
+"""What a measure without labels should go with."""
 DETAILS = ("knn", "linear", *TARGETS)
 """What is averaged: in the JSON file, and in the table with ``--details``."""
 
@@ -81,6 +83,24 @@ def rows(work: Path) -> list[Row]:
             title = name if about["name"] == "baselines" else f"{about['name']} {name}"
             found[title].append(statistics(own, positions, pairs, weights))
     return [_averaged(name, several) for name, several in found.items()]
+
+
+def networks(work: Path) -> pd.DataFrame:
+    """Return what needs no label, and what a layer is worth, a row a network and single layer."""
+    positions = read_positions(work)
+    pairs = pd.read_csv(work / "pairs.csv")
+    once = np.ones((1, positions["block"].max() + 1))
+    found = {}
+    for file in sorted((work / "results").glob("*.json"), key=_age):
+        about = json.loads(file.read_text())
+        with np.load(file.with_suffix(".npz"), allow_pickle=False) as kept:
+            arrays = {name: kept[name] for name in kept.files}
+        for layer, told in about.get("unlabelled", {}).items():
+            own = {k.partition("|")[2]: v for k, v in arrays.items() if k.startswith(f"{layer}|")}
+            values = statistics(own, positions, pairs, once)
+            worth = {measure: float(values[measure][0]) for measure in MONITORED}
+            found[f"{about['name']} {about['seed']} {layer}"] = {**told, **worth}
+    return pd.DataFrame.from_dict(found, orient="index")
 
 
 def statistics(
