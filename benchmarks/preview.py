@@ -37,8 +37,8 @@ from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.placing import place_points
 from napari_synapse_cl.data.sample.volume import make_sample
 from napari_synapse_cl.data.volumes import Volume
-from napari_synapse_cl.widgets.forms import shared as settings_store
-from napari_synapse_cl.widgets.open_data.layers import sample_layers
+from napari_synapse_cl.widgets import session as settings_store
+from napari_synapse_cl.widgets.open_data.sample import sample_layers
 from napari_synapse_cl.widgets.preview.pairs import make_views
 
 WARM_UP = 5

@@ -1,12 +1,14 @@
 """Dependencies point one way, and what is heavy is imported late."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
 from house import FLOORS, NAME, PACKAGE, imported_names, imported_rooms, modules, room_of
 
 GUI_LIBRARIES = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "PyQt6", "PySide6", "npe2"}
@@ -49,6 +51,35 @@ def test_only_widgets_import_gui_libraries(module: Path) -> None:
 @pytest.mark.parametrize("module", modules(), ids=str)
 def test_a_module_is_read_in_one_sitting(module: Path) -> None:
     assert len((PACKAGE / module).read_text(encoding="utf-8").splitlines()) <= LONGEST
+
+
+PROGRAMS = [
+    path for folder in ("benchmarks", "tools") for path in sorted((ROOT / folder).rglob("*.py"))
+]
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_benchmarks_and_tools_import_is_there(program: Path) -> None:
+    for node in ast.walk(ast.parse(program.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == NAME:
+            assert node.module is not None
+            there = defined_in(PACKAGE.parent.joinpath(*node.module.split(".")))
+            missing = {alias.name for alias in node.names} - there
+            assert not missing, f"{node.module} has no {missing}"
+
+
+def defined_in(module: Path) -> set[str]:
+    """Return the names that can be imported from a module or package, read and not run."""
+    names = {path.stem for path in module.iterdir()} if module.is_dir() else set()
+    file = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+    return names
 
 
 def test_what_the_window_needs_at_once_is_imported_without_what_is_slow() -> None:
