@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from house import FLOORS, NAME, PACKAGE, imported_names, imported_rooms, modules, room_of
 
+ROOT = Path(__file__).parents[1]
 GUI_LIBRARIES = {"napari", "qtpy", "magicgui", "superqt", "pyqtgraph", "PyQt6", "PySide6", "npe2"}
 LONGEST = 350
 """Lines of a module that is read in one sitting."""
