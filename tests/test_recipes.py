@@ -22,7 +22,7 @@ def test_that_of_the_specification_is_the_defaults() -> None:
 
 
 def test_none_says_on_what_or_where() -> None:
-    places = {"image", "synapses", "output", "crops", "voxel_size", "pretrained", "device"}
+    places = {"image", "synapses", "output", "crops", "voxel_size", "device"}
     assert not places & set(recipe_settings())
 
 

@@ -203,3 +203,16 @@ def test_a_recipe_is_taken_from_the_menu_by_all_widgets(
     actions["Specification"].trigger()
     assert trainer.form.config().temperature == Config().temperature
     assert preview.form.config().grey_unit == "absolute"
+
+
+def test_the_network_that_comes_with_the_program_is_named_in_both_forms(window: Any) -> None:
+    trainer, extractor = (open_widget(window.viewer, name) for name in (TRAIN, EXTRACT))
+    for widget, name in ((trainer, "pretrained"), (extractor, "checkpoint")):
+        widget.form.editor(name).line_edit.value = "fibsem-10nm"
+    assert trainer.form.config().pretrained == "package://fibsem-10nm"
+    assert extractor.panel.checkpoint == "package://fibsem-10nm"
+    trainer.settings_menu.recipes.actions()[2].trigger()
+    assert trainer.form.config().pretrained == "package://fibsem-10nm"
+    assert trainer.form.config().crop_size == (32, 32, 32)
+    trainer.settings_menu.recipes.actions()[0].trigger()
+    assert trainer.form.config().pretrained is None

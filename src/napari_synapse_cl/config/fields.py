@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from napari_synapse_cl.system.downloads import in_full
+
 FORMAT_PREFIXES = ("precomputed", "zarr", "zarr2", "zarr3", "n5")
 """Names of formats that may stand before a path or a URL, with ``://`` between."""
 
@@ -44,6 +46,12 @@ def _words(value: object) -> object:
 def _location(value: object) -> object:
     """Let a path stand for its text."""
     return str(value) if isinstance(value, Path) else value
+
+
+def _network(value: object) -> object:
+    """Let a path stand for its text, and the name of a network of the program for its place."""
+    value = _location(value)
+    return in_full(value) if isinstance(value, str) else value
 
 
 def absolute(location: str) -> str:
@@ -110,6 +118,7 @@ CutoutKinds = Annotated[
 ExportFormat = Literal["pt", "safetensors", "onnx"]
 ExportFormats = Annotated[tuple[ExportFormat, ...], BeforeValidator(_several)]
 Location = Annotated[str, BeforeValidator(_location), Field(min_length=1)]
+Network = Annotated[str, BeforeValidator(_network), Field(min_length=1)]
 """A path or a URL."""
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Roles = Annotated[tuple[str, ...], BeforeValidator(_as_roles), AfterValidator(_checked_roles)]

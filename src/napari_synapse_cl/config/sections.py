@@ -6,7 +6,7 @@ from typing import Literal
 from napari_synapse_cl.config.fields import (
     ExportFormats,
     LayerIndices,
-    Location,
+    Network,
     Region,
     Section,
     setting,
@@ -16,11 +16,12 @@ from napari_synapse_cl.config.fields import (
 class ModelConfig(Section):
     """Model."""
 
-    pretrained: Location | None = setting(
+    pretrained: Network | None = setting(
         None,
-        "VGG3D checkpoint to start from, a path or a URL (with #sha256=… behind it, it is "
-        "checked). Its architecture is read from the file and replaces fmaps, n_convolutions and "
-        "downsampling. Without it training starts from random weights.",
+        "VGG3D checkpoint to start from: a path, a URL (with #sha256=… behind it, it is checked), "
+        "or fibsem-10nm, which comes with the program. Its architecture is read from the file and "
+        "replaces fmaps, n_convolutions and downsampling. Without it training starts from random "
+        "weights.",
     )
     fmaps: int = setting(
         24,
@@ -135,7 +136,7 @@ class RunConfig(Section):
     )
     train_only: bool = setting(False, "Train, and extract no features.")
     extract_only: bool = setting(False, "Extract features with --checkpoint, without training.")
-    checkpoint: Location | None = setting(
+    checkpoint: Network | None = setting(
         None,
         "Checkpoint whose network extracts the features (with extract_only) or is exported (with "
         "export_only), a path or a URL, or the folder of a run.",

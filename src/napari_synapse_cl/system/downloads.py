@@ -19,12 +19,26 @@ LARGEST_BYTES = 2**33
 Progress = Callable[[int, int | None], None]
 """Is told how many bytes are there, and how many there will be where the server says so."""
 
+PACKAGE = "package://"
+"""Before the name of a network that comes with the program."""
+_PACKAGED = Path(__file__).parents[1] / "networks"
+
 _HASH = re.compile(r"sha256=([0-9a-f]{64})", re.IGNORECASE)
 
 
 def is_url(location: str) -> bool:
     """Whether a location is a URL, and not a path."""
     return re.match(r"[a-z][a-z0-9+.-]+://", location) is not None
+
+
+def packaged() -> list[str]:
+    """Return the names of the networks that come with the program."""
+    return sorted(file.stem for file in _PACKAGED.glob("*.safetensors"))
+
+
+def in_full(location: str) -> str:
+    """Return a location in which a network that comes with the program is told from a path."""
+    return f"{PACKAGE}{location}" if location in packaged() else location
 
 
 def is_cached(location: str | Path, folder: Path | None = None) -> bool:
@@ -36,6 +50,8 @@ def is_cached(location: str | Path, folder: Path | None = None) -> bool:
         If it is a URL of a kind that is not known.
     """
     if isinstance(location, Path) or not is_url(location):
+        return True
+    if location.startswith(PACKAGE):
         return True
     folder = folder or _downloads()
     return folder is not None and _cached_name(_address(location), folder).is_file()
@@ -56,7 +72,7 @@ def local_file(
     location
         A path, which is returned as it is, or a URL: http, https, gs or s3, the last two of what
         is public. ``#sha256=`` and 64 hexadecimal digits behind it say what the file's hash must
-        be; that is checked each time.
+        be; that is checked each time. ``package://`` and a name is a network of :func:`packaged`.
     progress
         Is called as a download goes on. What it raises ends the download.
     folder
@@ -75,6 +91,13 @@ def local_file(
     """
     if isinstance(location, Path) or not is_url(location):
         return Path(location)
+    if location.startswith(PACKAGE):
+        name = location.removeprefix(PACKAGE)
+        if name not in packaged():
+            raise InputError(
+                f"no network {name} comes with this version; there is {', '.join(packaged())}"
+            )
+        return _PACKAGED / f"{name}.safetensors"
     url, expected = _address(location), _expected_hash(location)
     folder = folder or _downloads()
     if folder is None:

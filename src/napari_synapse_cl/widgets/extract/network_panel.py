@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 from napari_synapse_cl.config import Config, is_url
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.models.architecture import Architecture, Layer, NetworkInfo
+from napari_synapse_cl.system.downloads import in_full
 from napari_synapse_cl.system.words import size
 from napari_synapse_cl.widgets import base
 from napari_synapse_cl.widgets.forms.form import Form
@@ -231,7 +232,7 @@ class NetworkPanel(QWidget):
     def checkpoint(self) -> str | Path | None:
         """The file, its URL or the run folder that is filled in."""
         editor = self._form.editor("checkpoint")
-        text = editor.line_edit.value.strip()
+        text = in_full(editor.line_edit.value.strip())
         if is_url(text):
             return str(text)
         return Path(editor.value) if text else None

@@ -14,6 +14,7 @@ from superqt import QCollapsible
 
 from napari_synapse_cl.config import Config, is_url, possible_value, unit_of
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.downloads import in_full
 from napari_synapse_cl.widgets.forms.crop_settings import RELATED, odds
 from napari_synapse_cl.widgets.forms.editors import ValueWidget, as_editor_value, make_editor
 from napari_synapse_cl.widgets.look import MARK, MARK_COLOR
@@ -150,7 +151,7 @@ class Form(QWidget):
         """Return what is filled in, None for an empty field."""
         editor = self._editors[name]
         if isinstance(editor, FileEdit):
-            text = editor.line_edit.value.strip()
+            text = in_full(editor.line_edit.value.strip())
             # An empty field is the current folder to it, and a URL a folder in that.
             return (text if is_url(text) else editor.value) if text else None
         if name == "roles":

@@ -16,6 +16,7 @@ from napari_synapse_cl.config import Config, absolute, is_url
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.models.architecture import NetworkInfo
 from napari_synapse_cl.runs.events import Command, Event, Failed, from_line
+from napari_synapse_cl.system.downloads import is_cached, local_file
 from napari_synapse_cl.system.words import VoxelSize
 from napari_synapse_cl.widgets.jobs.inputs import HowToCut
 
@@ -231,7 +232,12 @@ class NetworkReader:
         pretrained
             The setting of this name.
         """
-        if pretrained is None or is_url(pretrained) or not Path(pretrained).exists():
+        try:
+            if pretrained is None or not is_cached(pretrained):
+                return None
+            if not local_file(pretrained).exists():
+                return None
+        except InputError:
             return None
         key = _identity(pretrained, "trained")
         if key not in self._unusable:
