@@ -448,7 +448,7 @@ class TestComparison:
         assert table["best"].sum() == layers["best"].sum() == 1
         assert table.loc[table["kind"] == "baseline", "name"].tolist() == [
             *("untrained networks", "hand-made descriptors"),
-            *("intensity histogram of the central half", "intensity histogram"),
+            *("central intensity histogram", "intensity histogram"),
         ]
         assert table["knn"].notna().all()
         assert written(happened, "figure")[0].stat().st_size > 10_000

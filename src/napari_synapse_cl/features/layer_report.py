@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 
 BASELINE_NAME = "intensity histogram"
-CENTRE_NAME = "intensity histogram of the central half"
+CENTRE_NAME = "central intensity histogram"
 HAND_NAME = "hand-made descriptors"
 UNTRAINED_NAME = "untrained networks"
 Kind = Literal["layer", "joined", "baseline"]

@@ -190,9 +190,9 @@ def _report_title(report: Report) -> str:
         if len(labels) > LONGEST_LABELS:
             labels = f"{sum(report.label_counts.values())} of {len(report.label_counts)} classes"
         text += f": {labels}"
-    sentences = (f"{text[0].upper()}{text[1:]}." for text in report.verdict)
-    verdict = (textwrap.fill(one, LONGEST_LINE) for one in sentences)
-    return "\n".join([f"Best layer: {report.best_score.name}", text, *verdict])
+    verdict = textwrap.fill("".join(report.verdict[:1]), LONGEST_LINE)
+    verdict = f"{verdict[:1].upper()}{verdict[1:]}"
+    return "\n".join([f"Best layer: {report.best_score.name}", text, verdict])
 
 
 def _explain(figure: Figure, axes: Any, report: Report) -> None:

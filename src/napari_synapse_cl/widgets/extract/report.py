@@ -31,6 +31,8 @@ from napari_synapse_cl.widgets.plots import Plot
 
 MINIMUM_HEIGHT = 200
 AXIS_HEIGHT = 44
+TABLE_HEIGHT = 240
+"""Room for the best layers, what is joined of them and the baselines."""
 SCORES = (("recall", "recall", "blue"), ("knn", "kNN", "orange"), ("linear", "linear", "green"))
 """Attribute of the score, what it is called, and its colour."""
 
@@ -86,7 +88,7 @@ class ReportPlot(Plot):
             if self._values(name)
         ]
         strongest = self._report.strongest
-        return [*parts, "- - of " + (strongest.name if strongest else "a baseline")]
+        return [*parts, f"- - {strongest.name}"] if strongest else parts
 
     def _draw(self) -> None:
         layers = self._report.layers
@@ -171,6 +173,7 @@ class ReportDialog(QDialog):
         table.setHeaderLabels(list(COLUMNS))
         table.setRootIsDecorated(False)
         table.setUniformRowHeights(True)
+        table.setMinimumHeight(TABLE_HEIGHT)
         header = table.header()
         header.setStretchLastSection(False)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
