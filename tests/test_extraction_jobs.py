@@ -16,6 +16,7 @@ import zarr
 from conftest import SMALL, Files, as_flags
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import Config
+from napari_synapse_cl.data.opening import open_dataset
 from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.analysis import principal_components
@@ -476,6 +477,17 @@ class TestComparison:
         values = {**settings, "compare_layers": True, "layer_num": 20, **dict.fromkeys(none, 0)}
         table = pd.read_csv(written(list(events(values)), "report")[0])
         assert table["recall"].dropna().tolist() == [1, 1]
+
+    def test_crops_have_room_for_moved_centres(self, settings: dict[str, Any]) -> None:
+        values = {**settings, "compare_layers": True, "crop_size": 16, "rotation_range": 0}
+        for more, expected in (
+            ({}, 28),
+            ({"centre_jitter": 0}, 16),
+            ({"centre_jitter": 23}, 20),
+            ({"compare_layers": False}, 16),
+        ):
+            config = Config.from_values({**values, **more})
+            assert open_dataset(config).context(config) == (expected,) * 3
 
     def test_without_a_voxel_size_it_says_that_centres_are_not_moved(
         self, settings: dict[str, Any]

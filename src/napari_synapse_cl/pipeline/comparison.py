@@ -47,6 +47,8 @@ N_JITTERS = 2
 """Crops of each synapse that probes learn from and are asked of, where centres are moved."""
 N_UNTRAINED = 2
 """Networks with random weights that the network is compared with."""
+FIRST_UNTRAINED = 10**9
+"""Added to the seed: a training that began at such a network would be compared with its start."""
 
 Features = dict[Any, np.ndarray]
 """By the layer, by `HISTOGRAM` or by `HAND`, one row a synapse."""
@@ -181,9 +183,10 @@ def _reads_moved_crops(job: ExtractionJob) -> ReadCrops:
     assert architecture is not None
     reach = dataset.centre_jitter(config)
     n_crops = N_JITTERS if reach else 1
-    # Another seed than that of a training, whose start may be what is compared.
-    seeds = range(config.seed + 1, config.seed + 1 + N_UNTRAINED)
-    untrained = [job.readout_of(Vgg3D.untrained(architecture, seed)) for seed in seeds]
+    untrained = [
+        job.readout_of(Vgg3D.untrained(architecture, config.seed + FIRST_UNTRAINED + number))
+        for number in range(N_UNTRAINED)
+    ]
     by_hand = Descriptors(config.crop_size, dataset.known_voxel_size)
     readers: list[Reader] = [Several([job.readout, by_hand]), *untrained]
 
