@@ -24,6 +24,7 @@ from napari_synapse_cl.data.grey_spread import spreads_of
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.extraction import HAND, Descriptors, Reader, Several, in_batches
 from napari_synapse_cl.features.layer_report import Report, to_json, to_table
+from napari_synapse_cl.features.readout import Readout
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline.extraction_preparation import (
@@ -125,7 +126,10 @@ def _probes(job: ExtractionJob, synapses: np.ndarray) -> "Probes":
 def _read(job: ExtractionJob, control: Control) -> Generator[Event, None, _Read | None]:
     """Read all layers for two views of each synapse, and what the probes are asked of."""
     has_probes = bool(_probes(job, np.arange(len(job.crops))).folds)
-    read_crops = [_reads_views(job), *([_reads_moved_crops(job)] if has_probes else [])]
+    readout = job.readout
+    read_crops = [_reads_views(job, readout)]
+    if has_probes:
+        read_crops.append(_reads_moved_crops(job, readout))
 
     def read(synapses: np.ndarray, crops: Tensor) -> list[Features]:
         return [features for one in read_crops for features in one(synapses, crops)]
@@ -157,13 +161,13 @@ def _read(job: ExtractionJob, control: Control) -> Generator[Event, None, _Read 
     return _Read(joined, synapses)
 
 
-def _reads_views(job: ExtractionJob) -> ReadCrops:
+def _reads_views(job: ExtractionJob, readout: Readout) -> ReadCrops:
     """Return what reads two augmented views of each synapse."""
     # scikit-learn takes longer to import than a job should wait to begin.
     from napari_synapse_cl.features.analysis import histogram_features
     from napari_synapse_cl.features.scores import HISTOGRAM
 
-    config, readout = job.config, job.readout
+    config = job.config
     positions, voxel_size = job.dataset.positions, job.dataset.voxel_size
 
     def read(synapses: np.ndarray, crops: Tensor) -> list[Features]:
@@ -177,7 +181,7 @@ def _reads_views(job: ExtractionJob) -> ReadCrops:
     return read
 
 
-def _reads_moved_crops(job: ExtractionJob) -> ReadCrops:
+def _reads_moved_crops(job: ExtractionJob, readout: Readout) -> ReadCrops:
     """Return what reads crops whose centres are moved: with the network, by hand, and untrained."""
     config, dataset, architecture = job.config, job.dataset, job.architecture
     assert architecture is not None
@@ -188,7 +192,7 @@ def _reads_moved_crops(job: ExtractionJob) -> ReadCrops:
         for number in range(N_UNTRAINED)
     ]
     by_hand = Descriptors(config.crop_size, dataset.known_voxel_size)
-    readers: list[Reader] = [Several([job.readout, by_hand]), *untrained]
+    readers: list[Reader] = [Several([readout, by_hand]), *untrained]
 
     def read(synapses: np.ndarray, crops: Tensor) -> list[Features]:
         rows = dataset.positions.rows[synapses].tolist()
