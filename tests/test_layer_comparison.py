@@ -160,6 +160,8 @@ class TestIntervals:
         first, second, *others = blocks_of(places, (16, 16, 16)).tolist()
         assert first == second
         assert len({first, *others}) == 4
+        many = blocks_of(somewhere(3000), (1, 1, 1))
+        assert 100 < len(np.unique(many)) <= 1000
 
     def test_they_hold_what_they_promise_where_neighbours_agree(self) -> None:
         """Of differences in 12 blocks whose places are right or wrong together."""

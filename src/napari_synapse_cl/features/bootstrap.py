@@ -16,6 +16,8 @@ import numpy as np
 from scipy.special import ndtr, stdtrit
 
 N_RESAMPLES = 2000
+MOST_BLOCKS = 1000
+"""More blocks would gain nothing, and all resamples of them together take memory."""
 CONFIDENCE = 0.95
 
 
@@ -27,15 +29,19 @@ def blocks_of(positions: np.ndarray, size: Sequence[int]) -> np.ndarray:
     positions
         ``(N, 3)``, z, y, x in voxels.
     size
-        Of a block along z, y, x in voxels.
+        Of a block along z, y, x in voxels. Where that makes too many blocks it is doubled.
 
     Returns
     -------
     numpy.ndarray
         ``(N,)`` int, numbers from 0 without gaps.
     """
-    _, blocks = np.unique(positions // np.asarray(size), axis=0, return_inverse=True)
-    return blocks.ravel()
+    lengths = np.array(size)
+    while True:
+        _, blocks = np.unique(positions // lengths, axis=0, return_inverse=True)
+        if blocks.max() < MOST_BLOCKS:
+            return blocks.ravel()
+        lengths *= 2
 
 
 def block_weights(n_blocks: int, seed: int) -> np.ndarray:
