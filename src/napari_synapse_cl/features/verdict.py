@@ -115,7 +115,7 @@ def in_words(against: Sequence[Comparison]) -> str:
 
 
 def _named(one: Comparison) -> str:
-    """Name what was compared with: "the hand-made descriptors (0.75, by −0.02 to 0.06)"."""
+    """Name what was compared with: "the hand-made descriptors (0.75, by −0.021 to 0.064)"."""
     return f"the {one.baseline} ({one.other:.2f}, by {_interval(one)})"
 
 
@@ -130,5 +130,5 @@ def _what_to_read(read: Sequence[int], of_pairs: Sequence[Comparison]) -> str:
 
 
 def _interval(one: Comparison) -> str:
-    """Write between what a difference lies: "−0.01 to 0.07"."""
-    return " to ".join(f"{value:z.2f}".replace("-", "−") for value in (one.low, one.high))
+    """Write between what a difference lies: "−0.012 to 0.071"."""
+    return " to ".join(f"{value:z.3f}".replace("-", "−") for value in (one.low, one.high))
