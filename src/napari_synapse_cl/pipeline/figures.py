@@ -198,11 +198,12 @@ def _report_title(report: Report) -> str:
 def _explain(figure: Figure, axes: Any, report: Report) -> None:
     """Put what lines and colours mean below the axes."""
     handles, labels = axes.get_legend_handles_labels()
-    strongest = report.strongest
-    for style, label in (("--", strongest.name if strongest else ""), (":", "chance")):
-        if label:
-            handles.append(Line2D([], [], color="0.4", linestyle=style, linewidth=1))
-            labels.append(label)
+    # The one that recall has to beat, unless it is the strongest of all.
+    beaten = ((SCORES["recall"][1], report.baseline), ("0.4", report.strongest))
+    lines = {score.name: (color, "--") for color, score in beaten if score is not None}
+    for label, (color, style) in {**lines, "chance": ("0.4", ":")}.items():
+        handles.append(Line2D([], [], color=color, linestyle=style, linewidth=1))
+        labels.append(label)
     handles.append(Patch(color="0.9", linewidth=0))
     labels.append("best layer, 95 % intervals")
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)

@@ -87,8 +87,11 @@ class ReportPlot(Plot):
             for name, label, color in SCORES
             if self._values(name)
         ]
-        strongest = self._report.strongest
-        return [*parts, f"- - {strongest.name}"] if strongest else parts
+        # The one that recall has to beat, unless it is the strongest of all.
+        of_recall = f"color:{colors.named(SCORES[0][2]).name()}"
+        beaten = ((of_recall, self._report.baseline), ("", self._report.strongest))
+        lines = {score.name: style for style, score in beaten if score is not None}
+        return [*parts, *(f"<span style='{s}'>- - {name}</span>" for name, s in lines.items())]
 
     def _draw(self) -> None:
         layers = self._report.layers
