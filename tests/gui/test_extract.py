@@ -526,7 +526,7 @@ class TestComparison:
         assert int(best.text(0).split(" ")[0]) in widget.panel.table.chosen
         assert rows[-1].text(0) == "intensity histogram"
         assert [row.text(6) for row in rows].count("–") == 1
-        assert "it tells the classes with an accuracy of" in widget.status.text()
+        assert "on these synapses" in widget.status.text()
         assert "–" not in {row.text(4) for row in rows}
         assert not messages(notifications, "error")
         report.table.setCurrentItem(rows[0])

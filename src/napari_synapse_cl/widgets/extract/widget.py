@@ -284,7 +284,9 @@ class ExtractWidget(JobWidget):
         self.panel.table.choose(report.read)
         *more, last = map(str, report.read)
         ticked = f"layers {', '.join(more)} and {last} are" if more else f"layer {last} is"
-        self._tell_result(f"{ticked} ticked now: {report.verdict[0]}")
+        # The report says why.
+        verdict, _, _ = report.verdict[0].partition(":")
+        self._tell_result(f"{ticked} ticked now; {verdict}")
 
     def _forget_report(self) -> None:
         self.report = None
