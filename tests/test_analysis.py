@@ -77,10 +77,12 @@ def slow_linear(features: np.ndarray, labels: np.ndarray, training: np.ndarray, 
     sign = np.where(labels == "b", 1.0, -1.0)
     weight = {k: len(training) / 2 / (labels[training] == k).sum() for k in "ab"}
     weights = np.array([weight[label] for label in labels[training]])
+    # That of features which are divided by the root of their number.
+    penalty = 0.5 * features.shape[1] / 5
 
     def loss(w: np.ndarray) -> float:
         margins = sign[training] * (values[training] @ w[1:] + w[0])
-        return float((weights * np.logaddexp(0, -margins)).sum() + 0.5 / 0.1 * (w[1:] ** 2).sum())
+        return float((weights * np.logaddexp(0, -margins)).sum() + penalty * (w[1:] ** 2).sum())
 
     best = minimize(loss, np.zeros(values.shape[1] + 1), method="BFGS").x
     return "b" if values[i] @ best[1:] + best[0] > 0 else "a"

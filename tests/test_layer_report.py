@@ -3,14 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from napari_synapse_cl.errors import JobError
-from napari_synapse_cl.features.analysis import balanced_accuracy
 from napari_synapse_cl.features.layer_report import (
     BASELINE_NAME,
+    Kind,
     LayerScore,
     Report,
     best,
@@ -18,37 +18,27 @@ from napari_synapse_cl.features.layer_report import (
     to_json,
     to_table,
 )
-from napari_synapse_cl.features.scores import make_report, score
+from napari_synapse_cl.features.probes import Probes
+from napari_synapse_cl.features.remarks import make_report
+from napari_synapse_cl.features.scores import score_views
 from napari_synapse_cl.pipeline.figures import draw_layer_report
 from napari_synapse_cl.system.files import write_json
 
 CROP = (16, 16, 16)
 
 
-def features(n: int, channels: int, noise: float, seed: int = 0) -> tuple[np.ndarray, ...]:
-    """Two views and the plain crop, with one large direction in common."""
+def views_of(
+    n: int, channels: int, noise: float = 0.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two views, with one large direction in common."""
     generator = np.random.default_rng(seed)
     plain = generator.normal(size=(n, channels)) + 30 * np.arange(1, channels + 1)
-    views = [plain + noise * generator.normal(size=plain.shape) for _ in range(2)]
-    first, second, plain = (array.astype(np.float32) for array in (*views, plain))
-    return first, second, plain
+    first, second = (plain + noise * generator.normal(size=plain.shape) for _ in range(2))
+    return first.astype(np.float32), second.astype(np.float32)
 
 
 def somewhere(n: int) -> np.ndarray:
     return np.random.default_rng(9).integers(0, (200, 200, 600), (n, 3))
-
-
-def scored(n: int = 60, channels: int = 8, noise: float = 0.5, **changes: object) -> LayerScore:
-    first, second, plain = features(n, channels, noise)
-    given: dict[str, object] = {
-        "views1": first,
-        "views2": second,
-        "plain": plain,
-        "labels": np.array(["a", "b"] * n)[:n],
-        "positions": somewhere(n),
-        **changes,
-    }
-    return score("20 · stage 3 conv 1", 20, crop_size=CROP, **given)  # type: ignore[arg-type]
 
 
 def slow_standardised(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -76,102 +66,60 @@ def slow_rank(views: np.ndarray) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-class TestScores:
+class TestViews:
     @pytest.mark.parametrize(("n", "channels"), [(40, 6), (10, 64)])
     def test_recall_and_rank_are_those_of_slow_formulas(self, n: int, channels: int) -> None:
-        first, second, plain = features(n, channels, noise=1.5 if channels > 6 else 0.5)
-        got = scored(n, views1=first, views2=second, plain=plain)
+        first, second = views_of(n, channels, noise=1.5 if channels > 6 else 0.5)
+        recall, rank = score_views(first, second)
         views = slow_standardised(first, second)
-        assert got.recall == slow_recall(views)
-        assert 0.1 < got.recall < 1
-        assert got.effective_rank == pytest.approx(slow_rank(views), rel=1e-5)
-        assert (got.layer, got.name, got.channels) == (20, "20 · stage 3 conv 1", channels)
-
-    def test_the_accuracies_are_those_of_the_plain_crops_apart_from_overlapping_ones(self) -> None:
-        labels = np.array(["a", "b", "b"] * 20)
-        plain = features(60, 8, 0)[2] + (labels == "a")[:, None]
-        crop = (90, 90, 90)
-        given = (plain[::-1], plain[::-1], plain, labels, somewhere(60), crop)
-        got = score("layer", 3, *given)
-        for probe, value in (("knn", got.knn), ("linear", got.linear)):
-            assert value == balanced_accuracy(
-                plain, labels, somewhere(60), probe=probe, crop_size=crop
-            )
-        assert got.knn != balanced_accuracy(plain, labels, somewhere(60))
+        assert recall == slow_recall(views)
+        assert 0.1 < recall < 1
+        assert rank == pytest.approx(slow_rank(views), rel=1e-5)
 
     def test_views_that_agree_are_all_found(self) -> None:
-        plain = features(50, 4, 0)[2]
-        assert scored(50, views1=plain, views2=plain, plain=plain).recall == 1
+        first, _ = views_of(50, 4)
+        assert score_views(first, first)[0] == 1
 
     def test_views_that_have_nothing_in_common_are_found_by_chance(self) -> None:
         n_found = sum(
-            scored(
-                30,
-                views1=features(30, 4, 0, seed)[2],
-                views2=features(30, 4, 0, seed + 100)[2],
-                labels=None,
-            ).recall
+            score_views(views_of(30, 4, seed=seed)[0], views_of(30, 4, seed=seed + 100)[1])[0]
             for seed in range(50)
         )
         # 3000 views; the deviation of their mean is some 0.003.
         assert n_found / 50 == pytest.approx(1 / 59, abs=0.012)
 
     def test_the_direction_that_all_features_have_in_common_does_not_hide_them(self) -> None:
-        first, second, plain = features(40, 8, noise=0.1)
+        first, second = views_of(40, 8, noise=0.1)
         far = 1000 * np.arange(1, 9, dtype=np.float32)
-        near = scored(40, views1=first, views2=second, plain=plain)
-        moved = scored(40, views1=first + far, views2=second + far, plain=plain)
-        assert moved.recall == pytest.approx(near.recall, abs=0.05)
-        assert moved.effective_rank == pytest.approx(near.effective_rank, rel=0.01)
+        recall, rank = score_views(first, second)
+        moved = score_views(first + far, second + far)
+        assert moved == (pytest.approx(recall, abs=0.05), pytest.approx(rank, rel=0.01))
 
     def test_the_size_of_a_channel_does_not_matter(self) -> None:
-        first, second, plain = features(40, 8, noise=0.8)
+        first, second = views_of(40, 8, noise=0.8)
         sizes = 2.0 ** np.arange(-12, 12, 3).astype(np.float32)
-        near = scored(40, views1=first, views2=second, plain=plain)
-        assert (
-            scored(40, views1=first * sizes, views2=second * sizes, plain=plain).recall
-            == near.recall
-        )
+        assert score_views(first * sizes, second * sizes)[0] == score_views(first, second)[0]
 
     def test_channels_that_are_constant_but_for_rounding_count_for_nothing(self) -> None:
-        first, second, plain = features(40, 8, noise=0.8)
+        first, second = views_of(40, 8, noise=0.8)
         rounding = np.nextafter(np.float32(3), np.float32(4)) - np.float32(3)
-        steps = np.random.default_rng(0).integers(0, 2, (3, 40, 30)).astype(np.float32)
-        constant = np.float32(3) + rounding * steps
-        first2, second2, plain2 = (
-            np.concatenate([array, more], axis=1)
-            for array, more in zip((first, second, plain), constant, strict=True)
+        steps = np.random.default_rng(0).integers(0, 2, (2, 40, 30)).astype(np.float32)
+        more = np.float32(3) + rounding * steps
+        with_them = score_views(
+            np.concatenate([first, more[0]], axis=1), np.concatenate([second, more[1]], axis=1)
         )
-        with_them = scored(40, views1=first2, views2=second2, plain=plain2)
-        without = scored(40, views1=first, views2=second, plain=plain)
-        assert with_them.recall == without.recall
-        assert with_them.effective_rank == pytest.approx(without.effective_rank)
+        recall, rank = score_views(first, second)
+        assert with_them == (recall, pytest.approx(rank))
 
     def test_a_layer_that_is_always_the_same_tells_nothing(self) -> None:
         same = np.full((40, 8), 0.7, np.float32)
-        got = scored(40, views1=same, views2=same, plain=same)
-        assert (got.recall, got.effective_rank) == (0, 0)
-        assert got.knn is not None
-        assert got.knn <= 0.5
-        assert got.linear == 0.5
-
-    @pytest.mark.parametrize("labels", [None, [""] * 60, ["a"] * 60, ["a"] + ["b"] * 59])
-    def test_without_enough_labels_there_are_no_accuracies(self, labels: list[str] | None) -> None:
-        got = scored(labels=labels)
-        assert (got.knn, got.linear, got.accuracy) == (None, None, None)
-        assert got.recall > 0
-
-    @pytest.mark.parametrize("which", ["views1", "views2", "plain"])
-    def test_features_that_are_not_finite_are_told(self, which: str) -> None:
-        broken = features(60, 8, 0)[2]
-        broken[7, 3] = np.nan
-        with pytest.raises(JobError, match="features of 20 · stage 3 conv 1 hold values"):
-            scored(**{which: broken})
+        assert score_views(same, same) == (0, 0)
 
 
 def of(layer: int | None, recall: float = 0.5, rank: float = 4.0, *accuracies: float) -> LayerScore:
     name = BASELINE_NAME if layer is None else f"{layer} · stage {layer // 10 + 1} conv 1"
-    return LayerScore(layer, name, 24, recall, rank, *accuracies)
+    kind: Kind = "baseline" if layer is None else "layer"
+    return LayerScore(layer, name, 24, recall, rank, *accuracies, kind=kind)
 
 
 class TestBest:
@@ -195,9 +143,10 @@ class TestBest:
             best([of(None)])
 
 
-def reported(*scores: LayerScore, n: int = 100, **more: object) -> Report:
-    given: dict[str, object] = {"labels": np.array(["a", "b"] * n)[:n], "trained_on": False, **more}
-    return make_report(scores, somewhere(n), CROP, label_column="class", **given)  # type: ignore[arg-type]
+def reported(*scores: LayerScore, n: int = 100, **more: Any) -> Report:
+    given: dict[str, Any] = {"labels": np.array(["a", "b"] * n)[:n], "trained_on": False, **more}
+    probes = Probes.of(given.pop("labels"), somewhere(n), CROP)
+    return make_report(scores, probes, label_column="class", **given)
 
 
 class TestReport:
@@ -217,13 +166,22 @@ class TestReport:
     @pytest.mark.parametrize(
         ("baseline", "remark"),
         [
-            (0.82, "no layer beats the intensity histogram (0.82): brightness alone tells as much"),
+            (
+                0.82,
+                "no layer beats the intensity histogram (0.82): brightness alone tells synapses "
+                "apart as well",
+            ),
             (0.75, "layer 3 (0.80) is not clearly better than the intensity histogram (0.75)"),
         ],
     )
-    def test_it_says_what_the_histogram_tells_too(self, baseline: float, remark: str) -> None:
-        scores = of(3, 0.5, 4, 0.8, 0.8), of(None, 0.5, 4, baseline, baseline)
-        assert reported(*scores).remarks == (remark,)
+    def test_without_labels_it_says_what_the_histogram_tells_too(
+        self, baseline: float, remark: str
+    ) -> None:
+        report = reported(of(3, 0.8), of(None, baseline), labels=None)
+        assert remark in report.remarks
+        (verdict,) = report.verdict
+        assert verdict.startswith("whether the network earns its keep on these synapses cannot be")
+        assert report.read == (3,)
 
     def test_it_says_which_layers_may_be_as_good(self) -> None:
         scores = [of(i, 0.5, 4, value, value) for i, value in enumerate((0.6, 0.78, 0.75, 0.8))]
@@ -272,9 +230,8 @@ class TestReport:
     def test_it_says_that_fewer_parts_or_synapses_were_all_that_overlap_left(self) -> None:
         x = np.linspace(0, 400, 100).astype(int)
         line = np.stack([0 * x, 0 * x, x], axis=1)
-        labels = np.array(["a", "b"] * 50)
-        given = {"labels": labels, "trained_on": False}
-        report = make_report([of(3, 0.9, 4, 0.9, 0.9)], line, (1, 1, 170), **given)  # type: ignore[arg-type]
+        probes = Probes.of(np.array(["a", "b"] * 50), line, (1, 1, 170))
+        report = make_report([of(3, 0.9, 4, 0.9, 0.9)], probes, trained_on=False)
         assert report.n_slabs == 4
         assert report.remarks[0].startswith("the probes divide the volume into 4 parts, as 5 would")
         assert "learn from as few as" in report.remarks[1]
@@ -308,7 +265,7 @@ class TestKept:
         write_json(tmp_path / "layers.json", to_json(report))
         assert from_json(json.loads((tmp_path / "layers.json").read_text("utf-8"))) == report
 
-    @pytest.mark.parametrize("broken", ["scores", "best", "remarks", "n_synapses"])
+    @pytest.mark.parametrize("broken", ["scores", "best", "remarks", "n_synapses", "verdict"])
     def test_json_that_lacks_something_is_refused(self, report: Report, broken: str) -> None:
         content = to_json(report)
         del content[broken]
@@ -323,7 +280,8 @@ class TestKept:
     def test_a_table_has_a_row_a_score(self, report: Report) -> None:
         table = to_table(report)
         assert list(table.columns) == [
-            *("layer", "name", "channels", "recall", "effective_rank", "knn", "linear", "best")
+            *("layer", "name", "channels", "recall", "effective_rank", "knn", "linear", "kind"),
+            *("layers", "difference", "difference_low", "difference_high", "best"),
         ]
         assert table["layer"].fillna(-1).tolist() == [0, 3, -1]
         assert table["best"].tolist() == [False, True, False]

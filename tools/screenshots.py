@@ -161,10 +161,10 @@ def show_extraction(viewer: napari.Viewer, folder: Path) -> None:
     extract.panel.table.choose([LAYER])
     extract.start_button.click()
     wait(lambda: extract.job is None)
-    extract.selection.color_box.setCurrentText(f"L{LAYER}_mean_PC1")
-    extract.selection.color_box.activated.emit(extract.selection.color_box.currentIndex())
+    extract.points_panel.color_box.setCurrentText(f"L{LAYER}_mean_PC1")
+    extract.points_panel.color_box.activated.emit(extract.points_panel.color_box.currentIndex())
     take(viewer, "extract")
-    extract.selection.compare_button.click()
+    extract.points_panel.compare_button.click()
     wait(lambda: extract.job is None)
     for theme, suffix in (("light", "_light"), ("dark", "")):
         viewer.theme = theme

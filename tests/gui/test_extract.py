@@ -520,15 +520,23 @@ class TestComparison:
         report = widget.report
         assert report.isVisible()
         rows = [report.table.topLevelItem(i) for i in range(report.table.topLevelItemCount())]
-        assert len(rows) == 11
+        # Ten layers, what is joined of the best, and four baselines.
+        assert len(rows) == 16
         [best] = [row for row in rows if "★" in row.text(0)]
-        assert widget.panel.table.chosen == (int(best.text(0).split(" ")[0]),)
+        assert int(best.text(0).split(" ")[0]) in widget.panel.table.chosen
         assert rows[-1].text(0) == "intensity histogram"
+        assert [row.text(6) for row in rows].count("–") == 1
+        assert "on these synapses" in widget.status.text()
         assert "–" not in {row.text(4) for row in rows}
         assert not messages(notifications, "error")
         report.table.setCurrentItem(rows[0])
         click(qtbot, report.use_button)
         assert widget.panel.table.chosen == (0,)
+        pair = next(row for row in rows if row.text(0).startswith("layer "))
+        report.table.setCurrentItem(pair)
+        click(qtbot, report.use_button)
+        assert report.use_button.text().startswith("Use layers ")
+        assert len(widget.panel.table.chosen) == 2
         report.close()
         qtbot.waitUntil(lambda: widget.report is None)
 

@@ -91,3 +91,29 @@ def check_voxel_size(
 def changes_sections(config: AugmentationConfig) -> bool:
     """Return whether crops are copied and changed before they are resampled."""
     return any(transform.is_on(config) for transform in SECTIONS)
+
+
+def with_jitter_room(
+    shape: tuple[int, int, int],
+    crop_size: Sequence[int],
+    reach: float,
+    voxel_size: Sequence[float],
+) -> tuple[int, int, int]:
+    """Return the size of crops in which there is room for moving the centre too.
+
+    Parameters
+    ----------
+    shape
+        Size that crops have else, along z, y, x.
+    crop_size
+        Size of what is read, which is moved.
+    reach
+        How far its centre is moved, in the unit of the voxel size.
+    voxel_size
+        Voxel size along z, y, x.
+    """
+    # Moves are rounded to whole voxels.
+    moves = (int(np.rint(reach / length)) for length in voxel_size)
+    needed = (n + 2 * move for n, move in zip(crop_size, moves, strict=True))
+    z, y, x = map(max, shape, needed)
+    return (z, y, x)

@@ -225,6 +225,7 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
         ),
     ),
     "keep_partial": (_any_of(_jobs("dense"), _EXTRACTS),),
+    "centre_jitter": (_jobs("compare_layers"),),
     # Each of these is a job, or refused.
     "compare_layers": (),
     "dense": (),

@@ -115,6 +115,16 @@ class ExtractionConfig(Section):
         "In place of features, report how well each layer tells synapses apart (with "
         "extract_only). Without layer_num all convolutions are compared.",
     )
+    centre_jitter: float = setting(
+        60.0,
+        "Where layers are compared, labels are told from crops whose centres lie up to so far from "
+        "the synapse, drawn evenly from a ball: what looks at the very centre alone gains nothing. "
+        "0 is off.",
+        unit="nm",
+        ge=0,
+        le=10_000,
+        slider_end=200,
+    )
     dense: bool = setting(
         False,
         "In place of one vector per synapse, extract the map of each layer over a region of the "

@@ -11,6 +11,7 @@ from napari_synapse_cl.augmentations.context import (
     check_voxel_size,
     context_settings,
     context_shape,
+    with_jitter_room,
 )
 from napari_synapse_cl.config import Config, CropConfig
 from napari_synapse_cl.data.arrays import nearest_voxel
@@ -163,13 +164,25 @@ class Dataset:
     def context(self, config: Config) -> tuple[int, int, int]:
         """Return the size along z, y, x of crops that augmented views are made from.
 
+        Where layers are compared there is room for moving the centre too.
+
         Raises
         ------
         InputError
             If augmentations count in nm, and the voxel size is not known.
         """
         check_voxel_size(config, self.known_voxel_size, self.name)
-        return context_shape(config.crop_size, config, self.voxel_size)
+        shape = context_shape(config.crop_size, config, self.voxel_size)
+        reach = self.centre_jitter(config)
+        return with_jitter_room(shape, config.crop_size, reach, self.voxel_size)
+
+    def centre_jitter(self, config: Config) -> float:
+        """Return how far centres are moved where layers are compared, in nm; else 0.
+
+        It is 0 too where the voxel size is not known.
+        """
+        is_wanted = config.compare_layers and self.known_voxel_size is not None
+        return config.centre_jitter if is_wanted else 0.0
 
     def cells(self) -> list[int]:
         """Return the value of the segmentation at each of N positions, 0 for no cell.
@@ -230,6 +243,7 @@ class Dataset:
         have, want = np.array(self.crops.shape), np.array(shape)
         if (have < want).any() or ((have - want) % 2).any():
             more = context_settings(config) if shape != config.crop_size else []
+            more += ["centre_jitter"] if self.centre_jitter(config) else []
             names = " or ".join(["crop_size", *more])
             raise InputError(
                 f"the crops in {self.name} are {size(self.crops.shape)} voxels large, and these "

@@ -10,7 +10,6 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from napari_synapse_cl.data.split import overlapping
@@ -22,6 +21,8 @@ Probe = Literal["knn", "linear"]
 
 N_SLABS = 5
 N_NEIGHBORS = 5
+LINEAR_C = 5.0
+"""Inverse weight of the penalty, on features that are scaled to a mean square norm of 1."""
 
 
 def principal_components(features: np.ndarray, n: int = 2) -> np.ndarray:
@@ -210,7 +211,7 @@ def balanced_accuracy(
     labels, positions, crop_size, n_groups, n_neighbors
         As in :func:`probe_folds`.
     probe
-        As in :func:`probe_accuracy`.
+        As in :func:`probe_predictions`.
 
     Returns
     -------
@@ -239,32 +240,75 @@ def probe_accuracy(
     Parameters
     ----------
     features
-        ``(N, C)``; they are standardised by what is learnt from.
+        ``(N, C)``.
+    labels, folds, probe, n_neighbors
+        As in :func:`probe_predictions`.
+    """
+    predicted = probe_predictions([features[:, None]], labels, folds, probe, n_neighbors)[:, 0]
+    held = np.concatenate([held_out for _, held_out in folds])
+    return float(balanced_accuracy_score(labels[held], predicted[held]))
+
+
+def probe_predictions(
+    parts: Sequence[np.ndarray],
+    labels: np.ndarray,
+    folds: Sequence[Fold],
+    probe: Probe,
+    n_neighbors: int = N_NEIGHBORS,
+) -> np.ndarray:
+    """Return the labels that a probe tells of what folds hold out.
+
+    Parameters
+    ----------
+    parts
+        Sets of features that are joined, ``(N, J, C)`` each: of J crops of each synapse, all of
+        which are learnt from. Each is standardised by what is learnt from and divided by the root
+        of its number of channels, so that sets count alike and one penalty suits few channels and
+        many.
     labels
         ``(N,)`` strings.
     folds
         From :func:`probe_folds`.
     probe
-        "knn": the nearest neighbours vote. "linear": logistic regression, where every class has
-        the same weight.
+        "knn": the nearest neighbours vote. "linear": logistic regression with an L2 penalty, where
+        every class has the same weight.
     n_neighbors
-        Neighbours that vote.
+        Synapses whose crops vote.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(N, J)`` strings, empty of what is in no fold.
     """
-    if probe == "linear":
-        # In float32 the solver may stop short of the optimum, with a warning.
-        features = features.astype(np.float64)
-    predicted = np.empty_like(labels)
+    n, n_crops = parts[0].shape[:2]
+    predicted = np.full((n, n_crops), "", labels.dtype)
     for training, held_out in folds:
-        classifier = make_pipeline(
-            StandardScaler(),
-            KNeighborsClassifier(n_neighbors)
+        classifier = (
+            KNeighborsClassifier(n_neighbors * n_crops)
             if probe == "knn"
-            else LogisticRegression(C=0.1, class_weight="balanced", max_iter=10_000),
+            else LogisticRegression(C=LINEAR_C, class_weight="balanced", max_iter=10_000)
         )
-        classifier.fit(features[training], labels[training])
-        predicted[held_out] = classifier.predict(features[held_out])
-    held = np.concatenate([held_out for _, held_out in folds])
-    return float(balanced_accuracy_score(labels[held], predicted[held]))
+        known, asked = _side_by_side(parts, training, held_out)
+        classifier.fit(known, np.repeat(labels[training], n_crops))
+        predicted[held_out] = classifier.predict(asked).reshape(-1, n_crops)
+    return predicted
+
+
+def _side_by_side(
+    parts: Sequence[np.ndarray], training: np.ndarray, held_out: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the crops of both as rows, with all parts as columns that are scaled alike."""
+    known, asked = [], []
+    for part in parts:
+        n_channels = part.shape[-1]
+        # In float32 the solver of the logistic regression may stop short, with a warning.
+        rows, others = (
+            part[some].reshape(-1, n_channels).astype(np.float64) for some in (training, held_out)
+        )
+        scaler = StandardScaler().fit(rows)
+        known.append(scaler.transform(rows) / np.sqrt(n_channels))
+        asked.append(scaler.transform(others) / np.sqrt(n_channels))
+    return np.concatenate(known, axis=1), np.concatenate(asked, axis=1)
 
 
 def _shortage(

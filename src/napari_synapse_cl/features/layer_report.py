@@ -3,41 +3,97 @@
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from math import sqrt
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 BASELINE_NAME = "intensity histogram"
+CENTRE_NAME = "central intensity histogram"
+HAND_NAME = "hand-made descriptors"
+UNTRAINED_NAME = "untrained networks"
+Kind = Literal["layer", "joined", "baseline"]
+MEASURED = (
+    *("recall", "effective_rank", "knn", "linear"),
+    *("difference", "difference_low", "difference_high"),
+)
+"""Columns that a score may lack."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much more some features tell than others, of the same synapses.
+
+    Attributes
+    ----------
+    name, baseline
+        What is compared, and with what.
+    value, other
+        Mean balanced accuracy of kNN and the linear probe with each.
+    low, high
+        Between what the difference lies, with 95 % confidence.
+    """
+
+    name: str
+    baseline: str
+    value: float
+    other: float
+    low: float
+    high: float
+
+    @property
+    def difference(self) -> float:
+        """By how much the first tell more."""
+        return self.value - self.other
+
+    @property
+    def outcome(self) -> Literal["better", "alike", "worse"]:
+        """What can be told of the first; alike is what cannot be told apart."""
+        if self.low > 0:
+            return "better"
+        return "worse" if self.high < 0 else "alike"
 
 
 @dataclass(frozen=True)
 class LayerScore:
-    """What one layer's features tell.
+    """What the features of one layer tell, or those of several together, or a baseline.
 
     Attributes
     ----------
     layer
-        Index of the layer, or None for the intensity histogram.
+        Index of the layer, None for what is no single one.
     name
         What it is, as in "20 · stage 3 conv 1".
     channels
-        Number of features.
+        Number of features; None where several numbers are averaged.
     recall
-        Share of views whose nearest other view, by cosine, is that of the same synapse.
+        Share of views whose nearest other view, by cosine, is that of the same synapse; None where
+        no views were looked at.
     effective_rank
         Dimensions that the features of the views fill, from 1; 0 if all features are constant.
     knn, linear
-        Balanced accuracy with which five nearest neighbours and a logistic regression tell the
+        Balanced accuracy with which the nearest neighbours and a logistic regression tell the
         labels of one part of the volume from the others; None if it could not be measured.
+    kind
+        A layer, features that are joined, or a baseline.
+    layers
+        Indices of the layers that are joined.
+    difference, difference_low, difference_high
+        By how much the mean of knn and linear is above that of the strongest baseline, and between
+        what that lies with 95 % confidence; None for that baseline itself and without labels.
     """
 
     layer: int | None
     name: str
-    channels: int
-    recall: float
-    effective_rank: float
+    channels: int | None
+    recall: float | None = None
+    effective_rank: float | None = None
     knn: float | None = None
     linear: float | None = None
+    kind: Kind = "layer"
+    layers: tuple[int, ...] = ()
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -53,7 +109,7 @@ class Report:
     Attributes
     ----------
     scores
-        Of the layers in order, and of the intensity histogram.
+        Of the layers in order, of what was joined, and of the baselines.
     best
         Index of the best layer.
     n_synapses
@@ -66,6 +122,15 @@ class Report:
         Parts of the volume, each predicted from the others; None without probes.
     remarks
         Sentences.
+    verdict
+        Sentences: whether the network earns its keep on these synapses, and what to read.
+    read
+        Indices of the layers to read, one or two.
+    comparisons
+        Of the network, its layer chosen in other parts of the volume, with each baseline; then of
+        features that were joined with those that are one part of them.
+    centre_jitter
+        Up to how far from the synapses, in nm, the crops' centres lay that labels were told from.
     """
 
     scores: tuple[LayerScore, ...]
@@ -75,6 +140,10 @@ class Report:
     label_counts: dict[str, int]
     n_slabs: int | None
     remarks: tuple[str, ...]
+    verdict: tuple[str, ...] = ()
+    read: tuple[int, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    centre_jitter: float = 0.0
 
     @property
     def layers(self) -> tuple[LayerScore, ...]:
@@ -84,7 +153,26 @@ class Report:
     @property
     def baseline(self) -> LayerScore | None:
         """The score of the intensity histogram."""
-        return next((score for score in self.scores if score.layer is None), None)
+        return next((score for score in self.scores if score.name == BASELINE_NAME), None)
+
+    @property
+    def strongest(self) -> LayerScore | None:
+        """The score of the baseline that tells labels best; without labels the histogram's."""
+        baselines = [s for s in self.scores if s.kind == "baseline" and s.accuracy is not None]
+        return max(baselines, key=lambda s: s.accuracy or 0.0, default=self.baseline)
+
+    def to_beat(self, name: str) -> float | None:
+        """Return a score of what layers have to beat.
+
+        Parameters
+        ----------
+        name
+            "recall" or "effective_rank", of the intensity histogram, or "knn" or "linear", of the
+            strongest baseline.
+        """
+        of = self.strongest if name in ("knn", "linear") else self.baseline
+        value: float | None = getattr(of, name, None)
+        return value
 
     @property
     def best_score(self) -> LayerScore:
@@ -116,7 +204,7 @@ def best(scores: Collection[LayerScore]) -> LayerScore:
     """Return the best layer's score: that of the highest mean of knn and linear.
 
     Without these that of the highest recall; ties are settled by recall, then by effective rank,
-    then for the lower layer. The intensity histogram is never the best.
+    then for the lower layer. What is no layer is never the best.
 
     Raises
     ------
@@ -127,27 +215,30 @@ def best(scores: Collection[LayerScore]) -> LayerScore:
     if not layers:
         raise ValueError("there is no layer among the scores")
 
-    def rank(score: LayerScore) -> tuple[float, float, float, int]:
+    def order(score: LayerScore) -> tuple[float, float, float, int]:
         accuracy = -1.0 if score.accuracy is None else score.accuracy
-        return accuracy, score.recall, score.effective_rank, -(score.layer or 0)
+        recall, rank = score.recall or 0.0, score.effective_rank or 0.0
+        return accuracy, recall, rank, -(score.layer or 0)
 
-    return max(layers, key=rank)
+    return max(layers, key=order)
 
 
 def to_table(report: Report) -> pd.DataFrame:
     """Return one row a score, in the columns of :class:`LayerScore` and "best".
 
-    What is missing is NA: the layer of the intensity histogram, accuracies without labels.
+    What is missing is NA: the layer of what is none, accuracies without labels. Layers that are
+    joined are named with a + between.
     """
     table = pd.DataFrame([asdict(score) for score in report.scores])
-    kinds = {"layer": "Int64", "knn": "Float64", "linear": "Float64"}
-    return table.astype(kinds).assign(best=[s.layer == report.best for s in report.scores])
+    kinds = dict.fromkeys(MEASURED, "Float64") | dict.fromkeys(("layer", "channels"), "Int64")
+    joined = ["+".join(map(str, score.layers)) for score in report.scores]
+    is_best = [score.layer == report.best for score in report.scores]
+    return table.astype(kinds).assign(layers=joined, best=is_best)
 
 
 def to_json(report: Report) -> dict[str, Any]:
     """Return a report in plain types."""
-    content = asdict(report)
-    return {**content, "scores": list(content["scores"]), "remarks": list(report.remarks)}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(report).items()}
 
 
 def from_json(content: Any) -> Report:
@@ -159,11 +250,14 @@ def from_json(content: Any) -> Report:
         If it is no such description.
     """
     try:
+        sequences = {name: tuple(content[name]) for name in ("remarks", "verdict", "read")}
+        scores = ({**score, "layers": tuple(score["layers"])} for score in content["scores"])
         report = Report(
             **{
                 **content,
-                "scores": tuple(LayerScore(**score) for score in content["scores"]),
-                "remarks": tuple(content["remarks"]),
+                **sequences,
+                "scores": tuple(LayerScore(**score) for score in scores),
+                "comparisons": tuple(Comparison(**one) for one in content["comparisons"]),
             }
         )
         best_there = any(score.layer == report.best for score in report.layers)

@@ -116,6 +116,13 @@ class Vgg3D(nn.Module):
             input_fmaps=architecture.input_fmaps,
         )
 
+    @classmethod
+    def untrained(cls, architecture: Architecture, seed: int) -> Self:
+        """Make the network, without its classifier, with random weights that `seed` determines."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls.from_architecture(architecture)
+
     def forward(self, raw: Tensor) -> Tensor:
         """Return the classifier's output for ``(B, input_fmaps, D, H, W)``."""
         return self.classifier(self.features(raw).flatten(1))

@@ -63,9 +63,13 @@ class ExtractionJob:
     def readout(self) -> Readout:
         """What reads them."""
         assert self.network is not None
+        return self.readout_of(self.network)
+
+    def readout_of(self, network: Vgg3D) -> Readout:
+        """Return what reads the same layers of another network of this architecture."""
         assert self.architecture is not None
         return Readout(
-            self.network,
+            network,
             self.architecture,
             self.config.layer_num,
             self.config.crop_size,

@@ -1,6 +1,7 @@
 """Pictures that a run leaves behind."""
 
 import re
+import textwrap
 import warnings
 from itertools import groupby
 from pathlib import Path
@@ -26,6 +27,8 @@ SCORES = {
 people too (Okabe and Ito)."""
 MOST_NUMBERS = 20
 """Layers that have room for a number each below the axis."""
+LONGEST_LINE = 110
+"""Characters of a line below a title."""
 LONGEST_LABELS = 60
 """Characters that a title has room for."""
 
@@ -95,7 +98,7 @@ def draw_feature_map(
 
 @as_written
 def draw_layer_report(report: Report, path: Path) -> None:
-    """Draw the scores of each layer, beside those of the intensity histogram and chance.
+    """Draw the scores of each layer, beside those of what they have to beat and chance.
 
     Parameters
     ----------
@@ -127,19 +130,19 @@ def draw_layer_report(report: Report, path: Path) -> None:
         range(0, len(report.layers), step), [str(s.layer) for s in report.layers[::step]]
     )
     figure.align_ylabels()
-    figure.suptitle(encodable(_report_title(report)))
+    figure.suptitle(encodable(_report_title(report)), fontsize="medium")
     _explain(figure, shares, report)
     _save(figure, path)
 
 
 def _draw_score(axes: Any, name: str, report: Report) -> bool:
-    """Draw a score of the layers and, dashed, of the histogram; return whether there is any."""
+    """Draw a score of the layers and, dashed, what to beat; return whether there is any."""
     label, color, marker = SCORES[name]
     values = np.array([getattr(score, name) for score in report.layers], float)
     if np.isnan(values).all():
         return False
     axes.plot(values, f"{marker}-", color=color, markersize=5, label=label)
-    baseline = getattr(report.baseline, name, None)
+    baseline = report.to_beat(name)
     if baseline is not None:
         axes.axhline(baseline, color=color, linestyle="--", linewidth=1, zorder=1)
     return True
@@ -181,22 +184,26 @@ def _mark_stages(shares: Any, ranks: Any, report: Report) -> None:
 
 
 def _report_title(report: Report) -> str:
-    synapses = counted(report.n_synapses, "synapse")
-    if report.n_slabs is None:
-        return f"Best layer: {report.best_score.name}\n{synapses}"
-    labels = ", ".join(f"{n} {label}" for label, n in report.label_counts.items())
-    if len(labels) > LONGEST_LABELS:
-        labels = f"{sum(report.label_counts.values())} of {len(report.label_counts)} classes"
-    return f"Best layer: {report.best_score.name}\n{synapses}: {labels}"
+    text = counted(report.n_synapses, "synapse")
+    if report.n_slabs is not None:
+        labels = ", ".join(f"{n} {label}" for label, n in report.label_counts.items())
+        if len(labels) > LONGEST_LABELS:
+            labels = f"{sum(report.label_counts.values())} of {len(report.label_counts)} classes"
+        text += f": {labels}"
+    verdict = textwrap.fill("".join(report.verdict[:1]), LONGEST_LINE)
+    verdict = f"{verdict[:1].upper()}{verdict[1:]}"
+    return "\n".join([f"Best layer: {report.best_score.name}", text, verdict])
 
 
 def _explain(figure: Figure, axes: Any, report: Report) -> None:
     """Put what lines and colours mean below the axes."""
     handles, labels = axes.get_legend_handles_labels()
-    for style, label in (("--", "intensity histogram"), (":", "chance")):
-        if style == ":" or report.baseline is not None:
-            handles.append(Line2D([], [], color="0.4", linestyle=style, linewidth=1))
-            labels.append(label)
+    # The one that recall has to beat, unless it is the strongest of all.
+    beaten = ((SCORES["recall"][1], report.baseline), ("0.4", report.strongest))
+    lines = {score.name: (color, "--") for color, score in beaten if score is not None}
+    for label, (color, style) in {**lines, "chance": ("0.4", ":")}.items():
+        handles.append(Line2D([], [], color=color, linestyle=style, linewidth=1))
+        labels.append(label)
     handles.append(Patch(color="0.9", linewidth=0))
     labels.append("best layer, 95 % intervals")
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)

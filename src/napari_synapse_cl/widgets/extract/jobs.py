@@ -280,6 +280,8 @@ class ExtractionRequests:
         if more.get("layer_num") != ():
             self._panel.require_checkpoint()
         left_out = OF_POINTS if more.get("dense") else ()
+        if not more.get("compare_layers"):
+            left_out = (*left_out, "centre_jitter")
         return self._form.config(left_out=left_out, extract_only=True, **more)
 
     def _synapses_job(self, data: LayerData, config: Config, *, with_context: bool) -> SynapsesJob:

@@ -1,6 +1,7 @@
 """A window that shows how well each layer describes the synapses."""
 
 import html
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +24,38 @@ from qtpy.QtWidgets import (
 from napari_synapse_cl.errors import JobError, reason
 from napari_synapse_cl.features.layer_report import LayerScore, Report, to_table
 from napari_synapse_cl.system.files import replacing
+from napari_synapse_cl.system.words import listing
 from napari_synapse_cl.widgets.base import scrolling
 from napari_synapse_cl.widgets.look import Colors, sentence, tell
 from napari_synapse_cl.widgets.plots import Plot
 
 MINIMUM_HEIGHT = 200
 AXIS_HEIGHT = 44
+TABLE_HEIGHT = 240
+"""Room for the best layers, what is joined of them and the baselines."""
 SCORES = (("recall", "recall", "blue"), ("knn", "kNN", "orange"), ("linear", "linear", "green"))
 """Attribute of the score, what it is called, and its colour."""
 
-SIZE = (620, 700)
+SIZE = (740, 760)
 COLUMNS = {
-    "Layer": "Index into the network's features, and what the layer is",
+    "Layer": "Index into the network's features, and what the layer is; below the layers what is "
+    "joined of them, and what a network has to beat",
     "Channels": "Numbers that describe a synapse",
     "Recall": "Share of augmented views whose nearest other view is that of the same synapse",
     "Rank": "Effective rank: how many dimensions the features fill",
     "kNN": "Balanced accuracy with which the five nearest neighbours in other parts of the volume "
-    "tell the label",
+    "tell the label, of crops whose centres are moved",
     "Linear": "The same of a logistic regression",
+    "To baseline": "How much higher the mean of both is than that of the strongest baseline, and "
+    "between what that lies with 95 % confidence: with 0 between, the two cannot be told apart",
 }
 MARK = " ★"
 
 
 class ReportPlot(Plot):
-    """Recall and balanced accuracies over the layers; dashed, those of the intensity histogram.
+    """Recall and balanced accuracies over the layers; dashed, those of what they have to beat.
+
+    That is the intensity histogram for recall, and the strongest baseline for accuracies.
 
     Parameters
     ----------
@@ -78,7 +87,11 @@ class ReportPlot(Plot):
             for name, label, color in SCORES
             if self._values(name)
         ]
-        return [*parts, "- - of the intensity histogram"]
+        # The one that recall has to beat, unless it is the strongest of all.
+        of_recall = f"color:{colors.named(SCORES[0][2]).name()}"
+        beaten = ((of_recall, self._report.baseline), ("", self._report.strongest))
+        lines = {score.name: style for style, score in beaten if score is not None}
+        return [*parts, *(f"<span style='{s}'>- - {name}</span>" for name, s in lines.items())]
 
     def _draw(self) -> None:
         layers = self._report.layers
@@ -89,7 +102,7 @@ class ReportPlot(Plot):
             if values:
                 places = [i for i, score in enumerate(layers) if getattr(score, name) is not None]
                 self._add(places, values, color, None)
-            baseline = getattr(self._report.baseline, name, None)
+            baseline = self._report.to_beat(name)
             if baseline is not None:
                 ends = [-0.5, len(layers) - 0.5]
                 self._add(ends, [baseline] * 2, color, Qt.PenStyle.DashLine)
@@ -119,15 +132,15 @@ class ReportDialog(QDialog):
 
     Attributes
     ----------
-    layer_chosen
-        Emitted with the index of a layer that is wanted.
+    layers_chosen
+        Emitted with the indices of the layers that are wanted.
     table
         The scores.
     use_button, save_button
-        Choose the layer that is selected; save the scores to a file.
+        Choose the layers of the row that is selected; save the scores to a file.
     """
 
-    layer_chosen = Signal(int)
+    layers_chosen = Signal(object)
 
     def __init__(self, viewer: Any, report: Report, parent: QWidget) -> None:
         super().__init__(parent)
@@ -143,26 +156,27 @@ class ReportDialog(QDialog):
         self.use_button.clicked.connect(self._use)
         self.save_button.clicked.connect(self._save)
         self.table.itemSelectionChanged.connect(self._name_button)
-        remarks = QLabel(_remarks(report))
-        remarks.setWordWrap(True)
-        remarks.setAlignment(Qt.AlignmentFlag.AlignTop)
-        remarks.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        verdict = _words(report.verdict[:1])
+        remarks = _words([*report.verdict[1:], *report.remarks])
         buttons = QHBoxLayout()
         buttons.addWidget(self.use_button)
         buttons.addWidget(self.save_button)
         layout = QVBoxLayout(self)
         layout.addWidget(QLabel(_heading(report)))
+        layout.addWidget(verdict)
         layout.addWidget(self.plot, stretch=2)
         layout.addWidget(self.table, stretch=2)
         layout.addWidget(scrolling(remarks), stretch=1)
         layout.addLayout(buttons)
-        self._select(report.best)
+        layers = [_layers_of(score) for score in report.scores]
+        self.table.setCurrentItem(self.table.topLevelItem(layers.index(report.read)))
 
     def _make_table(self) -> QTreeWidget:
         table = QTreeWidget()
         table.setHeaderLabels(list(COLUMNS))
         table.setRootIsDecorated(False)
         table.setUniformRowHeights(True)
+        table.setMinimumHeight(TABLE_HEIGHT)
         header = table.header()
         header.setStretchLastSection(False)
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
@@ -180,8 +194,9 @@ class ReportDialog(QDialog):
         row = QTreeWidgetItem(
             [
                 score.name + (MARK if is_best else ""),
-                str(score.channels),
+                "–" if score.channels is None else str(score.channels),
                 *("–" if n is None else f.format(n) for n, f in zip(numbers, formats, strict=True)),
+                _difference(score),
             ]
         )
         for column in range(len(COLUMNS)):
@@ -192,28 +207,26 @@ class ReportDialog(QDialog):
                 row.setTextAlignment(
                     column, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
                 )
-        if score.layer is None:
+        if not _layers_of(score):
             row.setFlags(row.flags() & ~Qt.ItemFlag.ItemIsSelectable)
         return row
 
     @property
-    def _selected(self) -> int | None:
+    def _selected(self) -> tuple[int, ...]:
         rows = self.table.selectedItems()
-        return self._report.scores[self.table.indexOfTopLevelItem(rows[0])].layer if rows else None
-
-    def _select(self, layer: int) -> None:
-        layers = [score.layer for score in self._report.scores]
-        self.table.setCurrentItem(self.table.topLevelItem(layers.index(layer)))
+        if not rows:
+            return ()
+        return _layers_of(self._report.scores[self.table.indexOfTopLevelItem(rows[0])])
 
     def _name_button(self) -> None:
-        layer = self._selected
-        self.use_button.setText("Use a layer" if layer is None else f"Use layer {layer}")
-        self.use_button.setEnabled(layer is not None)
+        layers = self._selected
+        several = f"layers {listing([str(n) for n in layers])}" if len(layers) > 1 else ""
+        self.use_button.setText(f"Use {several or (f'layer {layers[0]}' if layers else 'a layer')}")
+        self.use_button.setEnabled(bool(layers))
 
     def _use(self) -> None:
-        layer = self._selected
-        if layer is not None:
-            self.layer_chosen.emit(layer)
+        if self._selected:
+            self.layers_chosen.emit(self._selected)
 
     def _save(self) -> None:
         chosen, _ = QFileDialog.getSaveFileName(
@@ -236,5 +249,24 @@ def _heading(report: Report) -> str:
     return text
 
 
-def _remarks(report: Report) -> str:
-    return "<qt>" + "".join(f"<p>{html.escape(sentence(r))}</p>" for r in report.remarks) + "</qt>"
+def _layers_of(score: LayerScore) -> tuple[int, ...]:
+    """Return the layers that a row stands for."""
+    return score.layers if score.layer is None else (score.layer,)
+
+
+def _difference(score: LayerScore) -> str:
+    numbers = (score.difference, score.difference_low, score.difference_high)
+    if None in numbers:
+        return "–"
+    difference, low, high = (f"{n:+z.2f}".replace("-", "−") for n in numbers)
+    return f"{difference} ({low} to {high})"
+
+
+def _words(sentences: Sequence[str]) -> QLabel:
+    """Return a label of some sentences, each a paragraph."""
+    text = "".join(f"<p>{html.escape(sentence(one))}</p>" for one in sentences)
+    label = QLabel(f"<qt>{text}</qt>")
+    label.setWordWrap(True)
+    label.setAlignment(Qt.AlignmentFlag.AlignTop)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return label

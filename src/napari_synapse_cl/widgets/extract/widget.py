@@ -47,6 +47,7 @@ GROUPS = {
         "crop_size",
         "averaging",
         "n_components",
+        "centre_jitter",
         "keep_partial",
         "output",
         "device",
@@ -64,6 +65,7 @@ SHARED = (
     "descriptors",
     "averaging",
     "n_components",
+    "centre_jitter",
     "device",
     "precision",
     "cache_limit",
@@ -276,17 +278,18 @@ class ExtractWidget(JobWidget):
         if self.report is not None:
             self.report.close()
         self.report = ReportDialog(self.viewer, report, self)
-        self.report.layer_chosen.connect(self._choose_layer)
+        self.report.layers_chosen.connect(self.panel.table.choose)
         self.report.destroyed.connect(self._forget_report)
         self.report.show()
-        self._choose_layer(report.best)
-        self._tell_result(f"Layer {report.best} describes the synapses best, and is ticked now")
+        self.panel.table.choose(report.read)
+        *more, last = map(str, report.read)
+        ticked = f"layers {', '.join(more)} and {last} are" if more else f"layer {last} is"
+        # The report says why.
+        verdict, _, _ = report.verdict[0].partition(":")
+        self._tell_result(f"{ticked} ticked now; {verdict}")
 
     def _forget_report(self) -> None:
         self.report = None
-
-    def _choose_layer(self, index: int) -> None:
-        self.panel.table.choose([index])
 
     def _tell_result(self, text: str) -> None:
         self.tell_end(sentence(text))

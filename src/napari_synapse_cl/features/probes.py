@@ -1,0 +1,155 @@
+"""What is asked of features: the labels of one part of the volume, told from the others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from napari_synapse_cl.features.analysis import Fold, label_names, probe_folds, probe_predictions
+from napari_synapse_cl.features.bootstrap import (
+    balanced_accuracies,
+    block_weights,
+    blocks_of,
+    interval,
+)
+from napari_synapse_cl.features.layer_report import Comparison
+
+Answers = np.ndarray
+"""``(2, N)``: of which share of each synapse's crops kNN and the linear probe tell the label."""
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Probes of N synapses, by which sets of features are compared.
+
+    Attributes
+    ----------
+    names
+        ``(N,)``, the labels as strings, empty where there is none.
+    folds
+        Parts of the volume, each predicted from the others; none where that cannot be.
+    problem
+        Why there are none although there are labels.
+    positions
+        ``(N, 3)``, z, y, x in voxels.
+    extent
+        Size along z, y, x of all that is read around a synapse, in voxels.
+    seed
+        Of the resamples.
+    """
+
+    names: np.ndarray
+    folds: tuple[Fold, ...]
+    problem: str | None
+    positions: np.ndarray
+    extent: tuple[int, ...]
+    seed: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        labels: ArrayLike | None,
+        positions: np.ndarray,
+        extent: Sequence[int],
+        seed: int = 0,
+    ) -> Self:
+        """Make the probes that labels allow.
+
+        Parameters
+        ----------
+        labels
+            ``(N,)``, as in :func:`~napari_synapse_cl.features.analysis.label_names`, or None.
+        positions, extent, seed
+            As the attributes. What overlaps with what is told is not learnt from.
+        """
+        names = label_names(np.full(len(positions), "") if labels is None else labels)
+        folds: Sequence[Fold] = ()
+        problem = None
+        if labels is not None:
+            try:
+                folds = probe_folds(labels, positions, extent)
+            except ValueError as error:
+                problem = str(error)
+        return cls(names, tuple(folds), problem, positions, tuple(extent), seed)
+
+    def ask(self, parts: Sequence[np.ndarray]) -> Answers:
+        """Return what sets of features tell together.
+
+        Parameters
+        ----------
+        parts
+            ``(N, J, C)`` each, of J crops of each synapse.
+        """
+        told = (
+            probe_predictions(parts, self.names, self.folds, probe) for probe in ("knn", "linear")
+        )
+        return np.array([(labels == self.names[:, None]).mean(axis=1) for labels in told])
+
+    def accuracies(self, answers: Answers) -> tuple[float, float]:
+        """Return the balanced accuracies of kNN and of the linear probe."""
+        knn, linear = (float(values[0]) for values in self._resampled(answers))
+        return knn, linear
+
+    def accuracy(self, answers: Answers) -> float:
+        """Return the mean of both."""
+        return float(np.mean(self.accuracies(answers)))
+
+    def compare(self, answers: Answers, others: Answers, name: str, baseline: str) -> Comparison:
+        """Return how much more answers tell than others, with its interval.
+
+        Parameters
+        ----------
+        answers, others
+            From :meth:`ask` or :meth:`best_elsewhere`.
+        name, baseline
+            What they are called.
+        """
+        one, other = (self._resampled(some).mean(axis=0) for some in (answers, others))
+        low, high = interval(one - other, self._n_blocks)
+        return Comparison(name, baseline, float(one[0]), float(other[0]), low, high)
+
+    def best_elsewhere(self, several: Sequence[Answers]) -> Answers:
+        """Return the answers of several sets, in each part of the volume of the best in the others.
+
+        So nothing is chosen by the very synapses that it is judged by.
+        """
+        found = np.zeros_like(several[0])
+        for _, held_out in self.folds:
+            others = np.setdiff1d(self._known, held_out)
+            values = [self._mean_of(answers, others) for answers in several]
+            found[:, held_out] = several[int(np.argmax(values))][:, held_out]
+        return found
+
+    @cached_property
+    def _known(self) -> np.ndarray:
+        return np.flatnonzero(self.names != "")
+
+    @cached_property
+    def _blocks(self) -> np.ndarray:
+        return blocks_of(self.positions[self._known], self.extent)
+
+    @property
+    def _n_blocks(self) -> int:
+        return int(self._blocks.max()) + 1
+
+    @cached_property
+    def _weights(self) -> np.ndarray:
+        return block_weights(self._n_blocks, self.seed)
+
+    def _resampled(self, answers: Answers) -> np.ndarray:
+        """Return ``(2, 1 + R)`` balanced accuracies."""
+        names = self.names[self._known]
+        return np.array(
+            [
+                balanced_accuracies(right[self._known], names, self._blocks, self._weights)
+                for right in answers
+            ]
+        )
+
+    def _mean_of(self, answers: Answers, synapses: np.ndarray) -> float:
+        """Return the balanced accuracy on some synapses, the mean of both probes."""
+        right, names = answers[:, synapses].mean(axis=0), self.names[synapses]
+        return float(np.mean([right[names == name].mean() for name in np.unique(names)]))
