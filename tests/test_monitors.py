@@ -10,6 +10,7 @@ from torch import Tensor
 from napari_synapse_cl.features.embeddings import (
     alignment,
     effective_rank,
+    feature_rank,
     measure,
     retrieval,
     uniformity,
@@ -50,8 +51,8 @@ def slow_retrieval(z1: Tensor, z2: Tensor) -> float:
     return found / (2 * n)
 
 
-def slow_effective_rank(z: Tensor) -> float:
-    values = np.linalg.svd(unit(z), compute_uv=False)
+def slow_rank(z: np.ndarray) -> float:
+    values = np.linalg.svd(z, compute_uv=False)
     shares = values[values > 1e-12] / values.sum()
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
@@ -76,7 +77,12 @@ class TestAgainstSlowFormulas:
 
     def test_effective_rank(self, n: int, k: int) -> None:
         z, _ = embeddings(n, k)
-        assert effective_rank(z) == pytest.approx(slow_effective_rank(z), rel=1e-5)
+        assert effective_rank(z) == pytest.approx(slow_rank(unit(z)), rel=1e-5)
+
+    def test_feature_rank(self, n: int, k: int) -> None:
+        features, _ = embeddings(n, k)
+        expected = slow_rank(features.double().numpy())
+        assert feature_rank(features) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_slow_retrieval_is_neither_all_nor_nothing() -> None:
@@ -113,7 +119,7 @@ class TestKnownValues:
         assert uniformity(torch.eye(30)) == pytest.approx(-4)
 
 
-@pytest.mark.parametrize("measured", [uniformity, effective_rank])
+@pytest.mark.parametrize("measured", [uniformity, effective_rank, feature_rank])
 def test_coarse_embeddings_are_taken_in_float32(measured: Callable[[Tensor], float]) -> None:
     coarse = embeddings(30, 8)[0].bfloat16()
     assert measured(coarse) == measured(coarse.float())

@@ -21,7 +21,7 @@ from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.data.split import Split, split_by_space
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.features.embeddings import measure
+from napari_synapse_cl.features.embeddings import feature_rank, measure
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.models.losses import nt_xent
@@ -260,6 +260,18 @@ def test_the_monitors_are_those_of_the_embeddings_that_the_loss_is_taken_of(
     assert found == asdict(measure(z1, z2))
     losses = [nt_xent(*z.unbind(1), temperature=0.07).item() * len(z) for z in pairs]
     assert epoch.validation_loss == sum(losses) / 5
+
+
+def test_the_rank_of_features_is_that_of_crops_as_they_are(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(validation_fraction=0.4, brightness_range=0.5)
+    epoch = of_kind(EpochDone, list(trainer.run()))[-1]
+    trainer.model.eval()
+    held_out = trainer.split.validation
+    with torch.inference_mode():
+        plain = trainer._batch.pool(held_out, trainer._views.plain)
+        views = trainer._batch.embed(held_out, 0).pooled[:, 0]
+    assert epoch.feature_rank == pytest.approx(feature_rank(plain))
+    assert epoch.feature_rank != pytest.approx(feature_rank(views), rel=1e-3)
 
 
 def test_each_step_tells_the_memory_in_use(make_trainer: MakeTrainer) -> None:
@@ -539,6 +551,7 @@ class TestTheBestEpoch:
         [
             ("validation_loss", [True, True, False, False]),
             ("retrieval", [True, False, True, False]),
+            ("feature_rank", [True, False, True, False]),
         ],
     )
     def test_it_is_that_of_the_metric_that_is_named(

@@ -5,8 +5,6 @@ with what features are worth, over many networks, ``python benchmarks/worth moni
 
 References
 ----------
-Garrido, Balestriero, Najman, LeCun: RankMe: Assessing the Downstream Performance of Pretrained
-Self-Supervised Representations by Their Rank, 2023. https://arxiv.org/abs/2210.02885
 Agrawal, Mondal, Ghosh, Richards: α-ReQ: Assessing Representation Quality in Self-Supervised
 Learning by Measuring Eigenspectrum Decay, 2022. https://openreview.net/forum?id=ii9X4vtZGTZ
 Thilak et al.: LiDAR: Sensing Linear Probing Performance in Joint Embedding SSL Architectures, 2024.
@@ -15,10 +13,13 @@ https://arxiv.org/abs/2312.04000
 
 import numpy as np
 import pandas as pd
+import torch
 from positions import AXES
 from scipy.stats import spearmanr
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
+
+from napari_synapse_cl.features.embeddings import feature_rank
 
 NEAR = 16
 """Voxels between two centres that count as neighbours in space, at most; crops overlap by half."""
@@ -46,20 +47,13 @@ def unlabelled(
     keys = ["volume", *(f"site_{axis}" for axis in AXES)]
     sites = positions.groupby(keys, sort=False).ngroup().to_numpy()
     return {
-        "rank": rank(features.astype(np.float64)),
+        "rank": feature_rank(torch.from_numpy(features.astype(np.float64))),
         "decay": decay(z),
         "discriminant rank": discriminant_rank(z, sites),
         "retrieval of sites": retrieval(z, sites),
         "retrieval beyond histogram": retrieval(beyond, sites),
         "neighbours in space": neighbours(z, positions),
     }
-
-
-def rank(features: np.ndarray) -> float:
-    """Return the exponential of the entropy of the singular values (RankMe)."""
-    values = np.linalg.svd(features, compute_uv=False)
-    shares = values[values > 0] / values.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
 def decay(z: np.ndarray) -> float:

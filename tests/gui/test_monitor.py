@@ -78,7 +78,7 @@ def test_curves_are_drawn_with_what_was_told(window: Any, qtbot: QtBot, tmp_path
     }
     assert set(curves) == {
         *("step", "smoothed", "validation", "learning rate"),
-        *("retrieval", "alignment", "uniformity", "effective rank", "kNN accuracy"),
+        *("retrieval", "alignment", "uniformity", "rank of features", "kNN accuracy"),
     }
     for plot, curve in curves.values():
         # They are drawn a while after they are told.
@@ -86,7 +86,7 @@ def test_curves_are_drawn_with_what_was_told(window: Any, qtbot: QtBot, tmp_path
         assert len(told[0]) > 0
         qtbot.waitUntil(lambda p=plot, c=curve, t=told: np.array_equal(p.drawn(c), t))
     # One point is drawn on the side where its values are read.
-    assert curves["effective rank"][1].axis == curves["learning rate"][1].axis == "right"
+    assert curves["rank of features"][1].axis == curves["learning rate"][1].axis == "right"
 
 
 def test_values_under_the_cursor_are_told(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_values_under_the_cursor_are_told(window: Any, qtbot: QtBot, tmp_path: P
     canvas = monitor.losses.findChild(pg.GraphicsView)
     qtbot.mouseMove(canvas.viewport(), QPoint(canvas.width() // 2, canvas.height() // 3))
     qtbot.waitUntil(lambda: "Step" in monitor.values.text())
-    for word in ("loss", "learning rate", "validation loss", "retrieval", "effective rank"):
+    for word in ("loss", "learning rate", "validation loss", "retrieval", "feature rank"):
         assert word in monitor.values.text()
 
 

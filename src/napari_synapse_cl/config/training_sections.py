@@ -13,6 +13,7 @@ Metric = Literal[
     "uniformity",
     "retrieval",
     "effective_rank",
+    "feature_rank",
     "knn_accuracy",
 ]
 

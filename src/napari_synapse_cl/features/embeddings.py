@@ -1,7 +1,7 @@
 """What tells a healthy training from a collapsing one, on embeddings of both views of synapses.
 
-Every function normalises the embeddings to unit length and computes in float32 or better. None
-holds more than a bounded part of the matrix of all similarities.
+Every function but :func:`feature_rank` normalises the embeddings to unit length. All compute in
+float32 or better; none holds more than a bounded part of the matrix of all similarities.
 """
 
 from collections.abc import Iterator
@@ -132,8 +132,31 @@ def effective_rank(z: Tensor) -> float:
     Roy, Vetterli: The effective rank: A measure of effective dimensionality, 2007, EUSIPCO.
     https://www.eurasip.org/Proceedings/Eusipco/Eusipco2007/Papers/a5p-h05.pdf
     """
+    return feature_rank(_normalised(z))
+
+
+def feature_rank(features: Tensor) -> float:
+    """Return the effective rank of features as they are, neither centred nor of unit length.
+
+    It needs neither labels nor views, so it means the same under every recipe of augmentations.
+
+    Parameters
+    ----------
+    features
+        ``(N, C)``, of which not all are 0.
+
+    Returns
+    -------
+    float
+        From 1 to the smaller of N and C.
+
+    References
+    ----------
+    Garrido, Balestriero, Najman, LeCun: RankMe: Assessing the Downstream Performance of Pretrained
+    Self-Supervised Representations by Their Rank, 2023. https://arxiv.org/abs/2210.02885
+    """
     # On the CPU, since not every device computes in float64.
-    z = _normalised(z).cpu()
+    z = features.cpu()
     if len(z) < z.shape[1]:
         gram = z.double() @ z.double().T
     else:

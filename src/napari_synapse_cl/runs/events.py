@@ -105,6 +105,7 @@ class EpochDone:
     uniformity: float | None = None
     retrieval: float | None = None
     effective_rank: float | None = None
+    feature_rank: float | None = None
     knn_accuracy: float | None = None
 
 

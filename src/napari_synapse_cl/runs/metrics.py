@@ -24,6 +24,7 @@ EPOCH_COLUMNS = (
     "uniformity",
     "retrieval",
     "effective_rank",
+    "feature_rank",
     "knn_accuracy",
 )
 COUNTED = ("epoch", "step")

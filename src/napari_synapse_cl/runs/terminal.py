@@ -169,6 +169,8 @@ def _epoch(event: EpochDone) -> str:
         parts.append(f"retrieval {event.retrieval:.0%}")
     if event.effective_rank is not None:
         parts.append(f"effective rank {event.effective_rank:.1f}")
+    if event.feature_rank is not None:
+        parts.append(f"rank of features {event.feature_rank:.1f}")
     if event.knn_accuracy is not None:
         parts.append(f"kNN accuracy {event.knn_accuracy:.2f}")
     best = " (best so far)" if event.best else ""

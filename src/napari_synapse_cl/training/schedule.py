@@ -11,7 +11,7 @@ import numpy as np
 from napari_synapse_cl.config import TrainingConfig
 from napari_synapse_cl.errors import InputError
 
-HIGHER_IS_BETTER = {"retrieval", "effective_rank", "knn_accuracy"}
+HIGHER_IS_BETTER = {"retrieval", "effective_rank", "feature_rank", "knn_accuracy"}
 
 
 @dataclass(frozen=True)

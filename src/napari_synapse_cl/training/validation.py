@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from napari_synapse_cl.data.split import Split
-from napari_synapse_cl.features.embeddings import measure
+from napari_synapse_cl.features.embeddings import feature_rank, measure
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.objectives import Objective, of_pairs
@@ -103,7 +103,11 @@ class Validation:
 
     @torch.inference_mode()
     def measure(self) -> dict[str, float]:
-        """Return what there is of ``validation_loss``, the monitors and ``knn_accuracy``."""
+        """Return ``validation_loss``, the monitors, and ``knn_accuracy`` where there are labels.
+
+        ``feature_rank`` is that of the pooled features of crops as they are, without a view: so it
+        can be compared between recipes.
+        """
         if not len(self._held_out):
             return {}
         self._model.eval()
@@ -119,8 +123,10 @@ class Validation:
             embeddings.append(z)
         # Comparing all with all would take longer than the epoch where there are very many.
         z = torch.cat(embeddings)[_evenly(np.arange(len(self._held_out)))]
+        plain = self._batch.pool(_evenly(self._held_out), self._read_plain)
         found = {"validation_loss": total / len(self._held_out)}
         found.update(asdict(measure(z[:, 0], z[:, 1])))
+        found["feature_rank"] = feature_rank(plain)
         if self._labelled is not None:
             found["knn_accuracy"] = self._knn_accuracy(self._labelled)
         return found

@@ -35,6 +35,7 @@ METRICS = (
     "alignment",
     "uniformity",
     "effective_rank",
+    "feature_rank",
     "knn_accuracy",
 )
 """What is drawn of a run: columns of its tables, and fields of the events."""
@@ -49,8 +50,8 @@ HEALTH_HELP = (
     "<b>Alignment</b>: mean squared distance between the two views; low is good.<br>"
     "<b>Uniformity</b>: how evenly the embeddings are spread; 0 means all in one place, −4 is "
     "evenly spread.<br>"
-    "<b>Effective rank</b>: how many dimensions the embeddings use; near 1 they have "
-    "collapsed.<br>"
+    "<b>Rank of features</b>: how many dimensions the features of crops as they are fill; more is "
+    "better, and since it needs no views it can be compared between recipes.<br>"
     "<b>kNN accuracy</b>: how well the nearest training synapses tell the labels, if a label "
     "column is set.</qt>"
 )
@@ -264,7 +265,7 @@ class Monitor(QWidget):
         ):
             label = name.replace("knn_", "kNN ")
             self.health.add_curve(Curve(label, color, series[name], symbol="o"))
-        rank = Curve("effective rank", "green", series["effective_rank"], axis="right", symbol="o")
+        rank = Curve("rank of features", "green", series["feature_rank"], axis="right", symbol="o")
         self.health.add_curve(rank)
 
     def _lay_out(self) -> None:
