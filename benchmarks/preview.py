@@ -29,16 +29,16 @@ from qtpy.QtCore import QEvent, QEventLoop, QObject
 from qtpy.QtWidgets import QApplication
 
 from napari_synapse_cl.augmentations import composition
-from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.augmentations.resampling import centre_crop
+from napari_synapse_cl.augmentations.transforms import context_shape
 from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.dataset import assemble
-from napari_synapse_cl.data.dataset_parts import Part
+from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.placing import place_points
 from napari_synapse_cl.data.sample.volume import make_sample
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.widgets import session as settings_store
-from napari_synapse_cl.widgets.open_data.sample import sample_layers
+from napari_synapse_cl.widgets.open_data.layers import sample_layers
 from napari_synapse_cl.widgets.preview.pairs import make_views
 
 WARM_UP = 5

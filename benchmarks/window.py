@@ -32,7 +32,7 @@ from napari_synapse_cl.data.sample.volume import make_sample
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.widgets import look as docks
 from napari_synapse_cl.widgets import session as settings_store
-from napari_synapse_cl.widgets.open_data.sample import sample_layers
+from napari_synapse_cl.widgets.open_data.layers import sample_layers
 
 INTERVAL_MS = 20
 SETTINGS = {

@@ -17,9 +17,8 @@ from forks import Fork
 from napari_synapse_cl.config import CropConfig
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.crops.sources import StreamedCrops
-from napari_synapse_cl.data.dataset_parts import Part
+from napari_synapse_cl.data.parts import AXES, Part, Positions
 from napari_synapse_cl.data.sample.volume import Sample, make_sample
-from napari_synapse_cl.data.synapses import AXES, Positions
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.runs.events import Event, from_line
 

@@ -10,10 +10,9 @@ import scipy.ndimage as ndi
 import torch
 from torch import Tensor
 
-from napari_synapse_cl.augmentations import composition, context
+from napari_synapse_cl.augmentations import composition, transforms
 from napari_synapse_cl.augmentations.base import IntensityTransform, SpatialTransform, per_view
 from napari_synapse_cl.augmentations.blur import Blur
-from napari_synapse_cl.augmentations.brightness import Brightness
 from napari_synapse_cl.augmentations.composition import (
     Drawn,
     affine_matrices,
@@ -23,13 +22,18 @@ from napari_synapse_cl.augmentations.composition import (
     draw_pair,
     plain_values,
 )
-from napari_synapse_cl.augmentations.context import context_settings, context_shape
-from napari_synapse_cl.augmentations.contrast import Contrast
-from napari_synapse_cl.augmentations.flip import Flip
+from napari_synapse_cl.augmentations.greys import Brightness, Contrast
 from napari_synapse_cl.augmentations.noise import Noise
+from napari_synapse_cl.augmentations.placement import Flip
 from napari_synapse_cl.augmentations.resampling import centre_crop, resample
 from napari_synapse_cl.augmentations.rotation import Rotation
-from napari_synapse_cl.augmentations.transforms import INTENSITY, SECTIONS, SPATIAL
+from napari_synapse_cl.augmentations.transforms import (
+    INTENSITY,
+    SECTIONS,
+    SPATIAL,
+    context_settings,
+    context_shape,
+)
 from napari_synapse_cl.config import AugmentationConfig
 from napari_synapse_cl.system.loops import Loop
 
@@ -331,7 +335,7 @@ class Power(IntensityTransform):
 @pytest.fixture
 def two_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two more transforms, in the midst of the others."""
-    for module in (composition, context):
+    for module in (composition, transforms):
         monkeypatch.setattr(module, "SPATIAL", (Rotation, Drift, Flip))
     monkeypatch.setattr(composition, "INTENSITY", (Power, *INTENSITY))
 

@@ -8,16 +8,15 @@ import pandas as pd
 import pytest
 
 from conftest import crops_of
-from napari_synapse_cl.augmentations.context import context_shape
+from napari_synapse_cl.augmentations.transforms import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cache import CachedCrops, cut_crops, fill_cache
 from napari_synapse_cl.data.crops.cutting import cut_crop
 from napari_synapse_cl.data.crops.identity import cache_folder
 from napari_synapse_cl.data.dataset import Dataset, assemble
-from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.intensity import intensity_range
+from napari_synapse_cl.data.parts import Part, Positions
 from napari_synapse_cl.data.placing import place_points
-from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.events import Control, Paused, Progress, Resumed

@@ -23,9 +23,15 @@ from napari_synapse_cl.features.maps.colors import (
     sample_elements,
 )
 from napari_synapse_cl.features.maps.extraction import default_tile_voxels, extract_maps
-from napari_synapse_cl.features.maps.grid import Box, MapGrid, with_halo
+from napari_synapse_cl.features.maps.grid import (
+    Box,
+    MapGrid,
+    MapPart,
+    MapTile,
+    plan_tiles,
+    with_halo,
+)
 from napari_synapse_cl.features.maps.store import MapStore
-from napari_synapse_cl.features.maps.tiles import MapPart, MapTile, plan_tiles
 from napari_synapse_cl.models.architecture import Architecture, Layer, downsampling_factors
 from napari_synapse_cl.models.vgg3d import Vgg3D
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import SMALL
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.dataset import Dataset, assemble
-from napari_synapse_cl.data.dataset_parts import Part
+from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.placing import place
 from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.data.tables import Mapping, interpret

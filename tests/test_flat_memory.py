@@ -16,7 +16,7 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.data import arrays
 from napari_synapse_cl.data.arrays import LargeMappedArray
 from napari_synapse_cl.data.crops.cutting import cut_crop
-from napari_synapse_cl.data.synapses import Positions
+from napari_synapse_cl.data.parts import Positions
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import save_checkpoint

@@ -12,23 +12,26 @@ from torch import Tensor
 
 from napari_synapse_cl.augmentations.base import section_numbers
 from napari_synapse_cl.augmentations.composition import affine_matrices, apply, describe, draw
-from napari_synapse_cl.augmentations.context import (
+from napari_synapse_cl.augmentations.cutout import Cutout
+from napari_synapse_cl.augmentations.greys import Gamma
+from napari_synapse_cl.augmentations.noise import Speckle, noise_like
+from napari_synapse_cl.augmentations.placement import Scale, Shift
+from napari_synapse_cl.augmentations.rotation import UniformRotation
+from napari_synapse_cl.augmentations.sections import (
+    LostSections,
+    SectionBlur,
+    SectionBrightness,
+    SlippedSections,
+)
+from napari_synapse_cl.augmentations.transforms import (
+    INTENSITY,
+    SECTIONS,
+    SPATIAL,
     changes_sections,
     check_voxel_size,
     context_settings,
     context_shape,
 )
-from napari_synapse_cl.augmentations.cutout import Cutout
-from napari_synapse_cl.augmentations.gamma import Gamma
-from napari_synapse_cl.augmentations.noise import noise_like
-from napari_synapse_cl.augmentations.scale import Scale
-from napari_synapse_cl.augmentations.section_blur import SectionBlur
-from napari_synapse_cl.augmentations.section_brightness import SectionBrightness
-from napari_synapse_cl.augmentations.section_faults import LostSections, SlippedSections
-from napari_synapse_cl.augmentations.shift import Shift
-from napari_synapse_cl.augmentations.speckle import Speckle
-from napari_synapse_cl.augmentations.transforms import INTENSITY, SECTIONS, SPATIAL
-from napari_synapse_cl.augmentations.uniform_rotation import UniformRotation
 from napari_synapse_cl.config import AugmentationConfig
 from napari_synapse_cl.errors import InputError
 

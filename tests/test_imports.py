@@ -17,7 +17,7 @@ LONGEST = 350
 LIGHT = {
     "": {"torch", "pydantic", "napari", "numpy"},
     "training.estimates": {"torch", "scipy", "napari", "matplotlib", "sklearn", "zarr", "h5py"},
-    "augmentations.context": {"torch"},
+    "augmentations.transforms": {"torch"},
     "runs.following": {"torch"},
     "data.dataset": {"torch", "zarr", "h5py", "tensorstore", "openpyxl"},
     "data.opening": {"torch", "zarr", "h5py", "tensorstore", "openpyxl"},
@@ -28,7 +28,6 @@ LIGHT = {
     "features.maps.colors": {"torch"},
     "features.maps.grid": {"torch"},
     "features.maps.store": {"torch"},
-    "features.maps.tiles": {"torch"},
 }
 """What the window imports at once, in an order in which each holds with all above it, and what must
 not come with it."""

@@ -11,19 +11,18 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from napari_synapse_cl.augmentations.centre_jitter import draw_jitters, moved_crops
-from napari_synapse_cl.augmentations.context import with_jitter_room
+from napari_synapse_cl.augmentations.transforms import with_jitter_room
 from napari_synapse_cl.errors import JobError
-from napari_synapse_cl.features.bootstrap import (
+from napari_synapse_cl.features.descriptors import descriptor_columns
+from napari_synapse_cl.features.layer_report import Comparison
+from napari_synapse_cl.features.probes import (
+    Probes,
     balanced_accuracies,
     block_weights,
     blocks_of,
     interval,
 )
-from napari_synapse_cl.features.descriptors import descriptor_columns
-from napari_synapse_cl.features.layer_report import Comparison
-from napari_synapse_cl.features.probed_sets import Crops
-from napari_synapse_cl.features.probes import Probes
-from napari_synapse_cl.features.scores import HISTOGRAM, Readings, Scores, score_layers
+from napari_synapse_cl.features.scores import HISTOGRAM, Crops, Readings, Scores, score_layers
 from napari_synapse_cl.features.verdict import in_words
 from napari_synapse_cl.runs.events import Control
 

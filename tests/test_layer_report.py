@@ -19,8 +19,8 @@ from napari_synapse_cl.features.layer_report import (
     to_table,
 )
 from napari_synapse_cl.features.probes import Probes
-from napari_synapse_cl.features.remarks import make_report
 from napari_synapse_cl.features.scores import score_views
+from napari_synapse_cl.features.verdict import make_report
 from napari_synapse_cl.pipeline.figures import draw_layer_report
 from napari_synapse_cl.system.files import write_json
 

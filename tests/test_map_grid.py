@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.features.maps.grid import Box, MapGrid, check_region, map_bytes, with_halo
-from napari_synapse_cl.features.maps.tiles import halves, plan_tiles
+from napari_synapse_cl.features.maps.grid import (
+    Box,
+    MapGrid,
+    check_region,
+    halves,
+    map_bytes,
+    plan_tiles,
+    with_halo,
+)
 from napari_synapse_cl.models.architecture import Architecture, downsampling_factors
 
 ISOTROPIC = Architecture().layers

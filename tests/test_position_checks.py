@@ -11,7 +11,7 @@ import pytest
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cutting import cut_crop
 from napari_synapse_cl.data.dataset import assemble
-from napari_synapse_cl.data.dataset_parts import Part
+from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.placing import place, place_points
 from napari_synapse_cl.data.tables import (
     Mapping,

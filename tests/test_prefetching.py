@@ -13,8 +13,8 @@ from torch import Tensor
 from conftest import SMALL
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.sources import CropSource
+from napari_synapse_cl.data.parts import Positions
 from napari_synapse_cl.data.split import Split
-from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_checkpoint

@@ -17,11 +17,9 @@ from napari_synapse_cl.data.crops.cutting import CropState, Cutter
 from napari_synapse_cl.data.crops.identity import cache_folder
 from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.dataset import Dataset
-from napari_synapse_cl.data.dataset_parts import Part
-from napari_synapse_cl.data.labels import AlignedLabels, aligned
 from napari_synapse_cl.data.opening import open_dataset
-from napari_synapse_cl.data.synapses import Positions
-from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.data.parts import Part, Positions
+from napari_synapse_cl.data.volumes import AlignedLabels, Volume, aligned
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.pipeline.training_preparation import with_what_was_found

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_synapse_cl.augmentations.context import context_shape
+from napari_synapse_cl.augmentations.transforms import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cache import fill_cache
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.opening import open_dataset
+from napari_synapse_cl.data.parts import Positions
 from napari_synapse_cl.data.split import Split, overlapping, split_by_space, split_of
-from napari_synapse_cl.data.synapses import Positions
 
 CUBES = (1.0, 1.0, 1.0)
 ONE_VOXEL = (1, 1, 1)

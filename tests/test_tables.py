@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from napari_synapse_cl.data.arrays import nearest_voxel
-from napari_synapse_cl.data.labels import AlignedLabels
+from napari_synapse_cl.data.parts import Positions
 from napari_synapse_cl.data.placing import are_inside
-from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.tables import (
     Mapping,
     PositionTable,
@@ -26,7 +25,7 @@ from napari_synapse_cl.data.tables import (
     open_table,
     read_table,
 )
-from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.data.volumes import AlignedLabels, Volume
 from napari_synapse_cl.errors import InputError
 
 ZYX = np.array([[1.0, 2.0, 3.0], [4.5, 5.0, 60.0], [7.0, 8.0, 9.0]])

@@ -18,7 +18,7 @@ from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.system.distributed import ALONE
 from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.objectives import Objective, chance_loss, make_objective
-from napari_synapse_cl.training.texture import N_LEVELS, TextureTask, describe
+from napari_synapse_cl.training.objectives.base import N_LEVELS, TextureTask, describe
 
 CPU = torch.device("cpu")
 

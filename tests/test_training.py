@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from conftest import SMALL, positions_inside
-from napari_synapse_cl.augmentations.context import context_shape
+from napari_synapse_cl.augmentations.transforms import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.sources import StreamedCrops
-from napari_synapse_cl.data.dataset_parts import Part
+from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.data.split import Split, split_by_space
 from napari_synapse_cl.data.volumes import Volume

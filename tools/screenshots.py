@@ -22,7 +22,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_synapse_cl.widgets import session as settings_store
 from napari_synapse_cl.widgets.look import EXTRACT, PLUGIN, PREVIEW, TRAIN
-from napari_synapse_cl.widgets.open_data.sample import cached_sample
+from napari_synapse_cl.widgets.open_data.layers import cached_sample
 
 OPEN = "Open data"
 IMAGES = Path(__file__).parents[1] / "docs" / "images"

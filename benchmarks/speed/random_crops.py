@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from napari_synapse_cl.data.crops.sources import CropSource
-from napari_synapse_cl.data.synapses import Positions
+from napari_synapse_cl.data.parts import Positions
 
 
 class RandomCrops(CropSource):

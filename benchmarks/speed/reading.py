@@ -19,13 +19,12 @@ import numpy as np
 import torch
 from measuring import Case, Row, Section, Target, interleaved
 
-from napari_synapse_cl.augmentations.context import context_shape
+from napari_synapse_cl.augmentations.transforms import context_shape
 from napari_synapse_cl.config import Config, CropConfig
 from napari_synapse_cl.data.crops.cache import CachedCrops, fill_cache
 from napari_synapse_cl.data.crops.sources import CropSource, StreamedCrops
-from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.formats import stores
-from napari_synapse_cl.data.synapses import Positions
+from napari_synapse_cl.data.parts import Part, Positions
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.projection import ContrastiveModel

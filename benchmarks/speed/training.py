@@ -11,7 +11,7 @@ from measuring import Case, Section, Target, interleaved, process_of_its_own
 from random_crops import RandomCrops
 from torch import Tensor, nn
 
-from napari_synapse_cl.augmentations.context import context_shape
+from napari_synapse_cl.augmentations.transforms import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.projection import ContrastiveModel

@@ -29,7 +29,7 @@ from conftest import wait_for
 from forks import IMPORTED, Fork, is_job
 from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.widgets.look import EXTRACT, PLUGIN, PREVIEW, TRAIN
-from napari_synapse_cl.widgets.open_data.sample import sample_layers
+from napari_synapse_cl.widgets.open_data.layers import sample_layers
 
 __all__ = ["EXTRACT", "PLUGIN", "PREVIEW", "TRAIN"]
 
@@ -77,7 +77,7 @@ def lean_windows() -> Iterator[None]:
 def quiet_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask nothing, and write runs that were given no folder where they are removed again."""
     monkeypatch.setattr("napari_synapse_cl.widgets.base.RUNS", tmp_path / "runs")
-    monkeypatch.setattr("napari_synapse_cl.widgets.open_data.sample.CACHE", tmp_path / "cache")
+    monkeypatch.setattr("napari_synapse_cl.widgets.open_data.layers.CACHE", tmp_path / "cache")
     monkeypatch.setattr("napari_synapse_cl.widgets.session.FILE", tmp_path / "settings.json")
     # The machine is measured in the tests of that alone.
     monkeypatch.setattr("napari_synapse_cl.widgets.train.summary.PROBE_DELAY_MS", 10**9)

@@ -18,8 +18,7 @@ from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.features.descriptors import descriptor_columns
 from napari_synapse_cl.features.tables import read_table
-from napari_synapse_cl.widgets.extract.columns import prefixes
-from napari_synapse_cl.widgets.extract.results import PointResults
+from napari_synapse_cl.widgets.extract.columns import PointResults, prefixes
 
 from .conftest import (
     EXTRACT,

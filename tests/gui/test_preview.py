@@ -17,12 +17,12 @@ from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QComboBox, QPushButto
 
 from conftest import positions_inside
 from napari_synapse_cl.augmentations import composition
-from napari_synapse_cl.augmentations.context import context_shape
 from napari_synapse_cl.augmentations.resampling import centre_crop
+from napari_synapse_cl.augmentations.transforms import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.sources import StreamedCrops
-from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.grey_spread import measure_spreads
+from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.widgets.preview.pictures import AXES, COLUMNS

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from napari_synapse_cl.data.sample.volume import Sample
-from napari_synapse_cl.widgets import open_data
-from napari_synapse_cl.widgets.open_data.sample import cached_sample
+from napari_synapse_cl.widgets.open_data import layers
+from napari_synapse_cl.widgets.open_data.layers import cached_sample
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def drawn(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def folder() -> Path:
-    return open_data.sample.CACHE
+    return layers.CACHE
 
 
 def same(a: Sample, b: Sample) -> bool:
@@ -50,7 +50,7 @@ def test_another_seed_and_another_version_are_drawn_for_themselves(
 ) -> None:
     cached_sample(0)
     cached_sample(1)
-    monkeypatch.setattr(open_data.sample, "__version__", "99")
+    monkeypatch.setattr(layers, "__version__", "99")
     cached_sample(0)
     assert drawn == [0, 1, 0]
 

@@ -15,7 +15,7 @@ from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QMenu
 
 from napari_synapse_cl.widgets.forms.form import Form
-from napari_synapse_cl.widgets.open_data.sample import CLASS_COLORS
+from napari_synapse_cl.widgets.open_data.layers import CLASS_COLORS
 from napari_synapse_cl.widgets.train.monitor import Monitor
 
 from .conftest import EXTRACT, PLUGIN, PREVIEW, TRAIN, open_widget

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_synapse_cl.augmentations.composition import stream
+from napari_synapse_cl.augmentations.placement import Shift
 from napari_synapse_cl.augmentations.resampling import centre_crop
-from napari_synapse_cl.augmentations.shift import Shift
 from napari_synapse_cl.config import AugmentationConfig
 
 NAME = "centre_jitter"

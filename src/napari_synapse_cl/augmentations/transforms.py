@@ -4,26 +4,29 @@ The window reads this list to know how much tissue views need: modules of transf
 where they compute, not at their head.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from napari_synapse_cl.augmentations.base import (
     IntensityTransform,
     SectionTransform,
     SpatialTransform,
 )
 from napari_synapse_cl.augmentations.blur import Blur
-from napari_synapse_cl.augmentations.brightness import Brightness
-from napari_synapse_cl.augmentations.contrast import Contrast
 from napari_synapse_cl.augmentations.cutout import Cutout
-from napari_synapse_cl.augmentations.flip import Flip
-from napari_synapse_cl.augmentations.gamma import Gamma
-from napari_synapse_cl.augmentations.noise import Noise
-from napari_synapse_cl.augmentations.rotation import Rotation
-from napari_synapse_cl.augmentations.scale import Scale
-from napari_synapse_cl.augmentations.section_blur import SectionBlur
-from napari_synapse_cl.augmentations.section_brightness import SectionBrightness
-from napari_synapse_cl.augmentations.section_faults import LostSections, SlippedSections
-from napari_synapse_cl.augmentations.shift import Shift
-from napari_synapse_cl.augmentations.speckle import Speckle
-from napari_synapse_cl.augmentations.uniform_rotation import UniformRotation
+from napari_synapse_cl.augmentations.greys import Brightness, Contrast, Gamma
+from napari_synapse_cl.augmentations.noise import Noise, Speckle
+from napari_synapse_cl.augmentations.placement import Flip, Scale, Shift
+from napari_synapse_cl.augmentations.rotation import Rotation, UniformRotation
+from napari_synapse_cl.augmentations.sections import (
+    LostSections,
+    SectionBlur,
+    SectionBrightness,
+    SlippedSections,
+)
+from napari_synapse_cl.config import AugmentationConfig, unit_of
+from napari_synapse_cl.errors import InputError
 
 SECTIONS: tuple[type[SectionTransform], ...] = (
     SlippedSections,
@@ -55,3 +58,114 @@ INTENSITY: tuple[type[IntensityTransform], ...] = (
     Noise,
 )
 """Are applied to what was resampled, one after the other."""
+
+
+ROUNDING = 1e-6
+"""Voxels by which a place may be wrong."""
+
+
+def context_shape(
+    shape: Sequence[int],
+    config: AugmentationConfig,
+    voxel_size: Sequence[float] = (1.0, 1.0, 1.0),
+) -> tuple[int, int, int]:
+    """Return the size a crop must be cut at so that every view of it shows tissue, not padding.
+
+    Parameters
+    ----------
+    shape
+        Size of a view in voxels.
+    config
+        What views are drawn by.
+    voxel_size
+        Voxel size along z, y, x, in any unit.
+
+    Returns
+    -------
+    tuple of int
+        Size along z, y, x; it exceeds `shape` by an even number, so the centres agree.
+    """
+    size = np.array(voxel_size, dtype=np.float64)
+    half = (np.array(shape, dtype=np.float64) - 1) / 2
+    reach = extent = half * size
+    # A place in the view goes through what is applied last first.
+    for transform in reversed((*SECTIONS, *SPATIAL)):
+        if transform.is_on(config):
+            reach = transform.reach(config, reach)
+    margins = np.zeros(3, dtype=int)
+    if (reach != extent).any():
+        # One voxel more: linear interpolation reads the neighbour beyond.
+        margins = np.ceil(reach / size - half - ROUNDING).clip(min=0).astype(int) + 1
+    z, y, x = (int(s + 2 * m) for s, m in zip(shape, margins, strict=True))
+    return (z, y, x)
+
+
+def context_settings(config: AugmentationConfig) -> list[str]:
+    """Return the names of the settings for which crops are cut larger than views."""
+    view = np.ones(3)
+    return [
+        transform.settings[0]
+        for transform in (*SECTIONS, *SPATIAL)
+        if transform.is_on(config) and (transform.reach(config, view) > view).any()
+    ]
+
+
+def check_voxel_size(
+    config: AugmentationConfig, voxel_size: Sequence[float] | None, name: str
+) -> None:
+    """Refuse lengths in nm where the voxel size is not known.
+
+    Parameters
+    ----------
+    config
+        What views are drawn by.
+    voxel_size
+        Voxel size in nm, or None.
+    name
+        How to call the volume.
+
+    Raises
+    ------
+    InputError
+        If a transform that is on counts in nm, and there is no voxel size.
+    """
+    if voxel_size is not None:
+        return
+    for transform in (*SECTIONS, *SPATIAL, *INTENSITY):
+        for setting in transform.settings if transform.is_on(config) else ():
+            if unit_of(AugmentationConfig.model_fields[setting]) == "nm":
+                raise InputError(
+                    f"{setting} counts in nm, and the voxel size of {name} is not known; give it "
+                    "as voxel_size"
+                )
+
+
+def changes_sections(config: AugmentationConfig) -> bool:
+    """Return whether crops are copied and changed before they are resampled."""
+    return any(transform.is_on(config) for transform in SECTIONS)
+
+
+def with_jitter_room(
+    shape: tuple[int, int, int],
+    crop_size: Sequence[int],
+    reach: float,
+    voxel_size: Sequence[float],
+) -> tuple[int, int, int]:
+    """Return the size of crops in which there is room for moving the centre too.
+
+    Parameters
+    ----------
+    shape
+        Size that crops have else, along z, y, x.
+    crop_size
+        Size of what is read, which is moved.
+    reach
+        How far its centre is moved, in the unit of the voxel size.
+    voxel_size
+        Voxel size along z, y, x.
+    """
+    # Moves are rounded to whole voxels.
+    moves = (int(np.rint(reach / length)) for length in voxel_size)
+    needed = (n + 2 * move for n, move in zip(crop_size, moves, strict=True))
+    z, y, x = map(max, shape, needed)
+    return (z, y, x)

@@ -8,11 +8,15 @@ from napari_synapse_cl.config.augmentation_section import IN_GREY_UNITS, Augment
 from napari_synapse_cl.config.data_sections import CropConfig, DataConfig, VolumeConfig
 from napari_synapse_cl.config.effects import settings_without_effect
 from napari_synapse_cl.config.fields import Section, absolute, slider_end, unit_of, values_by_role
-from napari_synapse_cl.config.flat import ABOUT, SECTIONS, Config, possible_value, read_settings
-from napari_synapse_cl.config.recipes import (
+from napari_synapse_cl.config.flat import (
+    ABOUT,
     RECIPES,
+    SECTIONS,
+    Config,
     about_recipe,
+    possible_value,
     read_recipe,
+    read_settings,
     recipe_settings,
 )
 from napari_synapse_cl.config.sections import ExtractionConfig, ModelConfig, RunConfig

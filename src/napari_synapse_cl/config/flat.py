@@ -1,5 +1,7 @@
-"""All settings of one run, and where they are read from."""
+"""All settings of one run, where they are read from, and recipes of them."""
 
+import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
 
@@ -222,3 +224,40 @@ def _in_words(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return f"there is no setting called {name}"
     return f"{name} cannot be {shown(problem['input'])}: {message[0].lower()}{message[1:]}"
+
+
+_FOLDER = files("napari_synapse_cl.config") / "recipes"
+
+RECIPES: tuple[str, ...] = ("specification", "tissue", "quick")
+"""Their names, in the order in which they are offered; each has a file of its own."""
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """Return the settings of a recipe, by name; those that it does not name have their defaults.
+
+    Raises
+    ------
+    InputError
+        If there is no such recipe.
+    """
+    content = _content(name)
+    content.pop(ABOUT)
+    return content
+
+
+def about_recipe(name: str) -> str:
+    """Say in a sentence or two what a recipe is for."""
+    return str(_content(name)[ABOUT])
+
+
+def recipe_settings() -> list[str]:
+    """Return the names of all settings that some recipe says, in their order."""
+    named = {name for recipe in RECIPES for name in read_recipe(recipe)}
+    return [name for name in Config.model_fields if name in named]
+
+
+def _content(name: str) -> dict[str, Any]:
+    if name not in RECIPES:
+        raise InputError(f"there is no recipe {name}; there are {', '.join(RECIPES)}")
+    content: dict[str, Any] = json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return content

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_synapse_cl.augmentations.context import (
+from napari_synapse_cl.augmentations.transforms import (
     check_voxel_size,
     context_settings,
     context_shape,
@@ -17,11 +17,10 @@ from napari_synapse_cl.config import Config, CropConfig
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.crops.cache import CachedCrops
 from napari_synapse_cl.data.crops.sources import StreamedCrops
-from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.intensity import contrast_warning
 from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.data.parts import Part, Positions
 from napari_synapse_cl.data.placing import Placed, centred
-from napari_synapse_cl.data.synapses import Positions
 from napari_synapse_cl.data.tables.typed import joined
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.events import Level

@@ -8,7 +8,7 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cutting import centre_of
 from napari_synapse_cl.data.crops.sources import CropSource, StreamedCrops
 from napari_synapse_cl.data.dataset import Dataset
-from napari_synapse_cl.data.synapses import Positions
+from napari_synapse_cl.data.parts import Positions
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import counted, listing
 

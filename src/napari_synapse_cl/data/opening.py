@@ -7,11 +7,10 @@ from napari_synapse_cl.data.crops.cache import CachedCrops
 from napari_synapse_cl.data.crops.identity import crop_settings
 from napari_synapse_cl.data.dataset import Dataset, assemble
 from napari_synapse_cl.data.dataset_files import read_entries
-from napari_synapse_cl.data.dataset_parts import Part
-from napari_synapse_cl.data.labels import AlignedLabels, aligned
+from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.placing import place
 from napari_synapse_cl.data.tables import Mapping, open_table
-from napari_synapse_cl.data.volumes import Volume, open_volume
+from napari_synapse_cl.data.volumes import AlignedLabels, Volume, aligned, open_volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import VoxelSize, size
 

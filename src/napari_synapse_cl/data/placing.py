@@ -12,9 +12,8 @@ from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.crops.cutting import CUBES
 from napari_synapse_cl.data.crops.masks import presynaptic_side
 from napari_synapse_cl.data.crops.recipes import SIDES, Recipe
-from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.data.synapses import AXES
+from napari_synapse_cl.data.parts import AXES, Part
 from napari_synapse_cl.data.tables import Mapping as TableMapping
 from napari_synapse_cl.data.tables import PositionTable, in_voxels, interpret
 from napari_synapse_cl.data.tables.advice import AS_THEY_ARE, check_reading

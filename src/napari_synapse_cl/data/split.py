@@ -9,7 +9,7 @@ import numpy as np
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.resampling import Resampling
 from napari_synapse_cl.data.dataset import Dataset
-from napari_synapse_cl.data.synapses import Positions
+from napari_synapse_cl.data.parts import Positions
 
 TOO_FEW = (
     "there is only one synapse inside the volume; contrastive training compares synapses and needs "

@@ -1,18 +1,199 @@
-"""Measure how well the features of each layer describe synapses, beside baselines."""
+"""Sets of features that the probes are asked of: layers, baselines, and what is joined of them."""
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from napari_synapse_cl.errors import JobError
+from napari_synapse_cl.features.descriptors import descriptor_columns
 from napari_synapse_cl.features.embeddings import effective_rank, retrieval
-from napari_synapse_cl.features.layer_report import BASELINE_NAME, LayerScore
-from napari_synapse_cl.features.probed_sets import Crops, Features, probe_sets
-from napari_synapse_cl.features.probes import Probes
-from napari_synapse_cl.features.verdict import Verdict
+from napari_synapse_cl.features.layer_report import (
+    BASELINE_NAME,
+    CENTRE_NAME,
+    HAND_NAME,
+    UNTRAINED_NAME,
+    LayerScore,
+    best,
+)
+from napari_synapse_cl.features.probes import Answers, Probes
+from napari_synapse_cl.features.verdict import Verdict, judge
 from napari_synapse_cl.runs.events import Control, Progress
+
+Features = Mapping[int, np.ndarray]
+"""By the index of a layer."""
+
+
+@dataclass(frozen=True)
+class Crops:
+    """What was read of J crops of each of N synapses, float32.
+
+    Attributes
+    ----------
+    layers
+        ``(N, J, C)`` of each layer.
+    hand
+        ``(N, J, K)`` descriptors.
+    untrained
+        The same layers of networks of the same architecture with random weights.
+    """
+
+    layers: Features
+    hand: np.ndarray
+    untrained: tuple[Features, ...]
+
+
+@dataclass(frozen=True)
+class _Set:
+    """Features that the probes are asked of together, as what they are reported, and the answers.
+
+    Before the probes were asked these are empty.
+    """
+
+    score: LayerScore
+    parts: tuple[np.ndarray, ...]
+    answers: Answers = field(default_factory=lambda: np.empty((2, 0)))
+
+
+def probe_sets(
+    crops: Crops,
+    layers: Sequence[LayerScore],
+    histogram: LayerScore,
+    probes: Probes,
+    control: Control,
+) -> Generator[Progress, None, tuple[tuple[LayerScore, ...], Verdict] | None]:
+    """Ask the probes of layers and baselines, then of what is joined with the best layer.
+
+    Parameters
+    ----------
+    crops
+        What was read.
+    layers, histogram
+        What is known of the layers and of the intensity histogram without labels.
+    probes
+        What to ask; with folds.
+    control
+        Ends it.
+
+    Returns
+    -------
+    tuple or None
+        The scores of all that is reported, and what follows from them; None if it was ended.
+    """
+    own = [_Set(score, (crops.layers[_index(score)],)) for score in layers]
+    by_hand = _by_hand(crops.hand, histogram)
+    untrained = [
+        _Set(_baseline(UNTRAINED_NAME, None), (values,))
+        for network in crops.untrained
+        for values in network.values()
+    ]
+    first = [*own, *by_hand, *untrained]
+    n_all = len(first) + len(own)
+    asked = yield from _ask(first, probes, control, 0, n_all)
+    if asked is None:
+        return None
+    own, by_hand = asked[: len(own)], asked[len(own) : len(own) + len(by_hand)]
+    baselines = [*_averaged(asked[len(own) + len(by_hand) :], len(own), probes), *by_hand]
+    scored = [_with_accuracies(one, probes) for one in own]
+    chosen = own[scored.index(best(scored))]
+    later = [_joined(chosen, other) for other in (*own, by_hand[0]) if other is not chosen]
+    asked = yield from _ask(later, probes, control, len(first), n_all)
+    if asked is None:
+        return None
+    yield Progress("probing features", n_all, n_all, "set")
+    *pairs, with_hand = asked
+    verdict = judge(
+        probes,
+        {_index(one.score): one.answers for one in own},
+        {one.score.layers: one.answers for one in pairs},
+        with_hand.answers,
+        {one.score.name: one.answers for one in baselines},
+        _index(chosen.score),
+    )
+
+    def accuracy(one: _Set) -> float:
+        return probes.accuracy(one.answers)
+
+    strongest = max(baselines, key=accuracy)
+    best_pair = [max(pairs, key=accuracy)] if pairs else []
+    reported = [*own, *best_pair, with_hand, *baselines]
+    return tuple(_with_difference(one, strongest, probes) for one in reported), verdict
+
+
+def _ask(
+    sets: Sequence[_Set], probes: Probes, control: Control, n_before: int, n_all: int
+) -> Generator[Progress, None, list[_Set] | None]:
+    """Return sets with their answers; None if that was ended."""
+    asked = []
+    for n_done, one in enumerate(sets, start=n_before):
+        yield Progress("probing features", n_done, n_all, "set")
+        if control.stopping:
+            return None
+        asked.append(replace(one, answers=probes.ask(one.parts)))
+    return asked
+
+
+def _by_hand(descriptors: np.ndarray, histogram: LayerScore) -> list[_Set]:
+    """Return all descriptors, then the histograms among them, that of the whole crop last."""
+    names = descriptor_columns()
+
+    def some(prefix: str) -> np.ndarray:
+        return descriptors[..., [name.startswith(prefix) for name in names]]
+
+    centre = some("hand_centre_hist_")
+    return [
+        _Set(_baseline(HAND_NAME, descriptors.shape[-1]), (descriptors,)),
+        _Set(_baseline(CENTRE_NAME, centre.shape[-1]), (centre,)),
+        _Set(histogram, (some("hand_hist_"),)),
+    ]
+
+
+def _baseline(name: str, channels: int | None) -> LayerScore:
+    return LayerScore(None, name, channels, kind="baseline")
+
+
+def _averaged(untrained: Sequence[_Set], n_layers: int, probes: Probes) -> Iterator[_Set]:
+    """Yield the mean of untrained networks, each read at its best layer."""
+    networks = [untrained[i : i + n_layers] for i in range(0, len(untrained), n_layers)]
+    of_each = [probes.best_elsewhere([one.answers for one in network]) for network in networks]
+    if of_each:
+        yield replace(untrained[0], answers=np.mean(of_each, axis=0))
+
+
+def _joined(one: _Set, other: _Set) -> _Set:
+    """Return a layer together with another, or with descriptors."""
+    both = sorted((one.score, other.score), key=lambda s: (s.layer is None, s.layer))
+    layers = tuple(score.layer for score in both if score.layer is not None)
+    names = [score.name if score.layer is None else f"layer {score.layer}" for score in both]
+    channels = sum(part.shape[-1] for part in (*one.parts, *other.parts))
+    score = LayerScore(None, " + ".join(names), channels, kind="joined", layers=layers)
+    return _Set(score, (*one.parts, *other.parts))
+
+
+def _with_accuracies(one: _Set, probes: Probes) -> LayerScore:
+    knn, linear = probes.accuracies(one.answers)
+    return replace(one.score, knn=knn, linear=linear)
+
+
+def _with_difference(one: _Set, strongest: _Set, probes: Probes) -> LayerScore:
+    score = _with_accuracies(one, probes)
+    if one is strongest:
+        return score
+    name, baseline = score.name, strongest.score.name
+    found = probes.compare(one.answers, strongest.answers, name, baseline)
+    return replace(
+        score,
+        difference=found.difference,
+        difference_low=found.low,
+        difference_high=found.high,
+    )
+
+
+def _index(score: LayerScore) -> int:
+    assert score.layer is not None
+    return score.layer
+
 
 HISTOGRAM = -1
 """What the intensity histogram of views is known by where layers are by their indices."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from napari_synapse_cl.data.synapses import AXES
+from napari_synapse_cl.data.parts import AXES
 from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, FEATURE_DTYPE
 from napari_synapse_cl.data.tables.typed import in_objects, settled
 from napari_synapse_cl.errors import InputError, JobError, reason

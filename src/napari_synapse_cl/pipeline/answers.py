@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from napari_synapse_cl.augmentations import composition
-from napari_synapse_cl.augmentations.context import context_shape
+from napari_synapse_cl.augmentations.transforms import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import NetworkInfo, nearest_crop_size

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from napari_synapse_cl.augmentations import composition
 from napari_synapse_cl.augmentations.centre_jitter import draw_jitters, moved_crops
-from napari_synapse_cl.augmentations.context import with_jitter_room
+from napari_synapse_cl.augmentations.transforms import with_jitter_room
 from napari_synapse_cl.config import (
     AugmentationConfig,
     Config,
@@ -211,9 +211,8 @@ def _side_by_side(several: Sequence[Mapping[Any, np.ndarray]]) -> Features:
 def _score(
     job: ExtractionJob, read: _Read, control: Control
 ) -> Generator[Event, None, Report | None]:
-    from napari_synapse_cl.features.probed_sets import Crops
-    from napari_synapse_cl.features.remarks import make_report
-    from napari_synapse_cl.features.scores import Readings, score_layers
+    from napari_synapse_cl.features.scores import Crops, Readings, score_layers
+    from napari_synapse_cl.features.verdict import make_report
 
     first, second, *of_crops = read.features
     crops = None

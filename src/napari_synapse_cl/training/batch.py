@@ -27,7 +27,7 @@ from napari_synapse_cl.system.devices import autocast
 from napari_synapse_cl.system.distributed import Ranks
 from napari_synapse_cl.system.memory import make_room
 from napari_synapse_cl.training.objectives import Objective, of_pairs
-from napari_synapse_cl.training.texture import describe
+from napari_synapse_cl.training.objectives.base import describe
 
 MakeViews = Callable[[np.ndarray, int], Tensor]
 """Makes ``(2n, 1, D, H, W)`` views of n synapses in an epoch, all first before all second ones."""

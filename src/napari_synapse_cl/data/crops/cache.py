@@ -16,7 +16,7 @@ from napari_synapse_cl.data.crops.cutting import CUBES, REASONS, CropState
 from napari_synapse_cl.data.crops.identity import VERSION, crop_settings
 from napari_synapse_cl.data.crops.sources import CropSource, StreamedCrops
 from napari_synapse_cl.data.intensity import to_unit_range
-from napari_synapse_cl.data.synapses import Positions
+from napari_synapse_cl.data.parts import Positions
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.runs.events import Control, Event, Message, Progress
 from napari_synapse_cl.system.files import (

@@ -12,7 +12,6 @@ from napari_synapse_cl.config import CropConfig
 from napari_synapse_cl.data.crops.masks import blend, keep_mask
 from napari_synapse_cl.data.crops.recipes import Recipe
 from napari_synapse_cl.data.crops.resampling import Resampling
-from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.intensity import (
     Window,
     crop_problem,
@@ -20,6 +19,7 @@ from napari_synapse_cl.data.intensity import (
     inverted,
     volume_window,
 )
+from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import Triple, VoxelSize, size

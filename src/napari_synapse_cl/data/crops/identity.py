@@ -11,14 +11,12 @@ import numpy as np
 from napari_synapse_cl.config import CropConfig
 from napari_synapse_cl.data.crops.cutting import cut_crop
 from napari_synapse_cl.data.crops.sources import StreamedCrops
-from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.formats.locations import METADATA, Location, parse, split_file
 from napari_synapse_cl.data.formats.slices import slice_files
 from napari_synapse_cl.data.formats.stores import Store
 from napari_synapse_cl.data.intensity import sample_blocks
-from napari_synapse_cl.data.labels import AlignedLabels
-from napari_synapse_cl.data.synapses import Positions
-from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.data.parts import Part, Positions
+from napari_synapse_cl.data.volumes import AlignedLabels, Volume
 from napari_synapse_cl.errors import InputError
 
 VERSION = 2

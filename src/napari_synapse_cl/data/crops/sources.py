@@ -8,9 +8,8 @@ import numpy as np
 
 from napari_synapse_cl.config import CropConfig, is_url
 from napari_synapse_cl.data.crops.cutting import REASONS, Crop, CropState, Cutter
-from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.intensity import to_unit_range
-from napari_synapse_cl.data.synapses import Positions
+from napari_synapse_cl.data.parts import Part, Positions
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import VoxelSize
 

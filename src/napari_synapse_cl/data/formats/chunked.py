@@ -7,11 +7,9 @@ from pathlib import Path
 from napari_synapse_cl.data.arrays import ReadArray
 from napari_synapse_cl.data.formats.locations import METADATA, Location
 from napari_synapse_cl.data.formats.multiscale import Level, chosen, factor_of, offset_of
-from napari_synapse_cl.data.formats.n5 import N5Node
+from napari_synapse_cl.data.formats.nodes import N5Node, Node, PrecomputedNode, ZarrNode
 from napari_synapse_cl.data.formats.places import UNIT_FACTOR, Found, Messages, listed
-from napari_synapse_cl.data.formats.precomputed import PrecomputedNode
-from napari_synapse_cl.data.formats.stores import Documents, Store
-from napari_synapse_cl.data.formats.zarrs import ZarrNode
+from napari_synapse_cl.data.formats.stores import Store
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import VoxelSize
 
@@ -21,8 +19,6 @@ LISTED = 11
 
 MOST_FOLDERS = 10_000
 """In a group that is looked through for its arrays."""
-
-Node = ZarrNode | N5Node | PrecomputedNode
 
 
 def open_chunked(location: Location, wanted: Sequence[float] | None) -> Found | None:
@@ -50,17 +46,15 @@ def open_chunked(location: Location, wanted: Sequence[float] | None) -> Found | 
     if node is None:
         around = _around(location, PrecomputedNode)
         return None if around is None else _open_level(*around, location.name)
-    if not isinstance(node, PrecomputedNode) and node.is_array:
+    if node.is_array:
         around = _around(location, type(node))
         if around is not None:
             return _open_level(*around, location.name)
         level = node.own_level()
-        array, messages = node.open_own(location.name)
-        return _found(array, location, level, UNIT_FACTOR, messages)
-    levels = node.levels
-    if levels:
-        return _open_level(node, chosen(levels, wanted), location.name)
-    names = node.names_inside() if isinstance(node, ZarrNode) else []
+        return _found(*node.open(None, location.name), location, level, UNIT_FACTOR)
+    if node.levels:
+        return _open_level(node, chosen(node.levels, wanted), location.name)
+    names = node.names_inside()
     if not names and not location.is_remote:
         names = list(islice(_volumes_in(node, "", {_inode(store)}), LISTED))
     if len(names) == 1:
@@ -79,7 +73,7 @@ def _node(store: Store) -> Node | None:
     if expected in (None, "zarr", "zarr3") and "zarr.json" in documents:
         return ZarrNode(store, {"zarr.json": documents["zarr.json"]})
     if expected in (None, "zarr", "zarr2") and any(name in documents for name in ZARR_2):
-        return ZarrNode(store, _only(documents, ZARR_2))
+        return ZarrNode(store, {name: documents[name] for name in ZARR_2 if name in documents})
     folders = store.location.base.lower().replace("\\", "/").split("/")
     is_named_n5 = expected == "n5" or any(name.endswith(".n5") for name in folders)
     if expected in (None, "n5") and ("attributes.json" in documents or is_named_n5):
@@ -90,10 +84,6 @@ def _node(store: Store) -> Node | None:
     if expected in (None, "precomputed") and "info" in documents:
         return PrecomputedNode(store, documents)
     return None
-
-
-def _only(documents: Documents, names: Sequence[str]) -> Documents:
-    return {name: documents[name] for name in names if name in documents}
 
 
 def _around(location: Location, kind: type[Node]) -> tuple[Node, Level] | None:
@@ -112,13 +102,12 @@ def _around(location: Location, kind: type[Node]) -> tuple[Node, Level] | None:
 
 
 def _open_level(node: Node, level: Level, name: str) -> Found:
-    factor = factor_of(level, node.levels)
-    array, messages = node.open_level(level, name)
-    return _found(array, node.store.location.inside(level.path), level, factor, messages)
+    place, factor = node.store.location.inside(level.path), factor_of(level, node.levels)
+    return _found(*node.open(level, name), place, level, factor)
 
 
 def _found(
-    array: ReadArray, location: Location, level: Level, factor: VoxelSize, messages: Messages
+    array: ReadArray, messages: Messages, location: Location, level: Level, factor: VoxelSize
 ) -> Found:
     if level.note:
         messages = (*messages, (f"{location.name} {level.note}", "info"))
@@ -143,12 +132,9 @@ def _volumes_in(group: Node, path: str, entered: set[tuple[int, int]]) -> Iterat
         inner = f"{path}/{name}" if path else name
         # Groups of N5, and of some versions of Zarr, need no metadata.
         node = _node(folder) or type(group)(folder, {})
-        if not isinstance(node, PrecomputedNode) and node.is_array:
-            if node.n_axes >= 3:
-                yield inner
-        elif node.levels:
+        if node.levels or (node.is_array and node.n_axes >= 3):
             yield inner
-        else:
+        elif not node.is_array:
             yield from _volumes_in(node, inner, entered)
 
 

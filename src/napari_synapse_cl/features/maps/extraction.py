@@ -11,8 +11,16 @@ from torch import Tensor
 from napari_synapse_cl.data.intensity import to_unit_range
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.features.maps.grid import Box, MapGrid, check_region, read_box
-from napari_synapse_cl.features.maps.tiles import MapPart, MapTile, halves, plan_tiles
+from napari_synapse_cl.features.maps.grid import (
+    Box,
+    MapGrid,
+    MapPart,
+    MapTile,
+    check_region,
+    halves,
+    plan_tiles,
+    read_box,
+)
 from napari_synapse_cl.models.architecture import Layer
 from napari_synapse_cl.models.folding import Folded, bytes_per_voxel
 from napari_synapse_cl.models.vgg3d import Vgg3D, to_network_range

@@ -14,8 +14,7 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from napari_synapse_cl.errors import InputError, JobError, reason
-from napari_synapse_cl.features.maps.grid import MapGrid, map_bytes
-from napari_synapse_cl.features.maps.tiles import MapTile
+from napari_synapse_cl.features.maps.grid import MapGrid, MapTile, map_bytes
 from napari_synapse_cl.models.architecture import Layer
 from napari_synapse_cl.system.memory import GIB
 

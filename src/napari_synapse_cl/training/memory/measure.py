@@ -6,7 +6,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from napari_synapse_cl.augmentations.context import changes_sections, context_shape
+from napari_synapse_cl.augmentations.transforms import changes_sections, context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.norms import (
     channels_last,

@@ -17,6 +17,7 @@ from napari_synapse_cl.system.files import new_folder_name
 from napari_synapse_cl.widgets.base import FittingArea, JobWidget, runs_folder
 from napari_synapse_cl.widgets.extract.columns import (
     REPLACE,
+    PointResults,
     ask_about_columns,
     next_version,
     prefixes,
@@ -32,7 +33,6 @@ from napari_synapse_cl.widgets.extract.jobs import (
 )
 from napari_synapse_cl.widgets.extract.maps import MapLayers
 from napari_synapse_cl.widgets.extract.network_panel import NetworkPanel
-from napari_synapse_cl.widgets.extract.results import PointResults
 from napari_synapse_cl.widgets.extract.selection import Exporter, PointsPanel, SelectedLayer
 from napari_synapse_cl.widgets.forms.crop_settings import label_layers_used
 from napari_synapse_cl.widgets.forms.form import Form

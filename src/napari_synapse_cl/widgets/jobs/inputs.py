@@ -17,8 +17,8 @@ from napari_synapse_cl.data.crops.cache import cache_size, cut_crops
 from napari_synapse_cl.data.crops.identity import cache_folder
 from napari_synapse_cl.data.dataset import SEGMENTATION, Dataset
 from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.data.parts import AXES
 from napari_synapse_cl.data.placing import IN_VOXELS
-from napari_synapse_cl.data.synapses import AXES
 from napari_synapse_cl.data.tables import interpret
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, reason

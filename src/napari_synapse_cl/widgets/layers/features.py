@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.data.synapses import AXES
+from napari_synapse_cl.data.parts import AXES
 from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, as_numbers
 from napari_synapse_cl.data.tables.conventions import Source, by_name, find_partners
 from napari_synapse_cl.data.tables.typed import in_objects

@@ -13,7 +13,7 @@ import pandas as pd
 
 from napari_synapse_cl import __version__
 from napari_synapse_cl.data.formats.places import nanometres
-from napari_synapse_cl.data.synapses import AXES
+from napari_synapse_cl.data.parts import AXES
 from napari_synapse_cl.data.tables import PositionTable, interpret
 from napari_synapse_cl.data.tables import read_table as read_positions
 from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN

@@ -13,12 +13,10 @@ from numpy.typing import ArrayLike
 from napari_synapse_cl.config import Config, values_by_role
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.dataset import Dataset, assemble
-from napari_synapse_cl.data.dataset_parts import Part
-from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.data.parts import AXES, Part
 from napari_synapse_cl.data.placing import Placed, place_points
-from napari_synapse_cl.data.synapses import AXES
-from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.data.volumes import AlignedLabels, Volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.layers.features import feature_match
 from napari_synapse_cl.widgets.layers.voxels import (

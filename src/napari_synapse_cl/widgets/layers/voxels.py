@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike
 
 from napari_synapse_cl.data.formats.places import nanometres
 from napari_synapse_cl.data.intensity import sample_blocks
-from napari_synapse_cl.data.labels import AlignedLabels
-from napari_synapse_cl.data.volumes import Volume, open_volume
+from napari_synapse_cl.data.volumes import AlignedLabels, Volume, open_volume
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY
 

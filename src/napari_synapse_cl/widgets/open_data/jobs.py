@@ -9,14 +9,13 @@ import numpy as np
 
 from napari_synapse_cl.config import Config, VolumeConfig, is_url
 from napari_synapse_cl.data.arrays import nearest_voxel
-from napari_synapse_cl.data.dataset_parts import Part
 from napari_synapse_cl.data.formats.locations import METADATA
 from napari_synapse_cl.data.intensity import Window, volume_window
-from napari_synapse_cl.data.labels import AlignedLabels
 from napari_synapse_cl.data.opening import entries_of, mapping_of, open_part
+from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.placing import Placed, place
 from napari_synapse_cl.data.tables import open_table
-from napari_synapse_cl.data.volumes import Volume, open_volume
+from napari_synapse_cl.data.volumes import AlignedLabels, Volume, open_volume
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Command
 from napari_synapse_cl.widgets.jobs.job import Job

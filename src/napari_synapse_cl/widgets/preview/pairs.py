@@ -13,7 +13,7 @@ import numpy as np
 from napari.layers import Image
 
 from napari_synapse_cl import __version__
-from napari_synapse_cl.augmentations.context import context_shape
+from napari_synapse_cl.augmentations.transforms import context_shape
 from napari_synapse_cl.config import Config, CropConfig
 from napari_synapse_cl.data.crops.checks import crop_warnings
 from napari_synapse_cl.data.crops.cutting import Crop, CropState
