@@ -28,23 +28,16 @@ class Transform(ABC):
     A subclass is a frozen dataclass whose fields are what was drawn for one view, as plain values:
     so it can be compared, written down and applied again. No two transforms have a field of the
     same name.
-
-    Attributes
-    ----------
-    name
-        Tells its random numbers from those of others. With another name, old seeds draw others.
-    settings
-        What it reads of the configuration. It is on where the first of them is not 0.
-    off
-        What is said of a view where it is off; empty for nothing.
-    instead_of
-        Name of a transform that is off, and not spoken of, where this one is on.
     """
 
     name: ClassVar[str]
+    """Tells its random numbers from those of others. With another name, old seeds draw others."""
     settings: ClassVar[tuple[str, ...]]
+    """What it reads of the configuration. It is on where the first of them is not 0."""
     off: ClassVar[str] = ""
+    """What is said of a view where it is off; empty for nothing."""
     instead_of: ClassVar[str] = ""
+    """Name of a transform that is off, and not spoken of, where this one is on."""
 
     @classmethod
     def is_on(cls, config: AugmentationConfig) -> bool:

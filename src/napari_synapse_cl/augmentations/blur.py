@@ -22,14 +22,10 @@ class Blur(IntensityTransform):
     """A Gaussian blur, reflected at the faces.
 
     The kernel is sampled and cut off as in ``scipy.ndimage.gaussian_filter``.
-
-    Attributes
-    ----------
-    blur_sigma
-        Standard deviation in voxels.
     """
 
     blur_sigma: float
+    """Standard deviation in voxels."""
 
     name: ClassVar[str] = "blur"
     settings: ClassVar[tuple[str, ...]] = ("gaussian_blur_sigma",)

@@ -15,19 +15,13 @@ PERIPHERY = "periphery"
 
 @dataclass(frozen=True)
 class Cutout(IntensityTransform):
-    """A part of the view becomes as grey as the view is on average; the centre is always left.
-
-    Attributes
-    ----------
-    cutout_kind
-        "cuboid" anywhere on one side of the centre, "corner", "periphery" for all but a box around
-        the centre, or "" for none.
-    cutout_box
-        Where the box begins along z, y, x, then where it ends, as shares of the view.
-    """
+    """A part of the view becomes as grey as the view is on average; the centre is always left."""
 
     cutout_kind: str
+    """"cuboid" anywhere on one side of the centre, "corner", "periphery" for all but a box around
+    the centre, or "" for none."""
     cutout_box: tuple[float, ...]
+    """Where the box begins along z, y, x, then where it ends, as shares of the view."""
 
     name: ClassVar[str] = "cutout"
     settings: ClassVar[tuple[str, ...]] = ("cutout_prob", "cutout_size", "cutout_kinds")

@@ -19,15 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gamma(IntensityTransform):
-    """A power of intensities in [0, 1]: black and white stay, and what lies between moves.
-
-    Attributes
-    ----------
-    gamma
-        The exponent.
-    """
+    """A power of intensities in [0, 1]: black and white stay, and what lies between moves."""
 
     gamma: float
+    """The exponent."""
 
     name: ClassVar[str] = "gamma"
     settings: ClassVar[tuple[str, ...]] = ("gamma_range",)
@@ -52,15 +47,10 @@ class Gamma(IntensityTransform):
 
 @dataclass(frozen=True)
 class Contrast(IntensityTransform):
-    """A factor on how far each voxel is from the mean of its view.
-
-    Attributes
-    ----------
-    contrast
-        The factor.
-    """
+    """A factor on how far each voxel is from the mean of its view."""
 
     contrast: float
+    """The factor."""
 
     name: ClassVar[str] = "contrast"
     settings: ClassVar[tuple[str, ...]] = ("contrast_range",)
@@ -86,15 +76,10 @@ class Contrast(IntensityTransform):
 
 @dataclass(frozen=True)
 class Brightness(IntensityTransform):
-    """A shift of all intensities.
-
-    Attributes
-    ----------
-    brightness
-        What is added.
-    """
+    """A shift of all intensities."""
 
     brightness: float
+    """What is added."""
 
     name: ClassVar[str] = "brightness"
     settings: ClassVar[tuple[str, ...]] = ("brightness_range",)

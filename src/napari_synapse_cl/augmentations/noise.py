@@ -16,17 +16,12 @@ class Noise(IntensityTransform):
     """Gaussian noise, each voxel's drawn for itself.
 
     It is that of the device's generator: it differs between a CPU and a GPU.
-
-    Attributes
-    ----------
-    noise_level
-        Standard deviation.
-    noise_seed
-        Seed of the generator.
     """
 
     noise_level: float
+    """Standard deviation."""
     noise_seed: int
+    """Seed of the generator."""
 
     name: ClassVar[str] = "noise"
     settings: ClassVar[tuple[str, ...]] = ("noise_level",)
@@ -89,17 +84,12 @@ class Speckle(IntensityTransform):
     """Each voxel is multiplied by a factor of its own, Gaussian about 1: bright ones vary more.
 
     It is that of the device's generator: it differs between a CPU and a GPU.
-
-    Attributes
-    ----------
-    speckle_level
-        Standard deviation of the factor.
-    speckle_seed
-        Seed of the generator.
     """
 
     speckle_level: float
+    """Standard deviation of the factor."""
     speckle_seed: int
+    """Seed of the generator."""
 
     name: ClassVar[str] = "speckle"
     settings: ClassVar[tuple[str, ...]] = ("speckle_level",)

@@ -14,15 +14,10 @@ from napari_synapse_cl.config import AugmentationConfig
 
 @dataclass(frozen=True)
 class Flip(SpatialTransform):
-    """Flips along some of the axes.
-
-    Attributes
-    ----------
-    flips
-        Whether it flips along z, y, x.
-    """
+    """Flips along some of the axes."""
 
     flips: tuple[bool, ...]
+    """Whether it flips along z, y, x."""
 
     name: ClassVar[str] = "flip"
     settings: ClassVar[tuple[str, ...]] = ("flip_prob",)
@@ -47,15 +42,10 @@ class Flip(SpatialTransform):
 
 @dataclass(frozen=True)
 class Scale(SpatialTransform):
-    """A magnification, the same along all axes in physical space.
-
-    Attributes
-    ----------
-    scale
-        How much larger tissue appears.
-    """
+    """A magnification, the same along all axes in physical space."""
 
     scale: float
+    """How much larger tissue appears."""
 
     name: ClassVar[str] = "scale"
     settings: ClassVar[tuple[str, ...]] = ("scale_range",)
@@ -84,15 +74,10 @@ class Scale(SpatialTransform):
 
 @dataclass(frozen=True)
 class Shift(SpatialTransform):
-    """The centre of the view lies elsewhere than the position of the synapse.
-
-    Attributes
-    ----------
-    shift
-        How far along z, y, x of the volume, in nm.
-    """
+    """The centre of the view lies elsewhere than the position of the synapse."""
 
     shift: tuple[float, ...]
+    """How far along z, y, x of the volume, in nm."""
 
     name: ClassVar[str] = "shift"
     settings: ClassVar[tuple[str, ...]] = ("shift_range",)

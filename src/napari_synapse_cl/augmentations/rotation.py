@@ -16,15 +16,10 @@ from napari_synapse_cl.config import AugmentationConfig
 
 @dataclass(frozen=True)
 class Rotation(SpatialTransform):
-    """Rotation about x, then y, then z, in physical space.
-
-    Attributes
-    ----------
-    angles
-        About z, y, x in degrees.
-    """
+    """Rotation about x, then y, then z, in physical space."""
 
     angles: tuple[float, ...]
+    """About z, y, x in degrees."""
 
     name: ClassVar[str] = "rotation"
     settings: ClassVar[tuple[str, ...]] = ("rotation_range",)
@@ -100,14 +95,10 @@ class UniformRotation(SpatialTransform):
 
     Three angles, each drawn evenly from all there are, do not do so: they turn the axes of the
     view too often near those of the volume.
-
-    Attributes
-    ----------
-    quaternion
-        Of length 1: the cosine of half the angle, and the axis along z, y, x times its sine.
     """
 
     quaternion: tuple[float, ...]
+    """Of length 1: the cosine of half the angle, and the axis along z, y, x times its sine."""
 
     name: ClassVar[str] = "uniform_rotation"
     settings: ClassVar[tuple[str, ...]] = ("uniform_rotation",)

@@ -17,21 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SectionBlur(SectionTransform):
-    """A Gaussian blur within some sections, as of images that are out of focus.
-
-    Attributes
-    ----------
-    section_blur_share
-        Probability that a section is blurred.
-    section_blur_nm
-        Standard deviation along y and x in nm.
-    section_blur_seed
-        Seed of which are blurred.
-    """
+    """A Gaussian blur within some sections, as of images that are out of focus."""
 
     section_blur_share: float
+    """Probability that a section is blurred."""
     section_blur_nm: float
+    """Standard deviation along y and x in nm."""
     section_blur_seed: int
+    """Seed of which are blurred."""
 
     name: ClassVar[str] = "section_blur"
     settings: ClassVar[tuple[str, ...]] = ("section_blur_prob", "section_blur_sigma")
@@ -66,18 +59,12 @@ class SectionBlur(SectionTransform):
 
 @dataclass(frozen=True)
 class SectionBrightness(SectionTransform):
-    """A shift of the intensities of each section, as between images that were taken one by one.
-
-    Attributes
-    ----------
-    section_brightness
-        The most that is added to a section, or taken from it.
-    section_brightness_seed
-        Seed of what is.
-    """
+    """A shift of the intensities of each section, as between images that were taken one by one."""
 
     section_brightness: float
+    """The most that is added to a section, or taken from it."""
     section_brightness_seed: int
+    """Seed of what is."""
 
     name: ClassVar[str] = "section_brightness"
     settings: ClassVar[tuple[str, ...]] = ("section_brightness",)
@@ -104,18 +91,12 @@ class SectionBrightness(SectionTransform):
 
 @dataclass(frozen=True)
 class LostSections(SectionTransform):
-    """Some sections are black, as volumes hold those that were lost.
-
-    Attributes
-    ----------
-    lost_share
-        Probability that a section is lost.
-    lost_seed
-        Seed of which are.
-    """
+    """Some sections are black, as volumes hold those that were lost."""
 
     lost_share: float
+    """Probability that a section is lost."""
     lost_seed: int
+    """Seed of which are."""
 
     name: ClassVar[str] = "lost_sections"
     settings: ClassVar[tuple[str, ...]] = ("lost_section_prob",)
@@ -143,20 +124,14 @@ class SlippedSections(SectionTransform):
     """Some sections lie elsewhere than their neighbours, as where an alignment has failed.
 
     They move by whole voxels: anything else would smooth them.
-
-    Attributes
-    ----------
-    slip_share
-        Probability that a section slips.
-    slip_nm
-        The farthest along y and along x, in nm.
-    slip_seed
-        Seed of which slip, and how far.
     """
 
     slip_share: float
+    """Probability that a section slips."""
     slip_nm: float
+    """The farthest along y and along x, in nm."""
     slip_seed: int
+    """Seed of which slip, and how far."""
 
     name: ClassVar[str] = "slipped_sections"
     settings: ClassVar[tuple[str, ...]] = ("slip_prob", "slip_range")

@@ -19,18 +19,12 @@ from napari_synapse_cl.system.words import listing
 
 @dataclass(frozen=True)
 class Condition:
-    """What a setting needs to have an effect.
-
-    Attributes
-    ----------
-    holds
-        Whether settings fulfil it.
-    reason
-        What stands against it where they do not, as in "with objective nt_xent".
-    """
+    """What a setting needs to have an effect."""
 
     holds: Callable[[Config], bool]
+    """Whether settings fulfil it."""
     reason: Callable[[Config], str]
+    """What stands against it where they do not, as in "with objective nt_xent"."""
 
 
 def settings_without_effect(

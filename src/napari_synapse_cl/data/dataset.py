@@ -105,34 +105,23 @@ def _joined_table(parts: Sequence[Part], placed: Sequence[Placed]) -> pd.DataFra
 
 @dataclass(frozen=True)
 class Dataset:
-    """Synapses and where their crops come from.
-
-    Attributes
-    ----------
-    table
-        M synapses with columns z, y, x in voxels and any others; of several volumes those of one
-        after the other, with a column that names the volume.
-    positions
-        Those that lie inside.
-    parts
-        The volumes to cut crops from; none where the crops were cut already.
-    crops
-        Crops that were cut already.
-    known_voxel_size
-        Voxel size of the crops along z, y, x in nm, or None where it is not known.
-    name
-        How to call it in messages.
-    messages
-        What to tell of how the data were read.
-    """
+    """Synapses and where their crops come from."""
 
     table: pd.DataFrame
+    """M synapses with columns z, y, x in voxels and any others; of several volumes those of one
+    after the other, with a column that names the volume."""
     positions: Positions
+    """Those that lie inside."""
     parts: tuple[Part, ...]
+    """The volumes to cut crops from; none where the crops were cut already."""
     crops: CachedCrops | None
+    """Crops that were cut already."""
     known_voxel_size: VoxelSize | None
+    """Voxel size of the crops along z, y, x in nm, or None where it is not known."""
     name: str
+    """How to call it in messages."""
     messages: tuple[tuple[str, Level], ...] = ()
+    """What to tell of how the data were read."""
 
     @property
     def image_sizes(self) -> list[VoxelSize]:

@@ -16,30 +16,20 @@ from napari_synapse_cl.system.words import VoxelSize
 
 @dataclass(frozen=True)
 class Part:
-    """One volume of a dataset.
-
-    Attributes
-    ----------
-    volume
-        The image.
-    voxel_size
-        Its voxel size along z, y, x in nm, or None where it is not known.
-    labels
-        Label volume of structures.
-    segmentation
-        Label volume of cells.
-    roles
-        Values in `labels` by the name of the structure.
-    name
-        How to call it in messages and in the table.
-    """
+    """One volume of a dataset."""
 
     volume: Volume
+    """The image."""
     voxel_size: VoxelSize | None = None
+    """Its voxel size along z, y, x in nm, or None where it is not known."""
     labels: AlignedLabels | None = None
+    """Label volume of structures."""
     segmentation: AlignedLabels | None = None
+    """Label volume of cells."""
     roles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Values in `labels` by the name of the structure."""
     name: str = ""
+    """How to call it in messages and in the table."""
 
     @property
     def messages(self) -> list[tuple[str, Level]]:

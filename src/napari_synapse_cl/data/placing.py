@@ -34,24 +34,16 @@ NO_VOXEL_SIZE = (
 
 @dataclass(frozen=True)
 class Placed:
-    """The synapses of one table in one volume.
-
-    Attributes
-    ----------
-    table
-        All rows, with columns z, y, x in voxels of the volume's finest level.
-    voxels
-        ``(M, 3)`` float64, positions in voxels of the volume; NaN where a row has none.
-    partners
-        Likewise, of what the synapses connect, by name.
-    messages
-        What to tell of it.
-    """
+    """The synapses of one table in one volume."""
 
     table: pd.DataFrame
+    """All rows, with columns z, y, x in voxels of the volume's finest level."""
     voxels: np.ndarray
+    """``(M, 3)`` float64, positions in voxels of the volume; NaN where a row has none."""
     partners: Mapping[str, np.ndarray]
+    """Likewise, of what the synapses connect, by name."""
     messages: tuple[tuple[str, Level], ...]
+    """What to tell of it."""
 
     def inside(self, volume: Volume) -> np.ndarray:
         """Return ``(M,)`` bool, which positions lie inside the volume."""

@@ -66,22 +66,15 @@ def _none() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Split:
-    """Which synapses train and which validate, as ascending indices into the crops.
-
-    Attributes
-    ----------
-    training, validation
-        Those that do.
-    left_out
-        Those that do neither, since their crops share voxels with crops of the validation.
-    sharing
-        Those that train although theirs do so too, since too few would be left without them.
-    """
+    """Which synapses train and which validate, as ascending indices into the crops."""
 
     training: np.ndarray
     validation: np.ndarray
+    """Those that do."""
     left_out: np.ndarray = field(default_factory=_none)
+    """Those that do neither, since their crops share voxels with crops of the validation."""
     sharing: np.ndarray = field(default_factory=_none)
+    """Those that train although theirs do so too, since too few would be left without them."""
 
     @property
     def overlapping(self) -> int:

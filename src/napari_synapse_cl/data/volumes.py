@@ -27,33 +27,23 @@ ALL_FORMATS = (
 
 @dataclass(frozen=True)
 class Volume:
-    """An EM volume that is read region by region.
-
-    Attributes
-    ----------
-    array
-        ``(Z, Y, X)`` grey values of any integer or floating type.
-    name
-        How to call it in messages.
-    location
-        Path or URL that it can be opened from again, or None for an array in memory.
-    voxel_size
-        Along z, y, x in nm as its file tells, or None where that does not.
-    offset
-        Coordinates of its first voxel along z, y, x, in its voxels.
-    factor
-        How many voxels of the finest level make one of this along z, y, x, in a multiscale volume.
-    messages
-        What to tell of how it was read.
-    """
+    """An EM volume that is read region by region."""
 
     array: Array3D
+    """``(Z, Y, X)`` grey values of any integer or floating type."""
     name: str = "volume"
+    """How to call it in messages."""
     location: str | None = None
+    """Path or URL that it can be opened from again, or None for an array in memory."""
     voxel_size: tuple[float, float, float] | None = None
+    """Along z, y, x in nm as its file tells, or None where that does not."""
     offset: tuple[int, int, int] = (0, 0, 0)
+    """Coordinates of its first voxel along z, y, x, in its voxels."""
     factor: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """How many voxels of the finest level make one of this along z, y, x, in a multiscale
+    volume."""
     messages: Messages = ()
+    """What to tell of how it was read."""
 
     def __post_init__(self) -> None:
         shape, dtype = tuple(self.array.shape), self.array.dtype

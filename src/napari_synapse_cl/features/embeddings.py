@@ -18,24 +18,16 @@ CHUNK_ELEMENTS = 2**23
 
 @dataclass(frozen=True)
 class Monitors:
-    """The four monitors of one epoch.
-
-    Attributes
-    ----------
-    alignment
-        From 0, where partners agree, to 4.
-    uniformity
-        From 0, where all embeddings are one point, to nearly −4, where they are spread evenly.
-    retrieval
-        Share of embeddings, 0 to 1.
-    effective_rank
-        Number of dimensions, from 1.
-    """
+    """The four monitors of one epoch."""
 
     alignment: float
+    """From 0, where partners agree, to 4."""
     uniformity: float
+    """From 0, where all embeddings are one point, to nearly −4, where they are spread evenly."""
     retrieval: float
+    """Share of embeddings, 0 to 1."""
     effective_rank: float
+    """Number of dimensions, from 1."""
 
 
 def measure(z1: Tensor, z2: Tensor) -> Monitors:

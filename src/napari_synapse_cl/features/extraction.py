@@ -35,33 +35,21 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Batch(Generic[Result]):
-    """What was made of some crops.
-
-    Attributes
-    ----------
-    n_done
-        How many crops were looked at so far.
-    synapses
-        ``(B,)``, which of them in this batch could be used.
-    result
-        What was made of these, None if there are none.
-    """
+    """What was made of some crops."""
 
     n_done: int
+    """How many crops were looked at so far."""
     synapses: np.ndarray
+    """``(B,)``, which of them in this batch could be used."""
     result: Result | None
+    """What was made of these, None if there are none."""
 
 
 class Reader(Protocol):
-    """Makes features of crops: a :class:`~.readout.Readout`, `Descriptors`, or several of these.
-
-    Attributes
-    ----------
-    crop_size
-        Size of the crops that it takes, along z, y, x.
-    """
+    """Makes features of crops: a :class:`~.readout.Readout`, `Descriptors`, or several of these."""
 
     crop_size: tuple[int, int, int]
+    """Size of the crops that it takes, along z, y, x."""
 
     def read(self, crops: Tensor) -> Mapping[Any, np.ndarray]:
         """Return by their source ``(B, …)`` float32 of ``(B, 1, D, H, W)`` float32 in [0, 1]."""

@@ -21,24 +21,17 @@ MEASURED = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much more some features tell than others, of the same synapses.
-
-    Attributes
-    ----------
-    name, baseline
-        What is compared, and with what.
-    value, other
-        Mean balanced accuracy of kNN and the linear probe with each.
-    low, high
-        Between what the difference lies, with 95 % confidence.
-    """
+    """How much more some features tell than others, of the same synapses."""
 
     name: str
     baseline: str
+    """What is compared, and with what."""
     value: float
     other: float
+    """Mean balanced accuracy of kNN and the linear probe with each."""
     low: float
     high: float
+    """Between what the difference lies, with 95 % confidence."""
 
     @property
     def difference(self) -> float:
@@ -55,45 +48,32 @@ class Comparison:
 
 @dataclass(frozen=True)
 class LayerScore:
-    """What the features of one layer tell, or those of several together, or a baseline.
-
-    Attributes
-    ----------
-    layer
-        Index of the layer, None for what is no single one.
-    name
-        What it is, as in "20 · stage 3 conv 1".
-    channels
-        Number of features; None where several numbers are averaged.
-    recall
-        Share of views whose nearest other view, by cosine, is that of the same synapse; None where
-        no views were looked at.
-    effective_rank
-        Dimensions that the features of the views fill, from 1; 0 if all features are constant.
-    knn, linear
-        Balanced accuracy with which the nearest neighbours and a logistic regression tell the
-        labels of one part of the volume from the others; None if it could not be measured.
-    kind
-        A layer, features that are joined, or a baseline.
-    layers
-        Indices of the layers that are joined.
-    difference, difference_low, difference_high
-        By how much the mean of knn and linear is above that of the strongest baseline, and between
-        what that lies with 95 % confidence; None for that baseline itself and without labels.
-    """
+    """What the features of one layer tell, or those of several together, or a baseline."""
 
     layer: int | None
+    """Index of the layer, None for what is no single one."""
     name: str
+    """What it is, as in "20 · stage 3 conv 1"."""
     channels: int | None
+    """Number of features; None where several numbers are averaged."""
     recall: float | None = None
+    """Share of views whose nearest other view, by cosine, is that of the same synapse; None where
+    no views were looked at."""
     effective_rank: float | None = None
+    """Dimensions that the features of the views fill, from 1; 0 if all features are constant."""
     knn: float | None = None
     linear: float | None = None
+    """Balanced accuracy with which the nearest neighbours and a logistic regression tell the labels
+    of one part of the volume from the others; None if it could not be measured."""
     kind: Kind = "layer"
+    """A layer, features that are joined, or a baseline."""
     layers: tuple[int, ...] = ()
+    """Indices of the layers that are joined."""
     difference: float | None = None
     difference_low: float | None = None
     difference_high: float | None = None
+    """By how much the mean of knn and linear is above that of the strongest baseline, and between
+    what that lies with 95 % confidence; None for that baseline itself and without labels."""
 
     @property
     def accuracy(self) -> float | None:
@@ -104,46 +84,31 @@ class LayerScore:
 
 @dataclass(frozen=True)
 class Report:
-    """The scores of the layers of a network, and what to know before one trusts them.
-
-    Attributes
-    ----------
-    scores
-        Of the layers in order, of what was joined, and of the baselines.
-    best
-        Index of the best layer.
-    n_synapses
-        Synapses that were looked at.
-    label_column
-        Column of the labels, if there is one.
-    label_counts
-        Synapses of each label.
-    n_slabs
-        Parts of the volume, each predicted from the others; None without probes.
-    remarks
-        Sentences.
-    verdict
-        Sentences: whether the network earns its keep on these synapses, and what to read.
-    read
-        Indices of the layers to read, one or two.
-    comparisons
-        Of the network, its layer chosen in other parts of the volume, with each baseline; then of
-        features that were joined with those that are one part of them.
-    centre_jitter
-        Up to how far from the synapses, in nm, the crops' centres lay that labels were told from.
-    """
+    """The scores of the layers of a network, and what to know before one trusts them."""
 
     scores: tuple[LayerScore, ...]
+    """Of the layers in order, of what was joined, and of the baselines."""
     best: int
+    """Index of the best layer."""
     n_synapses: int
+    """Synapses that were looked at."""
     label_column: str | None
+    """Column of the labels, if there is one."""
     label_counts: dict[str, int]
+    """Synapses of each label."""
     n_slabs: int | None
+    """Parts of the volume, each predicted from the others; None without probes."""
     remarks: tuple[str, ...]
+    """Sentences."""
     verdict: tuple[str, ...] = ()
+    """Sentences: whether the network earns its keep on these synapses, and what to read."""
     read: tuple[int, ...] = ()
+    """Indices of the layers to read, one or two."""
     comparisons: tuple[Comparison, ...] = ()
+    """Of the network, its layer chosen in other parts of the volume, with each baseline; then of
+    features that were joined with those that are one part of them."""
     centre_jitter: float = 0.0
+    """Up to how far from the synapses, in nm, the crops' centres lay that labels were told from."""
 
     @property
     def layers(self) -> tuple[LayerScore, ...]:

@@ -122,30 +122,20 @@ Answers = np.ndarray
 
 @dataclass(frozen=True)
 class Probes:
-    """Probes of N synapses, by which sets of features are compared.
-
-    Attributes
-    ----------
-    names
-        ``(N,)``, the labels as strings, empty where there is none.
-    folds
-        Parts of the volume, each predicted from the others; none where that cannot be.
-    problem
-        Why there are none although there are labels.
-    positions
-        ``(N, 3)``, z, y, x in voxels.
-    extent
-        Size along z, y, x of all that is read around a synapse, in voxels.
-    seed
-        Of the resamples.
-    """
+    """Probes of N synapses, by which sets of features are compared."""
 
     names: np.ndarray
+    """``(N,)``, the labels as strings, empty where there is none."""
     folds: tuple[Fold, ...]
+    """Parts of the volume, each predicted from the others; none where that cannot be."""
     problem: str | None
+    """Why there are none although there are labels."""
     positions: np.ndarray
+    """``(N, 3)``, z, y, x in voxels."""
     extent: tuple[int, ...]
+    """Size along z, y, x of all that is read around a synapse, in voxels."""
     seed: int = 0
+    """Of the resamples."""
 
     @classmethod
     def of(

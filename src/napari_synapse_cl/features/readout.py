@@ -20,18 +20,12 @@ Pooling = Literal["mean", "max", "mean+max", "std", "centre", "none"]
 
 @dataclass(frozen=True)
 class Symmetry:
-    """An exchange of axes, then flips along some: together the symmetries of a cuboid.
-
-    Attributes
-    ----------
-    axes
-        Which of the axes z, y, x comes first, second and third.
-    flips
-        Along which of them, as they are then, is flipped.
-    """
+    """An exchange of axes, then flips along some: together the symmetries of a cuboid."""
 
     axes: tuple[int, int, int]
+    """Which of the axes z, y, x comes first, second and third."""
     flips: tuple[bool, bool, bool]
+    """Along which of them, as they are then, is flipped."""
 
     def apply(self, crops: Tensor) -> Tensor:
         """Return the image of ``(B, C, D, H, W)`` crops under the symmetry, as a view or a copy."""

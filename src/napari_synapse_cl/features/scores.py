@@ -27,21 +27,14 @@ Features = Mapping[int, np.ndarray]
 
 @dataclass(frozen=True)
 class Crops:
-    """What was read of J crops of each of N synapses, float32.
-
-    Attributes
-    ----------
-    layers
-        ``(N, J, C)`` of each layer.
-    hand
-        ``(N, J, K)`` descriptors.
-    untrained
-        The same layers of networks of the same architecture with random weights.
-    """
+    """What was read of J crops of each of N synapses, float32."""
 
     layers: Features
+    """``(N, J, C)`` of each layer."""
     hand: np.ndarray
+    """``(N, J, K)`` descriptors."""
     untrained: tuple[Features, ...]
+    """The same layers of networks of the same architecture with random weights."""
 
 
 @dataclass(frozen=True)
@@ -203,34 +196,22 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Readings:
-    """What was read of N synapses, float32.
-
-    Attributes
-    ----------
-    views
-        Of two views of each, ``(N, C)`` by the layer and under `HISTOGRAM`.
-    crops
-        Of several crops of each; None where there are no probes.
-    """
+    """What was read of N synapses, float32."""
 
     views: tuple[Features, Features]
+    """Of two views of each, ``(N, C)`` by the layer and under `HISTOGRAM`."""
     crops: Crops | None = None
+    """Of several crops of each; None where there are no probes."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What was measured.
-
-    Attributes
-    ----------
-    scores
-        Of the layers in order, of what was joined, and of the baselines.
-    verdict
-        What follows from it; None without probes.
-    """
+    """What was measured."""
 
     scores: tuple[LayerScore, ...]
+    """Of the layers in order, of what was joined, and of the baselines."""
     verdict: Verdict | None = None
+    """What follows from it; None without probes."""
 
 
 def score_layers(

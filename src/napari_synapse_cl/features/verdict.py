@@ -28,21 +28,14 @@ MORE = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What follows from the answers.
-
-    Attributes
-    ----------
-    sentences
-        Whether the network earns its keep, and what to read.
-    read
-        Indices of the layers to read, one or two.
-    comparisons
-        What that follows from, with each baseline and of what was joined.
-    """
+    """What follows from the answers."""
 
     sentences: tuple[str, ...]
+    """Whether the network earns its keep, and what to read."""
     read: tuple[int, ...]
+    """Indices of the layers to read, one or two."""
     comparisons: tuple[Comparison, ...]
+    """What that follows from, with each baseline and of what was joined."""
 
 
 def judge(

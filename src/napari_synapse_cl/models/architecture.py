@@ -54,31 +54,21 @@ def crop_size_problem(crop_size: Sequence[int], factors: Triple) -> str | None:
 
 @dataclass(frozen=True)
 class Layer:
-    """One module of VGG3D's ``features``.
-
-    Attributes
-    ----------
-    index
-        Its index in ``features``.
-    name
-        What it is, as in "stage 3 conv 1".
-    channels
-        Channels of its output.
-    stride
-        Voxels of the input from one element of its output to the next, along z, y, x.
-    receptive_field
-        Voxels of the input that one element of its output depends on, along z, y, x.
-    offset
-        Where the centre of the receptive field of its first element lies in the input, along z, y,
-        x in voxels; that of element i lies at ``offset + i * stride``.
-    """
+    """One module of VGG3D's ``features``."""
 
     index: int
+    """Its index in ``features``."""
     name: str
+    """What it is, as in "stage 3 conv 1"."""
     channels: int
+    """Channels of its output."""
     stride: Triple
+    """Voxels of the input from one element of its output to the next, along z, y, x."""
     receptive_field: Triple
+    """Voxels of the input that one element of its output depends on, along z, y, x."""
     offset: tuple[float, float, float]
+    """Where the centre of the receptive field of its first element lies in the input, along z, y, x
+    in voxels; that of element i lies at ``offset + i * stride``."""
 
     def __str__(self) -> str:
         return f"{self.index} · {self.name} · {self.channels} channels"
@@ -86,24 +76,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What determines the tensors of VGG3D's ``features``.
-
-    Attributes
-    ----------
-    fmaps
-        Output channels of each stage.
-    n_convolutions
-        Convolutions in each stage.
-    downsample_factors
-        Pooling along z, y, x after each stage.
-    input_fmaps
-        Channels of the input.
-    """
+    """What determines the tensors of VGG3D's ``features``."""
 
     fmaps: tuple[int, ...] = (24, 48, 96, 192)
+    """Output channels of each stage."""
     n_convolutions: tuple[int, ...] = (4, 2, 2, 2)
+    """Convolutions in each stage."""
     downsample_factors: tuple[Triple, ...] = ((2, 2, 2),) * 4
+    """Pooling along z, y, x after each stage."""
     input_fmaps: int = 1
+    """Channels of the input."""
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> Self:
@@ -235,27 +217,18 @@ class _Reach:
 
 @dataclass(frozen=True)
 class NetworkInfo:
-    """What a form can say of a network.
-
-    Attributes
-    ----------
-    architecture
-        Its layers follow from it.
-    crop_size
-        Size in voxels of the crops it was trained on, along z, y, x, where that is known.
-    voxel_size
-        Size in nm of the voxels it was trained on, along z, y, x, where that is known.
-    crop_settings
-        What crops were in its training, by the names of the settings, where that is known.
-    networks
-        Which networks there are to choose from.
-    """
+    """What a form can say of a network."""
 
     architecture: Architecture
+    """Its layers follow from it."""
     crop_size: Triple | None
+    """Size in voxels of the crops it was trained on, along z, y, x, where that is known."""
     voxel_size: VoxelSize | None
+    """Size in nm of the voxels it was trained on, along z, y, x, where that is known."""
     crop_settings: dict[str, Any]
+    """What crops were in its training, by the names of the settings, where that is known."""
     networks: tuple[str, ...]
+    """Which networks there are to choose from."""
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:

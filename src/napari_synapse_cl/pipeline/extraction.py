@@ -162,18 +162,12 @@ def _extract_maps(job: ExtractionJob, control: Control) -> Iterator[Event]:
 
 @dataclass(frozen=True)
 class _Read:
-    """What was read.
-
-    Attributes
-    ----------
-    n_done
-        How many crops were looked at.
-    synapses
-        Those of them that could be used, in their order.
-    """
+    """What was read."""
 
     n_done: int
+    """How many crops were looked at."""
     synapses: np.ndarray
+    """Those of them that could be used, in their order."""
 
 
 def _read(

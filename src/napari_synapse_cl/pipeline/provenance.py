@@ -51,24 +51,16 @@ NEW_FOLDER = "NEW_FOLDER"
 
 @dataclass(frozen=True)
 class NetworkOrigin:
-    """Where a network comes from, for the record.
-
-    Attributes
-    ----------
-    network
-        Which one of a run it is.
-    checkpoint
-        The file, or the folder of the run whose random start weights these are.
-    sha256
-        Hash of the file; None for random weights.
-    seed
-        Of random weights.
-    """
+    """Where a network comes from, for the record."""
 
     network: Which
+    """Which one of a run it is."""
     checkpoint: str
+    """The file, or the folder of the run whose random start weights these are."""
     sha256: str | None = None
+    """Hash of the file; None for random weights."""
     seed: int | None = None
+    """Of random weights."""
 
     @classmethod
     def of_file(cls, location: str | Path, network: Which) -> Self:

@@ -39,24 +39,17 @@ State = Literal["running", "paused", "completed", "stopped", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus(Training):
-    """What a training is doing, and which process does it.
-
-    Attributes
-    ----------
-    state
-        What it does, or how it ended.
-    host, pid, process_started
-        The process that trains: its computer's name, its number there, and when it was started in
-        seconds since 1970.
-    message
-        Why it failed.
-    """
+    """What a training is doing, and which process does it."""
 
     state: State
+    """What it does, or how it ended."""
     host: str
     pid: Positive
     process_started: float
+    """The process that trains: its computer's name, its number there, and when it was started in
+    seconds since 1970."""
     message: str = ""
+    """Why it failed."""
 
     @classmethod
     def of_this_process(cls, **more: Any) -> Self:

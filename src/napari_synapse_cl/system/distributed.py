@@ -27,18 +27,12 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of the processes that work together one is; by default it is alone.
-
-    Attributes
-    ----------
-    rank
-        Number of this process, from 0.
-    size
-        How many processes there are.
-    """
+    """Which of the processes that work together one is; by default it is alone."""
 
     rank: int = 0
+    """Number of this process, from 0."""
     size: int = 1
+    """How many processes there are."""
 
     @property
     def is_main(self) -> bool:

@@ -44,19 +44,13 @@ def whole_number(name: str) -> int | None:
 
 @dataclass(frozen=True)
 class Launch:
-    """How this process was started among others, as torchrun or a cluster tells it.
-
-    Attributes
-    ----------
-    rank, size
-        Its number, from 0, and how many there are.
-    local_rank
-        Its number on this computer, None where that is not told.
-    """
+    """How this process was started among others, as torchrun or a cluster tells it."""
 
     rank: int = 0
     size: int = 1
+    """Its number, from 0, and how many there are."""
     local_rank: int | None = None
+    """Its number on this computer, None where that is not told."""
 
     @classmethod
     def of_this_process(cls) -> "Launch":

@@ -35,21 +35,14 @@ MakeViews = Callable[[np.ndarray, int], Tensor]
 
 @dataclass(frozen=True)
 class Embedded:
-    """What the networks make of a batch of N synapses.
-
-    Attributes
-    ----------
-    pooled
-        ``(N, 2, C)`` pooled features of both views.
-    targets
-        ``(N, 2, K)`` embeddings by the encoder; None where the objective has none.
-    described
-        ``(N, 2, L)`` statistics of the views; None without a task to tell them.
-    """
+    """What the networks make of a batch of N synapses."""
 
     pooled: Tensor
+    """``(N, 2, C)`` pooled features of both views."""
     targets: Tensor | None
+    """``(N, 2, K)`` embeddings by the encoder; None where the objective has none."""
     described: Tensor | None
+    """``(N, 2, L)`` statistics of the views; None without a task to tell them."""
 
 
 class FullBatch:

@@ -52,28 +52,19 @@ CUBES = (1.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class Machine:
-    """What was measured of a device, with the network and the crop size of some settings.
-
-    Attributes
-    ----------
-    device, device_name
-        As PyTorch calls it, and as people do, as in "NVIDIA H100".
-    memory
-        What a step takes, and what is free once the network is there.
-    resident
-        Bytes that a training holds before its first step: the weights and the runtime.
-    seconds_per_view
-        Of a training step that saves no memory; all that is done for a view in it.
-    total_downsampling
-        Of the network along z, y, x; each side of a crop is a multiple of it.
-    """
+    """What was measured of a device, with the network and the crop size of some settings."""
 
     device: str
     device_name: str
+    """As PyTorch calls it, and as people do, as in "NVIDIA H100"."""
     memory: StepMemory
+    """What a step takes, and what is free once the network is there."""
     resident: int
+    """Bytes that a training holds before its first step: the weights and the runtime."""
     seconds_per_view: float
+    """Of a training step that saves no memory; all that is done for a view in it."""
     total_downsampling: Triple
+    """Of the network along z, y, x; each side of a crop is a multiple of it."""
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -93,26 +84,18 @@ class Machine:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What a training will use and take.
-
-    Attributes
-    ----------
-    config, dataset
-        The settings, and the synapses.
-    split, schedule
-        How the synapses inside are divided, and the steps.
-    machine
-        What was measured, None until that is known.
-    warnings
-        What looks wrong or will be done otherwise than asked for, in sentences.
-    """
+    """What a training will use and take."""
 
     config: Config
     dataset: Dataset
+    """The settings, and the synapses."""
     split: Split
     schedule: Schedule
+    """How the synapses inside are divided, and the steps."""
     machine: Machine | None
+    """What was measured, None until that is known."""
     warnings: list[str]
+    """What looks wrong or will be done otherwise than asked for, in sentences."""
 
     @property
     def step(self) -> StepPlan:

@@ -16,19 +16,13 @@ HIGHER_IS_BETTER = {"retrieval", "effective_rank", "feature_rank", "knn_accuracy
 
 @dataclass(frozen=True)
 class Schedule:
-    """The steps of a training: full batches only, so that every loss has as many negatives.
-
-    Attributes
-    ----------
-    batch_size
-        Pairs in a batch; at most the training synapses there are.
-    steps_per_epoch, total_steps
-        Optimiser steps.
-    """
+    """The steps of a training: full batches only, so that every loss has as many negatives."""
 
     batch_size: int
+    """Pairs in a batch; at most the training synapses there are."""
     steps_per_epoch: int
     total_steps: int
+    """Optimiser steps."""
 
     @classmethod
     def plan(cls, config: TrainingConfig, n_training: int, n_processes: int = 1) -> Self:

@@ -23,19 +23,13 @@ N_NEIGHBORS = 5
 
 @dataclass(frozen=True)
 class Labelled:
-    """Synapses whose labels are known, as indices into the crops.
-
-    Attributes
-    ----------
-    names
-        ``(N,)`` strings, the label of every crop; those of others are empty.
-    training, validation
-        Those that vote, and those that are voted on.
-    """
+    """Synapses whose labels are known, as indices into the crops."""
 
     names: np.ndarray
+    """``(N,)`` strings, the label of every crop; those of others are empty."""
     training: np.ndarray
     validation: np.ndarray
+    """Those that vote, and those that are voted on."""
 
     @classmethod
     def of(cls, labels: ArrayLike, split: Split) -> "Labelled | str":

@@ -20,15 +20,11 @@ class LatestOnly(QObject):
     tell_overtaken
         Whether to tell also of a call that has ended while a newer request waits. It makes
         something that is dragged move.
-
-    Attributes
-    ----------
-    done, failed
-        Emitted with the result or the exception.
     """
 
     done = Signal(object)
     failed = Signal(object)
+    """Emitted with the result or the exception."""
 
     def __init__(self, function: Callable[..., Any], *, tell_overtaken: bool = False) -> None:
         super().__init__()

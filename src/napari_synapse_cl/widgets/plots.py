@@ -84,33 +84,22 @@ def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Curve:
-    """How a series of points is drawn.
-
-    Attributes
-    ----------
-    label
-        Its name in the legend; empty for none.
-    color
-        A name of :data:`~napari_synapse_cl.widgets.look.COLORS`, or "text".
-    series
-        Its points.
-    axis
-        On which side its values are read.
-    symbol
-        Of its points, as pyqtgraph calls them, or None for a line alone.
-    faint
-        Whether it stands back.
-    smoothed
-        Whether its running mean is drawn in place of its points.
-    """
+    """How a series of points is drawn."""
 
     label: str
+    """Its name in the legend; empty for none."""
     color: str
+    """A name of :data:`~napari_synapse_cl.widgets.look.COLORS`, or "text"."""
     series: Series
+    """Its points."""
     axis: Literal["left", "right"] = "left"
+    """On which side its values are read."""
     symbol: str | None = None
+    """Of its points, as pyqtgraph calls them, or None for a line alone."""
     faint: bool = False
+    """Whether it stands back."""
     smoothed: bool = False
+    """Whether its running mean is drawn in place of its points."""
 
     def points(self) -> tuple[np.ndarray, np.ndarray]:
         """Return x and y as they are drawn."""
@@ -196,11 +185,10 @@ class LivePlot(Plot):
     ----------
     curves
         What is drawn, in the order of the legend.
-    pointed
-        Emitted with the step under the cursor, or None when the cursor has left.
     """
 
     pointed = Signal(object)
+    """Emitted with the step under the cursor, or None when the cursor has left."""
 
     def __init__(self, viewer: Any, left: str, right: str) -> None:
         labels = {"left": left, "bottom": "", "right": right}

@@ -29,14 +29,10 @@ class SharedSettings(QObject):
     file
         Where they are kept from one start of napari to the next. What it holds that cannot be
         used, a damaged file included, is passed over. None where they cannot be kept.
-
-    Attributes
-    ----------
-    changed
-        Emitted with the name and the new value of a setting.
     """
 
     changed = Signal(str, object)
+    """Emitted with the name and the new value of a setting."""
 
     def __init__(self, file: Path | None) -> None:
         super().__init__()
@@ -128,8 +124,6 @@ class Session(QObject):
 
     Attributes
     ----------
-    checkpoint_changed
-        Emitted when there is another last checkpoint, or none any more.
     last_checkpoint
         What the last training left.
     settings
@@ -141,6 +135,7 @@ class Session(QObject):
     """
 
     checkpoint_changed = Signal()
+    """Emitted when there is another last checkpoint, or none any more."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()

@@ -49,21 +49,14 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Crop:
-    """A crop as the network sees it.
-
-    Attributes
-    ----------
-    voxels
-        ``(D, H, W)``, in the type of the image.
-    window
-        Grey values that become 0 and 1.
-    state
-        Whether a network can learn from it.
-    """
+    """A crop as the network sees it."""
 
     voxels: np.ndarray
+    """``(D, H, W)``, in the type of the image."""
     window: Window
+    """Grey values that become 0 and 1."""
     state: CropState
+    """Whether a network can learn from it."""
 
 
 class Cutter:

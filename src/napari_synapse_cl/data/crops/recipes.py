@@ -38,25 +38,17 @@ PRESETS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """What of a crop is kept.
-
-    Attributes
-    ----------
-    parts
-        Each of these is kept: names of `PARTS` and of `roles`, and values of the label volume.
-    roles
-        Values of the label volume by the name of the structure.
-    nearest
-        Of each part that is taken from the label volume keep the connected component nearest the
-        synapse alone.
-    grow_nm
-        How far around all this is kept too, in nm.
-    """
+    """What of a crop is kept."""
 
     parts: tuple[str, ...]
+    """Each of these is kept: names of `PARTS` and of `roles`, and values of the label volume."""
     roles: Mapping[str, tuple[int, ...]]
+    """Values of the label volume by the name of the structure."""
     nearest: bool
+    """Of each part that is taken from the label volume keep the connected component nearest the
+    synapse alone."""
     grow_nm: float
+    """How far around all this is kept too, in nm."""
 
     @classmethod
     def parse(

@@ -18,18 +18,12 @@ THREADS = 8
 
 
 class CropSource(ABC):
-    """Crops of one size around the synapses of a table.
-
-    Attributes
-    ----------
-    shape
-        Size of a crop along z, y, x.
-    positions
-        Where the crops are.
-    """
+    """Crops of one size around the synapses of a table."""
 
     shape: tuple[int, int, int]
+    """Size of a crop along z, y, x."""
     positions: Positions
+    """Where the crops are."""
 
     def __len__(self) -> int:
         return len(self.positions.voxels)

@@ -11,28 +11,19 @@ Index = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ChunkNames:
-    """How the files of chunks are called.
-
-    Attributes
-    ----------
-    shape
-        Of what one file holds, along the axes of the array in its own order.
-    of
-        Returns the path of a chunk's file, or None where shards have names that do not tell what
-        they hold.
-    elsewhere
-        Returns where the same chunk would lie by the other ways that the format has.
-    suffixes
-        What programs put behind the name of a file that they compress as a whole.
-    folder
-        What they lie in.
-    """
+    """How the files of chunks are called."""
 
     shape: tuple[int, ...]
+    """Of what one file holds, along the axes of the array in its own order."""
     of: Callable[[Index], str] | None
+    """Returns the path of a chunk's file, or None where shards have names that do not tell what
+    they hold."""
     elsewhere: Callable[[Index], list[str]] = lambda _: []
+    """Returns where the same chunk would lie by the other ways that the format has."""
     suffixes: tuple[str, ...] = ()
+    """What programs put behind the name of a file that they compress as a whole."""
     folder: str = ""
+    """What they lie in."""
 
 
 def names_of(array: Any, spec: dict[str, Any]) -> ChunkNames:

@@ -31,18 +31,12 @@ ENCLOSING = 4
 
 @dataclass(frozen=True)
 class Location:
-    """A path or a URL, and the format that is expected there.
-
-    Attributes
-    ----------
-    base
-        A path of this machine or a URL of a server, without a slash at its end.
-    format
-        A value of :data:`FORMATS`, or None where it is to be found out.
-    """
+    """A path or a URL, and the format that is expected there."""
 
     base: str
+    """A path of this machine or a URL of a server, without a slash at its end."""
     format: str | None = None
+    """A value of :data:`FORMATS`, or None where it is to be found out."""
 
     @property
     def is_remote(self) -> bool:

@@ -21,31 +21,21 @@ TOLERANCE = 1.01
 
 @dataclass(frozen=True)
 class Level:
-    """A level of a multiscale volume.
-
-    Attributes
-    ----------
-    path
-        Of its array in the group.
-    scale
-        Voxel size along z, y, x in the unit of the file, or None where it is not known.
-    voxel_size
-        The same in nm, or None where the unit is not known.
-    corner
-        Coordinates of its first voxel in its voxels, or None.
-    centre
-        The same of the first voxel's centre, where that is told in the place of the corner: the
-        centre of a coarse voxel lies between those of the fine ones that it is made of.
-    note
-        What to say of its voxel size, after the name of the volume.
-    """
+    """A level of a multiscale volume."""
 
     path: str
+    """Of its array in the group."""
     scale: VoxelSize | None = None
+    """Voxel size along z, y, x in the unit of the file, or None where it is not known."""
     voxel_size: VoxelSize | None = None
+    """The same in nm, or None where the unit is not known."""
     corner: Sequence[float] | None = None
+    """Coordinates of its first voxel in its voxels, or None."""
     centre: Sequence[float] | None = None
+    """The same of the first voxel's centre, where that is told in the place of the corner: the
+    centre of a coarse voxel lies between those of the fine ones that it is made of."""
     note: str = ""
+    """What to say of its voxel size, after the name of the volume."""
 
 
 def chosen(levels: Sequence[Level], wanted: Sequence[float] | None) -> Level:

@@ -26,49 +26,33 @@ _LISTED = 3
 
 @dataclass(frozen=True)
 class Block:
-    """Planes that follow each other in a file.
-
-    Attributes
-    ----------
-    file, uuid
-        How the metadata call the file; both None for the file that they are in.
-    first
-        Number of the first plane.
-    page
-        The page it is on.
-    n_planes
-        How many there are, or None for all pages of the file.
-    """
+    """Planes that follow each other in a file."""
 
     file: str | None
     uuid: str | None
+    """How the metadata call the file; both None for the file that they are in."""
     first: int
+    """Number of the first plane."""
     page: int
+    """The page it is on."""
     n_planes: int | None
+    """How many there are, or None for all pages of the file."""
 
 
 @dataclass(frozen=True)
 class OmeImage:
-    """An image of OME metadata.
-
-    Attributes
-    ----------
-    name
-        How to call it.
-    axes, shape
-        Names of its axes and their lengths; the last two are y and x.
-    lengths, units
-        Voxel size along z, y, x as it is written, and its units.
-    blocks
-        Where its planes are.
-    """
+    """An image of OME metadata."""
 
     name: str
+    """How to call it."""
     axes: str
     shape: tuple[int, ...]
+    """Names of its axes and their lengths; the last two are y and x."""
     lengths: tuple[str | None, ...]
     units: tuple[str, ...]
+    """Voxel size along z, y, x as it is written, and its units."""
     blocks: tuple[Block, ...] = field(repr=False)
+    """Where its planes are."""
 
 
 class OmeTiff:

@@ -45,30 +45,20 @@ _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 @dataclass(frozen=True)
 class Found:
-    """An array that was opened, and what its file tells about it.
-
-    Attributes
-    ----------
-    array
-        ``(Z, Y, X)``.
-    location
-        What it is opened from again, or None for what was asked for.
-    voxel_size
-        Along z, y, x in nm, or None where it is not told.
-    offset
-        Coordinates of the first voxel along z, y, x, in voxels.
-    factor
-        How many voxels of the finest level make one along z, y, x.
-    messages
-        What to tell of it.
-    """
+    """An array that was opened, and what its file tells about it."""
 
     array: Array3D
+    """``(Z, Y, X)``."""
     location: str | None = None
+    """What it is opened from again, or None for what was asked for."""
     voxel_size: VoxelSize | None = None
+    """Along z, y, x in nm, or None where it is not told."""
     offset: Voxel = NO_OFFSET
+    """Coordinates of the first voxel along z, y, x, in voxels."""
     factor: VoxelSize = UNIT_FACTOR
+    """How many voxels of the finest level make one along z, y, x."""
     messages: Messages = ()
+    """What to tell of it."""
 
 
 def check_size(shape: Sequence[int], chunk_bytes: int, volume: str) -> None:

@@ -28,22 +28,15 @@ KINDS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG", ".jpg": "JPEG", ".jpeg"
 
 @dataclass(frozen=True)
 class Slice:
-    """Where the grey values of a slice are.
-
-    Attributes
-    ----------
-    shape, dtype
-        Size along y, x, and type as it is in the file.
-    offset
-        Of its first voxel in the file, or None where it has to be decoded.
-    tones
-        How what a TIFF file stores becomes grey.
-    """
+    """Where the grey values of a slice are."""
 
     shape: tuple[int, int]
     dtype: np.dtype
+    """Size along y, x, and type as it is in the file."""
     offset: int | None = None
+    """Of its first voxel in the file, or None where it has to be decoded."""
     tones: Tones | None = None
+    """How what a TIFF file stores becomes grey."""
 
     @property
     def grey_dtype(self) -> np.dtype:

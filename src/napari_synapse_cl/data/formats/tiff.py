@@ -36,21 +36,14 @@ LUMINOSITY = (299, 587, 114)
 
 @dataclass(frozen=True)
 class Tones:
-    """How stored values become grey values.
-
-    Attributes
-    ----------
-    dtype
-        Of the grey values.
-    convert
-        Returns the grey values of an array of stored ones, or None where they are the same.
-    note
-        What to tell of it, behind the name of the file.
-    """
+    """How stored values become grey values."""
 
     dtype: np.dtype[Any]
+    """Of the grey values."""
     convert: Callable[[np.ndarray], np.ndarray] | None = None
+    """Returns the grey values of an array of stored ones, or None where they are the same."""
     note: str = ""
+    """What to tell of it, behind the name of the file."""
 
     def of(self, stored: np.ndarray) -> np.ndarray:
         """Return grey values."""

@@ -39,22 +39,15 @@ Order = Literal["named", "z, y, x", "x, y, z"]
 
 @dataclass(frozen=True)
 class Mapping:
-    """What the user says about how positions are written; what is left out is found out.
-
-    Attributes
-    ----------
-    columns
-        Names of the three columns that hold z, y and x, in that order, or of one column of arrays
-        x, y, z.
-    unit
-        Unit of the numbers; auto takes what the table says, else voxels.
-    voxel_size
-        What positions in voxels count in, along z, y, x in nm, where that is not the volume's.
-    """
+    """What the user says about how positions are written; what is left out is found out."""
 
     columns: tuple[str, ...] | None = None
+    """Names of the three columns that hold z, y and x, in that order, or of one column of arrays x,
+    y, z."""
     unit: Literal["auto", "voxels", "nm", "um"] = "auto"
+    """Unit of the numbers; auto takes what the table says, else voxels."""
     voxel_size: VoxelSize | None = None
+    """What positions in voxels count in, along z, y, x in nm, where that is not the volume's."""
 
     @property
     def is_explicit(self) -> bool:
@@ -67,29 +60,20 @@ AS_FOUND = Mapping()
 
 @dataclass(frozen=True)
 class Reading:
-    """How positions were read.
-
-    Attributes
-    ----------
-    columns
-        Where they are in the table.
-    convention
-        The order of the axes in these columns: "z, y, x", "x, y, z", or "named" where the names
-        of the columns say it. "midpoints, " comes before it where a position lies halfway between
-        those of two sides.
-    unit
-        Of the positions; micrometres have become nm.
-    voxel_size
-        What voxels they count in, along z, y, x in nm; None for those of the volume.
-    is_explicit
-        Whether the user said how to read them.
-    """
+    """How positions were read."""
 
     columns: tuple[str, ...]
+    """Where they are in the table."""
     convention: str
+    """The order of the axes in these columns: "z, y, x", "x, y, z", or "named" where the names of
+    the columns say it. "midpoints, " comes before it where a position lies halfway between those of
+    two sides."""
     unit: Literal["voxels", "nm"]
+    """Of the positions; micrometres have become nm."""
     voxel_size: VoxelSize | None
+    """What voxels they count in, along z, y, x in nm; None for those of the volume."""
     is_explicit: bool
+    """Whether the user said how to read them."""
 
     def __str__(self) -> str:
         order = self.convention.removeprefix("midpoints, ")
@@ -143,21 +127,14 @@ def in_voxels(
 
 @dataclass(frozen=True)
 class Source:
-    """Where positions are in a table.
-
-    Attributes
-    ----------
-    columns
-        Three columns, or one of arrays.
-    order
-        The axes they hold one after the other; columns that are named are listed as z, y, x.
-    unit
-        "voxels", "nm" or "um" where the names say it.
-    """
+    """Where positions are in a table."""
 
     columns: tuple[Hashable, ...]
+    """Three columns, or one of arrays."""
     order: Order
+    """The axes they hold one after the other; columns that are named are listed as z, y, x."""
     unit: str | None = None
+    """"voxels", "nm" or "um" where the names say it."""
 
 
 def by_name(columns: Iterable[Hashable]) -> Columns:

@@ -40,28 +40,19 @@ _TRIPLE = rf"^\s*[\[(]?\s*{_GAP.join(_NUMBER.format(n) for n in 'abc')}\s*[\])]?
 
 @dataclass(frozen=True)
 class PositionTable:
-    """A table with the positions that were found in it.
-
-    Attributes
-    ----------
-    table
-        As it was read: all rows and columns.
-    positions
-        ``(M, 3)`` float64 z, y, x in the unit of the reading, NaN in rows that have none.
-    partners
-        The same of both sides of the synapses, as far as the table has them: "presynapse" and
-        "postsynapse", or "side_1" and "side_2" where it is not known which is which.
-    reading
-        How the positions were read.
-    n_missing
-        Rows without a position.
-    """
+    """A table with the positions that were found in it."""
 
     table: pd.DataFrame
+    """As it was read: all rows and columns."""
     positions: np.ndarray
+    """``(M, 3)`` float64 z, y, x in the unit of the reading, NaN in rows that have none."""
     partners: dict[str, np.ndarray]
+    """The same of both sides of the synapses, as far as the table has them: "presynapse" and
+    "postsynapse", or "side_1" and "side_2" where it is not known which is which."""
     reading: Reading
+    """How the positions were read."""
     n_missing: int
+    """Rows without a position."""
 
 
 def open_table(path: Path, mapping: Mapping = AS_FOUND) -> PositionTable:

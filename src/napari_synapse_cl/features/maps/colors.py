@@ -24,24 +24,16 @@ SMALLEST_SHARE = 1e-10
 
 
 class Coloring(NamedTuple):
-    """How features become colours: ``(features - mean) @ weights + bias``.
-
-    Attributes
-    ----------
-    mean
-        ``(C,)`` float32.
-    weights
-        ``(C, 3)`` float32.
-    bias
-        ``(3,)`` float32.
-    shares
-        Share of the variance of each component; 0 for one that does not vary.
-    """
+    """How features become colours: ``(features - mean) @ weights + bias``."""
 
     mean: np.ndarray
+    """``(C,)`` float32."""
     weights: np.ndarray
+    """``(C, 3)`` float32."""
     bias: np.ndarray
+    """``(3,)`` float32."""
     shares: tuple[float, ...]
+    """Share of the variance of each component; 0 for one that does not vary."""
 
 
 def principal_rgb(folder: Path, layer: int) -> Iterator[tuple[int, int]]:

@@ -50,24 +50,16 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class MapGrid:
-    """Where the elements of a layer's map over a region lie.
-
-    Attributes
-    ----------
-    first
-        Index of the first element in the map of the whole volume, along z, y, x.
-    shape
-        Elements along z, y, x.
-    stride
-        Voxels from one element to the next, along z, y, x.
-    offset
-        Where the centre of the receptive field of the whole map's first element lies, in voxels.
-    """
+    """Where the elements of a layer's map over a region lie."""
 
     first: Triple
+    """Index of the first element in the map of the whole volume, along z, y, x."""
     shape: Triple
+    """Elements along z, y, x."""
     stride: Triple
+    """Voxels from one element to the next, along z, y, x."""
     offset: tuple[float, float, float]
+    """Where the centre of the receptive field of the whole map's first element lies, in voxels."""
 
     @classmethod
     def of(cls, layer: Layer, region: Box, volume_shape: Sequence[int]) -> Self:
@@ -225,35 +217,23 @@ MOST_DIVISIONS = 64
 
 
 class MapPart(NamedTuple):
-    """A part of one layer's map.
-
-    Attributes
-    ----------
-    slices
-        Where it belongs in the map of the region, along z, y, x.
-    values
-        ``(C, d, h, w)`` float32.
-    """
+    """A part of one layer's map."""
 
     slices: tuple[slice, slice, slice]
+    """Where it belongs in the map of the region, along z, y, x."""
     values: np.ndarray
+    """``(C, d, h, w)`` float32."""
 
 
 @dataclass(frozen=True)
 class MapTile:
-    """What one tile brought.
-
-    Attributes
-    ----------
-    parts
-        For the index of each layer that has elements in the tile.
-    done, total
-        Tiles computed and tiles in all; these become more when memory runs short.
-    """
+    """What one tile brought."""
 
     parts: Mapping[int, MapPart]
+    """For the index of each layer that has elements in the tile."""
     done: int
     total: int
+    """Tiles computed and tiles in all; these become more when memory runs short."""
 
 
 def plan_tiles(

@@ -23,21 +23,14 @@ GOOD_MICRO_BATCH = 8
 
 @dataclass(frozen=True)
 class StepPlan:
-    """How a step is computed.
-
-    Attributes
-    ----------
-    precision
-        "float32" or "bfloat16".
-    checkpointing
-        Whether activations are computed again in the backward pass.
-    micro_batch_size
-        Synapses that go through the backbone at once in one process.
-    """
+    """How a step is computed."""
 
     precision: str
+    """"float32" or "bfloat16"."""
     checkpointing: bool
+    """Whether activations are computed again in the backward pass."""
     micro_batch_size: int
+    """Synapses that go through the backbone at once in one process."""
 
     def passes(self, batch_size: int) -> int:
         """Return how many forward passes a step takes as long as; a backward pass is two."""
@@ -58,22 +51,15 @@ class StepPlan:
 
 @dataclass(frozen=True)
 class StepMemory:
-    """What a step takes of a device's memory, and what is free there, in bytes.
-
-    Attributes
-    ----------
-    fixed
-        What does not depend on the batch: gradients and state of the optimiser.
-    pair
-        What one synapse in a micro-batch takes, without and with checkpointing, in each precision
-        that may be used, the fastest first.
-    free
-        What there is.
-    """
+    """What a step takes of a device's memory, and what is free there, in bytes."""
 
     fixed: int
+    """What does not depend on the batch: gradients and state of the optimiser."""
     pair: dict[str, tuple[int, int]]
+    """What one synapse in a micro-batch takes, without and with checkpointing, in each precision
+    that may be used, the fastest first."""
     free: int
+    """What there is."""
 
     def bytes_of(self, plan: StepPlan) -> int:
         """Return what a step takes that is computed in this way."""

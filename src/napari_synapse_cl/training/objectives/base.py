@@ -156,19 +156,16 @@ class Objective(nn.Module, ABC):
     ----------
     config
         The settings.
-    encoder
-        A second network, whose embeddings of the same views :meth:`loss` is given as targets; None
-        where it needs none. It takes no gradients.
-    cells
-        ``(M,)`` int64, which cell each of all synapses is of, below 0 where that is not known;
-        those of one cell are no negatives of each other. None where no cell is known.
-    texture
-        A second task; None without one.
     """
 
     encoder: ContrastiveModel | None
+    """A second network, whose embeddings of the same views :meth:`loss` is given as targets; None
+    where it needs none. It takes no gradients."""
     cells: Tensor | None
+    """``(M,)`` int64, which cell each of all synapses is of, below 0 where that is not known; those
+    of one cell are no negatives of each other. None where no cell is known."""
     texture: TextureTask | None
+    """A second task; None without one."""
 
     def __init_subclass__(cls, *, name: str = "", **more: Any) -> None:
         super().__init_subclass__(**more)

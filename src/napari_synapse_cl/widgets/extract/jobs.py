@@ -54,18 +54,12 @@ OF_POINTS = (
 
 @dataclass(frozen=True)
 class Features:
-    """Features of points: one row a point, NaN where there are none yet, one column a feature.
-
-    Attributes
-    ----------
-    table
-        The features.
-    record
-        Where they come from; None while they are extracted.
-    """
+    """Features of points: one row a point, NaN where there are none yet, one column a feature."""
 
     table: pd.DataFrame
+    """The features."""
     record: dict[str, Any] | None = None
+    """Where they come from; None while they are extracted."""
 
 
 @dataclass(frozen=True)
@@ -84,24 +78,16 @@ class Compared:
 
 @dataclass(frozen=True)
 class MapsGrow:
-    """There is more of the maps in a folder.
-
-    Attributes
-    ----------
-    maps
-        As they are now.
-    folder
-        Where they are.
-    corner
-        Voxel of the image, along z, y, x, from which the maps count.
-    whole
-        Whether they are complete.
-    """
+    """There is more of the maps in a folder."""
 
     maps: list[MapArray]
+    """As they are now."""
     folder: Path
+    """Where they are."""
     corner: tuple[int, int, int]
+    """Voxel of the image, along z, y, x, from which the maps count."""
     whole: bool
+    """Whether they are complete."""
 
 
 class SynapsesJob(ChildJob):

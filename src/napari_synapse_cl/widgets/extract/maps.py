@@ -21,34 +21,23 @@ CONTRAST = (1, 99)
 
 @dataclass(frozen=True)
 class MapArray:
-    """The map of one layer, or its colours.
-
-    Attributes
-    ----------
-    layer
-        Index of the layer.
-    data
-        ``(C, d, h, w)`` float32, or ``(d, h, w, 3)`` uint8.
-    is_rgb
-        Whether these are the colours.
-    origin, stride
-        Voxel of the first element and voxels from one to the next, along z, y, x.
-    contrast
-        What becomes black and white; of no use for colours.
-    record
-        Where the map comes from.
-    is_complete
-        Whether it is whole.
-    """
+    """The map of one layer, or its colours."""
 
     layer: int
+    """Index of the layer."""
     data: Any
+    """``(C, d, h, w)`` float32, or ``(d, h, w, 3)`` uint8."""
     is_rgb: bool
+    """Whether these are the colours."""
     origin: tuple[float, ...]
     stride: tuple[int, ...]
+    """Voxel of the first element and voxels from one to the next, along z, y, x."""
     contrast: tuple[float, float]
+    """What becomes black and white; of no use for colours."""
     record: dict[str, Any]
+    """Where the map comes from."""
     is_complete: bool
+    """Whether it is whole."""
 
 
 def read_maps(folder: Path) -> list[MapArray]:

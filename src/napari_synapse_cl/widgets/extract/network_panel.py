@@ -39,15 +39,10 @@ NO_NETWORK = "Layers of the default network; choose a checkpoint or a run."
 
 
 class LayerTable(QTreeWidget):
-    """A row for each layer of a network: what it is, how fine its map, how far each element sees.
-
-    Attributes
-    ----------
-    changed
-        Emitted when other layers have been chosen.
-    """
+    """A row for each layer of a network: what it is, how fine its map, how far each element sees."""
 
     changed = Signal()
+    """Emitted when other layers have been chosen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -193,11 +188,10 @@ class NetworkPanel(QWidget):
         The layers.
     note
         Says which network they are of.
-    changed
-        Emitted when another network is known.
     """
 
     changed = Signal()
+    """Emitted when another network is known."""
 
     def __init__(self, form: Form, session: Any) -> None:
         super().__init__()

@@ -34,20 +34,14 @@ COPIED_FLOAT = np.dtype(np.uint32)
 
 @dataclass(frozen=True)
 class RegionData:
-    """A volume and a box in it as they were in the viewer at one moment.
-
-    Attributes
-    ----------
-    volume, voxel_size, location
-        As those of :class:`LayerData`.
-    box
-        The part of the region that lies in the volume.
-    """
+    """A volume and a box in it as they were in the viewer at one moment."""
 
     volume: Volume
     box: Box
+    """The part of the region that lies in the volume."""
     voxel_size: tuple[float, float, float] | None
     location: str | None
+    """As those of :class:`LayerData`."""
 
 
 def take_region(image: Image | None, shapes: Shapes | None = None, depth: int = 1) -> RegionData:

@@ -132,8 +132,6 @@ class ReportDialog(QDialog):
 
     Attributes
     ----------
-    layers_chosen
-        Emitted with the indices of the layers that are wanted.
     table
         The scores.
     use_button, save_button
@@ -141,6 +139,7 @@ class ReportDialog(QDialog):
     """
 
     layers_chosen = Signal(object)
+    """Emitted with the indices of the layers that are wanted."""
 
     def __init__(self, viewer: Any, report: Report, parent: QWidget) -> None:
         super().__init__(parent)

@@ -37,13 +37,12 @@ class SelectedLayer(QLabel):
 
     Attributes
     ----------
-    changed
-        Emitted when another layer is selected, or it has other content.
     layer
         The layer, or None if none or several are selected.
     """
 
     changed = Signal()
+    """Emitted when another layer is selected, or it has other content."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()

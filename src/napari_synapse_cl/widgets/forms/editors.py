@@ -62,8 +62,6 @@ class SliderEditor(QWidget):
 
     Attributes
     ----------
-    changed
-        Emitted with another value.
     native
         The Qt widget.
     min, max
@@ -73,6 +71,7 @@ class SliderEditor(QWidget):
     """
 
     changed = Signal(float)
+    """Emitted with another value."""
 
     def __init__(
         self,
@@ -258,13 +257,12 @@ class ChoiceEditor(QComboBox):
 
     Attributes
     ----------
-    changed
-        Emitted with another text.
     native
         The Qt widget.
     """
 
     changed = Signal(str)
+    """Emitted with another text."""
 
     def __init__(self, value: str, choices: Sequence[str], parent: QWidget | None = None) -> None:
         super().__init__(parent)

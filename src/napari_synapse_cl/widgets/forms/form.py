@@ -41,14 +41,10 @@ class Form(QWidget):
         Names of further settings by the title of their group.
     placeholders
         Settings that may be left empty, with the text that then stands in their place.
-
-    Attributes
-    ----------
-    changed
-        Emitted when a setting has been filled in.
     """
 
     changed = Signal()
+    """Emitted when a setting has been filled in."""
 
     def __init__(
         self,

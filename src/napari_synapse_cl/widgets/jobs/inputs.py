@@ -49,21 +49,14 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True)
 class HowToCut:
-    """How crops are to be cut, as the command line would cut them.
-
-    Attributes
-    ----------
-    config
-        What crops are, with what the network's training says of them.
-    network_size
-        Voxel size along z, y, x in nm of the network's training, where that is known.
-    with_context
-        Whether crops hold the context that augmented views need.
-    """
+    """How crops are to be cut, as the command line would cut them."""
 
     config: Config
+    """What crops are, with what the network's training says of them."""
     network_size: tuple[float, float, float] | None = None
+    """Voxel size along z, y, x in nm of the network's training, where that is known."""
     with_context: bool = True
+    """Whether crops hold the context that augmented views need."""
 
 
 class RunInputs:

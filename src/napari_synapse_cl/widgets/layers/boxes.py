@@ -42,20 +42,14 @@ class LayerBox(QComboBox):
         What to call the choice of no layer. Without it there is no such choice.
     chooses_first
         Whether the first layer is chosen while nobody has chosen any.
-
-    Attributes
-    ----------
-    layer_changed
-        Emitted when another layer is chosen.
-    content_changed
-        Emitted when data, transform or units of the chosen layer change.
-    painted
-        Emitted when labels may have been painted into the array of the chosen layer.
     """
 
     layer_changed = Signal()
+    """Emitted when another layer is chosen."""
     content_changed = Signal()
+    """Emitted when data, transform or units of the chosen layer change."""
     painted = Signal()
+    """Emitted when labels may have been painted into the array of the chosen layer."""
 
     def __init__(
         self, viewer: Any, kind: type[Layer], empty: str = "", *, chooses_first: bool = True
@@ -170,18 +164,13 @@ class LabelBoxes(QObject):
         Returns which are of use, as :func:`~.crop_settings.label_layers_used` does.
     may_change
         Signal at which that is asked anew.
-
-    Attributes
-    ----------
-    changed
-        Emitted when other layers are chosen, they come into use or go out of it, or have other data
-        or another place.
-    painted
-        Emitted when labels in use may have been painted.
     """
 
     changed = Signal()
+    """Emitted when other layers are chosen, they come into use or go out of it, or have other data
+    or another place."""
     painted = Signal()
+    """Emitted when labels in use may have been painted."""
 
     def __init__(self, widget: Any, used: Callable[[], set[str]], may_change: Any) -> None:
         super().__init__(widget)
@@ -275,16 +264,14 @@ class ChosenVolumes(QObject):
 
     Attributes
     ----------
-    changed
-        Emitted when another set of volumes is listed.
-    labels_changed
-        Emitted with an image when other layers of labels belong to it.
     listed
         Volumes that are trained on beside the one that is chosen in the widget.
     """
 
     changed = Signal()
+    """Emitted when another set of volumes is listed."""
     labels_changed = Signal(object)
+    """Emitted with an image when other layers of labels belong to it."""
 
     def __init__(self, layers: Any) -> None:
         super().__init__()

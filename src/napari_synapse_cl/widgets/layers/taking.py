@@ -34,34 +34,23 @@ NEEDED = "an Image layer with a 3D volume and a Points layer with the synapses a
 
 @dataclass(frozen=True)
 class LayerData:
-    """A volume and its synapses as they were in the viewer at one moment.
-
-    Attributes
-    ----------
-    volume
-        The image layer's data; of a multiscale layer its finest level.
-    table
-        One row a point: z, y, x in voxels of the volume, and the layer's features.
-    voxel_size
-        Voxel size along z, y, x in nm, or None where voxels are cubes of unknown size.
-    location
-        Path or URL that the image layer was opened from, if any.
-    labels, segmentation
-        Label volumes of structures and of cells, if they were chosen.
-    label_locations
-        Where they were opened from, by the names "labels" and "segmentation".
-    roles
-        Which values in `labels` are what, where these say it themselves, as the setting has it.
-    """
+    """A volume and its synapses as they were in the viewer at one moment."""
 
     volume: Volume
+    """The image layer's data; of a multiscale layer its finest level."""
     table: pd.DataFrame
+    """One row a point: z, y, x in voxels of the volume, and the layer's features."""
     voxel_size: tuple[float, float, float] | None
+    """Voxel size along z, y, x in nm, or None where voxels are cubes of unknown size."""
     location: str | None
+    """Path or URL that the image layer was opened from, if any."""
     labels: AlignedLabels | None = None
     segmentation: AlignedLabels | None = None
+    """Label volumes of structures and of cells, if they were chosen."""
     label_locations: Mapping[str, str] = field(default_factory=dict)
+    """Where they were opened from, by the names "labels" and "segmentation"."""
     roles: tuple[str, ...] = ()
+    """Which values in `labels` are what, where these say it themselves, as the setting has it."""
 
     @property
     def placed(self) -> Placed:

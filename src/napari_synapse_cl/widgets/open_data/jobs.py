@@ -33,36 +33,24 @@ FOLDERS_OF_CHUNKS = (".zarr", ".n5")
 
 @dataclass(frozen=True)
 class Opened:
-    """A volume with what belongs to it.
-
-    Attributes
-    ----------
-    part
-        The finest level, and labels.
-    levels
-        All levels, the finest first.
-    label_levels
-        Those of the labels, by "labels" and "segmentation".
-    placed
-        The synapses, if a table was named.
-    window
-        The grey values that are shown as black and white.
-    is_size_given
-        Whether the voxel size is not that of the file, but was given.
-    depth
-        The slice to show first: that of the synapse nearest the middle, else the middle one.
-    roles
-        Which values in the labels of structures are what, as the setting has it.
-    """
+    """A volume with what belongs to it."""
 
     part: Part
+    """The finest level, and labels."""
     levels: Sequence[Volume]
+    """All levels, the finest first."""
     label_levels: Mapping[str, Sequence[Volume]]
+    """Those of the labels, by "labels" and "segmentation"."""
     placed: Placed | None
+    """The synapses, if a table was named."""
     window: Window
+    """The grey values that are shown as black and white."""
     is_size_given: bool
+    """Whether the voxel size is not that of the file, but was given."""
     depth: int
+    """The slice to show first: that of the synapse nearest the middle, else the middle one."""
     roles: tuple[str, ...] = ()
+    """Which values in the labels of structures are what, as the setting has it."""
 
 
 class OpenJob(Job):

@@ -52,13 +52,12 @@ class LocationEdit(QWidget):
 
     Attributes
     ----------
-    changed
-        Emitted when something else stands in the field.
     line, file_button, folder_button
         Its parts.
     """
 
     changed = Signal()
+    """Emitted when something else stands in the field."""
 
     def __init__(self, placeholder: str, title: str, *, folders: bool) -> None:
         super().__init__()

@@ -36,72 +36,48 @@ NOTHING_KEPT = (
 
 @dataclass(frozen=True, eq=False)
 class PairRequest:
-    """What decides how a pair looks.
-
-    Attributes
-    ----------
-    data
-        The layers.
-    config
-        Ranges of the augmentations, size of the crops and seed.
-    epoch
-        Epoch of the training, counted from 1; 0 is the fixed pair of the validation.
-    row
-        Number of the synapse, counted from 0.
-    pretrained
-        Network that the training starts from; crops have its voxel size where the settings name
-        none and it is known.
-    first_size
-        Else the voxel size along z, y, x in nm of the first volume of the training; None for that
-        of this volume.
-    """
+    """What decides how a pair looks."""
 
     data: LayerData
+    """The layers."""
     config: Config
+    """Ranges of the augmentations, size of the crops and seed."""
     epoch: int
+    """Epoch of the training, counted from 1; 0 is the fixed pair of the validation."""
     row: int
+    """Number of the synapse, counted from 0."""
     pretrained: str | None = None
+    """Network that the training starts from; crops have its voxel size where the settings name none
+    and it is known."""
     first_size: VoxelSize | None = None
+    """Else the voxel size along z, y, x in nm of the first volume of the training; None for that of
+    this volume."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A crop and two views of it.
-
-    Attributes
-    ----------
-    request
-        What was asked for.
-    voxel
-        z, y, x of the synapse in the volume.
-    voxel_size
-        Voxel size of crop and views along z, y, x in nm; cubes of 1 where it is not known.
-    stride
-        Voxels of the volume from one voxel of the crop to the next, along z, y, x.
-    crop
-        ``(D, H, W)`` float32 in [0, 1].
-    views
-        Two arrays like `crop`.
-    descriptions
-        What was drawn for each view, in words.
-    drawn
-        What was drawn for each view, by name, as plain values.
-    warnings
-        What may be wrong with it, in words.
-    spread
-        Standard deviation of the grey values of the volume, where ranges count in it.
-    """
+    """A crop and two views of it."""
 
     request: PairRequest
+    """What was asked for."""
     voxel: tuple[int, int, int]
+    """z, y, x of the synapse in the volume."""
     voxel_size: tuple[float, float, float]
+    """Voxel size of crop and views along z, y, x in nm; cubes of 1 where it is not known."""
     stride: tuple[float, float, float]
+    """Voxels of the volume from one voxel of the crop to the next, along z, y, x."""
     crop: np.ndarray
+    """``(D, H, W)`` float32 in [0, 1]."""
     views: tuple[np.ndarray, np.ndarray]
+    """Two arrays like `crop`."""
     descriptions: tuple[str, str]
+    """What was drawn for each view, in words."""
     drawn: tuple[dict[str, Any], dict[str, Any]]
+    """What was drawn for each view, by name, as plain values."""
     warnings: tuple[str, ...]
+    """What may be wrong with it, in words."""
     spread: float | None = None
+    """Standard deviation of the grey values of the volume, where ranges count in it."""
 
 
 class PairMaker:

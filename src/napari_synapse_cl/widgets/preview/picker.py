@@ -22,21 +22,14 @@ NO_POSITION = "Click in the viewer"
 
 @dataclass(frozen=True)
 class Click:
-    """Where the mouse was pressed.
-
-    Attributes
-    ----------
-    position
-        In the viewer's world.
-    view_direction
-        Of the camera, in the world; None in 2D.
-    dims_displayed
-        Which dimensions the viewer shows.
-    """
+    """Where the mouse was pressed."""
 
     position: np.ndarray
+    """In the viewer's world."""
     view_direction: np.ndarray | None
+    """Of the camera, in the world; None in 2D."""
     dims_displayed: list[int]
+    """Which dimensions the viewer shows."""
 
 
 class Clicks:
@@ -87,8 +80,6 @@ class SynapsePicker(QWidget):
 
     Attributes
     ----------
-    changed
-        Emitted when another synapse or position was chosen.
     number_box, previous_button, next_button, random_button
         For points.
     position_label
@@ -98,6 +89,7 @@ class SynapsePicker(QWidget):
     """
 
     changed = Signal()
+    """Emitted when another synapse or position was chosen."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()

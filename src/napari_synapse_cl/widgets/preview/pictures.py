@@ -35,14 +35,10 @@ class PairPictures(QWidget):
     ----------
     viewer
         Its theme gives the colours.
-
-    Attributes
-    ----------
-    centre_changed
-        Emitted when the crosshair was moved.
     """
 
     centre_changed = Signal()
+    """Emitted when the crosshair was moved."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()

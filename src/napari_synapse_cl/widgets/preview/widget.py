@@ -44,14 +44,13 @@ class PreviewWidget(LayersWidget):
 
     Attributes
     ----------
-    pair_shown
-        Emitted when another pair is shown.
     pair
         What is shown, None if nothing is.
     """
 
     without_points = "none: click in the viewer"
     pair_shown = Signal()
+    """Emitted when another pair is shown."""
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)

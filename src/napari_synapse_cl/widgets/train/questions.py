@@ -33,24 +33,16 @@ DETAILS = (
 
 @dataclass(frozen=True)
 class EndedRun:
-    """A run that can go on.
-
-    Attributes
-    ----------
-    folder
-        The run folder.
-    config
-        Its settings.
-    step
-        Steps that it has done.
-    epochs
-        Whole epochs that it has done.
-    """
+    """A run that can go on."""
 
     folder: Path
+    """The run folder."""
     config: Config
+    """Its settings."""
     step: int
+    """Steps that it has done."""
     epochs: int
+    """Whole epochs that it has done."""
 
 
 def open_run(folder: Path) -> EndedRun:

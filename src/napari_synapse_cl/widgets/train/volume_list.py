@@ -24,13 +24,12 @@ class VolumeList(QWidget):
 
     Attributes
     ----------
-    changed
-        Emitted when another set of volumes is listed, or the content of their layers changes.
     add_button
         Lists the chosen volume.
     """
 
     changed = Signal()
+    """Emitted when another set of volumes is listed, or the content of their layers changes."""
 
     def __init__(self, volumes: ChosenVolumes, chosen: Callable[[], VolumePair | None]) -> None:
         super().__init__()
