@@ -59,8 +59,6 @@ class Transform(ABC):
 
         Parameters
         ----------
-        config
-            Its settings.
         extent
             ``(3,)``, how far a view reaches from its centre along z, y, x.
 

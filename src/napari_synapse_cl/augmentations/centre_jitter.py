@@ -33,8 +33,6 @@ def draw_jitters(
         Seed of the streams.
     synapses
         Row of each of B synapses in its table.
-    n
-        Crops of each.
     voxel_size
         Along z, y, x in nm.
 

@@ -43,8 +43,6 @@ def draw(
     ----------
     config
         The ranges to draw from.
-    seed
-        Seed of the training.
     epoch
         Epoch, counted from 1; 0 is the fixed pair of the validation.
     synapses

@@ -51,8 +51,6 @@ def noise_like(views: "Tensor", seeds: Sequence[int]) -> "Tensor":
     ----------
     views
         ``(B, 1, D, H, W)``.
-    seeds
-        B of them.
 
     Returns
     -------

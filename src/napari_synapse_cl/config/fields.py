@@ -138,8 +138,6 @@ def setting(
 
     Parameters
     ----------
-    default
-        The default value.
     description
         What it does, in one or two sentences: help text and tooltip.
     unit

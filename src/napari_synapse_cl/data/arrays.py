@@ -124,8 +124,6 @@ class ReadArray:
     ----------
     shape
         Size along z, y, x.
-    dtype
-        Type of the voxels.
     read
         Returns the region between three slices that lie inside, in any memory order.
     name

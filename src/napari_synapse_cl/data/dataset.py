@@ -253,8 +253,6 @@ def assemble(
     ----------
     parts, placed
         The volumes and their synapses.
-    config
-        The settings.
     network_size
         As :func:`open_dataset` takes it.
 

@@ -105,8 +105,6 @@ def spreads_of(config: Config, positions: Positions, synapses: np.ndarray) -> li
         Settings that say it for each volume.
     positions
         Of all synapses, with the volume of each.
-    synapses
-        Which of them.
     """
     if config.grey_unit == "absolute":
         return None

@@ -80,8 +80,6 @@ def volume_window(
 
     Parameters
     ----------
-    volume
-        The volume.
     intensity
         "range" for :func:`intensity_range`, "percentiles" for those of a sample of
         the volume.

@@ -20,8 +20,6 @@ def open_dataset(config: Config, network_size: VoxelSize | None = None) -> Datas
 
     Parameters
     ----------
-    config
-        The settings.
     network_size
         Voxel size along z, y, x in nm that crops are resampled to where the settings name none and
         that of the images is known.
@@ -53,8 +51,6 @@ def open_image(config: Config, network_size: VoxelSize | None = None) -> Part:
 
     Parameters
     ----------
-    config
-        The settings.
     network_size
         Voxel size along z, y, x in nm by which the level of a multiscale volume is chosen, where
         the settings name none.

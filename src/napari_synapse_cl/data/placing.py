@@ -55,12 +55,8 @@ def place(table: PositionTable, name: str, volume: Volume, finest: VoxelSize | N
 
     Parameters
     ----------
-    table
-        The synapses.
     name
         How to call the table in messages.
-    volume
-        The volume.
     finest
         Voxel size of its finest level along z, y, x in nm, or None where it is not known.
 
@@ -129,8 +125,6 @@ def place_points(table: pd.DataFrame, volume: Volume, voxel_size: VoxelSize | No
     ----------
     table
         With columns z, y, x in voxels of the volume.
-    volume
-        The volume.
     voxel_size
         Its voxel size along z, y, x in nm, or None where it is not known.
 
@@ -196,10 +190,6 @@ def centred(part: Part, placed: Placed, config: Config, voxel_size: VoxelSize | 
 
     Parameters
     ----------
-    part
-        The volume.
-    placed
-        Its synapses.
     config
         How far to move, and what crops are.
     voxel_size

@@ -245,8 +245,6 @@ def aligned(
 
     Parameters
     ----------
-    labels, image
-        The volumes.
     label_size, image_size
         Voxel sizes along z, y, x in nm, or None where they are not known; then the image must have
         a whole number of times as many voxels along each axis.

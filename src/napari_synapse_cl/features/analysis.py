@@ -56,8 +56,6 @@ def histogram_features(crops: np.ndarray, n_bins: int = 32) -> np.ndarray:
     ----------
     crops
         ``(N, 1, D, H, W)`` in [0, 1].
-    n_bins
-        Number of bins.
 
     Returns
     -------
@@ -94,8 +92,6 @@ def spatial_groups(positions: np.ndarray, n_groups: int) -> np.ndarray:
     ----------
     positions
         ``(N, 3)``.
-    n_groups
-        Number of slabs.
 
     Returns
     -------

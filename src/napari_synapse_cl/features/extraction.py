@@ -139,8 +139,6 @@ def in_batches(
 
     Parameters
     ----------
-    crops
-        The crops.
     crop_size
         What goes through the network of each, along z, y, x.
     work
@@ -193,8 +191,6 @@ class GrowingArray:
 
     Parameters
     ----------
-    path
-        The file.
     shape
         ``(M, …)``, of float32.
     blank

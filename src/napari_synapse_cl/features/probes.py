@@ -193,8 +193,6 @@ class Probes:
         ----------
         answers, others
             From :meth:`ask` or :meth:`best_elsewhere`.
-        name, baseline
-            What they are called.
         """
         one, other = (self._resampled(some).mean(axis=0) for some in (answers, others))
         low, high = interval(one - other, self._n_blocks)

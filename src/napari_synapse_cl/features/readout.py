@@ -87,8 +87,6 @@ class Readout:
     ----------
     network
         The network as it is now; it stays so.
-    architecture
-        That of the network.
     layers
         Indices into the network's ``features``.
     crop_size
@@ -188,8 +186,6 @@ def pool(maps: Tensor, part: str, layer: Layer, crop_size: Sequence[int]) -> Ten
         Outputs of a layer.
     part
         "mean", "max", "std" (of the population) or "centre".
-    layer
-        The layer.
     crop_size
         Size of the crops along z, y, x.
     """

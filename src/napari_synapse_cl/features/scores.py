@@ -60,8 +60,6 @@ def probe_sets(
 
     Parameters
     ----------
-    crops
-        What was read.
     layers, histogram
         What is known of the layers and of the intensity histogram without labels.
     probes
@@ -221,8 +219,6 @@ def score_layers(
 
     Parameters
     ----------
-    read
-        What was read.
     names
         Of each layer, in their order.
     probes

@@ -32,8 +32,6 @@ def feature_columns(layer: int, pooling: str, channels: int) -> list[str]:
         Index into the network's ``features``.
     pooling
         mean, max, std or centre.
-    channels
-        How many there are.
     """
     return [f"L{layer}_{pooling}_{channel:03d}" for channel in range(channels)]
 
@@ -45,10 +43,6 @@ def component_columns(source: int | str, pooling: str, components: int) -> list[
     ----------
     source
         Index of a layer, or "hand" for descriptors, whose columns name no pooling.
-    pooling
-        As in the settings.
-    components
-        How many there are.
     """
     prefix = f"L{source}_{pooling}" if isinstance(source, int) else source
     return [f"{prefix}_PC{component}" for component in range(1, components + 1)]
@@ -103,11 +97,6 @@ def check_format(name: str, table: pd.DataFrame | None = None) -> None:
 
 def check_place(path: Path) -> None:
     """Check that no file of something else lies where the record beside a table goes.
-
-    Parameters
-    ----------
-    path
-        The table.
 
     Raises
     ------

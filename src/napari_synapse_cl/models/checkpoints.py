@@ -156,13 +156,9 @@ def save_checkpoint(path: Path, network: Vgg3D, architecture: Architecture, **mo
 
     Parameters
     ----------
-    path
-        The file to write.
     network
         Its ``features`` are kept under ``model_state_dict``, as the original networks' users
         expect.
-    architecture
-        That of the network.
     **more
         Further entries, of tensors and plain types.
     """

@@ -85,14 +85,10 @@ def export_network(path: Path, kind: ExportFormat, export: Export) -> None:
 
     Parameters
     ----------
-    path
-        The file to write.
     kind
         "pt" and "safetensors" are state dicts; "onnx" is the network that turns ``crops``, float32
         ``(B, 1, D, H, W)`` in [−1, 1], into ``(B, C, d, h, w)``: ``L20`` and so on for each layer,
         and ``features`` for the last map.
-    export
-        What is exported.
 
     Raises
     ------

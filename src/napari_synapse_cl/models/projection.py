@@ -23,15 +23,6 @@ class ProjectionHead(nn.Module):
     crops are nearly the same vector, and without it a training from random weights begins by making
     them quite the same.
 
-    Parameters
-    ----------
-    channels
-        Channels of the features.
-    hidden_dim
-        Hidden units.
-    out_dim
-        Dimension of the embeddings.
-
     References
     ----------
     Chen, Kornblith, Norouzi, Hinton: A Simple Framework for Contrastive Learning of Visual
@@ -65,8 +56,6 @@ class ContrastiveModel(nn.Module):
     ----------
     backbone
         The network that is fine-tuned.
-    architecture
-        That of the backbone.
     config
         Size of the head, and what is frozen.
 

@@ -22,8 +22,6 @@ def run(
 
     Parameters
     ----------
-    config
-        The settings.
     control
         Pauses or ends the job from outside.
     told

@@ -131,8 +131,6 @@ def prepare_extraction(
 
     Parameters
     ----------
-    config
-        The settings.
     with_context
         Whether crops are to hold the context that augmented views need.
 

@@ -45,8 +45,6 @@ def draw_loss(steps: dict[str, np.ndarray], epochs: dict[str, np.ndarray], path:
     ----------
     steps, epochs
         Columns of ``steps.csv`` and ``epochs.csv``.
-    path
-        The PNG file to write.
     """
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="step", ylabel="loss", title="Contrastive training")
@@ -76,8 +74,6 @@ def draw_feature_map(
         ``(N,)`` strings, empty where there is none, or None for points of one colour.
     title
         Above the picture.
-    path
-        The PNG file to write.
     """
     figure = Figure(figsize=(5.6, 4.8), layout="constrained")
     axes = figure.add_subplot(
@@ -98,15 +94,7 @@ def draw_feature_map(
 
 @as_written
 def draw_layer_report(report: Report, path: Path) -> None:
-    """Draw the scores of each layer, beside those of what they have to beat and chance.
-
-    Parameters
-    ----------
-    report
-        The scores.
-    path
-        The PNG file to write.
-    """
+    """Draw the scores of each layer, beside those of what they have to beat and chance."""
     figure = Figure(figsize=(8, 6.4), layout="constrained")
     shares, ranks = figure.subplots(2, height_ratios=(3, 1), sharex=True)
     best = report.layers.index(report.best_score)

@@ -108,8 +108,6 @@ def make_model(
 
     Parameters
     ----------
-    config
-        The settings.
     checkpoint
         What to go on from.
     pretrained

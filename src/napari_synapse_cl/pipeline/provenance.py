@@ -280,8 +280,6 @@ def make_record(
         The network, None where descriptors alone are made.
     layers
         Its layers that were read.
-    config
-        Settings of the job.
     sections
         Those of the settings that decide what the result is.
     """

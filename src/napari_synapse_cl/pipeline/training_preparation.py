@@ -100,8 +100,6 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
 
     Parameters
     ----------
-    config
-        The settings.
     ranks
         The processes that train together.
     """

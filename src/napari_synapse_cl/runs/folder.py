@@ -106,11 +106,6 @@ class RunFolder:
     ``tensorboard`` where that is wanted; ``commands.txt`` is where commands to it arrive;
     ``checkpoints`` holds ``last.pt`` and ``best.pt``. What of all that is there the run has made
     is what `owned` says.
-
-    Parameters
-    ----------
-    path
-        The folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -162,8 +157,6 @@ class RunFolder:
 
         Parameters
         ----------
-        config
-            The settings.
         about
             What else decides the run, as the pipeline's ``about_run`` says.
 

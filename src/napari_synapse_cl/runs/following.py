@@ -58,8 +58,6 @@ def follow(
 
     Parameters
     ----------
-    folder
-        The run's.
     control
         Ends the following; the training is not touched.
     interval

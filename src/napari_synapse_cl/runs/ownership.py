@@ -48,11 +48,6 @@ class Ownership:
     """What of a folder belongs to the run in it.
 
     Runs of versions that kept no list own the files whose names are exactly those of a run.
-
-    Parameters
-    ----------
-    folder
-        The run folder.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -55,8 +55,6 @@ class TensorBoardLog:
     folder
         Where it goes. Each process that trains adds a file; TensorBoard reads them in the order of
         their names.
-    config
-        The settings.
     step
         The last step of those logged before that is not taken again.
 
@@ -148,8 +146,6 @@ class Recorder:
 
     Parameters
     ----------
-    folder
-        The run's.
     status
         What holds at the beginning.
     tensorboard

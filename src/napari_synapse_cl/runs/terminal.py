@@ -224,13 +224,7 @@ def lead_nowhere(stream: TextIO) -> None:
 
 
 class Listener:
-    """A stream for libraries that write progress: see :func:`say`.
-
-    Parameters
-    ----------
-    stream
-        Where it leads.
-    """
+    """A stream for libraries that write progress: see :func:`say`."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

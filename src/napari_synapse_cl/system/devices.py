@@ -99,8 +99,6 @@ def usable_precisions(
     ----------
     name
         "auto", "float32" or "bfloat16".
-    device
-        Where to compute.
     trained_maps
         Sizes along z, y, x of the maps whose convolutions are trained.
 

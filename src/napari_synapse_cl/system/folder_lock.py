@@ -110,8 +110,6 @@ class Hold:
 
     Parameters
     ----------
-    folder
-        The folder.
     what
         What it is, in words.
 

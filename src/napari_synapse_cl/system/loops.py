@@ -58,8 +58,6 @@ class Loop:
 
         Parameters
         ----------
-        n
-            Rounds.
         arguments
             Arrays and numbers, as the function takes them.
         """
@@ -88,8 +86,6 @@ def share(function: Callable[..., None], n: int, *arguments: Any) -> None:
     ----------
     function
         Of a start, a stop and the arguments. It must let go of the GIL to gain anything.
-    n
-        Rounds.
     arguments
         What it is given beside.
     """

@@ -40,8 +40,6 @@ def counted(n: int, singular: str, plural: str | None = None) -> str:
 
     Parameters
     ----------
-    n
-        How many.
     singular, plural
         The noun; without a plural an s is added.
     """

@@ -56,8 +56,6 @@ class FullBatch:
         What is trained, and for what; on the device.
     make_views
         Makes the views; the same of the same synapses and epoch every time.
-    device
-        Where to compute.
     ranks
         The processes that share the work.
 
@@ -97,8 +95,6 @@ class FullBatch:
         ----------
         synapses
             ``(N,)``, which synapses are in the batch.
-        epoch
-            Which views of them.
         shown
             ``(N, 2)``, which synapse each view is of; None for these themselves.
 

@@ -121,8 +121,6 @@ def plan_of(dataset: Dataset, config: Config, machine: Machine | None) -> Plan:
     ----------
     dataset
         The synapses, and the volumes or crops they are in.
-    config
-        The settings.
     machine
         What was measured with these settings, or None if that is not known yet.
     """

@@ -24,8 +24,6 @@ class Optimization:
         What is trained, on its device.
     config
         Learning rates, decay, clipping and unfreezing.
-    total_steps
-        Steps of the training.
 
     References
     ----------

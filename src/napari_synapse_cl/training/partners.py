@@ -133,8 +133,6 @@ def cells_of(dataset: Dataset, config: Config) -> tuple[np.ndarray | None, str]:
     ----------
     dataset
         N synapses.
-    config
-        Names the column.
 
     Returns
     -------

@@ -163,15 +163,7 @@ class Selection:
         self._last_epoch = 0
 
     def take(self, epoch: int, values: dict[str, Any]) -> bool:
-        """Return whether an epoch is the best so far.
-
-        Parameters
-        ----------
-        epoch
-            Its number, from 1.
-        values
-            Its metrics by name.
-        """
+        """Return whether an epoch is the best so far."""
         self._last_epoch = epoch
         value = -values[self.metric] if self.metric in HIGHER_IS_BETTER else values[self.metric]
         if not value < self._best:

@@ -60,8 +60,6 @@ class Trainer:
         Which synapses train and which validate.
     config
         Settings. A batch larger than the training set is lowered to it.
-    device
-        Where to compute.
     plan
         How to compute a step. When memory runs out it is changed, as far as the settings leave it
         open.

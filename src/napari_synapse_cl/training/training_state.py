@@ -49,8 +49,6 @@ class Keeper:
         Where checkpoints go.
     model, objective, optimizer
         What is trained, and how.
-    config
-        The settings.
     """
 
     def __init__(
@@ -72,8 +70,6 @@ class Keeper:
 
         Parameters
         ----------
-        path
-            The file.
         **more
             How far the training is, in plain types.
 
@@ -124,13 +120,6 @@ class Keeper:
 
 def check_sound(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Refuse a checkpoint that says of its training what cannot be.
-
-    Parameters
-    ----------
-    checkpoint
-        What was read.
-    path
-        The file.
 
     Raises
     ------

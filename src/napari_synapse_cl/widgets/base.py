@@ -39,13 +39,7 @@ BORDER = 1
 
 
 class DockWidget(QWidget):
-    """A widget that is docked in a viewer.
-
-    Parameters
-    ----------
-    viewer
-        The viewer.
-    """
+    """A widget that is docked in a viewer."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -73,11 +67,6 @@ class LayersWidget(DockWidget):
     """A dock widget that works on an image and a points layer.
 
     Subclasses put their parts into the layouts :attr:`rows` and :attr:`body`.
-
-    Parameters
-    ----------
-    viewer
-        The viewer it is docked in.
     """
 
     without_points: str = ""
@@ -292,13 +281,7 @@ def _scroll(area: QScrollArea, widget: QWidget) -> None:
 
 
 class FittingArea(QScrollArea):
-    """A scroll area no higher than what is in it, which yields where room is scarce.
-
-    Parameters
-    ----------
-    widget
-        What is in it.
-    """
+    """A scroll area no higher than what is in it, which yields where room is scarce."""
 
     def __init__(self, widget: QWidget) -> None:
         super().__init__()

@@ -15,8 +15,6 @@ class LatestOnly(QObject):
 
     Parameters
     ----------
-    function
-        What to run.
     tell_overtaken
         Whether to tell also of a call that has ended while a newer request waits. It makes
         something that is dragged move.

@@ -27,13 +27,7 @@ CALM, NORMAL = 10, 100
 
 
 class Colors:
-    """Colours of the theme that a viewer has now.
-
-    Parameters
-    ----------
-    viewer
-        The viewer.
-    """
+    """Colours of the theme that a viewer has now."""
 
     def __init__(self, viewer: Any) -> None:
         theme = get_theme(viewer.theme)
@@ -74,8 +68,6 @@ def ask(
 
     Parameters
     ----------
-    parent
-        The window that asks.
     title, question, details
         What stands above the question, the question, and what it is about.
     answers
@@ -105,8 +97,6 @@ def open_dock(viewer: Any, name: str) -> Any:
 
     Parameters
     ----------
-    viewer
-        The viewer.
     name
         Its name in the menu.
 

@@ -178,8 +178,6 @@ class LivePlot(Plot):
     ----------
     viewer
         Its theme gives the colours.
-    left, right
-        What the axes say.
 
     Attributes
     ----------

@@ -71,8 +71,6 @@ class SharedSettings(QObject):
         ----------
         values
             Settings by name, as :func:`~napari_synapse_cl.config.read_settings` returns them.
-        names
-            Which settings to take.
 
         Raises
         ------
@@ -116,11 +114,6 @@ def _as_json(value: Any) -> Any:
 
 class Session(QObject):
     """Jobs and results of one viewer; it outlives the widgets, which may be closed and reopened.
-
-    Parameters
-    ----------
-    viewer
-        The viewer.
 
     Attributes
     ----------

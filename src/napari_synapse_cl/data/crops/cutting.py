@@ -64,8 +64,6 @@ class Cutter:
 
     Parameters
     ----------
-    part
-        The volume.
     config
         What crops are made of it. Whether one can be used, and its own grey values, are seen in
         the part of it that is as large as ``crop_size``.
@@ -173,10 +171,6 @@ def recipe_of(part: Part, config: CropConfig, partners: Collection[str]) -> Reci
 
     Parameters
     ----------
-    part
-        The volume.
-    config
-        What to keep.
     partners
         Names of the positions that there are for each synapse.
 
@@ -233,8 +227,6 @@ def fill_outside(
         z, y, x of the voxel at index ``shape // 2`` of the crop.
     volume_shape
         Size of the volume along z, y, x.
-    value
-        The grey value.
     """
     inside = []
     for c, want, n in zip(centre, crop.shape, volume_shape, strict=True):

@@ -30,8 +30,6 @@ def keep_mask(
     labels, segmentation
         ``(D, H, W)`` integers, the label volumes of structures and of cells over the crop, 0 for
         none. At least one of them, and those that the recipe needs.
-    recipe
-        What is kept.
     centre
         Index of the synapse in the crop.
     objects
@@ -147,8 +145,6 @@ def grow(mask: np.ndarray, nm: float, voxel_size: Sequence[float]) -> np.ndarray
     ----------
     mask
         ``(D, H, W)`` bool.
-    nm
-        The length.
     voxel_size
         Along z, y, x in nm.
 

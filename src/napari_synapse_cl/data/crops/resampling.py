@@ -130,8 +130,6 @@ def _weights(n: int, factor: float) -> np.ndarray:
 
     Parameters
     ----------
-    n
-        Elements of the result.
     factor
         Source voxels from one element to the next.
 

@@ -67,8 +67,6 @@ class StreamedCrops(CropSource):
 
     Parameters
     ----------
-    parts
-        The volumes.
     positions
         Where to cut.
     config

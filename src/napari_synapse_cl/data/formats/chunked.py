@@ -26,8 +26,6 @@ def open_chunked(location: Location, wanted: Sequence[float] | None) -> Found | 
 
     Parameters
     ----------
-    location
-        The folder.
     wanted
         Voxel size along z, y, x in nm that a level is wanted for.
 

@@ -41,8 +41,6 @@ def open_hdf5(path: Path, inner: str, name: str) -> Found:
 
     Parameters
     ----------
-    path
-        The file.
     inner
         Path of the dataset in it, may be empty.
     name
@@ -186,10 +184,6 @@ def check_path(file: Any, path: Path, inner: str) -> None:
     ----------
     file
         The file, or a group of it.
-    path
-        Where it lies.
-    inner
-        Path in it.
 
     Raises
     ------

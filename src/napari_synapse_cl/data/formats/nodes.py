@@ -30,8 +30,6 @@ class Node:
 
     Parameters
     ----------
-    store
-        Its folder.
     documents
         Those of its metadata that are there.
     """

@@ -61,13 +61,6 @@ class OmeTiff:
     Names that lead out of the folder are not followed: the file is looked for beside this one, by
     its name and, where it was renamed, by its UUID.
 
-    Parameters
-    ----------
-    path
-        Any of the files.
-    text
-        The metadata in it.
-
     Raises
     ------
     InputError

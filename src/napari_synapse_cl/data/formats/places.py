@@ -241,8 +241,6 @@ def spatial_axes(
 
     Parameters
     ----------
-    shape
-        Size of the array.
     names
         Of its axes, where they are known.
     volume

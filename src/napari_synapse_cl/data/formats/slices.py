@@ -59,8 +59,6 @@ def open_slices(folder: Path, *, are_labels: bool = False) -> Found:
 
     Parameters
     ----------
-    folder
-        The folder.
     are_labels
         Whether they hold labels, whose numbers are kept as they are stored.
 

@@ -39,13 +39,7 @@ def context() -> Any:
 
 
 class Store:
-    """A folder at a location.
-
-    Parameters
-    ----------
-    location
-        The folder.
-    """
+    """A folder at a location."""
 
     def __init__(self, location: Location) -> None:
         self.location = location

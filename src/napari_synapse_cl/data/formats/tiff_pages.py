@@ -63,10 +63,6 @@ class PageReader:
 
     Parameters
     ----------
-    path
-        The file.
-    file
-        The same, opened.
     pages
         Its pages, of one size and compression, or those of other files.
 
@@ -201,10 +197,6 @@ def read_image(path: Path, index: int = 0, *, as_stored: bool = False) -> np.nda
 
     Parameters
     ----------
-    path
-        The file.
-    index
-        Which of its images.
     as_stored
         Return the numbers that stand for the colours of a palette, and values as they are where 0
         is white.
@@ -240,8 +232,6 @@ def check_memory(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> No
 
     Parameters
     ----------
-    path
-        The file.
     shape, dtype
         Of what is decoded at once.
 

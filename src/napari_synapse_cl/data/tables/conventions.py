@@ -94,8 +94,6 @@ def in_voxels(
     ----------
     positions
         ``(M, 3)`` z, y, x in the unit of the reading; NaN stays NaN.
-    reading
-        How they were read.
     voxel_size
         That of the volume's finest level along z, y, x in nm, or None if it is not known.
     name

@@ -140,8 +140,6 @@ class AnnotationSpace:
         The layer, whose source may say how its annotations lie.
     state_dimensions
         What the state counts in; it holds for layers that say nothing.
-    path
-        The file, for messages.
 
     Raises
     ------

@@ -49,8 +49,6 @@ def principal_rgb(folder: Path, layer: int) -> Iterator[tuple[int, int]]:
     folder
         The folder of the maps, as of a :class:`~napari_synapse_cl.features.maps.store.MapStore`,
         whether they are whole or not. Colours that are there are replaced.
-    layer
-        Index of the layer.
 
     Yields
     ------
@@ -149,8 +147,6 @@ def colored(features: np.ndarray, coloring: Coloring) -> np.ndarray:
     ----------
     features
         ``(C, d, h, w)`` float32.
-    coloring
-        Its colours.
 
     Returns
     -------

@@ -56,8 +56,6 @@ def extract_maps(
     ----------
     network
         The network to read; it stays as it is.
-    volume
-        The volume.
     intensities
         The values that become 0 and 1, as by
         :func:`~napari_synapse_cl.data.intensity.volume_window` of the whole volume.

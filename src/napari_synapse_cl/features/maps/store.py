@@ -180,8 +180,6 @@ def move_maps(
         The folder of the maps.
     corner
         First voxel of the copy in the volume, along z, y, x.
-    volume
-        Name of the volume.
     intensities
         The values of the volume that the network takes for 0 and 1.
 

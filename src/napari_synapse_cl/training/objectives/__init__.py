@@ -31,8 +31,6 @@ def make_objective(
     ----------
     model
         The network that is trained, as it is at the start.
-    config
-        The settings.
     cells
         ``(M,)`` int64, which cell each of all synapses is of, below 0 where that is not known.
     """
@@ -50,8 +48,6 @@ def chance_loss(config: TrainingConfig, batch_size: int) -> float | None:
     ----------
     config
         The settings, which name the objective.
-    batch_size
-        Synapses in a batch.
     """
     chance = KINDS[config.objective].chance_loss(config, batch_size)
     # Of the second task the mean of what is to be told.

@@ -39,8 +39,6 @@ class TextureTask(nn.Module):
 
     Parameters
     ----------
-    channels
-        Channels of the features.
     shape
         Size of the views along z, y, x.
 

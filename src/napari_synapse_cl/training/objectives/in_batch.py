@@ -49,8 +49,6 @@ def in_batch(objective: Objective, synapses: Tensor, device: torch.device) -> Te
         Knows of cells.
     synapses
         ``(N, 2)``, which synapse each view is of.
-    device
-        Where to return it.
 
     Returns
     -------

@@ -66,8 +66,6 @@ def join(points: Points, table: pd.DataFrame, order: Sequence[str]) -> None:
 
     Parameters
     ----------
-    points
-        The layer.
     table
         One row a point; columns of these names are replaced.
     order
@@ -152,10 +150,6 @@ def ask_about_columns(parent: QWidget, layer: str, prefixes: Sequence[str], new:
 
     Parameters
     ----------
-    parent
-        The window that asks.
-    layer
-        Name of the layer.
     prefixes
         What the names of the columns begin with that are there.
     new
@@ -179,8 +173,6 @@ class PointResults:
 
     Parameters
     ----------
-    viewer
-        The viewer.
     points
         The layer whose points they belong to.
     version

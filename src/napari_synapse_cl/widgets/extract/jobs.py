@@ -95,8 +95,6 @@ class SynapsesJob(ChildJob):
 
     Parameters
     ----------
-    inputs
-        What it works on.
     folder
         Where that is; it is removed at the end.
     compares
@@ -216,8 +214,6 @@ class ExtractionRequests:
 
     Parameters
     ----------
-    form
-        The settings.
     panel
         The network and its layers.
     session

@@ -100,8 +100,6 @@ class MapLayers:
 
     Parameters
     ----------
-    viewer
-        Where they are shown.
     image
         The volume; its transforms, units and axis labels are taken over.
     """

@@ -39,7 +39,7 @@ NO_NETWORK = "Layers of the default network; choose a checkpoint or a run."
 
 
 class LayerTable(QTreeWidget):
-    """A row for each layer of a network: what it is, how fine its map, how far each element sees."""
+    """A row for each layer of a network: what it is, how fine its map, how far it sees."""
 
     changed = Signal()
     """Emitted when other layers have been chosen."""
@@ -101,8 +101,6 @@ class LayerTable(QTreeWidget):
 
         Parameters
         ----------
-        architecture
-            That of the network.
         crop_size
             Along z, y, x in voxels, for the size of the maps.
         voxel_size

@@ -49,8 +49,6 @@ def take_region(image: Image | None, shapes: Shapes | None = None, depth: int = 
 
     Parameters
     ----------
-    image
-        The layer.
     shapes
         The box is around the shapes that are selected in this layer, or around all if none are.
         None for the whole volume.

@@ -61,8 +61,6 @@ class ReportPlot(Plot):
     ----------
     viewer
         Its theme gives the colours.
-    report
-        The scores.
     """
 
     def __init__(self, viewer: Any, report: Report) -> None:
@@ -125,8 +123,6 @@ class ReportDialog(QDialog):
     ----------
     viewer
         Its theme gives the colours.
-    report
-        The scores.
     parent
         The window that it is shown above.
 

@@ -30,11 +30,6 @@ FILTERS = ("CSV (*.csv)", "Parquet (*.parquet)", "NumPy (*.npz)", "AnnData (*.h5
 class SelectedLayer(QLabel):
     """Says which layer is selected, and what it would get features for.
 
-    Parameters
-    ----------
-    viewer
-        The viewer.
-
     Attributes
     ----------
     layer
@@ -254,13 +249,7 @@ class PointsPanel(QWidget):
 
 
 class Exporter(QObject):
-    """Asks for a file and writes a layer to it, in a worker.
-
-    Parameters
-    ----------
-    parent
-        The window that asks.
-    """
+    """Asks for a file and writes a layer to it, in a worker."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)

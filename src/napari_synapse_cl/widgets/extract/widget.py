@@ -78,11 +78,6 @@ class ExtractWidget(JobWidget):
 
     It works on the layer that is selected in the viewer: points get columns of features, an image
     or a box drawn on it gets maps.
-
-    Parameters
-    ----------
-    viewer
-        The viewer it is docked in.
     """
 
     kind = "extraction"

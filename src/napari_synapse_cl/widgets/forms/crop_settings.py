@@ -67,13 +67,7 @@ WHAT_TO_KEEP = (*PRESETS, OBJECT)
 def label_layers_used(
     keep: str, presynaptic_shift: float, cell_column: str | None = None
 ) -> set[str]:
-    """Return which layers of labels can be of use: "labels" of structures, "segmentation" of cells.
-
-    Parameters
-    ----------
-    keep, presynaptic_shift, cell_column
-        Values of the settings.
-    """
+    """Return which layers of labels are of use: "labels" of structures, "segmentation" of cells."""
     of_cells = {SEGMENTATION} if cell_column == SEGMENTATION else set()
     both = {"labels", "segmentation"}
     words = [word.strip().lower() for word in keep.split("+")]

@@ -148,8 +148,6 @@ def make_editor(name: str, field: FieldInfo, placeholder: str | None = None) -> 
 
     Parameters
     ----------
-    name
-        Name of the setting.
     field
         Its type, bounds, unit and default.
     placeholder

@@ -94,8 +94,6 @@ class Form(QWidget):
 
         Parameters
         ----------
-        names
-            Names of the settings.
         session
             That of the viewer.
         """

@@ -257,8 +257,6 @@ class ContinuedRun:
 
     Parameters
     ----------
-    folder
-        The run folder.
     config
         All settings of the run.
     """

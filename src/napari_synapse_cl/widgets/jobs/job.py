@@ -192,13 +192,7 @@ def _thinned(events: Iterator[Event]) -> Iterator[Event]:
 
 
 class AttachedJob(Job):
-    """Follows a run; its end in this window leaves the run as it is.
-
-    Parameters
-    ----------
-    folder
-        The run folder.
-    """
+    """Follows a run; its end in this window leaves the run as it is."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = RunFolder(folder)

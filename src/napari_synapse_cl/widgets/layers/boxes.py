@@ -34,10 +34,6 @@ class LayerBox(QComboBox):
 
     Parameters
     ----------
-    viewer
-        The viewer.
-    kind
-        Class of the layers.
     empty
         What to call the choice of no layer. Without it there is no such choice.
     chooses_first

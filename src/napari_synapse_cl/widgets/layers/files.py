@@ -86,12 +86,8 @@ def write_points(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
 
     Parameters
     ----------
-    path
-        The file.
     data
         ``(N, 3)`` z, y, x.
-    meta
-        State of the layer.
 
     Returns
     -------

@@ -86,8 +86,6 @@ def dataset_of(
     ----------
     several
         Volumes and their synapses.
-    config
-        The settings.
     network_size
         Voxel size along z, y, x in nm that crops are resampled to where the settings name none.
 
@@ -140,8 +138,6 @@ def take_position(
 
     Parameters
     ----------
-    image
-        The layer.
     position
         z, y, x in its voxels.
     labels, segmentation

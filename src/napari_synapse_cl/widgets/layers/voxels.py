@@ -50,8 +50,6 @@ def reopened(location: str | None, volume: Volume, *, are_labels: bool = False) 
     ----------
     location
         A path or a URL, if there is one.
-    volume
-        What the layer holds.
     are_labels
         Whether these are labels.
     """

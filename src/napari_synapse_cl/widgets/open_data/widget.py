@@ -100,11 +100,6 @@ class LocationEdit(QWidget):
 class OpenWidget(DockWidget):
     """Opens data of any supported format as layers.
 
-    Parameters
-    ----------
-    viewer
-        The viewer it is docked in.
-
     Attributes
     ----------
     volume, synapses, labels, segmentation

@@ -283,8 +283,6 @@ def view_layers(image: Image, pair: Pair) -> list[tuple[np.ndarray, dict[str, An
     ----------
     image
         The layer that the crop was cut from; its transforms, units and axis labels are taken over.
-    pair
-        The views.
     """
     return [
         (

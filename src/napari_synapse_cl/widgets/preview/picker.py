@@ -37,8 +37,6 @@ class Clicks:
 
     Parameters
     ----------
-    viewer
-        The viewer.
     tell
         Is called with each :class:`Click`.
     """

@@ -37,11 +37,6 @@ PATIENCE = 400
 class PreviewWidget(LayersWidget):
     """Show a synapse and the two views of it that a training compares.
 
-    Parameters
-    ----------
-    viewer
-        The viewer it is docked in.
-
     Attributes
     ----------
     pair

@@ -123,8 +123,6 @@ class SettingsMenu(QToolButton):
     ----------
     settings
         Where settings are loaded to.
-    names
-        Which settings.
     config
         Returns the settings to save.
     """

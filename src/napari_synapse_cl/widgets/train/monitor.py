@@ -157,8 +157,6 @@ class Monitor(QWidget):
 
         Parameters
         ----------
-        folder
-            The run folder.
         first_step
             Steps it has done already; they are read from the folder.
         """

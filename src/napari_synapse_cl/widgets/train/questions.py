@@ -81,8 +81,6 @@ class ContinueDialog(QDialog):
 
     Parameters
     ----------
-    run
-        The run.
     parent
         The widget it stands before.
     """

@@ -61,8 +61,6 @@ class Summary(QLabel):
         ----------
         several
             Volumes and their synapses.
-        config
-            The settings.
         measure
             Whether the machine may be measured: not while it is at work.
         """

@@ -52,13 +52,7 @@ READY = "Ready. The sample under File ▸ Open Sample is a place to begin."
 
 
 class TrainWidget(JobWidget):
-    """Fine-tune a network on the synapses of a points layer and watch it learn.
-
-    Parameters
-    ----------
-    viewer
-        The viewer it is docked in.
-    """
+    """Fine-tune a network on the synapses of a points layer and watch it learn."""
 
     kind = "training"
     ended_early = "Ended before the first step; there is no network."
