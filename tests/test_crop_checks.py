@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from napari_synapse_cl.data.crops.checks import (
+from napari_synapse_cl.data.crops.cutting import cut_crop
+from napari_synapse_cl.data.intensity import (
     crop_warnings,
     is_constant,
     percent,
     share_clipped,
     share_outside,
 )
-from napari_synapse_cl.data.crops.cutting import cut_crop
 from napari_synapse_cl.data.volumes import Volume
 
 

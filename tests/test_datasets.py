@@ -20,8 +20,7 @@ from conftest import SMALL
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.arrays import ReadArray
 from napari_synapse_cl.data.dataset import Dataset
-from napari_synapse_cl.data.dataset_files import read_entries
-from napari_synapse_cl.data.opening import open_dataset
+from napari_synapse_cl.data.opening import open_dataset, read_entries
 from napari_synapse_cl.data.split import split_by_space
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.models.checkpoints import load_backbone

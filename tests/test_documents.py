@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from napari_synapse_cl.config import Config, read_settings
-from napari_synapse_cl.data.dataset_files import read_entries
+from napari_synapse_cl.data.opening import read_entries
 from napari_synapse_cl.errors import InputError
 
 NESTED = b"[" * 100_000 + b"]" * 100_000

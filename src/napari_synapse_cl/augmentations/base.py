@@ -7,6 +7,7 @@ tissue they need, and does not import it.
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import shake_128
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -164,6 +165,11 @@ def balanced_factor(reach: float, random: float) -> float:
         A number drawn evenly from [0, 1).
     """
     return float((1 + reach) ** (2 * random - 1))
+
+
+def stream(seed: int, epoch: int, synapse: int, view: int, name: str) -> Random:
+    """Return a stream of random numbers that depends on these alone."""
+    return partial(numbers_of, f"{seed} {epoch} {synapse} {view} {name}")
 
 
 def numbers_of(key: str, n: int) -> list[float]:

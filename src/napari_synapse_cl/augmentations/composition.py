@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,10 @@ from torch import Tensor
 
 from napari_synapse_cl.augmentations.base import (
     IntensityTransform,
-    Random,
     SectionTransform,
     SpatialTransform,
     Transform,
-    numbers_of,
+    stream,
 )
 from napari_synapse_cl.augmentations.resampling import resample
 from napari_synapse_cl.augmentations.transforms import INTENSITY, SECTIONS, SPATIAL
@@ -97,11 +95,6 @@ def draw_pair(
     """Draw both views of each synapse; see :func:`draw`."""
     first, second = (draw(config, seed, epoch, synapses, view, spreads) for view in (1, 2))
     return first, second
-
-
-def stream(seed: int, epoch: int, synapse: int, view: int, name: str) -> Random:
-    """Return a stream of random numbers that depends on these alone."""
-    return partial(numbers_of, f"{seed} {epoch} {synapse} {view} {name}")
 
 
 def apply(

@@ -8,7 +8,13 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_synapse_cl.augmentations.base import Random, SpatialTransform, balanced_factor, decimal
+from napari_synapse_cl.augmentations.base import (
+    Random,
+    SpatialTransform,
+    balanced_factor,
+    decimal,
+    stream,
+)
 from napari_synapse_cl.config import AugmentationConfig
 
 
@@ -112,3 +118,39 @@ class Shift(SpatialTransform):
     def reach(cls, config: AugmentationConfig, extent: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return ``(3,)``, as far as the view and the ball reach together."""
         return extent + config.shift_range
+
+
+JITTER = "centre_jitter"
+"""The key of the random streams by which centres are moved."""
+
+
+def draw_jitters(
+    reach: float, seed: int, synapses: Sequence[int], n: int, voxel_size: Sequence[float]
+) -> NDArray[np.int64]:
+    """Draw where the centres of `n` crops of each synapse lie.
+
+    What is drawn for a synapse depends on the seed and on its row alone.
+
+    Parameters
+    ----------
+    reach
+        Radius of the ball that centres are drawn from, in nm.
+    seed
+        Seed of the streams.
+    synapses
+        Row of each of B synapses in its table.
+    voxel_size
+        Along z, y, x in nm.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(B, n, 3)`` int64, how far along z, y, x from the synapse, in voxels.
+    """
+    ball = AugmentationConfig(shift_range=reach)
+    moves = [
+        [Shift.draw(ball, stream(seed, 0, int(row), number, JITTER)).shift for number in range(n)]
+        for row in synapses
+    ]
+    offsets = np.reshape(moves, (len(synapses), n, 3)) / np.asarray(voxel_size, float)
+    return np.rint(offsets).astype(np.int64)

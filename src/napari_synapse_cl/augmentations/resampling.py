@@ -32,6 +32,37 @@ def centre_crop(crops: Tensor, shape: Sequence[int]) -> Tensor:
     return crops[:, :, z, y, x]
 
 
+def moved_crops(crops: Tensor, offsets: NDArray[np.int64], shape: Sequence[int]) -> Tensor:
+    """Return crops whose centres are moved.
+
+    Parameters
+    ----------
+    crops
+        ``(B, 1, D, H, W)``, with room around the crops that are wanted.
+    offsets
+        ``(B, 3)``, how far each is moved along z, y, x, in voxels.
+    shape
+        Size of the crops that are wanted along z, y, x.
+
+    Returns
+    -------
+    Tensor
+        ``(B, 1, *shape)``, a new one.
+
+    Raises
+    ------
+    ValueError
+        If the room does not suffice, or is not the same on both sides.
+    """
+    moved = crops.new_empty(len(crops), 1, *shape)
+    for target, crop, offset in zip(moved, crops, offsets.tolist(), strict=True):
+        room = centre_crop(crop[None], [n + 2 * abs(k) for n, k in zip(shape, offset, strict=True)])
+        starts = (max(0, 2 * k) for k in offset)
+        z, y, x = (slice(start, start + n) for start, n in zip(starts, shape, strict=True))
+        target.copy_(room[0, :, z, y, x])
+    return moved
+
+
 def resample(crops: Tensor, matrices: NDArray[np.float64], shape: Sequence[int]) -> Tensor:
     """Resample crops through `matrices` by trilinear interpolation, about their centres.
 

@@ -16,7 +16,7 @@ from typing import Self
 
 import numpy as np
 
-from napari_synapse_cl.augmentations.composition import stream
+from napari_synapse_cl.augmentations.base import stream
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.dataset import SEGMENTATION, Dataset
 from napari_synapse_cl.errors import InputError

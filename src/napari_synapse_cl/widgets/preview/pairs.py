@@ -15,11 +15,10 @@ from napari.layers import Image
 from napari_synapse_cl import __version__
 from napari_synapse_cl.augmentations.transforms import context_shape
 from napari_synapse_cl.config import Config, CropConfig
-from napari_synapse_cl.data.crops.checks import crop_warnings
 from napari_synapse_cl.data.crops.cutting import Crop, CropState
 from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.grey_spread import measure_spreads
-from napari_synapse_cl.data.intensity import to_unit_range
+from napari_synapse_cl.data.intensity import crop_warnings, to_unit_range
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.system.words import VoxelSize
 from napari_synapse_cl.widgets.forms.crop_settings import SHARED
