@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QLabel,
     QLayout,
-    QPushButton,
     QScrollArea,
     QSizePolicy,
     QVBoxLayout,
@@ -28,7 +27,16 @@ from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH
 from napari_synapse_cl.widgets.jobs.job import Job, JobWorker
 from napari_synapse_cl.widgets.layers.boxes import LayerBox
 from napari_synapse_cl.widgets.layers.taking import LayerData, take
-from napari_synapse_cl.widgets.look import CALM, NORMAL, sentence, set_spinner_speed, tell
+from napari_synapse_cl.widgets.look import (
+    CALM,
+    NORMAL,
+    button,
+    paragraph,
+    sentence,
+    set_spinner_speed,
+    tell,
+    telling,
+)
 from napari_synapse_cl.widgets.session import session_of
 
 RUNS = "synapse_cl_runs"
@@ -143,11 +151,8 @@ class JobWidget(LayersWidget):
         self.job: Job | None = None
         self._progress: Any = None
         self._told_end = False
-        self.start_button = QPushButton("Start")
-        self.start_button.clicked.connect(self.start)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.start_button = button("Start", clicked=self.start)
+        self.status = paragraph(selectable=True)
 
     def make_job(self) -> Job:
         """Return the job that the form describes.
@@ -218,10 +223,8 @@ class JobWidget(LayersWidget):
     def request(self, command: Any) -> None:
         """Pass a command to the job, if there is one."""
         if self.job is not None:
-            try:
+            with telling():
                 self.job.request(command)
-            except JobError as error:
-                tell(error)
 
     def show_progress(self, done: int, total: int, task: str = "") -> None:
         """Show in napari's activity dock how far the job has come."""

@@ -1,12 +1,16 @@
 """How our part of the window looks and speaks: colours, sentences, docks, napari's animation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QLabel, QMainWindow, QMessageBox, QWidget
+from qtpy.QtWidgets import QLabel, QMainWindow, QMessageBox, QPushButton, QWidget
+
+from napari_synapse_cl.errors import InputError, JobError
 
 MARK = "⚠ "
 """Stands before what cannot be used, and before warnings."""
@@ -54,6 +58,54 @@ class Colors:
 def tell(error: Exception) -> None:
     """Show an error as napari's notification, without a traceback."""
     show_error(sentence(str(error)))
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Show an error of what was given, or of the job, in the block as a notification."""
+    try:
+        yield
+    except (InputError, JobError) as error:
+        tell(error)
+
+
+def expected(error: Exception) -> Exception:
+    """Return an error of what was given, or of the job; napari shows others with their traceback.
+
+    Raises
+    ------
+    Exception
+        Any other error.
+    """
+    if not isinstance(error, InputError | JobError):
+        raise error
+    return error
+
+
+def button(text: str, tip: str = "", clicked: Callable[..., Any] | None = None) -> QPushButton:
+    """Return a button with what it says under the mouse, and does when it is clicked."""
+    made = QPushButton(text)
+    made.setToolTip(tip)
+    if clicked is not None:
+        made.clicked.connect(clicked)
+    return made
+
+
+def paragraph(text: str = "", *, selectable: bool = False) -> QLabel:
+    """Return a text that is as long as it must be, of which parts may be copied."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    if selectable:
+        label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    return label
+
+
+def bare(layout: Any, spacing: int | None = None) -> Any:
+    """Return a layout without margins, and with so many pixels between what is in it."""
+    layout.setContentsMargins(0, 0, 0, 0)
+    if spacing is not None:
+        layout.setSpacing(spacing)
+    return layout
 
 
 def ask(

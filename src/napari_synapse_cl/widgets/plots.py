@@ -10,9 +10,9 @@ import pyqtgraph as pg
 from numpy.typing import ArrayLike, NDArray
 from qtpy.QtCore import QEvent, Qt, QTimer, Signal
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_synapse_cl.widgets.look import Colors
+from napari_synapse_cl.widgets.look import Colors, bare, paragraph
 
 POINTS_PER_PIXEL = 2
 """As many are drawn at most; more are averaged."""
@@ -128,9 +128,8 @@ class Plot(QWidget):
         super().__init__()
         self._viewer = viewer
         # pyqtgraph's own legend hides curves inside the axes, and is clipped outside of them.
-        self._legend = QLabel()
+        self._legend = paragraph()
         self._legend.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-        self._legend.setWordWrap(True)
         self._canvas = pg.GraphicsLayoutWidget()
         self._canvas.setMinimumHeight(height)
         self._main = pg.ViewBox(enableMenu=False)
@@ -149,9 +148,7 @@ class Plot(QWidget):
                 axis.setWidth(AXIS_WIDTH)
         grid.layout.setColumnStretchFactor(1, 1)
         grid.layout.setRowStretchFactor(0, 1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(0)
+        layout = bare(QVBoxLayout(self), 0)
         layout.addWidget(self._legend)
         layout.addWidget(self._canvas, stretch=1)
 

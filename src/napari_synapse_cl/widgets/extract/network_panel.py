@@ -8,8 +8,6 @@ from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
     QHeaderView,
-    QLabel,
-    QPushButton,
     QTreeWidget,
     QTreeWidgetItem,
     QVBoxLayout,
@@ -17,7 +15,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_synapse_cl.config import Config, is_url
-from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import Architecture, Layer, NetworkInfo
 from napari_synapse_cl.system.downloads import in_full
 from napari_synapse_cl.system.words import size
@@ -25,7 +23,7 @@ from napari_synapse_cl.widgets import base
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.child import NetworkReader
 from napari_synapse_cl.widgets.latest_only import LatestOnly
-from napari_synapse_cl.widgets.look import sentence
+from napari_synapse_cl.widgets.look import bare, button, expected, paragraph, sentence
 
 COLUMNS = ("Layer", "Ch", "Map", "Sees")
 MINIMUM_HEIGHT = 120
@@ -198,18 +196,17 @@ class NetworkPanel(QWidget):
         self._voxel_size: tuple[float, float, float] | None = None
         self.info: NetworkInfo | None = None
         self.table = LayerTable()
-        self.note = QLabel(NO_NETWORK)
-        self.note.setWordWrap(True)
+        self.note = paragraph(NO_NETWORK)
         self._process = NetworkReader()
         self._reader = LatestOnly(self._process.read)
         # With napari the widget is closed without a word.
         self.destroyed.connect(self._process.end)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2)
+        layout = bare(QVBoxLayout(self), 2)
         layout.addWidget(self.table, stretch=1)
         layout.addWidget(self.note)
-        self._add_run_button()
+        tip = "<qt>Choose the folder of a run, in place of a checkpoint file</qt>"
+        self.run_button = button("Run …", tip, self._ask_run)
+        form.editor("checkpoint").native.layout().addWidget(self.run_button)
         self._show()
         self.table.choose(self._settings["layer_num"])
         self._reader.done.connect(self._on_info)
@@ -273,13 +270,6 @@ class NetworkPanel(QWidget):
             self._voxel_size = voxel_size
             self._show()
 
-    def _add_run_button(self) -> None:
-        button = QPushButton("Run …")
-        button.setToolTip("<qt>Choose the folder of a run, in place of a checkpoint file</qt>")
-        button.clicked.connect(self._ask_run)
-        self._form.editor("checkpoint").native.layout().addWidget(button)
-        self.run_button = button
-
     def _ask_run(self) -> None:
         start = base.runs_folder()
         chosen = QFileDialog.getExistingDirectory(self, "Folder of a run", str(start))
@@ -306,9 +296,7 @@ class NetworkPanel(QWidget):
         self.changed.emit()
 
     def _on_no_info(self, error: Exception) -> None:
-        if not isinstance(error, InputError | JobError):
-            raise error
-        self.note.setText(sentence(str(error)))
+        self.note.setText(sentence(str(expected(error))))
 
     def _show(self) -> None:
         info = self.info

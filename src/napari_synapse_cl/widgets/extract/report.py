@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QLabel,
-    QPushButton,
     QTreeWidget,
     QTreeWidgetItem,
     QVBoxLayout,
@@ -26,7 +25,7 @@ from napari_synapse_cl.features.layer_report import LayerScore, Report, to_table
 from napari_synapse_cl.system.files import replacing
 from napari_synapse_cl.system.words import listing
 from napari_synapse_cl.widgets.base import scrolling
-from napari_synapse_cl.widgets.look import Colors, sentence, tell
+from napari_synapse_cl.widgets.look import Colors, button, paragraph, sentence, tell
 from napari_synapse_cl.widgets.plots import Plot
 
 MINIMUM_HEIGHT = 200
@@ -145,11 +144,8 @@ class ReportDialog(QDialog):
         self.resize(*SIZE)
         self.plot = ReportPlot(viewer, report)
         self.table = self._make_table()
-        self.use_button = QPushButton()
-        self.save_button = QPushButton("Save …")
-        self.save_button.setToolTip("Save the scores as a CSV table")
-        self.use_button.clicked.connect(self._use)
-        self.save_button.clicked.connect(self._save)
+        self.use_button = button("", clicked=self._use)
+        self.save_button = button("Save …", "Save the scores as a CSV table", self._save)
         self.table.itemSelectionChanged.connect(self._name_button)
         verdict = _words(report.verdict[:1])
         remarks = _words([*report.verdict[1:], *report.remarks])
@@ -260,8 +256,6 @@ def _difference(score: LayerScore) -> str:
 def _words(sentences: Sequence[str]) -> QLabel:
     """Return a label of some sentences, each a paragraph."""
     text = "".join(f"<p>{html.escape(sentence(one))}</p>" for one in sentences)
-    label = QLabel(f"<qt>{text}</qt>")
-    label.setWordWrap(True)
+    label = paragraph(f"<qt>{text}</qt>", selectable=True)
     label.setAlignment(Qt.AlignmentFlag.AlignTop)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return label

@@ -6,9 +6,9 @@ from typing import Any
 from napari.layers import Image, Layer, Points, Shapes
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, QSignalBlocker, Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QGridLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QGridLayout, QLabel, QWidget
 
-from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.files import safe_name
 from napari_synapse_cl.system.words import counted, size
 from napari_synapse_cl.widgets.extract.columns import color_by
@@ -16,7 +16,7 @@ from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH
 from napari_synapse_cl.widgets.latest_only import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import CONTENT_EVENTS
 from napari_synapse_cl.widgets.layers.features import feature_match
-from napari_synapse_cl.widgets.look import tell
+from napari_synapse_cl.widgets.look import bare, button, expected, tell
 
 AS_THEY_ARE = "as they are"
 
@@ -211,7 +211,11 @@ class PointsPanel(QWidget):
         self.place_box = QComboBox()
         self.color_box = ColorBox()
         self.label_box = ColumnBox("no labels", with_features=False, preferred="class")
-        self.compare_button = QPushButton("Compare layers")
+        self.compare_button = button(
+            "Compare layers",
+            "<qt>Which layer? Measure how well each tells synapses apart, and choose the best. The "
+            "layers that are ticked are compared, or all convolutions if only one is.</qt>",
+        )
         self.place_box.addItems([ON_LAYER, ON_NEW_LAYER])
         self.place_box.setToolTip("Which layer gets the columns of features")
         self.color_box.setToolTip("Colour the points by one of their columns, now")
@@ -219,13 +223,7 @@ class PointsPanel(QWidget):
             "<qt>Column with labels, such as classes: layers are then compared by how well they "
             "tell these too</qt>"
         )
-        self.compare_button.setToolTip(
-            "<qt>Which layer? Measure how well each tells synapses apart, and choose the best. The "
-            "layers that are ticked are compared, or all convolutions if only one is.</qt>"
-        )
-        layout = QGridLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
+        layout = bare(QGridLayout(self), 4)
         layout.setColumnMinimumWidth(0, LABEL_WIDTH)
         layout.setColumnStretch(1, 1)
         for row, name in enumerate(("Columns on", "Points coloured", "Labels")):
@@ -281,9 +279,7 @@ class Exporter(QObject):
         show_info(f"Saved {', '.join(paths)}.")
 
     def _on_failure(self, error: Exception) -> None:
-        if not isinstance(error, InputError | JobError):
-            raise error
-        tell(error)
+        tell(expected(error))
 
 
 def _write_points(*arguments: Any) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from napari.layers import Image, Points, Shapes
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSpinBox
+from qtpy.QtWidgets import QHBoxLayout, QSpinBox
 
 from napari_synapse_cl.data.crops.recipes import EVERYTHING
 from napari_synapse_cl.errors import InputError, JobError
@@ -39,7 +39,7 @@ from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.job import Job
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
-from napari_synapse_cl.widgets.look import sentence, tell
+from napari_synapse_cl.widgets.look import button, sentence, tell
 
 ESSENTIAL = ("checkpoint", "network", "pooling", "descriptors")
 GROUPS = {
@@ -93,8 +93,14 @@ class ExtractWidget(JobWidget):
         self.panel = NetworkPanel(self.form, self.session)
         self.depth_box = QSpinBox()
         self.points_panel = PointsPanel()
-        self.cancel_button = QPushButton("Cancel")
-        self.export_button = QPushButton("Export …")
+        self.cancel_button = button(
+            "Cancel", "End, and keep nothing unless “Keep partial” is ticked"
+        )
+        self.export_button = button(
+            "Export …",
+            "<qt>Save the selected points with their features: CSV, Parquet, NumPy or AnnData. "
+            "napari opens such a file as a Points layer again.</qt>",
+        )
         self.report: Any = None
         self.label_boxes = LabelBoxes(self, self._labels_used, self.panel.changed)
         self._requests = ExtractionRequests(self.form, self.panel, self.session)
@@ -186,11 +192,6 @@ class ExtractWidget(JobWidget):
         self.image_box.setToolTip("Image layer with the EM volume that the layers are read on")
         self.start_button.setText("Extract")
         self.start_button.setToolTip("Extract features for the selected layer")
-        self.cancel_button.setToolTip("End, and keep nothing unless “Keep partial” is ticked")
-        self.export_button.setToolTip(
-            "<qt>Save the selected points with their features: CSV, Parquet, NumPy or AnnData. "
-            "napari opens such a file as a Points layer again.</qt>"
-        )
         self.depth_box.setRange(1, LARGEST_DEPTH)
         self.depth_box.setToolTip(
             "<qt>How deep a box is that is drawn on one slice. Rectangles on two slices make a box "
@@ -203,8 +204,8 @@ class ExtractWidget(JobWidget):
         self.body.addWidget(self.panel, stretch=1)
         self.body.addWidget(self.points_panel)
         buttons = QHBoxLayout()
-        for button in (self.start_button, self.cancel_button, self.export_button):
-            buttons.addWidget(button)
+        for one in (self.start_button, self.cancel_button, self.export_button):
+            buttons.addWidget(one)
         self.body.addLayout(buttons)
         self.body.addWidget(self.status)
 

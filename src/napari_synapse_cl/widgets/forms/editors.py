@@ -14,6 +14,7 @@ from superqt import QDoubleSlider
 
 from napari_synapse_cl.config import AugmentationConfig, slider_end, unit_of
 from napari_synapse_cl.widgets.forms.crop_settings import WHAT_TO_KEEP
+from napari_synapse_cl.widgets.look import bare
 
 SUFFIXES = {"degrees": " °"}
 """Units that are written otherwise than they are called."""
@@ -100,8 +101,7 @@ class SliderEditor(QWidget):
         for part in (self.slider, self.box):
             part.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
             part.installEventFilter(self)
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
+        layout = bare(QHBoxLayout(self))
         layout.addWidget(self.slider, stretch=1)
         layout.addWidget(self.box)
         self.setFocusProxy(self.box)

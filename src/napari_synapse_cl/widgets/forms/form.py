@@ -17,7 +17,7 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.downloads import in_full
 from napari_synapse_cl.widgets.forms.crop_settings import RELATED, odds
 from napari_synapse_cl.widgets.forms.editors import ValueWidget, as_editor_value, make_editor
-from napari_synapse_cl.widgets.look import MARK, MARK_COLOR
+from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, bare
 from napari_synapse_cl.widgets.session import Session
 
 NAMES = {"label_column", "cell_column"}
@@ -61,9 +61,7 @@ class Form(QWidget):
         self._odds: dict[str, str] = {}
         self._session: Session | None = None
         self._shared: set[str] = set()
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2)
+        layout = bare(QVBoxLayout(self), 2)
         layout.addWidget(self._rows(essential))
         for title, names in (groups or {}).items():
             group = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
@@ -213,8 +211,7 @@ class Form(QWidget):
 def empty_rows() -> tuple[QWidget, QFormLayout]:
     """Return a widget for fields with labels before them, and its layout."""
     rows = QWidget()
-    layout = QFormLayout(rows)
-    layout.setContentsMargins(0, 0, 0, 0)
+    layout = bare(QFormLayout(rows))
     layout.setVerticalSpacing(3)
     layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)

@@ -10,7 +10,7 @@ from typing import Any
 from qtpy.QtCore import QThreadPool
 from superqt.utils import GeneratorWorker
 
-from napari_synapse_cl.errors import JobError, reason
+from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.runs.events import Command, Control, Discarded, Event, Progress
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.following import follow
@@ -207,12 +207,7 @@ class AttachedJob(Job):
 
     def request(self, command: Command) -> None:
         """Pause, resume, stop or discard the run, by way of its folder."""
-        try:
-            self._folder.send(command)
-        except OSError as error:
-            raise JobError(
-                f"the run in {self._folder.path} cannot be told to {command}: {reason(error)}"
-            ) from None
+        self._folder.send(command)
 
     def end_soon(self) -> None:
         """Look at the run no longer."""

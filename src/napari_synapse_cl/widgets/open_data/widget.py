@@ -6,13 +6,12 @@ from typing import Any
 
 from napari.layers import Layer
 from napari.viewer import Viewer
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
     QLabel,
     QLineEdit,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
@@ -25,7 +24,7 @@ from napari_synapse_cl.widgets.base import DockWidget, FittingArea
 from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH, Form, empty_rows, label_of, tooltip_of
 from napari_synapse_cl.widgets.jobs.job import JobWorker
 from napari_synapse_cl.widgets.layers.boxes import VolumePair
-from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, sentence, tell
+from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, bare, button, paragraph, sentence, tell
 from napari_synapse_cl.widgets.open_data.jobs import Opened, OpenJob, is_dataset
 from napari_synapse_cl.widgets.open_data.layers import in_words, layers_of
 
@@ -65,13 +64,9 @@ class LocationEdit(QWidget):
         self.line = QLineEdit()
         self.line.setPlaceholderText(placeholder)
         self.line.textChanged.connect(self._tell_change)
-        self.file_button = QPushButton("File …")
-        self.file_button.clicked.connect(self._choose_file)
-        self.folder_button = QPushButton("Folder …")
-        self.folder_button.clicked.connect(self._choose_folder)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(2)
+        self.file_button = button("File …", clicked=self._choose_file)
+        self.folder_button = button("Folder …", clicked=self._choose_folder)
+        row = bare(QHBoxLayout(self), 2)
         row.addWidget(self.line, stretch=1)
         row.addWidget(self.file_button)
         row.addWidget(self.folder_button)
@@ -126,16 +121,11 @@ class OpenWidget(DockWidget):
                 "position_voxel_size": "that of the volume",
             },
         )
-        self.note = QLabel(DATASET_NOTE)
-        self.note.setWordWrap(True)
+        self.note = paragraph(DATASET_NOTE)
         self.note.hide()
-        self.open_button = QPushButton("Open")
-        self.open_button.clicked.connect(self.open)
-        self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.clicked.connect(self.cancel)
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.open_button = button("Open", clicked=self.open)
+        self.cancel_button = button("Cancel", clicked=self.cancel)
+        self.status = paragraph(selectable=True)
         self._timer = QTimer(self, singleShot=True, interval=LOOK_DELAY_MS, timeout=self._look)
         self.volume.changed.connect(self._timer.start)
         self._lay_out()
@@ -197,9 +187,7 @@ class OpenWidget(DockWidget):
             )
         )
         fields = QWidget()
-        inside = QVBoxLayout(fields)
-        inside.setContentsMargins(0, 0, 0, 0)
-        inside.setSpacing(3)
+        inside = bare(QVBoxLayout(fields), 3)
         inside.addWidget(_rows(("Volume", "image", self.volume)))
         self._synapses_row = _rows(("Synapses", "synapses", self.synapses))
         inside.addWidget(self._synapses_row)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from napari.layers import Image, Points
 from qtpy.QtCore import QSignalBlocker, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSpinBox, QStackedLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QSpinBox, QStackedLayout, QWidget
 
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.widgets.layers.voxels import in_units_of
+from napari_synapse_cl.widgets.look import bare, button
 
 REACH = 4
 """Pixels that the mouse may move between press and release of a click."""
@@ -100,17 +101,13 @@ class SynapsePicker(QWidget):
             "<qt>Number of the point, counted from 0. Clicking a point in the viewer chooses it "
             "too, in any mode, and so does selecting it.</qt>"
         )
-        self.previous_button, self.next_button = QPushButton("◂"), QPushButton("▸")
-        self.random_button = QPushButton("Random")
-        self.previous_button.setToolTip("The synapse before")
-        self.next_button.setToolTip("The synapse after")
-        self.random_button.setToolTip("Another synapse, drawn at random")
+        self.previous_button = button("◂", "The synapse before", self.number_box.stepDown)
+        self.next_button = button("▸", "The synapse after", self.number_box.stepUp)
+        tip = "Another synapse, drawn at random"
+        self.random_button = button("Random", tip, self._choose_another)
         self.position_label = QLabel(NO_POSITION)
         self.position_label.setToolTip("Voxel of the volume that was clicked last")
         self.number_box.valueChanged.connect(self._tell_change)
-        self.previous_button.clicked.connect(self.number_box.stepDown)
-        self.next_button.clicked.connect(self.number_box.stepUp)
-        self.random_button.clicked.connect(self._choose_another)
         self._clicks = Clicks(viewer, self._on_click)
         self._lay_out()
 
@@ -138,8 +135,8 @@ class SynapsePicker(QWidget):
         with QSignalBlocker(self.number_box):
             self.number_box.setRange(0, max(n_points - 1, 0))
             self.number_box.setSuffix(f" of {n_points}" if n_points else "")
-        for button in (self.previous_button, self.next_button, self.random_button):
-            button.setEnabled(n_points > 1)
+        for one in (self.previous_button, self.next_button, self.random_button):
+            one.setEnabled(n_points > 1)
 
     def release(self) -> None:
         """Let go of the viewer and the layers."""
@@ -148,11 +145,10 @@ class SynapsePicker(QWidget):
 
     def _lay_out(self) -> None:
         numbers = QWidget()
-        row = QHBoxLayout(numbers)
-        row.setContentsMargins(0, 0, 0, 0)
+        row = bare(QHBoxLayout(numbers))
         row.addWidget(self.number_box, stretch=1)
-        for button in (self.previous_button, self.next_button, self.random_button):
-            row.addWidget(button)
+        for one in (self.previous_button, self.next_button, self.random_button):
+            row.addWidget(one)
         self._choices = QStackedLayout(self)
         self._choices.addWidget(numbers)
         self._choices.addWidget(self.position_label)

@@ -5,9 +5,9 @@ from functools import partial
 from napari.layers import Image
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QSpinBox
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QSpinBox
 
-from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.base import LayersWidget, scrolling
 from napari_synapse_cl.widgets.forms.crop_settings import (
     ESSENTIAL_AUGMENTATION,
@@ -23,7 +23,7 @@ from napari_synapse_cl.widgets.latest_only import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
 from napari_synapse_cl.widgets.layers.taking import LayerData, take, take_position
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
-from napari_synapse_cl.widgets.look import TRAIN, open_dock, sentence
+from napari_synapse_cl.widgets.look import TRAIN, button, expected, open_dock, paragraph, sentence
 from napari_synapse_cl.widgets.preview.pairs import Pair, PairMaker, PairRequest, view_layers
 from napari_synapse_cl.widgets.preview.picker import SynapsePicker
 from napari_synapse_cl.widgets.preview.pictures import PairPictures
@@ -56,16 +56,31 @@ class PreviewWidget(LayersWidget):
         self.epoch_box = QSpinBox()
         self.epoch_box.setRange(0, LARGEST_INT)
         self.epoch_box.setValue(1)
-        self.new_pair_button = QPushButton("New pair")
-        self.centre_button = QPushButton("Centre")
-        self.add_button = QPushButton("Add pair as layers")
+        self.new_pair_button = button(
+            "New pair",
+            "<qt>Draw the pair of the next epoch. Seed, epoch and synapse decide what is drawn, "
+            "so a pair can be seen again, and a training with this seed sees the same.</qt>",
+            self.epoch_box.stepUp,
+        )
+        self.add_button = button(
+            "Add pair as layers",
+            "<qt>Add both views as Image layers where the synapse is; what was drawn stands in "
+            "their metadata.</qt>",
+            self.add_layers,
+        )
         self.add_button.setEnabled(False)
-        self.train_button = QPushButton("Train with these settings")
+        self.train_button = button(
+            "Train with these settings",
+            "<qt>Open “Train contrastive” with these layers. Both forms share the settings.</qt>",
+            self.open_training,
+        )
         self.form = Form(ESSENTIAL, FURTHER, PLACEHOLDERS)
         self.form.share(SHARED, self.session)
         self.label_boxes = LabelBoxes(self, partial(label_layers_of, self.form), self.form.changed)
         self.pictures = PairPictures(viewer)
-        self.origin, self.warnings, self.status = QLabel(), QLabel(), QLabel()
+        tip = "Move the crosshair back to the synapse"
+        self.centre_button = button("Centre", tip, self.pictures.reset_centre)
+        self.origin, self.warnings, self.status = QLabel(), paragraph(), paragraph()
         self.pair: Pair | None = None
         self._asked: PairRequest | None = None
         self._data: LayerData | None = None
@@ -148,18 +163,6 @@ class PreviewWidget(LayersWidget):
         self.epoch_box.setToolTip(
             "<qt>Each epoch draws anew, counted from 1. 0 is what the validation sees.</qt>"
         )
-        self.new_pair_button.setToolTip(
-            "<qt>Draw the pair of the next epoch. Seed, epoch and synapse decide what is drawn, "
-            "so a pair can be seen again, and a training with this seed sees the same.</qt>"
-        )
-        self.centre_button.setToolTip("Move the crosshair back to the synapse")
-        self.add_button.setToolTip(
-            "<qt>Add both views as Image layers where the synapse is; what was drawn stands in "
-            "their metadata.</qt>"
-        )
-        self.train_button.setToolTip(
-            "<qt>Open “Train contrastive” with these layers. Both forms share the settings.</qt>"
-        )
         self.origin.setToolTip("<qt>These decide what was drawn; the position is in voxels.</qt>")
         self.status.setToolTip("<qt>What was drawn for each view, within the settings below</qt>")
         self.warnings.setToolTip("<qt>What a network would see here without knowing better</qt>")
@@ -175,7 +178,6 @@ class PreviewWidget(LayersWidget):
         self.add_row("Synapse", self.picker)
         self.add_row("Epoch", epoch)
         for label in (self.warnings, self.status):
-            label.setWordWrap(True)
             label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
         self.warnings.hide()
         self.body.addWidget(self.pictures, stretch=3)
@@ -198,10 +200,6 @@ class PreviewWidget(LayersWidget):
         self.picker.changed.connect(self._on_synapse)
         self.epoch_box.valueChanged.connect(self.redraw)
         self.form.changed.connect(self.redraw)
-        self.new_pair_button.clicked.connect(self.epoch_box.stepUp)
-        self.centre_button.clicked.connect(self.pictures.reset_centre)
-        self.add_button.clicked.connect(self.add_layers)
-        self.train_button.clicked.connect(self.open_training)
 
     def _on_layers(self) -> None:
         """Take the chosen layers, when others were chosen."""
@@ -247,8 +245,7 @@ class PreviewWidget(LayersWidget):
         self.pair_shown.emit()
 
     def _show_error(self, error: Exception) -> None:
-        if not isinstance(error, InputError | JobError):
-            raise error
+        expected(error)
         self._slow.stop()
         self.pair = None
         self.pictures.clear_pair()

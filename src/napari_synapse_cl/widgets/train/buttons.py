@@ -17,9 +17,8 @@ from napari_synapse_cl.config import (
     read_settings,
     recipe_settings,
 )
-from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.forms import crop_settings
-from napari_synapse_cl.widgets.look import tell
+from napari_synapse_cl.widgets.look import bare, button, telling
 from napari_synapse_cl.widgets.session import SharedSettings, save_settings
 
 N_COLUMNS = 12
@@ -81,28 +80,26 @@ class TrainButtons(QWidget):
 
     def __init__(self, start: QPushButton) -> None:
         super().__init__()
-        self.pause = QPushButton("Pause")
-        self.stop = QPushButton("Stop and keep")
-        self.discard = QPushButton("Discard")
-        self.go_on = QPushButton("Continue run …")
-        self.attach = QPushButton("Attach to run …")
-        self.extract = QPushButton("Extract features")
         start.setToolTip("Train on the chosen layers with these settings")
-        self.pause.setToolTip("Wait after the present step, or go on")
-        self.stop.setToolTip("End after the present step and keep the network as it is then")
-        self.discard.setToolTip("End and remove everything this training has written")
-        self.go_on.setToolTip(
-            "<qt>Go on with a run that has ended, from its last checkpoint: choose its folder</qt>"
+        self.pause = button("Pause", "Wait after the present step, or go on")
+        self.stop = button(
+            "Stop and keep", "End after the present step and keep the network as it is then"
         )
-        self.attach.setToolTip(
+        self.discard = button("Discard", "End and remove everything this training has written")
+        self.go_on = button(
+            "Continue run …",
+            "<qt>Go on with a run that has ended, from its last checkpoint: choose its folder</qt>",
+        )
+        self.attach = button(
+            "Attach to run …",
             "<qt>Show a training that was started from a terminal, on a cluster or before napari "
-            "was closed: choose its folder. Detaching leaves it as it is.</qt>"
+            "was closed: choose its folder. Detaching leaves it as it is.</qt>",
         )
-        self.extract.setToolTip("Put features of the trained network onto the points")
-        grid = QGridLayout(self)
-        grid.setContentsMargins(0, 0, 0, 0)
-        grid.setSpacing(4)
-        for button, row, column, width in (
+        self.extract = button(
+            "Extract features", "Put features of the trained network onto the points"
+        )
+        grid = bare(QGridLayout(self), 4)
+        for one, row, column, width in (
             (start, 0, 0, 2),
             (self.pause, 0, 2, 3),
             (self.stop, 0, 5, 4),
@@ -111,7 +108,7 @@ class TrainButtons(QWidget):
             (self.attach, 1, 4, 4),
             (self.extract, 1, 8, 4),
         ):
-            grid.addWidget(button, row, column, 1, width)
+            grid.addWidget(one, row, column, 1, width)
         for column in range(N_COLUMNS):
             grid.setColumnStretch(column, 1)
 
@@ -152,7 +149,7 @@ class SettingsMenu(QToolButton):
         self.setMenu(menu)
 
     def _save(self) -> None:
-        try:
+        with telling():
             config = self._config()
             chosen, _ = QFileDialog.getSaveFileName(self, "Save settings", "settings.json", FILES)
             if chosen:
@@ -160,16 +157,12 @@ class SettingsMenu(QToolButton):
                 path = path if path.suffix else path.with_suffix(".json")
                 save_settings(config, self._names, path)
                 show_info(f"Saved {path}. The command line takes it with --config.")
-        except InputError as error:
-            tell(error)
 
     def _load(self) -> None:
         chosen, _ = QFileDialog.getOpenFileName(self, "Load settings", "", FILES)
         if chosen:
-            try:
+            with telling():
                 self._settings.load(read_settings(Path(chosen)), self._names)
-            except InputError as error:
-                tell(error)
 
     def _take_recipe(self, name: str) -> None:
         self._settings.load(read_recipe(name), recipe_settings())

@@ -11,8 +11,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QFileDialog,
     QHBoxLayout,
-    QLabel,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
@@ -24,7 +22,7 @@ from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.following import MetricsRead
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.system.files import replacing
-from napari_synapse_cl.widgets.look import tell
+from napari_synapse_cl.widgets.look import bare, button, paragraph, telling
 from napari_synapse_cl.widgets.plots import Curve, LivePlot, Series
 
 METRICS = (
@@ -128,20 +126,17 @@ class Monitor(QWidget):
         self.log_box = QCheckBox("Log axis")
         self.log_box.setToolTip("Show the losses on a logarithmic axis")
         self.log_box.toggled.connect(self.losses.set_logarithmic)
-        self.compare_button = QPushButton("Compare …")
-        self.compare_button.setToolTip("Draw the losses of a past run beside these")
-        self.compare_button.clicked.connect(self._ask_run)
-        self.clear_button = QPushButton("Clear")
-        self.clear_button.setToolTip("Draw this run alone")
-        self.clear_button.clicked.connect(self.compare_none)
-        self.clear_button.setEnabled(False)
-        self.export_button = QPushButton("Export …")
-        self.export_button.setToolTip(
-            "Save the plots as a picture (.png), or every step and epoch as a table (.csv)"
+        self.compare_button = button(
+            "Compare …", "Draw the losses of a past run beside these", self._ask_run
         )
-        self.export_button.clicked.connect(self._ask_file)
-        self.values = QLabel()
-        self.values.setWordWrap(True)
+        self.clear_button = button("Clear", "Draw this run alone", self.compare_none)
+        self.clear_button.setEnabled(False)
+        self.export_button = button(
+            "Export …",
+            "Save the plots as a picture (.png), or every step and epoch as a table (.csv)",
+            self._ask_file,
+        )
+        self.values = paragraph()
         self.values.setAlignment(Qt.AlignmentFlag.AlignTop)
         # Room for two lines, so that nothing jumps.
         self.values.setMinimumHeight(2 * self.values.fontMetrics().lineSpacing() + 2)
@@ -270,11 +265,9 @@ class Monitor(QWidget):
         toolbar = QHBoxLayout()
         toolbar.addWidget(self.log_box)
         toolbar.addStretch()
-        for button in (self.compare_button, self.clear_button, self.export_button):
-            toolbar.addWidget(button)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2)
+        for one in (self.compare_button, self.clear_button, self.export_button):
+            toolbar.addWidget(one)
+        layout = bare(QVBoxLayout(self), 2)
         layout.addLayout(toolbar)
         layout.addWidget(self.losses, stretch=1)
         layout.addWidget(self.health, stretch=1)
@@ -304,10 +297,8 @@ class Monitor(QWidget):
         start = "" if self._folder is None else str(self._folder.parent)
         chosen = QFileDialog.getExistingDirectory(self, "Folder of a past run", start)
         if chosen:
-            try:
+            with telling():
                 self.compare(Path(chosen))
-            except InputError as error:
-                tell(error)
 
     def _ask_file(self) -> None:
         chosen, kind = QFileDialog.getSaveFileName(
@@ -318,11 +309,8 @@ class Monitor(QWidget):
         path = Path(chosen)
         if not path.suffix:
             path = path.with_suffix(".csv" if kind == TABLES else ".png")
-        try:
+        with telling():
             self.export(path)
-        except InputError as error:
-            tell(error)
-        else:
             show_info(f"Saved {path}")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QLabel, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
 from napari_synapse_cl.runs.events import (
     EpochDone,
@@ -22,7 +22,7 @@ from napari_synapse_cl.runs.events import (
 from napari_synapse_cl.runs.following import MetricsRead
 from napari_synapse_cl.runs.metrics import step_events
 from napari_synapse_cl.system.words import duration
-from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, sentence
+from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, bare, paragraph, sentence
 
 TELL_SECONDS = 1.0
 """Least time between two changes of bar and text: each has the whole window composed anew."""
@@ -84,8 +84,7 @@ class RunView(QWidget):
         self.bar = QProgressBar()
         self.bar.setFormat("%v of %m")
         self.bar.setToolTip("Steps that are done")
-        self.warning = QLabel()
-        self.warning.setWordWrap(True)
+        self.warning = paragraph()
         self.warning.setStyleSheet(f"color: {MARK_COLOR}")
         self.warning.hide()
         self.started: Started | None = None
@@ -93,8 +92,7 @@ class RunView(QWidget):
         self._pace = Pace()
         self._attached = False
         self._told = -TELL_SECONDS
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
+        layout = bare(QVBoxLayout(self))
         layout.addWidget(self.bar)
         layout.addWidget(self.warning)
 

@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
     QFormLayout,
-    QLabel,
     QMainWindow,
     QMessageBox,
     QSpinBox,
@@ -21,7 +20,7 @@ from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.widgets.forms.editors import LARGEST_INT
-from napari_synapse_cl.widgets.look import ask, main_window_of
+from napari_synapse_cl.widgets.look import ask, main_window_of, paragraph
 
 DISCARD, STOP, LEAVE = "Discard the run", "Stop and keep", "Let it run on"
 QUESTION = "A training is running. What should become of it?"
@@ -89,12 +88,11 @@ class ContinueDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle("Continue a run")
         self._run = run
-        about = QLabel(
+        about = paragraph(
             f"The run in {run.folder}\nhas done {run.epochs} of {run.config.num_epochs} epochs "
             f"({run.step} steps). It goes on from its last checkpoint, with its own data and "
             "settings."
         )
-        about.setWordWrap(True)
         self.epochs_box = QSpinBox()
         self.epochs_box.setRange(run.epochs + 1, LARGEST_INT)
         self.epochs_box.setValue(run.config.num_epochs)

@@ -19,7 +19,7 @@ from napari_synapse_cl.training.estimates import MEASURED_FOR, Machine, Plan, in
 from napari_synapse_cl.widgets.jobs.child import NetworkReader, Question
 from napari_synapse_cl.widgets.latest_only import LatestOnly
 from napari_synapse_cl.widgets.layers.taking import LayerData, dataset_of
-from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, sentence
+from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, expected, sentence
 
 PROBE_DELAY_MS = 800
 """How long the settings must rest before the machine is measured for them."""
@@ -108,9 +108,7 @@ class Summary(QLabel):
         self.setText("<br>".join([*lines, *map(_marked, [*plan.warnings, *vain])]))
 
     def _on_no_plan(self, error: Exception) -> None:
-        if not isinstance(error, InputError | JobError):
-            raise error
-        self.show_problem(error)
+        self.show_problem(expected(error))
 
     def _measure(self) -> None:
         if self._asked is not None:

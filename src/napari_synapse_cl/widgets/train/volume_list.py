@@ -6,10 +6,11 @@ from typing import Any
 
 from napari.layers import Layer
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 from superqt import QElidingLabel
 
 from napari_synapse_cl.widgets.layers.boxes import ChosenVolumes, VolumePair, content_emitters
+from napari_synapse_cl.widgets.look import bare, button
 
 
 class VolumeList(QWidget):
@@ -37,15 +38,13 @@ class VolumeList(QWidget):
         self._chosen = chosen
         self._followed: list[Layer] = []
         self._rows: list[tuple[VolumePair, QWidget, QElidingLabel]] = []
-        self.add_button = QPushButton("Add volume")
-        self.add_button.setToolTip(
+        self.add_button = button(
+            "Add volume",
             "<qt>Train on several volumes at once: this notes the chosen volume and its synapses; "
-            "then choose the next above. The training uses the chosen one and those noted.</qt>"
+            "then choose the next above. The training uses the chosen one and those noted.</qt>",
+            self._add,
         )
-        self.add_button.clicked.connect(self._add)
-        self._layout = QVBoxLayout(self)
-        self._layout.setContentsMargins(0, 0, 0, 0)
-        self._layout.setSpacing(0)
+        self._layout = bare(QVBoxLayout(self), 0)
         self._layout.addWidget(self.add_button, alignment=Qt.AlignmentFlag.AlignLeft)
         volumes.changed.connect(self._on_change)
         self._show_rows()
@@ -99,17 +98,16 @@ class VolumeList(QWidget):
         self.refresh()
 
     def _make_row(self, pair: VolumePair) -> tuple[VolumePair, QWidget, QElidingLabel]:
-        row, label, button = QWidget(), QElidingLabel(), QToolButton()
+        row, label, cross = QWidget(), QElidingLabel(), QToolButton()
         label.setElideMode(Qt.TextElideMode.ElideMiddle)
         label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        button.setText("×")
-        button.setAutoRaise(True)
-        button.setToolTip("Train on this volume no longer")
-        button.clicked.connect(partial(self._volumes.remove, pair))
-        layout = QHBoxLayout(row)
-        layout.setContentsMargins(0, 0, 0, 0)
+        cross.setText("×")
+        cross.setAutoRaise(True)
+        cross.setToolTip("Train on this volume no longer")
+        cross.clicked.connect(partial(self._volumes.remove, pair))
+        layout = bare(QHBoxLayout(row))
         layout.addWidget(label, stretch=1)
-        layout.addWidget(button)
+        layout.addWidget(cross)
         return pair, row, label
 
     def _name_rows(self, event: Any = None) -> None:
