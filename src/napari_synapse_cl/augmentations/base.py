@@ -56,17 +56,12 @@ class Transform(ABC):
 
     @classmethod
     def reach(cls, config: AugmentationConfig, extent: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return how far views with these settings see; called where it is on.
+        """Return how far what views show may lie from their centre, ``(3,)``; called where on.
 
         Parameters
         ----------
         extent
             ``(3,)``, how far a view reaches from its centre along z, y, x.
-
-        Returns
-        -------
-        numpy.ndarray
-            ``(3,)`` float64, how far what it shows may lie from the centre.
         """
         return extent
 
@@ -180,7 +175,7 @@ def numbers_of(key: str, n: int) -> list[float]:
 
 
 def section_numbers(seeds: Sequence[int], depth: int, n: int) -> NDArray[np.float64]:
-    """Return numbers in [0, 1) for each section of crops, from streams of their own.
+    """Return ``(B, depth, n)`` float64 in [0, 1) for sections of crops, from streams of their own.
 
     They are counted from the centre: a section has the same whatever the context around it.
 
@@ -192,11 +187,6 @@ def section_numbers(seeds: Sequence[int], depth: int, n: int) -> NDArray[np.floa
         Sections of a crop.
     n
         Numbers for each of them.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(B, depth, n)`` float64.
     """
     outwards = sorted(range(depth), key=lambda k: (abs(k - depth // 2), k))
     numbers = np.empty((len(seeds), depth, n))

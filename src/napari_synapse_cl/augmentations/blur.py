@@ -54,7 +54,7 @@ class Blur(IntensityTransform):
 
 
 def blur_matrices(n: int, sigma: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return matrices that blur a line of voxels, reflected at its ends.
+    """Return ``(B, n, n)`` float64 that blur a line of voxels, reflected at its ends.
 
     Parameters
     ----------
@@ -62,11 +62,6 @@ def blur_matrices(n: int, sigma: NDArray[np.float64]) -> NDArray[np.float64]:
         Voxels of the line.
     sigma
         ``(B,)``, standard deviations in voxels.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(B, n, n)`` float64.
     """
     radii = np.floor(TRUNCATE * sigma + 0.5).astype(int)
     offsets = np.arange(-radii.max(), radii.max() + 1)

@@ -45,17 +45,12 @@ class Noise(IntensityTransform):
 
 
 def noise_like(views: "Tensor", seeds: Sequence[int]) -> "Tensor":
-    """Return noise of standard deviation 1 for each view, of its own seed.
+    """Return noise like the views, of standard deviation 1, each of its own seed.
 
     Parameters
     ----------
     views
         ``(B, 1, D, H, W)``.
-
-    Returns
-    -------
-    Tensor
-        A new one like `views`.
     """
     from napari_synapse_cl.system.loops import share
 

@@ -127,7 +127,7 @@ JITTER = "centre_jitter"
 def draw_jitters(
     reach: float, seed: int, synapses: Sequence[int], n: int, voxel_size: Sequence[float]
 ) -> NDArray[np.int64]:
-    """Draw where the centres of `n` crops of each synapse lie.
+    """Draw how far from each synapse `n` crops of it lie: ``(B, n, 3)`` int64 voxels along z, y, x.
 
     What is drawn for a synapse depends on the seed and on its row alone.
 
@@ -141,11 +141,6 @@ def draw_jitters(
         Row of each of B synapses in its table.
     voxel_size
         Along z, y, x in nm.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(B, n, 3)`` int64, how far along z, y, x from the synapse, in voxels.
     """
     ball = AugmentationConfig(shift_range=reach)
     moves = [

@@ -33,7 +33,7 @@ def centre_crop(crops: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def moved_crops(crops: Tensor, offsets: NDArray[np.int64], shape: Sequence[int]) -> Tensor:
-    """Return crops whose centres are moved.
+    """Return crops whose centres are moved, a new ``(B, 1, *shape)``.
 
     Parameters
     ----------
@@ -43,11 +43,6 @@ def moved_crops(crops: Tensor, offsets: NDArray[np.int64], shape: Sequence[int])
         ``(B, 3)``, how far each is moved along z, y, x, in voxels.
     shape
         Size of the crops that are wanted along z, y, x.
-
-    Returns
-    -------
-    Tensor
-        ``(B, 1, *shape)``, a new one.
 
     Raises
     ------

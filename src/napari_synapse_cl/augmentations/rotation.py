@@ -55,17 +55,12 @@ class Rotation(SpatialTransform):
 
 
 def rotations(angles: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the rotations Rz @ Ry @ Rx as matrices on (z, y, x) vectors.
+    """Return the rotations Rz @ Ry @ Rx, ``(B, 3, 3)`` float64 on (z, y, x) vectors.
 
     Parameters
     ----------
     angles
         ``(B, 3)``, about z, y, x in degrees.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(B, 3, 3)`` float64.
     """
     radians = np.deg2rad(angles.astype(np.float64))
     cos, sin = np.cos(radians), np.sin(radians)

@@ -77,7 +77,7 @@ def sample_blocks(volume: Volume) -> Iterator[np.ndarray]:
 def volume_window(
     volume: Volume, intensity: Intensity, percentiles: tuple[float, float]
 ) -> Window | None:
-    """Return the window that all crops of a volume share.
+    """Return the window that all crops of a volume share, None where each has one of its own.
 
     Parameters
     ----------
@@ -86,11 +86,6 @@ def volume_window(
         the volume.
     percentiles
         The lower and the higher one, from 0 to 100.
-
-    Returns
-    -------
-    tuple of float, or None
-        None where each crop has a window of its own.
 
     Raises
     ------
@@ -111,7 +106,7 @@ def volume_window(
 
 
 def crop_window(crop: np.ndarray, intensity: Intensity) -> Window:
-    """Return the window of one crop.
+    """Return the window of one crop; if that holds a single value, this becomes 0.5.
 
     Parameters
     ----------
@@ -120,11 +115,6 @@ def crop_window(crop: np.ndarray, intensity: Intensity) -> Window:
     intensity
         "crop" for its lowest and highest value, "z-score" for its mean and three standard
         deviations below and above.
-
-    Returns
-    -------
-    tuple of float
-        In a crop of a single value that value becomes 0.5.
     """
     low, high = float(crop.min()), float(crop.max())
     if low == high:
@@ -145,7 +135,7 @@ def inverted(window: Window) -> Window:
 
 
 def to_unit_range(crops: np.ndarray, windows: ArrayLike) -> np.ndarray:
-    """Map grey values to [0, 1]; those beyond their window are clipped.
+    """Map grey values to float32 in [0, 1]; those beyond their window are clipped.
 
     Parameters
     ----------
@@ -154,11 +144,6 @@ def to_unit_range(crops: np.ndarray, windows: ArrayLike) -> np.ndarray:
     windows
         ``(B, 2)``, the grey values of each crop that become 0 and 1, or one such pair for all. They
         differ, and either may be the higher.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32 in the shape of `crops`.
     """
     bounds = np.asarray(windows, dtype=np.float64)
     low, width = bounds[..., 0], bounds[..., 1] - bounds[..., 0]
@@ -186,7 +171,7 @@ MOST_CLIPPED = 0.01
 def share_outside(
     centre: Sequence[int], shape: Sequence[int], volume_shape: Sequence[int]
 ) -> float:
-    """Return the share of a crop's voxels that lie outside the volume.
+    """Return the share of a crop's voxels that lie outside the volume, from 0 to 1.
 
     Parameters
     ----------
@@ -196,11 +181,6 @@ def share_outside(
         Size of the crop along z, y, x.
     volume_shape
         Size of the volume along z, y, x.
-
-    Returns
-    -------
-    float
-        From 0 (wholly inside) to 1 (wholly outside).
     """
     starts = [c - want // 2 for c, want in zip(centre, shape, strict=True)]
     inside = [

@@ -24,7 +24,7 @@ MINIMUM_KEPT = 0.5
 
 
 def overlapping(positions: np.ndarray, others: np.ndarray, extent: Sequence[int]) -> np.ndarray:
-    """Return which crops share a voxel with any of the others.
+    """Return ``(N,)`` bool, which crops share a voxel with any of the others.
 
     Parameters
     ----------
@@ -34,11 +34,6 @@ def overlapping(positions: np.ndarray, others: np.ndarray, extent: Sequence[int]
         ``(M, 3)``, at least one.
     extent
         Size of every crop along z, y, x in voxels.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(N,)`` bool.
     """
     found = np.zeros(len(positions), dtype=bool)
     low, high = others.min(axis=0) - extent, others.max(axis=0) + extent

@@ -193,7 +193,7 @@ class AlignedLabels:
         return bool(np.allclose(self.scale, 1) and np.allclose(self.start, 0))
 
     def cut(self, centre: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-        """Return the labels of a crop, 0 where it reaches beyond the label volume.
+        """Return the ``(D, H, W)`` labels at the centres of a crop's voxels, 0 beyond the volume.
 
         Parameters
         ----------
@@ -201,11 +201,6 @@ class AlignedLabels:
             z, y, x of the image's voxel at index ``shape // 2`` of the crop.
         shape
             Size of the crop along z, y, x in voxels of the image.
-
-        Returns
-        -------
-        numpy.ndarray
-            ``(D, H, W)`` integers: of each voxel of the image the label at its centre.
         """
         slices, picks, inside = [], [], []
         for axis, (c, want) in enumerate(zip(centre, shape, strict=True)):

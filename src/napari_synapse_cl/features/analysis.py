@@ -26,7 +26,7 @@ LINEAR_C = 5.0
 
 
 def principal_components(features: np.ndarray, n: int = 2) -> np.ndarray:
-    """Return the leading principal components of standardised features.
+    """Return the leading principal components of standardised features, ``(N, n)`` float32.
 
     Parameters
     ----------
@@ -34,11 +34,6 @@ def principal_components(features: np.ndarray, n: int = 2) -> np.ndarray:
         ``(N, C)``.
     n
         Number of components; those beyond the rank of the data are 0.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(N, n)`` float32.
     """
     components = np.zeros((len(features), n), np.float32)
     possible = min(n, *features.shape)
@@ -50,17 +45,12 @@ def principal_components(features: np.ndarray, n: int = 2) -> np.ndarray:
 
 
 def histogram_features(crops: np.ndarray, n_bins: int = 32) -> np.ndarray:
-    """Return each crop's intensity histogram: the baseline that features must beat.
+    """Return each crop's intensity histogram, ``(N, n_bins)``, which features must beat.
 
     Parameters
     ----------
     crops
         ``(N, 1, D, H, W)`` in [0, 1].
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(N, n_bins)``, shares of the voxels.
     """
     return np.array(
         [np.histogram(crop, bins=n_bins, range=(0, 1))[0] / crop.size for crop in crops]
@@ -68,35 +58,25 @@ def histogram_features(crops: np.ndarray, n_bins: int = 32) -> np.ndarray:
 
 
 def label_names(labels: ArrayLike) -> np.ndarray:
-    """Return labels as strings, empty where one is missing.
+    """Return labels as ``(N,)`` strings, empty where one is missing.
 
     Parameters
     ----------
     labels
         ``(N,)`` of any type; None, NaN and the empty string are missing. Strings that were made
         of NaN are not: turn no column into strings before.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(N,)`` strings.
     """
     values = np.asarray(labels, dtype=object)
     return np.where(pd.isna(values), "", values.astype(str))
 
 
 def spatial_groups(positions: np.ndarray, n_groups: int) -> np.ndarray:
-    """Divide positions into slabs of equal number, along the axis of their largest extent.
+    """Divide positions into slabs of equal number along their largest extent: ``(N,)`` int.
 
     Parameters
     ----------
     positions
         ``(N, 3)``.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(N,)`` int, slab of each position.
     """
     axis = int(np.argmax(np.ptp(positions, axis=0)))
     ranks = np.argsort(np.argsort(positions[:, axis], kind="stable"), kind="stable")
@@ -198,7 +178,7 @@ def balanced_accuracy(
     n_groups: int = N_SLABS,
     n_neighbors: int = N_NEIGHBORS,
 ) -> float:
-    """Return how well a probe tells the labels of one part of the volume from the others.
+    """Return the balanced accuracy with which a probe tells one part's labels by the others.
 
     Parameters
     ----------
@@ -208,11 +188,6 @@ def balanced_accuracy(
         As in :func:`probe_folds`.
     probe
         As in :func:`probe_predictions`.
-
-    Returns
-    -------
-    float
-        Balanced accuracy: 1 is perfect, 1 / number of labels is chance.
 
     Raises
     ------
@@ -252,7 +227,7 @@ def probe_predictions(
     probe: Probe,
     n_neighbors: int = N_NEIGHBORS,
 ) -> np.ndarray:
-    """Return the labels that a probe tells of what folds hold out.
+    """Return ``(N, J)``, the labels that a probe tells of what folds hold out; else empty.
 
     Parameters
     ----------
@@ -270,11 +245,6 @@ def probe_predictions(
         every class has the same weight.
     n_neighbors
         Synapses whose crops vote.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(N, J)`` strings, empty of what is in no fold.
     """
     n, n_crops = parts[0].shape[:2]
     predicted = np.full((n, n_crops), "", labels.dtype)

@@ -82,7 +82,7 @@ def descriptor_record() -> dict[str, Any]:
 def describe(
     crops: np.ndarray, voxel_size: Sequence[float] | None, n_threads: int = 1
 ) -> np.ndarray:
-    """Return the descriptors of crops.
+    """Return the ``(B, K)`` float32 descriptors of crops, in the order of `descriptor_columns`.
 
     Parameters
     ----------
@@ -92,11 +92,6 @@ def describe(
         Along z, y, x in nm. None takes a voxel for a cube as large as the first scale.
     n_threads
         Crops that are described at a time.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(B, K)`` float32 in the order of :func:`descriptor_columns`.
     """
     size = np.full(3, SCALES_NM[0]) if voxel_size is None else np.asarray(voxel_size, float)
     if n_threads == 1:
@@ -120,7 +115,7 @@ def _describe(crop: np.ndarray, voxel_size: np.ndarray) -> np.ndarray:
 
 
 def texture_maps(crop: np.ndarray, scale: float, voxel_size: ArrayLike) -> np.ndarray:
-    """Return what texture is at each voxel, at one scale.
+    """Return ``(7, D, H, W)`` float64, what the quantities of texture are at one scale.
 
     Parameters
     ----------
@@ -130,11 +125,6 @@ def texture_maps(crop: np.ndarray, scale: float, voxel_size: ArrayLike) -> np.nd
         Standard deviation of the Gaussian in nm.
     voxel_size
         Along z, y, x in nm.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(7, D, H, W)`` float64, the quantities that this module names, in their order.
     """
     steps = scale / np.asarray(voxel_size, float)
     smooth = gaussian_filter(crop, steps, truncate=TRUNCATION)

@@ -29,7 +29,7 @@ CONFIDENCE = 0.95
 
 
 def blocks_of(positions: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Return the block of space that each position lies in.
+    """Return the block of space that each position lies in: ``(N,)`` numbers from 0 without gaps.
 
     Parameters
     ----------
@@ -37,11 +37,6 @@ def blocks_of(positions: np.ndarray, size: Sequence[int]) -> np.ndarray:
         ``(N, 3)``, z, y, x in voxels.
     size
         Of a block along z, y, x in voxels. Where that makes too many blocks it is doubled.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(N,)`` int, numbers from 0 without gaps.
     """
     lengths = np.array(size)
     while True:
@@ -52,13 +47,7 @@ def blocks_of(positions: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 
 def block_weights(n_blocks: int, seed: int) -> np.ndarray:
-    """Return how often each block is in each resample.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(1 + R, n_blocks)``; the first row is once each.
-    """
+    """Return how often blocks are in resamples, ``(1 + R, n_blocks)``; in the first once each."""
     weights = np.ones((1 + N_RESAMPLES, n_blocks))
     generator = np.random.default_rng(seed)
     weights[1:] = generator.multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), N_RESAMPLES)
@@ -68,7 +57,7 @@ def block_weights(n_blocks: int, seed: int) -> np.ndarray:
 def balanced_accuracies(
     right: np.ndarray, labels: np.ndarray, blocks: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Return the balanced accuracy of each resample: the mean over classes of what is right.
+    """Return ``(1 + R,)`` balanced accuracies: means over classes of what is right.
 
     A class of which a resample has nothing does not count there.
 
@@ -80,11 +69,6 @@ def balanced_accuracies(
         ``(N,)`` strings.
     blocks, weights
         From :func:`blocks_of` and :func:`block_weights`.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(1 + R,)``.
     """
     classes = [np.where(labels == label, 1.0, 0.0) for label in np.unique(labels)]
     recalls = []

@@ -56,7 +56,7 @@ def probe_sets(
     probes: Probes,
     control: Control,
 ) -> Generator[Progress, None, tuple[tuple[LayerScore, ...], Verdict] | None]:
-    """Ask the probes of layers and baselines, then of what is joined with the best layer.
+    """Ask the probes of layers and baselines, then of what is joined; return None if it was ended.
 
     Parameters
     ----------
@@ -66,11 +66,6 @@ def probe_sets(
         What to ask; with folds.
     control
         Ends it.
-
-    Returns
-    -------
-    tuple or None
-        The scores of all that is reported, and what follows from them; None if it was ended.
     """
     own = [_Set(score, (crops.layers[_index(score)],)) for score in layers]
     by_hand = _by_hand(crops.hand, histogram)
@@ -215,7 +210,7 @@ class Scores:
 def score_layers(
     read: Readings, names: Mapping[int, str], probes: Probes, control: Control
 ) -> Generator[Progress, None, Scores | None]:
-    """Measure all that was read, and tell how far that is.
+    """Measure all that was read, and tell how far that is; return None if it was ended.
 
     Parameters
     ----------
@@ -225,11 +220,6 @@ def score_layers(
         What is asked of the features, where there are labels.
     control
         Ends it.
-
-    Returns
-    -------
-    Scores or None
-        None if it was ended.
 
     Raises
     ------

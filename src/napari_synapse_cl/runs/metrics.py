@@ -49,13 +49,7 @@ def append_row(file: Path, columns: tuple[str, ...], event: StepDone | EpochDone
 
 
 def keep_until(file: Path, columns: tuple[str, ...], step: int) -> str | None:
-    """Drop the rows of later steps and damaged ones, and bring a file to these columns.
-
-    Returns
-    -------
-    str or None
-        In words what was damaged, if anything.
-    """
+    """Drop later and damaged rows, and bring a file to these columns; say what was damaged."""
     if not file.exists():
         is_gone = step > 0 and columns == STEP_COLUMNS
         return f"{file} is gone, and what it told of earlier steps with it" if is_gone else None

@@ -145,17 +145,12 @@ def sentence(text: str) -> str:
 
 
 def open_dock(viewer: Any, name: str) -> Any:
-    """Open a widget of this plugin, or bring it to the front if it is open.
+    """Open a widget of this plugin, or bring it to the front if it is open, and return it.
 
     Parameters
     ----------
     name
         Its name in the menu.
-
-    Returns
-    -------
-    QWidget
-        The widget.
     """
     dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name, tabify=True)
     dock.show()

@@ -187,7 +187,7 @@ def recipe_of(part: Part, config: CropConfig, partners: Collection[str]) -> Reci
 
 
 def cut_crop(volume: Volume, centre: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-    """Cut a crop around a voxel, reflected where it reaches beyond the volume.
+    """Cut a ``(D, H, W)`` crop around a voxel, reflected where it reaches beyond the volume.
 
     Parameters
     ----------
@@ -197,11 +197,6 @@ def cut_crop(volume: Volume, centre: Sequence[int], shape: Sequence[int]) -> np.
         z, y, x of the voxel at index ``shape // 2`` of the crop.
     shape
         Size of the crop along z, y, x.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(D, H, W)``, in the type of the volume.
     """
     slices, picks = [], []
     for c, want, n in zip(centre, shape, volume.shape, strict=True):

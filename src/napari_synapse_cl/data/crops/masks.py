@@ -102,7 +102,7 @@ def presynaptic_side(
 
 
 def nearest_component(mask: np.ndarray, centre: Triple, voxel_size: Sequence[float]) -> np.ndarray:
-    """Return the connected component of a mask that comes nearest to a voxel.
+    """Return the connected component of a mask that comes nearest to a voxel, if it has any.
 
     Voxels that share a face are connected.
 
@@ -114,11 +114,6 @@ def nearest_component(mask: np.ndarray, centre: Triple, voxel_size: Sequence[flo
         Index of the voxel.
     voxel_size
         Along z, y, x in nm.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(D, H, W)`` bool, empty if `mask` is.
     """
     box = _box_around(mask)
     if box is None:
@@ -147,11 +142,6 @@ def grow(mask: np.ndarray, nm: float, voxel_size: Sequence[float]) -> np.ndarray
         ``(D, H, W)`` bool.
     voxel_size
         Along z, y, x in nm.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(D, H, W)`` bool, empty if `mask` is.
     """
     box = _box_around(mask)
     if box is None or nm <= 0:
@@ -173,7 +163,7 @@ def grow(mask: np.ndarray, nm: float, voxel_size: Sequence[float]) -> np.ndarray
 
 
 def blend(crop: np.ndarray, weight: np.ndarray, grey: float, alpha: float) -> np.ndarray:
-    """Cover with grey what is not kept of a crop.
+    """Cover with grey what is not kept of a crop; integers are rounded.
 
     Parameters
     ----------
@@ -185,11 +175,6 @@ def blend(crop: np.ndarray, weight: np.ndarray, grey: float, alpha: float) -> np
         The grey value in the units of the crop, within the range of its type.
     alpha
         From 0, nothing is covered, to 1, nothing shines through.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(D, H, W)`` in the type of the crop; integers are rounded.
     """
     dtype = np.result_type(crop.dtype, np.float32)
     cover = ((1 - weight) * np.float32(alpha)).astype(dtype)

@@ -126,17 +126,12 @@ def _position(element: int, n: int, factor: float) -> float:
 
 @lru_cache(maxsize=64)
 def _weights(n: int, factor: float) -> np.ndarray:
-    """Return what each source voxel along an axis adds to each element of the result.
+    """Return ``(n, m)`` float32, what m source voxels along an axis add to the result's n.
 
     Parameters
     ----------
     factor
         Source voxels from one element to the next.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(n, m)`` float32, for as many source voxels `m` as are needed.
     """
     kernel = _gaussian(_sigma(factor))
     beside = len(kernel) // 2

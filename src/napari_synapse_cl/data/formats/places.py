@@ -183,7 +183,7 @@ def _length_in_nm(length: Any, unit: Any) -> float | None:
 
 
 def told_size(lengths: Sequence[float], units: Any) -> tuple[VoxelSize | None, str]:
-    """Return a voxel size in nm, and what to say of it.
+    """Return a voxel size in nm or None, and what to say of it after the name of the volume.
 
     Parameters
     ----------
@@ -191,13 +191,6 @@ def told_size(lengths: Sequence[float], units: Any) -> tuple[VoxelSize | None, s
         Along z, y, x.
     units
         As :func:`size_in_nm` takes them, or None where none is told: most programs mean nm then.
-
-    Returns
-    -------
-    size
-        None where it is not known.
-    note
-        How it goes on after the name of the volume.
     """
     if units is not None:
         found = size_in_nm(lengths, units)

@@ -191,7 +191,7 @@ def check_reading(
     factor: Sequence[float] = (1, 1, 1),
     of_layer: bool = False,
 ) -> str | None:
-    """Say which other reading fits positions far better, and what to do for them to be read so.
+    """Say in a sentence which other reading fits far better, and what to do for it; None for none.
 
     Parameters
     ----------
@@ -212,11 +212,6 @@ def check_reading(
         Those of the volume, which have been applied to the positions.
     of_layer
         Whether they are in a layer: flags do not reach these, and what to do is said without.
-
-    Returns
-    -------
-    str or None
-        A sentence; None if no other reading is convincing.
     """
     space = Space(np.array(shape), as_size(voxel_size), np.array(offset), np.array(factor))
     voxels = space.finest(present(positions))

@@ -190,7 +190,7 @@ def _without_notes(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def numbers(column: pd.Series, name: str) -> np.ndarray:
-    """Return a column as numbers.
+    """Return a column as ``(M,)`` float64, NaN where a cell is empty or says so, as NA does.
 
     Parameters
     ----------
@@ -198,11 +198,6 @@ def numbers(column: pd.Series, name: str) -> np.ndarray:
         Numbers, or text that says numbers.
     name
         How to call the table in messages.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(M,)`` float64, NaN where a cell is empty or holds a word for that, as NA.
 
     Raises
     ------
@@ -215,7 +210,7 @@ def numbers(column: pd.Series, name: str) -> np.ndarray:
 
 
 def triples(column: pd.Series, name: str) -> np.ndarray:
-    """Return a column of arrays, or of text that says arrays, of three numbers each.
+    """Return a column of arrays of three numbers, or of texts of them, as ``(M, 3)``; NaN if empty.
 
     Parameters
     ----------
@@ -223,11 +218,6 @@ def triples(column: pd.Series, name: str) -> np.ndarray:
         Lists, tuples, arrays or text.
     name
         How to call the table in messages.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(M, 3)`` float64 in the order of the arrays, NaN where the column is empty.
 
     Raises
     ------

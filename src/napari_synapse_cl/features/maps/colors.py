@@ -89,13 +89,7 @@ def principal_rgb(folder: Path, layer: int) -> Iterator[tuple[int, int]]:
 
 
 def sample_elements(features: zarr.Array, most: int = SAMPLE) -> np.ndarray:
-    """Return the features of finite elements, evenly spread over a map.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(N, C)`` float64, `N` no more than `most`.
-    """
+    """Return ``(N, C)`` float64 of at most so many finite elements, evenly spread over a map."""
     size = features.shape[1:]
     step = 1
     while prod(ceil(n / step) for n in size) > most:
@@ -141,17 +135,12 @@ def fit_coloring(sample: np.ndarray) -> Coloring:
 
 
 def colored(features: np.ndarray, coloring: Coloring) -> np.ndarray:
-    """Return a block of a map in colours.
+    """Return a block of a map in colours, ``(d, h, w, 3)`` uint8.
 
     Parameters
     ----------
     features
         ``(C, d, h, w)`` float32.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(d, h, w, 3)`` uint8.
     """
     rows = features.reshape(len(features), -1).T
     finite = np.isfinite(rows).all(axis=1)

@@ -298,13 +298,7 @@ def halves(tile: Box, layers: Sequence[Layer], volume_shape: Sequence[int]) -> l
 
 
 def _divisions(start: int, stop: int, stride: int, receptive_field: int, n: int) -> np.ndarray:
-    """Return even divisions of a region along one axis.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(3, M)`` float64: cells of a tile, voxels that a tile reads at most, and all together.
-    """
+    """Return ``(3, M)``: cells of a tile, voxels that a tile reads at most, and all together."""
     cells = -(-stop // stride) - start // stride
     beside = (receptive_field - stride) // 2
     around = beside + -(-beside // stride) * stride

@@ -73,7 +73,7 @@ class TextureTask(nn.Module):
 
 @torch.no_grad()
 def describe(views: Tensor) -> Tensor:
-    """Return statistics of grey values and texture.
+    """Return ``(B, K)`` float32 statistics of grey values and texture.
 
     Over the whole view and over its central half along each axis: the shares of voxels below 24
     levels of grey; and at three scales mean and standard deviation of the length of the gradient
@@ -84,11 +84,6 @@ def describe(views: Tensor) -> Tensor:
     ----------
     views
         ``(B, 1, D, H, W)`` in [0, 1].
-
-    Returns
-    -------
-    Tensor
-        ``(B, K)`` float32, on the device of the views.
     """
     views = views.float()
     levels = torch.arange(1, N_LEVELS + 1, device=views.device) / (N_LEVELS + 1)

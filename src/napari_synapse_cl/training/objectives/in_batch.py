@@ -41,7 +41,7 @@ class Dcl(Objective, name="dcl"):
 
 
 def in_batch(objective: Objective, synapses: Tensor, device: torch.device) -> Tensor | None:
-    """Return which views of a batch are no negatives; None where they are only each's own.
+    """Return ``(2N, 2N)`` bool, which views are no negatives; None where each's own alone are none.
 
     Parameters
     ----------
@@ -49,11 +49,6 @@ def in_batch(objective: Objective, synapses: Tensor, device: torch.device) -> Te
         Knows of cells.
     synapses
         ``(N, 2)``, which synapse each view is of.
-
-    Returns
-    -------
-    Tensor or None
-        ``(2N, 2N)`` bool, all of the first views before the second.
     """
     if objective.cells is None and torch.equal(synapses[:, 0], synapses[:, 1]):
         return None

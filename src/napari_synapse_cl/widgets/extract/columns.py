@@ -211,7 +211,7 @@ class PointResults:
     def finish(
         self, table: pd.DataFrame, record: dict[str, Any], folder: Path
     ) -> tuple[Points, Sequence[str]]:
-        """Assign the features and keep where they come from.
+        """Assign the features and keep where they come from; return the layer and its new columns.
 
         Parameters
         ----------
@@ -222,13 +222,6 @@ class PointResults:
         folder
             Where they are kept if the points are no longer what they were; a temporary folder,
             if they cannot be kept there.
-
-        Returns
-        -------
-        layer
-            The layer.
-        columns
-            Names of its new columns.
 
         Raises
         ------

@@ -79,7 +79,7 @@ def read_points(path: str | list[str]) -> list[LayerTuple]:
 
 
 def write_points(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write a 3D points layer as a feature table in the format of the suffix, else as CSV.
+    """Write a 3D points layer as a table in the format of the suffix, else CSV; name the files.
 
     The record of the file holds the layer's provenance under "records", its voxel size in nm if
     its units are lengths, and its transforms. Features named z, y or x give way to the positions.
@@ -88,11 +88,6 @@ def write_points(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     ----------
     data
         ``(N, 3)`` z, y, x.
-
-    Returns
-    -------
-    list of str
-        The files that were written.
 
     Raises
     ------
