@@ -27,6 +27,7 @@ from napari_synapse_cl.augmentations.sections import (
 )
 from napari_synapse_cl.config import AugmentationConfig, unit_of
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.words import triple
 
 SECTIONS: tuple[type[SectionTransform], ...] = (
     SlippedSections,
@@ -96,8 +97,7 @@ def context_shape(
     if (reach != extent).any():
         # One voxel more: linear interpolation reads the neighbour beyond.
         margins = np.ceil(reach / size - half - ROUNDING).clip(min=0).astype(int) + 1
-    z, y, x = (int(s + 2 * m) for s, m in zip(shape, margins, strict=True))
-    return (z, y, x)
+    return triple(int(s + 2 * m) for s, m in zip(shape, margins, strict=True))
 
 
 def context_settings(config: AugmentationConfig) -> list[str]:
@@ -167,5 +167,4 @@ def with_jitter_room(
     # Moves are rounded to whole voxels.
     moves = (int(np.rint(reach / length)) for length in voxel_size)
     needed = (n + 2 * move for n, move in zip(crop_size, moves, strict=True))
-    z, y, x = map(max, shape, needed)
-    return (z, y, x)
+    return triple(map(max, shape, needed))

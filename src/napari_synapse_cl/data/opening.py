@@ -20,7 +20,7 @@ from napari_synapse_cl.data.tables import Mapping, open_table
 from napari_synapse_cl.data.volumes import AlignedLabels, Volume, aligned, open_volume
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.system.files import read_json, read_yaml
-from napari_synapse_cl.system.words import VoxelSize, natural, shown, size
+from napari_synapse_cl.system.words import VoxelSize, natural, shown, size, triple
 
 FILES = ("image", "synapses", "labels", "segmentation")
 TABLES = (".xlsx", ".xlsm", ".csv", ".tsv", ".parquet")
@@ -232,15 +232,15 @@ def open_part(
         told = np.array(volume.voxel_size) / np.array(volume.factor)
         share = told / np.array(entry.voxel_size)
         if not np.allclose(share, 1):
-            volume = open_volume(entry.image, voxel_size=_triple(np.array(wanted) * share))
+            volume = open_volume(entry.image, voxel_size=triple(np.array(wanted) * share))
     factor = np.array(volume.factor)
     finest: VoxelSize | None = None
     voxel_size: VoxelSize | None = None
     if entry.voxel_size is not None:
-        finest, voxel_size = entry.voxel_size, _triple(np.array(entry.voxel_size) * factor)
+        finest, voxel_size = entry.voxel_size, triple(np.array(entry.voxel_size) * factor)
     elif volume.voxel_size is not None:
         voxel_size = volume.voxel_size
-        finest = _triple(np.array(voxel_size) / factor)
+        finest = triple(np.array(voxel_size) / factor)
 
     def labels(location: str | None) -> AlignedLabels | None:
         if location is None:
@@ -325,8 +325,3 @@ def _sample_dataset(config: Config, network_size: VoxelSize | None) -> Dataset:
     table = interpret(sample.synapses, name)
     placed = place(table, name, part.volume, sample.voxel_size)
     return assemble([part], [placed], config, network_size)
-
-
-def _triple(lengths: np.ndarray) -> VoxelSize:
-    z, y, x = lengths.tolist()
-    return (z, y, x)

@@ -11,7 +11,7 @@ import numpy as np
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.volumes import AlignedLabels, Volume
 from napari_synapse_cl.runs.events import Level
-from napari_synapse_cl.system.words import VoxelSize
+from napari_synapse_cl.system.words import VoxelSize, triple
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ class Part:
         if self.voxel_size is None or voxel_size is None:
             return shape
         ratio = np.array(voxel_size) / np.array(self.voxel_size)
-        z, y, x = np.ceil(np.array(shape) * ratio - 1e-3).astype(int).tolist()
-        return (z, y, x)
+        return triple(np.ceil(np.array(shape) * ratio - 1e-3).astype(int).tolist())
 
     def holds_crops(
         self, voxels: np.ndarray, shape: tuple[int, int, int], voxel_size: VoxelSize | None

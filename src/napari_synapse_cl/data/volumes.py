@@ -15,7 +15,7 @@ from napari_synapse_cl.data.formats.places import Found, Messages
 from napari_synapse_cl.data.formats.slices import open_slices, slice_files
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.files import encodable
-from napari_synapse_cl.system.words import VoxelSize, size
+from napari_synapse_cl.system.words import VoxelSize, size, triple
 
 FILE_SUFFIXES = (*tiff.SUFFIXES, *mrc.SUFFIXES, *hdf5.SUFFIXES, ".npy")
 REMOTE_FORMATS = "Zarr, OME-Zarr, N5 and neuroglancer precomputed"
@@ -63,8 +63,7 @@ class Volume:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Size along z, y, x in voxels."""
-        z, y, x = self.array.shape
-        return (z, y, x)
+        return triple(self.array.shape)
 
 
 def open_volume(

@@ -12,6 +12,7 @@ from torch import Tensor
 from napari_synapse_cl.models.architecture import Architecture, Layer
 from napari_synapse_cl.models.folding import Folded
 from napari_synapse_cl.models.vgg3d import Vgg3D, to_network_range
+from napari_synapse_cl.system.words import triple
 
 Averaging = Literal["none", "flips", "flips+rotations"]
 
@@ -208,8 +209,7 @@ def central_element(layer: Layer, crop_size: Sequence[int]) -> tuple[int, int, i
 
     The synapse is at index ``crop_size // 2``, where crops are cut around it.
     """
-    z, y, x = (
+    return triple(
         min(max(round((n // 2 - offset) / stride), 0), n // stride - 1)
         for n, offset, stride in zip(crop_size, layer.offset, layer.stride, strict=True)
     )
-    return (z, y, x)

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from napari_synapse_cl.config import ModelConfig
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.words import Triple, VoxelSize, size
+from napari_synapse_cl.system.words import Triple, VoxelSize, size, triple
 
 _KERNEL = 3
 
@@ -23,14 +23,12 @@ def downsampling_factors(kind: str, n_stages: int) -> tuple[Triple, ...]:
 
 def total_downsampling(factors: Sequence[Triple]) -> Triple:
     """Return the product of all pooling along z, y, x."""
-    z, y, x = (prod(along_axis) for along_axis in zip(*factors, strict=True))
-    return (z, y, x)
+    return triple(prod(along_axis) for along_axis in zip(*factors, strict=True))
 
 
 def nearest_crop_size(crop_size: Sequence[int], factors: Triple) -> Triple:
     """Return the size nearest to `crop_size` whose sides are multiples of the downsampling."""
-    z, y, x = (max(1, round(n / f)) * f for n, f in zip(crop_size, factors, strict=True))
-    return (z, y, x)
+    return triple(max(1, round(n / f)) * f for n, f in zip(crop_size, factors, strict=True))
 
 
 def crop_size_problem(crop_size: Sequence[int], factors: Triple) -> str | None:

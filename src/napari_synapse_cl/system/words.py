@@ -2,19 +2,26 @@
 
 import re
 import reprlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 Triple = tuple[int, int, int]
 """Voxels along z, y, x."""
 VoxelSize = tuple[float, float, float]
 """Lengths along z, y, x, in nm."""
+One = TypeVar("One")
 _MINUTE, _HOUR = 60, 3600
 _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel = 4
 _SHOWN.maxlong = 80
 _SHOWN.maxstring = _SHOWN.maxother = 400
 _SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = 12
+
+
+def triple(values: Iterable[One]) -> tuple[One, One, One]:
+    """Return three values, along z, y, x, as a tuple of three."""
+    z, y, x = values
+    return (z, y, x)
 
 
 def duration(seconds: float) -> str:

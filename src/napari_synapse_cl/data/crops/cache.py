@@ -29,7 +29,7 @@ from napari_synapse_cl.system.files import (
 )
 from napari_synapse_cl.system.folder_lock import HeldError, Hold
 from napari_synapse_cl.system.memory import GIB
-from napari_synapse_cl.system.words import VoxelSize
+from napari_synapse_cl.system.words import triple
 
 CUT_AT_ONCE = 16
 WAIT_SECONDS = 0.5
@@ -88,8 +88,8 @@ class CachedCrops(CropSource):
             self.settings = dict(index["settings"])
             self.n_rows = int(index["n_rows"])
             size = index["voxel_size"]
-            self.voxel_size = _triple(size) if size else None
-            self.image_sizes = tuple(map(_triple, index.get("image_sizes", ())))
+            self.voxel_size = triple(size) if size else None
+            self.image_sizes = tuple(map(triple, index.get("image_sizes", ())))
             self.positions = Positions(
                 placed["voxels"], placed["rows"], int(index["n_outside"]), placed.get("volumes")
             )
@@ -265,11 +265,6 @@ def _hold(folder: Path, control: Control) -> Generator[Message, None, Hold | Non
 def cache_size(source: StreamedCrops) -> float:
     """Return the size in GiB of a cache of these crops."""
     return len(source) * float(np.prod(source.shape)) * source.dtype.itemsize / GIB
-
-
-def _triple(lengths: Sequence[float]) -> VoxelSize:
-    z, y, x = lengths
-    return (z, y, x)
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from napari_synapse_cl.data.intensity import (
 from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.words import Triple, VoxelSize, size
+from napari_synapse_cl.system.words import Triple, VoxelSize, size, triple
 
 CUBES = (1.0, 1.0, 1.0)
 MOST_VOXELS = 2**31
@@ -238,11 +238,10 @@ def fill_outside(
 
 def centre_of(shape: Sequence[int], size: Sequence[int]) -> tuple[slice, slice, slice]:
     """Return where the central part of some size lies in a crop."""
-    z, y, x = (
+    return triple(
         slice(max(0, (have - want) // 2), max(0, (have - want) // 2) + min(have, want))
         for have, want in zip(shape, size, strict=True)
     )
-    return (z, y, x)
 
 
 def unusable_counts(states: np.ndarray) -> dict[CropState, int]:

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from napari_synapse_cl.data.crops.recipes import OBJECT, PRESYNAPSE, SIDES, VESICLES, Recipe
-from napari_synapse_cl.system.words import Triple
+from napari_synapse_cl.system.words import Triple, triple
 
 Side = Literal["side_1", "side_2"]
 Slices = tuple[slice, slice, slice]
@@ -243,8 +243,7 @@ def _box_around(mask: np.ndarray) -> Slices | None:
         if not held.size:
             return None
         slices.append(slice(int(held[0]), int(held[-1]) + 1))
-    z, y, x = slices
-    return z, y, x
+    return triple(slices)
 
 
 def _lowered(squared: np.ndarray, axis: int, size: float, reach: int) -> np.ndarray:

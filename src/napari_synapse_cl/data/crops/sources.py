@@ -11,7 +11,7 @@ from napari_synapse_cl.data.crops.cutting import REASONS, Crop, CropState, Cutte
 from napari_synapse_cl.data.intensity import to_unit_range
 from napari_synapse_cl.data.parts import Part, Positions
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.words import VoxelSize
+from napari_synapse_cl.system.words import VoxelSize, triple
 
 THREADS = 8
 """Crops that are read at a time of volumes on servers, which answer late."""
@@ -132,8 +132,7 @@ class StreamedCrops(CropSource):
         have = self.parts[volume].voxel_size
         if have is None or self.voxel_size is None:
             return (1.0, 1.0, 1.0)
-        z, y, x = (want / length for want, length in zip(self.voxel_size, have, strict=True))
-        return (z, y, x)
+        return triple(want / length for want, length in zip(self.voxel_size, have, strict=True))
 
     def problem(self, synapse: int) -> str:
         """Say in a sentence why the crop of a synapse cannot be used."""

@@ -14,7 +14,7 @@ from napari_synapse_cl.data.formats.places import (
     size_in_nm,
     three_numbers,
 )
-from napari_synapse_cl.system.words import VoxelSize
+from napari_synapse_cl.system.words import VoxelSize, triple
 
 TOLERANCE = 1.01
 
@@ -60,8 +60,7 @@ def factor_of(level: Level, levels: Sequence[Level]) -> VoxelSize:
     finest = _finest(levels).scale
     if level.scale is None or finest is None:
         return UNIT_FACTOR
-    z, y, x = (have / fine for have, fine in zip(level.scale, finest, strict=True))
-    return (z, y, x)
+    return triple(have / fine for have, fine in zip(level.scale, finest, strict=True))
 
 
 def offset_of(level: Level, factor: VoxelSize) -> Voxel:

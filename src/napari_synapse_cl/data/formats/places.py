@@ -14,7 +14,7 @@ from napari_synapse_cl.data.arrays import Array3D
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.events import Level
 from napari_synapse_cl.system.memory import main_memory
-from napari_synapse_cl.system.words import VoxelSize, size
+from napari_synapse_cl.system.words import VoxelSize, size, triple
 
 Voxel = tuple[int, int, int]
 Messages = tuple[tuple[str, Level], ...]
@@ -138,8 +138,7 @@ def size_in_nm(lengths: Any, units: Any) -> VoxelSize | None:
         return None
     if any(length is None for length in in_nm):
         return None
-    z, y, x = (n * (length or 0) for n, length in zip(numbers, in_nm, strict=True))
-    return (z, y, x)
+    return triple(n * (length or 0) for n, length in zip(numbers, in_nm, strict=True))
 
 
 @dataclass(frozen=True)
@@ -221,8 +220,7 @@ def offset_in_voxels(offset: Any, lengths: Any) -> Voxel:
 
 def rounded(numbers: Sequence[float]) -> Voxel:
     """Return the integers nearest to three numbers."""
-    z, y, x = (round(number) for number in numbers)
-    return (z, y, x)
+    return triple(round(number) for number in numbers)
 
 
 def spatial_axes(

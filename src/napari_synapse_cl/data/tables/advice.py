@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.tables.conventions import Reading, in_voxels
-from napari_synapse_cl.system.words import VoxelSize
+from napari_synapse_cl.system.words import VoxelSize, triple
 
 FITTING_SHARE = 0.95
 """Share of the positions that must lie inside for a reading to be suggested."""
@@ -166,14 +166,6 @@ def present(positions: np.ndarray) -> np.ndarray:
     return positions[np.isfinite(positions).all(axis=1)]
 
 
-def as_size(voxel_size: Sequence[float] | None) -> VoxelSize | None:
-    """Return three lengths as a tuple."""
-    if voxel_size is None:
-        return None
-    z, y, x = voxel_size
-    return (z, y, x)
-
-
 def share(part: int, n: int) -> str:
     """Return a part of a number in words: "all 20", "19 of 20"."""
     return f"all {n}" if part == n else f"{part} of {n}"
@@ -213,7 +205,8 @@ def check_reading(
     of_layer
         Whether they are in a layer: flags do not reach these, and what to do is said without.
     """
-    space = Space(np.array(shape), as_size(voxel_size), np.array(offset), np.array(factor))
+    size = None if voxel_size is None else triple(voxel_size)
+    space = Space(np.array(shape), size, np.array(offset), np.array(factor))
     voxels = space.finest(present(positions))
     n = len(voxels)
     if n == 0:

@@ -28,7 +28,7 @@ from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.tables.typed import from_cells
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.files import read_json
-from napari_synapse_cl.system.words import VoxelSize
+from napari_synapse_cl.system.words import VoxelSize, triple
 
 VOXEL_SIZE = "neuroglancer_voxel_size"
 """Under which the attributes of a table say what its positions count in, z, y, x in nm."""
@@ -176,8 +176,7 @@ class AnnotationSpace:
         if any(unit != "m" for _, unit in lengths):
             return None
         # 8e-9 m are 8.000000000000002 nm.
-        z, y, x = (float(f"{metres * 1e9:.9g}") for metres, _ in lengths)
-        return (z, y, x)
+        return triple(float(f"{metres * 1e9:.9g}") for metres, _ in lengths)
 
     def centred(self, coordinates: Sequence[float]) -> np.ndarray:
         """Return x, y, z of a place in voxels, the first of which has its centre at 0.

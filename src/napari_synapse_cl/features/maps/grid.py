@@ -3,7 +3,7 @@
 In numpy's reach and without PyTorch: the window asks before anything is computed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from math import prod
@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import Layer
-from napari_synapse_cl.system.words import Triple, size
+from napari_synapse_cl.system.words import Triple, size, triple
 
 FLOAT_BYTES = 4
 SMALLEST_SIDE = 5
@@ -32,19 +32,18 @@ class Box(NamedTuple):
     @property
     def shape(self) -> Triple:
         """Size along z, y, x in voxels."""
-        return _triple(high - low for low, high in zip(self.start, self.stop, strict=True))
+        return triple(high - low for low, high in zip(self.start, self.stop, strict=True))
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
         """What to index an array with to get the box."""
-        z, y, x = map(slice, self.start, self.stop)
-        return (z, y, x)
+        return triple(map(slice, self.start, self.stop))
 
     def seen_from(self, corner: Sequence[int]) -> Self:
         """Return this box in the coordinates of a volume that begins at the voxel `corner`."""
         return type(self)(
-            _triple(low - c for low, c in zip(self.start, corner, strict=True)),
-            _triple(high - c for high, c in zip(self.stop, corner, strict=True)),
+            triple(low - c for low, c in zip(self.start, corner, strict=True)),
+            triple(high - c for high, c in zip(self.stop, corner, strict=True)),
         )
 
 
@@ -89,17 +88,16 @@ class MapGrid:
     def over(cls, layer: Layer, region: Box, volume_shape: Sequence[int]) -> Self:
         """Return the same as :meth:`of`, without elements where there are none."""
         along = list(zip(region.start, region.stop, layer.stride, volume_shape, strict=True))
-        first = _triple(low // s for low, _, s, _ in along)
-        stop = _triple(min(-(-high // s), n // s) for _, high, s, n in along)
-        shape = _triple(max(0, b - a) for a, b in zip(first, stop, strict=True))
+        first = triple(low // s for low, _, s, _ in along)
+        stop = triple(min(-(-high // s), n // s) for _, high, s, n in along)
+        shape = triple(max(0, b - a) for a, b in zip(first, stop, strict=True))
         return cls(first, shape, layer.stride, layer.offset)
 
     @property
     def origin(self) -> tuple[float, float, float]:
         """Centre of the receptive field of the first element, along z, y, x in voxels."""
         along = zip(self.offset, self.first, self.stride, strict=True)
-        z, y, x = (offset + first * stride for offset, first, stride in along)
-        return (z, y, x)
+        return triple(offset + first * stride for offset, first, stride in along)
 
     @property
     def n_elements(self) -> int:
@@ -108,11 +106,10 @@ class MapGrid:
 
     def slices_from(self, first: Sequence[int]) -> tuple[slice, slice, slice]:
         """Return what to index an array with that begins at the element `first`."""
-        z, y, x = (
+        return triple(
             slice(own - f, own - f + n)
             for own, f, n in zip(self.first, first, self.shape, strict=True)
         )
-        return (z, y, x)
 
 
 def map_bytes(layer: Layer, grid: MapGrid) -> int:
@@ -133,8 +130,8 @@ def check_region(region: Box, volume_shape: Sequence[int]) -> Box:
             f"the region z, y, x = {region} is empty: along each axis it must stop behind its start"
         )
     inside = Box(
-        _triple(max(0, low) for low in region.start),
-        _triple(min(high, n) for high, n in zip(region.stop, volume_shape, strict=True)),
+        triple(max(0, low) for low in region.start),
+        triple(min(high, n) for high, n in zip(region.stop, volume_shape, strict=True)),
     )
     if min(inside.shape) < 1:
         raise InputError(
@@ -168,7 +165,7 @@ def with_halo(region: Box, layers: Sequence[Layer], volume_shape: Sequence[int])
     stride = max(layers, key=lambda layer: layer.index).stride
     along = zip(start, stop, stride, volume_shape, strict=True)
     sides = [_at_least(SMALLEST_SIDE, *axis) for axis in along]
-    return Box(_triple(low for low, _ in sides), _triple(high for _, high in sides))
+    return Box(triple(low for low, _ in sides), triple(high for _, high in sides))
 
 
 def read_box(grids: Sequence[tuple[Layer, MapGrid]], volume_shape: Sequence[int]) -> Box:
@@ -198,18 +195,13 @@ def read_box(grids: Sequence[tuple[Layer, MapGrid]], volume_shape: Sequence[int]
             highs.append(cells[1] * layer.stride[axis] + beside)
         start.append(max(0, min(lows)) // stride[axis] * stride[axis])
         stop.append(min(n, max(highs)))
-    return Box(_triple(start), _triple(stop))
+    return Box(triple(start), triple(stop))
 
 
 def _at_least(side: int, low: int, high: int, stride: int, n: int) -> tuple[int, int]:
     """Widen a box along one axis to `side` voxels, where the volume has as many."""
     high = min(n, max(high, low + side))
     return max(0, min(low, high - side)) // stride * stride, high
-
-
-def _triple(values: Iterable[int]) -> Triple:
-    z, y, x = values
-    return (z, y, x)
 
 
 MOST_DIVISIONS = 64

@@ -17,7 +17,7 @@ from napari_synapse_cl.models.norms import (
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.system.devices import autocast, memory_of, usable_precisions
 from napari_synapse_cl.system.memory import GIB
-from napari_synapse_cl.system.words import counted, size
+from napari_synapse_cl.system.words import counted, size, triple
 from napari_synapse_cl.training.memory.plan import StepMemory, StepPlan
 
 COUNTED_SIDE = 16
@@ -118,11 +118,10 @@ def clipped(
     crop_size: Sequence[int], downsampling: Sequence[int], side: int
 ) -> tuple[int, int, int]:
     """Return a crop size clipped to `side`, in multiples of the network's downsampling."""
-    z, y, x = (
+    return triple(
         max(1, min(n, side) // factor) * factor
         for n, factor in zip(crop_size, downsampling, strict=True)
     )
-    return (z, y, x)
 
 
 def _bytes_saved(model: ContrastiveModel, views: Tensor) -> int:

@@ -20,7 +20,7 @@ from napari_synapse_cl.data.volumes import AlignedLabels, Volume
 from napari_synapse_cl.runs.events import Level
 from napari_synapse_cl.system.environment import cache_folder
 from napari_synapse_cl.system.files import replacing
-from napari_synapse_cl.system.words import counted, size
+from napari_synapse_cl.system.words import counted, size, triple
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY, plain, with_partners
 from napari_synapse_cl.widgets.layers.voxels import LOCATION, ROLES
 from napari_synapse_cl.widgets.open_data.jobs import Opened
@@ -156,8 +156,7 @@ class LevelArray:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Size along z, y, x."""
-        z, y, x = (len(indices) for indices in self._along)
-        return (z, y, x)
+        return triple(len(indices) for indices in self._along)
 
     @property
     def size(self) -> int:
