@@ -5,8 +5,8 @@ import pytest
 
 from napari_synapse_cl.data.crops.cutting import cut_crop
 from napari_synapse_cl.data.intensity import (
+    crop_problem,
     crop_warnings,
-    is_constant,
     percent,
     share_clipped,
     share_outside,
@@ -45,9 +45,9 @@ def test_clipped_voxels_are_those_at_exactly_0_or_1() -> None:
 
 def test_constant_means_one_value() -> None:
     crop = np.full((4, 4, 4), 0.25)
-    assert is_constant(crop)
+    assert crop_problem(crop) == "constant"
     crop[1, 2, 3] = 0.26
-    assert not is_constant(crop)
+    assert crop_problem(crop) is None
 
 
 def test_warnings_say_how_much_is_wrong_and_nothing_where_all_is_well() -> None:

@@ -144,6 +144,12 @@ def per_view(views: "Tensor", values: Sequence[float]) -> "Tensor":
     return views.new_tensor(values).view(-1, 1, 1, 1, 1)
 
 
+def reflected(places: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Return which of `n` voxels is seen at each place, reflected at the outer faces."""
+    index = places % (2 * n)
+    return np.where(index < n, index, 2 * n - 1 - index)
+
+
 def decimal(value: float, digits: int) -> str:
     """Write a number with a true minus sign, and none before a zero."""
     return f"{value:z.{digits}f}".replace("-", "−")

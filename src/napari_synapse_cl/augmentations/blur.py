@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_synapse_cl.augmentations.base import IntensityTransform, Random
+from napari_synapse_cl.augmentations.base import IntensityTransform, Random, reflected
 from napari_synapse_cl.config import AugmentationConfig
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def blur_matrices(n: int, sigma: NDArray[np.float64]) -> NDArray[np.float64]:
     weights[np.abs(offsets) > radii[:, None]] = 0
     weights /= weights.sum(axis=1, keepdims=True)
     target = np.arange(n)[:, None]
-    source = (target + offsets) % (2 * n)
-    source = np.where(source < n, source, 2 * n - 1 - source)
+    source = reflected(target + offsets, n)
     matrices = np.zeros((len(sigma), n, n))
     # Reflected at the faces, a voxel may be seen by several elements of a kernel.
     np.add.at(matrices, (np.arange(len(sigma))[:, None, None], target, source), weights[:, None])

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_synapse_cl.augmentations.base import Random, SectionTransform, section_numbers
+from napari_synapse_cl.augmentations.base import (
+    Random,
+    SectionTransform,
+    reflected,
+    section_numbers,
+)
 from napari_synapse_cl.augmentations.blur import blur_matrices
 from napari_synapse_cl.config import AugmentationConfig
 
@@ -167,16 +172,10 @@ class SlippedSections(SectionTransform):
         moves = (2 * numbers[which, section, 1:] - 1) * nm / np.array(voxel_size[1:])
         # Towards 0, so that none is farther than the context.
         rows, columns = (
-            torch.from_numpy(_moved(n, move)).to(crops.device)
+            torch.from_numpy(reflected(np.arange(n) + move[:, None], n)).to(crops.device)
             for n, move in zip((height, width), np.trunc(moves.T).astype(np.int64), strict=True)
         )
         first = torch.from_numpy((which * depth + section) * height * width).to(crops.device)
         source = first[:, None, None] + rows[:, :, None] * width + columns[:, None, :]
         slipped[which.tolist(), 0, section.tolist()] = crops.take(source)
         return slipped
-
-
-def _moved(n: int, moves: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return ``(M, n)``, which of `n` voxels is seen at each after each of M moves."""
-    index = (np.arange(n) + moves[:, None]) % (2 * n)
-    return np.where(index < n, index, 2 * n - 1 - index)

@@ -22,32 +22,3 @@ from napari_synapse_cl.config.flat import (
 from napari_synapse_cl.config.sections import ExtractionConfig, ModelConfig, RunConfig
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
 from napari_synapse_cl.system.downloads import is_url
-
-__all__ = [
-    "ABOUT",
-    "IN_GREY_UNITS",
-    "RECIPES",
-    "SECTIONS",
-    "AugmentationConfig",
-    "Config",
-    "CropConfig",
-    "DataConfig",
-    "DeviceConfig",
-    "ExtractionConfig",
-    "ModelConfig",
-    "RunConfig",
-    "Section",
-    "TrainingConfig",
-    "VolumeConfig",
-    "about_recipe",
-    "absolute",
-    "is_url",
-    "possible_value",
-    "read_recipe",
-    "read_settings",
-    "recipe_settings",
-    "settings_without_effect",
-    "slider_end",
-    "unit_of",
-    "values_by_role",
-]

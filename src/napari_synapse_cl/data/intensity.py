@@ -201,11 +201,6 @@ def share_clipped(view: np.ndarray) -> float:
     return (np.count_nonzero(view == 0) + np.count_nonzero(view == 1)) / view.size
 
 
-def is_constant(crop: np.ndarray) -> bool:
-    """Whether all voxels of ``(D, H, W)`` intensities have one value."""
-    return bool(crop.min() == crop.max())
-
-
 def crop_warnings(
     centre: Sequence[int],
     volume_shape: Sequence[int],
@@ -243,7 +238,7 @@ def crop_warnings(
             f"{percent(beyond)} of what rotated views can reach lies outside the volume and "
             f"{there}."
         )
-    if is_constant(crop):
+    if crop_problem(crop) == "constant":
         warnings.append(
             f"The crop is constant: every voxel has the intensity {crop.flat[0]:.2f}, so there is "
             "nothing to learn from it."

@@ -19,5 +19,3 @@ else:
             return getattr(import_module("pandas"), name)
 
     pd = _Late()
-
-__all__ = ["pd"]

@@ -6,6 +6,7 @@ from math import sqrt
 from typing import Any, Literal
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
 BASELINE_NAME = "intensity histogram"
 CENTRE_NAME = "central intensity histogram"
@@ -74,6 +75,12 @@ class LayerScore:
     difference_high: float | None = None
     """By how much the mean of knn and linear is above that of the strongest baseline, and between
     what that lies with 95 % confidence; None for that baseline itself and without labels."""
+
+    @property
+    def index(self) -> int:
+        """Index of the layer, where it is a single one."""
+        assert self.layer is not None
+        return self.layer
 
     @property
     def accuracy(self) -> float | None:
@@ -203,7 +210,8 @@ def to_table(report: Report) -> pd.DataFrame:
 
 def to_json(report: Report) -> dict[str, Any]:
     """Return a report in plain types."""
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(report).items()}
+    plain: dict[str, Any] = TypeAdapter(Report).dump_python(report, mode="json")
+    return plain
 
 
 def from_json(content: Any) -> Report:
@@ -215,20 +223,10 @@ def from_json(content: Any) -> Report:
         If it is no such description.
     """
     try:
-        sequences = {name: tuple(content[name]) for name in ("remarks", "verdict", "read")}
-        scores = ({**score, "layers": tuple(score["layers"])} for score in content["scores"])
-        report = Report(
-            **{
-                **content,
-                **sequences,
-                "scores": tuple(LayerScore(**score) for score in scores),
-                "comparisons": tuple(Comparison(**one) for one in content["comparisons"]),
-            }
-        )
-        best_there = any(score.layer == report.best for score in report.layers)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"not a report on layers: {error}") from None
-    if not best_there:
+        report = TypeAdapter(Report).validate_python(content)
+    except ValidationError as error:
+        raise ValueError(f"not a report on layers: {error.errors()[0]['msg']}") from None
+    if all(score.layer != report.best for score in report.layers):
         raise ValueError("not a report on layers: the best layer is none of them")
     return report
 

@@ -67,7 +67,7 @@ def probe_sets(
     control
         Ends it.
     """
-    own = [_Set(score, (crops.layers[_index(score)],)) for score in layers]
+    own = [_Set(score, (crops.layers[score.index],)) for score in layers]
     by_hand = _by_hand(crops.hand, histogram)
     untrained = [
         _Set(_baseline(UNTRAINED_NAME, None), (values,))
@@ -91,11 +91,11 @@ def probe_sets(
     *pairs, with_hand = asked
     verdict = judge(
         probes,
-        {_index(one.score): one.answers for one in own},
+        {one.score.index: one.answers for one in own},
         {one.score.layers: one.answers for one in pairs},
         with_hand.answers,
         {one.score.name: one.answers for one in baselines},
-        _index(chosen.score),
+        chosen.score.index,
     )
 
     def accuracy(one: _Set) -> float:
@@ -174,11 +174,6 @@ def _with_difference(one: _Set, strongest: _Set, probes: Probes) -> LayerScore:
         difference_low=found.low,
         difference_high=found.high,
     )
-
-
-def _index(score: LayerScore) -> int:
-    assert score.layer is not None
-    return score.layer
 
 
 HISTOGRAM = -1

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from napari_synapse_cl.data.arrays import first_line
 from napari_synapse_cl.data.parts import AXES
 from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, FEATURE_DTYPE
 from napari_synapse_cl.data.tables.typed import in_objects, settled
@@ -223,7 +224,7 @@ def _opened(path: Path, what: Literal["read", "columns"]) -> Any:
     # The libraries raise a wide range of types on a damaged file, and the cause is the same.
     except Exception as error:
         raise InputError(
-            f"the feature table {path} is damaged, or no {name} file: {_first_line(error)}"
+            f"the feature table {path} is damaged, or no {name} file: {first_line(error)}"
         ) from error
 
 
@@ -246,7 +247,7 @@ def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     except (TypeError, ValueError) as error:
         raise InputError(
             f"{path}: a column named as features are, such as {features[0]}, holds something that "
-            f"is not a number: {_first_line(error)}"
+            f"is not a number: {first_line(error)}"
         ) from None
 
 
@@ -276,14 +277,10 @@ def _read_sidecar(path: Path) -> Any:
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path}, where the record of the table beside it belongs, cannot be read: "
-            f"{_first_line(error)}; move it away"
+            f"{first_line(error)}; move it away"
         ) from None
 
 
 def _is_record(content: Any) -> bool:
     # Tables of the first version had no mark in their records.
     return isinstance(content, dict) and bool({KEY, "pooling"} & content.keys())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -170,7 +170,7 @@ def make_report(
         If there is no layer among the scores.
     """
     known, counts = np.unique(probes.names[probes.names != ""], return_counts=True)
-    chosen = _index(best(scores))
+    chosen = best(scores).index
     report = Report(
         scores=tuple(scores),
         best=chosen,
@@ -186,11 +186,6 @@ def make_report(
     )
     remarks = [*_on_synapses(report, trained_on), *_on_probes(report, probes)]
     return replace(report, remarks=(*remarks, *_on_layers(report)))
-
-
-def _index(score: LayerScore) -> int:
-    assert score.layer is not None
-    return score.layer
 
 
 def _on_synapses(report: Report, trained_on: bool | None) -> Iterator[str]:
@@ -240,7 +235,7 @@ def _on_probes(report: Report, probes: Probes) -> Iterator[str]:
 
 def _on_layers(report: Report) -> Iterator[str]:
     """Say which differences between layers, to the baseline and to chance mean little."""
-    dead = [_index(s) for s in report.layers if s.effective_rank == 0]
+    dead = [s.index for s in report.layers if s.effective_rank == 0]
     if dead:
         yield f"all features of {_layers_named(dead)} are constant and tell nothing"
     chosen = report.best_score
@@ -270,7 +265,7 @@ def _on_layers(report: Report) -> Iterator[str]:
         yield (
             f"{counted(n, 'synapse')} leave the {criterion} of layer {chosen.layer} uncertain, "
             f"from {low:.2f} to {high:.2f} with 95 % confidence: "
-            f"{_layers_named([_index(s) for s in others])} may be as good"
+            f"{_layers_named([s.index for s in others])} may be as good"
         )
 
 

@@ -27,7 +27,7 @@ from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.inference import check_fits, find_state_dict, infer_architecture
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.system.downloads import is_web_page
-from napari_synapse_cl.system.files import check_unpacked, replacing
+from napari_synapse_cl.system.files import check_unpacked, replacing, sha256_of
 from napari_synapse_cl.system.words import Triple
 
 FORMAT = "napari-synapse-cl/1"
@@ -139,12 +139,10 @@ def load_backbone(path: Path) -> Backbone:
         )
     check_fits(state, network.state_dict(), path)
     network.load_state_dict({n: state[n] for n in network.state_dict() if n in state}, strict=False)
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return Backbone(
         network,
         architecture,
-        sha256,
+        sha256_of(path),
         crop_size=crop_size,
         voxel_size=voxel_size,
         crop_settings=crop_settings,

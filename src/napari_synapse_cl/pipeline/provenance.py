@@ -31,6 +31,7 @@ from napari_synapse_cl.runs.folder import REPRODUCE
 from napari_synapse_cl.system.devices import device_name
 from napari_synapse_cl.system.distributed import Ranks
 from napari_synapse_cl.system.downloads import local_file
+from napari_synapse_cl.system.files import sha256_of
 from napari_synapse_cl.training.memory.plan import StepPlan
 
 Which = Literal["trained", "best", "start"]
@@ -65,9 +66,7 @@ class NetworkOrigin:
     @classmethod
     def of_file(cls, location: str | Path, network: Which) -> Self:
         """Return the origin of the network in a file, which a path or a URL names."""
-        with local_file(location).open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        return cls(network, absolute(str(location)), sha256)
+        return cls(network, absolute(str(location)), sha256_of(local_file(location)))
 
     def as_dict(self) -> dict[str, Any]:
         """Return what there is of it in plain types."""
@@ -158,9 +157,7 @@ def _of_sample(dataset: Dataset) -> Iterator[Source]:
 
 
 def _of_file(what: str, volume: str, file: Path) -> Source:
-    with file.open("rb") as opened:
-        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-    return _source(what, volume, file.absolute(), "the file", sha256)
+    return _source(what, volume, file.absolute(), "the file", sha256_of(file))
 
 
 def _of_volume(what: str, name: str, volume: Volume) -> Source:
@@ -178,9 +175,9 @@ def _of_volume(what: str, name: str, volume: Volume) -> Source:
 def _file_hash(file: Path) -> tuple[str, str]:
     """Return what is hashed of a file, and its hash."""
     size = file.stat().st_size
+    if size <= WHOLE_BYTES:
+        return "the file", sha256_of(file)
     with file.open("rb") as opened:
-        if size <= WHOLE_BYTES:
-            return "the file", hashlib.file_digest(opened, "sha256").hexdigest()
         digest = hashlib.sha256(str(size).encode())
         for start in np.linspace(0, size - PART_BYTES, PARTS).astype(np.int64).tolist():
             opened.seek(start)

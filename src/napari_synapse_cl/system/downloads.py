@@ -9,7 +9,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.system.environment import CACHE_VARIABLE, cache_folder
-from napari_synapse_cl.system.files import replacing, shortened
+from napari_synapse_cl.system.files import replacing, sha256_of, shortened
 
 TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 2**20
@@ -165,8 +165,7 @@ def _check_hash(file: Path, expected: str | None, url: str) -> None:
     """Remove a file that is not the expected one."""
     if expected is None:
         return
-    with file.open("rb") as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    found = sha256_of(file)
     if found != expected:
         file.unlink()
         raise InputError(

@@ -4,6 +4,7 @@ Whatever is wrong with a file of JSON or YAML, whoever wrote it or damaged it, i
 :class:`ValueError` of one line.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -150,6 +151,12 @@ def check_unpacked(path: Path, most: float = inf) -> None:
         unpacked = sum(entry.file_size for entry in packed.infolist())
     if unpacked > min(most, max(LARGEST_SMALL, SWELLING * path.stat().st_size)):
         raise ValueError(f"it unpacks to {unpacked / 2**30:.1f} GiB, more than is read")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def new_folder_name(parent: Path) -> Path:

@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 from numpy.typing import ArrayLike
 
+from napari_synapse_cl.augmentations.base import reflected
 from napari_synapse_cl.config import CropConfig
 from napari_synapse_cl.data.crops.masks import blend, keep_mask
 from napari_synapse_cl.data.crops.recipes import Recipe
@@ -200,9 +201,7 @@ def cut_crop(volume: Volume, centre: Sequence[int], shape: Sequence[int]) -> np.
     """
     slices, picks = [], []
     for c, want, n in zip(centre, shape, volume.shape, strict=True):
-        # Reflection at the outer faces of the border voxels, repeated as often as needed.
-        index = (np.arange(want) + c - want // 2) % (2 * n)
-        index = np.where(index < n, index, 2 * n - 1 - index)
+        index = reflected(np.arange(want) + c - want // 2, n)
         slices.append(slice(int(index.min()), int(index.max()) + 1))
         picks.append(index - index.min())
     crop = np.asarray(volume.array[tuple(slices)])

@@ -7,15 +7,3 @@ from napari_synapse_cl.data.tables.advice import check_reading
 from napari_synapse_cl.data.tables.conventions import Mapping, Reading, in_voxels
 from napari_synapse_cl.data.tables.files import SUFFIXES, read_table
 from napari_synapse_cl.data.tables.interpreting import PositionTable, interpret, open_table
-
-__all__ = [
-    "SUFFIXES",
-    "Mapping",
-    "PositionTable",
-    "Reading",
-    "check_reading",
-    "in_voxels",
-    "interpret",
-    "open_table",
-    "read_table",
-]

@@ -16,8 +16,6 @@ from napari_synapse_cl.config import Config, TrainingConfig
 from napari_synapse_cl.models.projection import ContrastiveModel
 from napari_synapse_cl.training.objectives.base import KINDS, Objective, of_pairs
 
-__all__ = ["KINDS", "Objective", "chance_loss", "make_objective", "of_pairs"]
-
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -90,81 +90,86 @@ class MapsGrow:
     """Whether they are complete."""
 
 
-class SynapsesJob(ChildJob):
-    """An extraction for points: its last event is their features.
+class GrowingJob(ChildJob):
+    """An extraction whose results are looked at while they grow, and read when they are whole.
 
     Parameters
     ----------
     folder
-        Where that is; it is removed at the end.
-    compares
-        Whether layers are compared: the last event is then a report on them.
+        Where the inputs are; it is removed at the end.
     """
 
-    def __init__(self, inputs: Inputs, folder: Path, *, compares: bool = False) -> None:
+    def __init__(self, inputs: Inputs, folder: Path) -> None:
         super().__init__(inputs)
         self._folder = folder
-        self._compares = compares
 
     def events(self) -> Iterator[Any]:
-        """Yield what the run tells, :class:`Features` so far, and at last all."""
+        """Yield what the run tells, what there is of its results so far, and at last all."""
         growing: Growing | None = None
         looked = time.monotonic()
         try:
             for event in super().events():
-                if not (self._compares and isinstance(event, Message) and event.level != "warning"):
-                    # The remarks on a comparison are shown with it.
+                if self._is_told(event):
                     yield event
                 match event:
-                    case Growing("features"):
+                    case Growing():
                         growing = event
-                    case Progress() if growing is not None:
-                        if time.monotonic() - looked > LOOK_SECONDS:
-                            looked = time.monotonic()
-                            yield from _look(growing)
-                    case Wrote("features", path):
-                        yield _read(Path(path))
-                    case Wrote("report", path):
-                        yield Compared(_read_report(Path(path)))
+                    case Progress() if growing and time.monotonic() - looked > LOOK_SECONDS:
+                        looked = time.monotonic()
+                        # It may be renamed while it is looked at, or gone.
+                        with suppress(OSError, KeyError, ValueError):
+                            yield self._look(growing)
+                    case Wrote(what, path) if what in self._reads:
+                        yield self._reads[what](Path(path))
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _is_told(self, event: Any) -> bool:
+        return True
 
-class RegionJob(ChildJob):
-    """An extraction of maps of a region.
+    def _look(self, growing: Growing) -> Any:
+        """Return the results so far."""
+        raise NotImplementedError
 
-    Parameters
-    ----------
-    inputs
-        What it works on; its folder is removed at the end.
-    """
+    @property
+    def _reads(self) -> dict[str, Callable[[Path], Any]]:
+        """What reads the results, by what they are."""
+        raise NotImplementedError
+
+
+class SynapsesJob(GrowingJob):
+    """An extraction for points: its last event is their features, or a report on layers."""
+
+    def __init__(self, inputs: Inputs, folder: Path, *, compares: bool = False) -> None:
+        super().__init__(inputs, folder)
+        self._compares = compares
+
+    def _is_told(self, event: Any) -> bool:
+        # The remarks on a comparison are shown with it.
+        return not (self._compares and isinstance(event, Message) and event.level != "warning")
+
+    def _look(self, growing: Growing) -> Features:
+        return Features(pd.DataFrame(np.load(growing.path), columns=growing.columns))
+
+    @property
+    def _reads(self) -> dict[str, Callable[[Path], Any]]:
+        return {"features": _read, "report": _read_report}
+
+
+class RegionJob(GrowingJob):
+    """An extraction of maps of a region."""
 
     def __init__(self, inputs: RegionInputs) -> None:
-        super().__init__(inputs)
+        super().__init__(inputs, inputs.folder)
         self._region = inputs
 
-    def events(self) -> Iterator[Any]:
-        """Yield what the run tells, and :class:`MapsGrow` as more of the maps is there."""
-        folder: Path | None = None
-        looked = time.monotonic()
-        try:
-            for event in super().events():
-                yield event
-                match event:
-                    case Growing("maps", path):
-                        folder = Path(path)
-                    case Progress() if folder is not None:
-                        if time.monotonic() - looked > LOOK_SECONDS:
-                            looked = time.monotonic()
-                            # It may be renamed while it is looked at.
-                            with suppress(OSError, KeyError, ValueError):
-                                yield MapsGrow(
-                                    read_maps(folder), folder, self._region.corner, whole=False
-                                )
-                    case Wrote("maps", path):
-                        yield self._read_whole(Path(path))
-        finally:
-            shutil.rmtree(self._region.folder, ignore_errors=True)
+    def _look(self, growing: Growing) -> MapsGrow:
+        folder = Path(growing.path)
+        return MapsGrow(read_maps(folder), folder, self._region.corner, whole=False)
+
+    @property
+    def _reads(self) -> dict[str, Callable[[Path], Any]]:
+        return {"maps": self._read_whole}
 
     def _read_whole(self, folder: Path) -> MapsGrow:
         from napari_synapse_cl.features.maps.store import move_maps
@@ -178,15 +183,6 @@ class RegionJob(ChildJob):
             raise JobError(f"the maps in {folder} cannot be read: {error}") from error
 
 
-def _look(growing: Growing) -> Iterator[Features]:
-    """Read the features so far; the file is gone once they are all there."""
-    try:
-        values = np.load(growing.path)
-    except (OSError, ValueError):
-        return
-    yield Features(pd.DataFrame(values, columns=growing.columns))
-
-
 def _read(path: Path) -> Features | MapsOfSynapses:
     if path.suffix == ".npy":
         return MapsOfSynapses(path)
@@ -197,12 +193,11 @@ def _read(path: Path) -> Features | MapsOfSynapses:
     return Features(table[columns], record)
 
 
-def _read_report(path: Path) -> Report:
+def _read_report(path: Path) -> Compared:
     from napari_synapse_cl.features.layer_report import from_json
 
     try:
-        content = read_json(path.with_suffix(".json"))
-        return from_json(content["report"])
+        return Compared(from_json(read_json(path.with_suffix(".json"))["report"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise JobError(f"cannot read the comparison in {path}: {error}") from error
 
