@@ -3,6 +3,8 @@
 import errno
 import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _OF_DISKS = {
     # Windows has no number for quotas.
@@ -48,6 +50,26 @@ def reason(error: BaseException) -> str:
 def is_of_disk(error: BaseException) -> bool:
     """Whether the system refused to read or write a file, whatever a library made of it."""
     return isinstance(error, OSError) or _number(error) is not None
+
+
+@contextmanager
+def disk_in_words(say: Callable[[OSError], str]) -> Iterator[None]:
+    """Turn what the disk says in the block into words.
+
+    Parameters
+    ----------
+    say
+        Returns them.
+
+    Raises
+    ------
+    JobError
+        If something cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise JobError(say(error)) from error
 
 
 def _number(error: BaseException | None) -> int | None:

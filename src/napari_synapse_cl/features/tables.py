@@ -16,7 +16,7 @@ from napari_synapse_cl.data.arrays import first_line
 from napari_synapse_cl.data.parts import AXES
 from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, FEATURE_DTYPE
 from napari_synapse_cl.data.tables.typed import in_objects, settled
-from napari_synapse_cl.errors import InputError, JobError, reason
+from napari_synapse_cl.errors import InputError, disk_in_words, reason
 from napari_synapse_cl.features.table_formats import HANDLERS, KEY, ForeignFileError
 from napari_synapse_cl.system.files import encodable, read_json, replacing
 
@@ -149,14 +149,14 @@ def write_table(table: pd.DataFrame, path: Path, record: Mapping[str, Any]) -> N
     sidecar = path.with_suffix(".json")
     plain = json.loads(json.dumps(dict(record)))
     text = json.dumps({**plain, KEY: name}, indent=2) + "\n"
-    try:
-        with replacing(sidecar) as beside:
-            beside.write_text(text, encoding="utf-8")
-            with replacing(path) as temporary:
-                HANDLERS[name].write(table, plain, temporary)
-                sidecar.unlink(missing_ok=True)
-    except OSError as error:
-        raise JobError(f"cannot write the feature table {path}: {reason(error)}") from error
+    with (
+        disk_in_words(lambda error: f"cannot write the feature table {path}: {reason(error)}"),
+        replacing(sidecar) as beside,
+    ):
+        beside.write_text(text, encoding="utf-8")
+        with replacing(path) as temporary:
+            HANDLERS[name].write(table, plain, temporary)
+            sidecar.unlink(missing_ok=True)
 
 
 def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -3,8 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from napari_synapse_cl.config import ABOUT, Config
 from napari_synapse_cl.config.fields import ExportFormat
-from napari_synapse_cl.errors import InputError, JobError, reason
+from napari_synapse_cl.errors import InputError, disk_in_words, reason
 from napari_synapse_cl.runs.events import (
     Command,
     EpochDone,
@@ -257,19 +257,9 @@ class RunFolder:
             ]
         return [text for text in told if text is not None]
 
-    @contextmanager
-    def being_written(self) -> Iterator[None]:
-        """Turn what the disk says in the block into words.
-
-        Raises
-        ------
-        JobError
-            If something cannot be written.
-        """
-        try:
-            yield
-        except OSError as error:
-            raise JobError(self.why_unwritable(error)) from error
+    def being_written(self) -> AbstractContextManager[None]:
+        """Return the context in which what the disk says becomes a JobError."""
+        return disk_in_words(self.why_unwritable)
 
     def why_unwritable(self, error: BaseException) -> str:
         """Return in words why something could not be written to this folder."""

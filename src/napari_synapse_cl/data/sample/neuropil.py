@@ -43,21 +43,15 @@ MEMBRANE_DEPTH = -3.0
 
 @dataclass(frozen=True)
 class Frames:
-    """Local coordinate frames of the synapses.
-
-    Attributes
-    ----------
-    positions : (n, 3) int
-        Annotated voxel of each synapse.
-    origins : (n, 3) float
-        True centre of each synapse, a voxel or two from its annotation.
-    axes : (n, 3, 3) float
-        Orthonormal rows: the membrane normal (towards the presynaptic cell) and two tangents.
-    """
+    """Local coordinate frames of n synapses."""
 
     positions: Ints
+    """``(n, 3)``, annotated voxel of each."""
     origins: Doubles
+    """``(n, 3)``, true centre of each, a voxel or two from its annotation."""
     axes: Doubles
+    """``(n, 3, 3)``, the membrane normal (towards the presynaptic cell) and two tangents, as
+    orthonormal rows."""
 
 
 def random_frames(rng: np.random.Generator, positions: Ints) -> Frames:
@@ -146,13 +140,7 @@ class _Cells:
 
 
 def draw_neuropil(rng: np.random.Generator, shape: Sequence[int], frames: Frames) -> Floats:
-    """Draw cells with membranes and mitochondria, a flat membrane patch at every synapse.
-
-    Returns
-    -------
-    (Z, Y, X) float32
-        Grey values.
-    """
+    """Draw cells with membranes and mitochondria, a flat membrane patch at every synapse."""
     # Membranes are wide enough to be represented at half resolution, at an eighth of the cost.
     half = tuple(-(-n // 2) for n in shape)
     cells = _draw_cells(rng, half, frames)

@@ -153,21 +153,14 @@ def _scatter_vesicles(rng: np.random.Generator, anatomy: _Anatomy) -> Floats:
 
 @dataclass(frozen=True)
 class Sample:
-    """A volume with its annotated synapses.
-
-    Attributes
-    ----------
-    image : (Z, Y, X) uint8
-        Grey values.
-    synapses : pandas.DataFrame
-        One row per synapse: ``z``, ``y``, ``x`` (int, voxels) and ``class`` (str).
-    voxel_size : tuple of float
-        Edge lengths of a voxel along z, y, x, in nanometres.
-    """
+    """A volume with its annotated synapses."""
 
     image: NDArray[np.uint8]
+    """``(Z, Y, X)`` grey values."""
     synapses: pd.DataFrame
+    """One row per synapse: ``z``, ``y``, ``x`` (int, voxels) and ``class`` (str)."""
     voxel_size: tuple[float, float, float]
+    """Edge lengths of a voxel along z, y, x, in nanometres."""
 
 
 def make_sample(
@@ -180,17 +173,12 @@ def make_sample(
 
     Parameters
     ----------
-    seed : int
+    seed
         Determines the result, bit for bit.
-    shape : tuple of int
+    shape
         Size of the volume along z, y, x, voxels.
-    n_synapses : int
-        Number of synapses, at least 2.
-
-    Returns
-    -------
-    Sample
-        The volume and its annotations.
+    n_synapses
+        At least 2.
 
     Raises
     ------

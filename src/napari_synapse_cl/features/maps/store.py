@@ -3,8 +3,8 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from napari_synapse_cl.errors import InputError, JobError, reason
+from napari_synapse_cl.errors import InputError, disk_in_words, reason
 from napari_synapse_cl.features.maps.grid import MapGrid, MapTile, map_bytes
 from napari_synapse_cl.models.architecture import Layer
 from napari_synapse_cl.system.memory import GIB
@@ -229,19 +229,9 @@ def check_room(folder: Path, layers: Sequence[Layer], grids: Mapping[int, MapGri
         )
 
 
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn what the disk says in the block into words.
-
-    Raises
-    ------
-    JobError
-        If something cannot be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise JobError(f"cannot write the feature maps to {folder}: {reason(error)}") from error
+def writing(folder: Path) -> AbstractContextManager[None]:
+    """Return the context in which what the disk says becomes a JobError."""
+    return disk_in_words(lambda e: f"cannot write the feature maps to {folder}: {reason(e)}")
 
 
 def compressors() -> tuple[BloscCodec, Crc32cCodec]:
