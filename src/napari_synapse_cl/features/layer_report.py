@@ -222,6 +222,9 @@ def from_json(content: Any) -> Report:
     ValueError
         If it is no such description.
     """
+    # Reports of older versions, which lack these, tell other accuracies.
+    if not isinstance(content, dict) or not {"verdict", "read", "comparisons"} <= content.keys():
+        raise ValueError("not a report on layers: it has no verdict")
     try:
         report = TypeAdapter(Report).validate_python(content)
     except ValidationError as error:
