@@ -403,7 +403,7 @@ class TestTensorBoard:
 class TestOlderMetrics:
     """Of a version that measured less."""
 
-    COLUMNS = EPOCH_COLUMNS[: EPOCH_COLUMNS.index("knn_accuracy")]
+    COLUMNS = EPOCH_COLUMNS[: EPOCH_COLUMNS.index("feature_rank")]
 
     @pytest.fixture
     def file(self, tmp_path: Path) -> Path:
