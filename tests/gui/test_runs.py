@@ -14,6 +14,7 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.metrics import read_metrics
+from napari_synapse_cl.widgets.jobs.job import AttachedJob
 from napari_synapse_cl.widgets.train.questions import ContinueDialog
 from napari_synapse_cl.widgets.train.widget import TrainWidget
 
@@ -107,6 +108,17 @@ def test_folder_without_a_run_cannot_be_continued_or_attached_to(
     click(qtbot, widget.attach_button)
     wait_for_end(qtbot, widget)
     assert ["holds no run" in text for text in messages(notifications, "error")] == [True, True]
+
+
+def test_run_whose_folder_is_gone_takes_no_command_and_that_is_told(
+    window: Any, tmp_path: Path, notifications: list[Notification]
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    widget.job = AttachedJob(tmp_path / "gone")
+    widget.request("pause")
+    widget.job = None
+    (text,) = messages(notifications, "error")
+    assert text.startswith("Cannot send pause to the run in")
 
 
 def test_training_from_a_terminal_is_watched_paused_and_stopped(
