@@ -171,7 +171,7 @@ class TestWholeJob:
         self, flags: list[str], capsys: pytest.CaptureFixture
     ) -> None:
         assert main([*flags, "--batch_size", "500", "--train_only"]) == 0
-        assert "Warning: batch_size 500 is lowered to the 10" in capsys.readouterr().err
+        assert "Warning: the batch size of 500 is lowered to the 10" in capsys.readouterr().err
 
     def test_above_the_limit_crops_are_streamed_with_the_same_result(
         self, trained: Path, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture

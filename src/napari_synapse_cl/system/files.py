@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_synapse_cl.errors import reason
+from napari_synapse_cl.system.words import storage
 
 if TYPE_CHECKING:
     from yaml import Node
@@ -149,7 +150,7 @@ def check_unpacked(path: Path, most: float = inf) -> None:
     with zipfile.ZipFile(path) as packed:
         unpacked = sum(entry.file_size for entry in packed.infolist())
     if unpacked > min(most, max(LARGEST_SMALL, SWELLING * path.stat().st_size)):
-        raise ValueError(f"it unpacks to {unpacked / 2**30:.1f} GiB, more than is read")
+        raise ValueError(f"it unpacks to {storage(unpacked)}, more than is read")
 
 
 def new_folder_name(parent: Path) -> Path:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.memory import main_memory
+from napari_synapse_cl.system.words import storage
 
 DECODED_BYTES = 2**28
 """How much of what was decoded is kept, for all volumes together."""
@@ -255,8 +256,8 @@ def check_memory(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> No
     # Looking costs something, and few images are so large.
     if n_bytes > DECODED_BYTES and n_bytes > (free := main_memory().free):
         raise InputError(
-            f"{path} takes {n_bytes / 2**30:,.0f} GiB to unpack {shape[1]} × {shape[0]} pixels at "
-            f"once, and {free / 2**30:,.0f} GiB of memory are free; save it in tiles or without "
+            f"{path} takes {storage(n_bytes)} to unpack {shape[1]} × {shape[0]} pixels at "
+            f"once, and {storage(free)} of memory are free; save it in tiles or without "
             "compression as TIFF, or as Zarr"
         )
 
