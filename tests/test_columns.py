@@ -20,6 +20,7 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
+from conftest import deflated_zeros
 from napari_synapse_cl.data.tables import interpret, open_table, read_table
 from napari_synapse_cl.data.tables.columns import numbers_said
 from napari_synapse_cl.data.tables.conventions import by_name, column_named
@@ -314,6 +315,53 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused(kind: str, tmp_path: Pa
     }
     with pytest.raises(InputError, match="it unpacks to 100 MiB, more"):
         read[kind](path)
+
+
+@pytest.mark.parametrize("repeats", [False, True], ids=["compressed", "said to repeat"])
+def test_a_parquet_file_that_unpacks_to_gigabytes_is_refused(repeats: bool, tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    n = 4_000_000
+    arrow = pa.table({axis: np.zeros(n) for axis in "zyx"})
+    pyarrow.parquet.write_table(arrow, path, compression="zstd", use_dictionary=repeats)
+    assert path.stat().st_size < 2**18
+    for read in (read_table, tables.read_table):
+        with pytest.raises(InputError, match=r"it unpacks to 91\.[56] MiB, more than is read"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("dense", "it unpacks to 381.5 MiB, more than is read"),
+        ("sparse", "it unpacks to 381.5 MiB, more than is read"),
+        ("chunk", "unpacks to far more than the 64 bytes of a chunk"),
+        ("elsewhere", "has its voxels in another file"),
+        ("link", "which is not in the folder of t.h5ad"),
+    ],
+)
+def test_an_h5ad_file_that_fills_the_memory_or_leads_elsewhere_is_refused(
+    what: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.h5ad"
+    tables.write_table(pd.DataFrame(zyx(2)), path, {})
+    assert len(tables.read_table(path)[0]) == 2
+    with h5py.File(path, "r+") as file:
+        if what == "dense":
+            file.create_dataset("obsm/big", (2, 50_000_000), "f4", chunks=(2, 1000))
+        elif what == "sparse":
+            file["obsm"].create_group("big").attrs["shape"] = (2, 50_000_000)
+        elif what == "chunk":
+            packed = deflated_zeros(2**29)
+            made = file.create_dataset("obsm/big", (8,), "f8", chunks=(8,), compression=4)
+            made.id.write_direct_chunk((0,), packed)
+        elif what == "elsewhere":
+            outside = [("/etc/hostname", 0, h5py.h5f.UNLIMITED)]
+            file.create_dataset("obsm/big", (4,), "u1", external=outside)
+        else:
+            file["obsm/big"] = h5py.ExternalLink("/somewhere/else.h5", "/")
+    with pytest.raises(InputError, match=message) as refused:
+        tables.read_table(path)
+    assert "\n" not in str(refused.value)
 
 
 class Bomb:

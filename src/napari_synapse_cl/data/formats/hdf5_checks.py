@@ -5,21 +5,26 @@ it is to hold: HDF5 fills the memory with it, and takes the beginning.
 """
 
 import threading
-import zlib
 from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.system.files import (
+    HEAD_BYTES,
+    check_swelling,
+    inflates_beyond,
+    is_harmless,
+)
 
 DEFLATE = 1
-"""HDF5's number for gzip, which makes at most 1032 bytes of one."""
-DEFLATE_RATIO = 1032
-HARMLESS_BYTES = 2**28
-HEAD_BYTES = 2**16
+"""HDF5's number for gzip."""
 REMEMBERED = 2**20
 """How many chunks are remembered to be sound."""
+
+SPARSE_BYTES = 4
+"""Of an element that is kept only where it is not 0; in memory all are."""
 
 MOST_LINKS = 32
 """From one to the next; more are a circle."""
@@ -77,6 +82,45 @@ def check_storage(dataset: Any, path: Path, n_left: int = MOST_LINKS) -> None:
                     f"{name} is put together of others, of which {source} in {file} is missing"
                 )
             check_storage(opened[source], file, n_left - 1)
+
+
+def check_whole(path: Path) -> None:
+    """Check a file all of which is read at once, such as those of AnnData.
+
+    Raises
+    ------
+    InputError
+        If something in it lies in another file.
+    JobError
+        If a chunk unpacks to far more than it is to hold.
+    ValueError
+        If all of it unpacks to many times its size.
+    """
+    import h5py
+
+    with h5py.File(path, "r", locking=False) as file:
+        links: list[tuple[str, Any]] = []
+        # What is raised in there comes out as an error of h5py.
+        file.visititems_links(lambda name, link: links.append((name, link)))
+        sizes = [_size_of(file, path, name, link) for name, link in links]
+    check_swelling(sum(sizes), path)
+
+
+def _size_of(file: Any, path: Path, name: str, link: Any) -> int:
+    """Return what something in a file takes in memory; see :func:`check_whole`."""
+    import h5py
+
+    if isinstance(link, h5py.ExternalLink):
+        _in_folder(path, link.filename, f"{path}, {name}")
+    node = file[name] if isinstance(link, h5py.HardLink) else None
+    if isinstance(node, h5py.Dataset) and node.shape is not None:
+        check_storage(node, path)
+        if node.chunks is not None:
+            SoundChunks(node).check(tuple(slice(0, n) for n in node.shape))
+        return prod(node.shape) * node.dtype.itemsize
+    if isinstance(node, h5py.Group) and "shape" in node.attrs:
+        return prod(map(int, node.attrs["shape"])) * SPARSE_BYTES
+    return 0
 
 
 def _follow(group: Any, path: Path, parts: list[str], n_left: int) -> None:
@@ -167,18 +211,12 @@ class SoundChunks:
 
     def _check_one(self, place: tuple[int, ...]) -> None:
         stored = self._dataset.id.get_chunk_info_by_coord(place).size
-        if not stored or stored * DEFLATE_RATIO <= max(HARMLESS_BYTES, self._n_bytes):
+        if is_harmless(stored, self._n_bytes):
             return
         is_sound = stored <= 2 * self._n_bytes + HEAD_BYTES
         if is_sound:
             mask, packed = self._dataset.id.read_direct_chunk(place)
-            limit = self._n_bytes + 1
-            try:
-                head = zlib.decompressobj().decompress(packed[:HEAD_BYTES], limit)
-            except zlib.error:
-                # HDF5 says what is wrong.
-                return
-            is_sound = bool(mask) or len(head) < limit
+            is_sound = bool(mask) or not inflates_beyond(packed, self._n_bytes)
         if not is_sound:
             raise JobError(
                 f"{self._dataset.file.filename}{self._dataset.name} is damaged: its chunk at "
