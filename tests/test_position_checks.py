@@ -261,6 +261,17 @@ class TestFlagsForAnotherReading:
             )
             assert flags in str(said)
 
+    def test_of_a_table_of_a_level_with_an_offset_too(self) -> None:
+        grey = np.broadcast_to(np.uint8(0), SHAPE)
+        volume = Volume(grey, offset=(10, 500, 900), factor=(1, 2, 2))
+        fine_size = tuple(np.array(VOXEL_SIZE) / (1, 2, 2))
+        finest = (positions() + volume.offset + 0.5) * volume.factor - 0.5
+        reading = interpret(table(finest), "t.csv")
+        told = place(reading, "t.csv", volume, fine_size).messages
+        assert [level for _, level in told] == ["detail"]
+        with pytest.raises(InputError, match="inside when read in the order x, y, z"):
+            place(interpret(table(finest[:, ::-1]), "t.csv"), "t.csv", volume, fine_size)
+
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", MEDULLA)
