@@ -7,6 +7,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,18 @@ def grown(job: Callable[[], None]) -> int:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     job()
     return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
+@contextmanager
+def full_disk(free: int) -> Iterator[None]:
+    """Let no file grow beyond some bytes, which fails in the very writes that a full disk fails."""
+    resource = pytest.importorskip("resource", reason="there is no such limit on this system")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def deflated_zeros(n_bytes: int) -> bytes:
