@@ -125,6 +125,16 @@ def test_a_flipped_bit_in_a_cache_is_cut_anew_and_told(campaign: Campaign, name:
         assert extraction.kind in ("refused", "equal"), extraction
 
 
+@pytest.mark.parametrize("name", ["crops.npy", "windows.npy", "states.npy"])
+def test_of_crops_that_are_cut_anew_it_is_told_how_many(campaign: Campaign, name: str) -> None:
+    campaign.restore()
+    (file,) = campaign.last_checkpoint.parents[1].glob(f"crops-*/{name}")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 4
+    file.write_bytes(content)
+    assert any("1 of 12 crops" in text and "cut anew" in text for text in campaign.go_on())
+
+
 def test_a_flipped_bit_in_an_export_is_refused(campaign: Campaign) -> None:
     kinds = {
         campaign.outcome(Case("vgg3d.safetensors", "bit", "extract export", seed)).kind

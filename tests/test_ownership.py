@@ -137,7 +137,7 @@ class TestDiscarding:
         folder = tmp_path / "run"
         shutil.copytree(trained, folder)
         (folder / LIST).unlink()
-        names = ("checkpoints/mine.pt", "synapses.csv", "crops-mine/a.txt", "features.csv")
+        names = ("checkpoints/mine.pt", "synapses.csv", "crops-mine/crops.npy", "features.csv")
         put(folder, *names)
         RunFolder(folder).discard()
         assert set(contents(folder)) == set(names)
