@@ -69,7 +69,9 @@ def test_settings_are_written_a_moment_after_a_change(
     assert json.loads(file.read_text()) == {"batch_size": 6}
 
 
-@pytest.mark.parametrize("content", ["no JSON", "[]", '{"batch_size": 0, "gone": 1, "seed": 4}'])
+@pytest.mark.parametrize(
+    "content", ["no JSON", "[]", "[" * 100_000, '{"batch_size": 0, "gone": 1, "seed": 4}']
+)
 def test_kept_settings_that_cannot_be_used_are_passed_over(tmp_path: Path, content: str) -> None:
     file = tmp_path / "settings.json"
     file.write_text(content)
