@@ -124,6 +124,17 @@ class TestProcesses:
         assert error.count("\n") == 1
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.parametrize(
+        "variables", [{"RANK": "1"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"WORLD_SIZE": "2"}]
+    )
+    def test_a_number_that_no_world_has_is_refused(
+        self, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(InputError, match="which cannot be: start the processes with torchrun"):
+            Launch.of_this_process()
+
 
 class Dead(io.StringIO):
     """A stream whose reader has gone away."""

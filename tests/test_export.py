@@ -29,6 +29,7 @@ from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.runs.events import Control, Message, Wrote
 from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.system import files
 
 ARCHITECTURE = Architecture((2, 4), (1, 2), ((2, 2, 2),) * 2)
 LAYERS = (10, 1, 4)
@@ -379,13 +380,17 @@ class TestFailures:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        def refuse(_: int) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace = files._replace
+
+        def full(source: Path, target: Path) -> None:
+            if target.stem == "vgg3d":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            replace(source, target)
 
         layers = ["--layer_num", *map(str, LAYERS)]
         flags = ["--export", kind, *layers]
         if is_late:
-            monkeypatch.setattr("napari_synapse_cl.system.files.os.fsync", refuse)
+            monkeypatch.setattr(files, "_replace", full)
             assert export(trained, tmp_path, *flags) == 1
         else:
             with full_disk(2000):
