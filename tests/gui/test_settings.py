@@ -93,7 +93,8 @@ def test_without_a_home_runs_need_a_folder_that_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(base, "home", lambda: None)
-    assert runs_folder().parent == Path(tempfile.gettempdir())
+    monkeypatch.setattr(base, "RUNS", "runs")
+    assert runs_folder() == Path(tempfile.gettempdir()) / "runs"
     assert run_folder(tmp_path) == tmp_path
     with pytest.raises(InputError, match="no home directory for the results: choose an output"):
         run_folder(None)
