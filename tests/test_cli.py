@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pandas as pd
@@ -306,6 +307,10 @@ class TestEvents:
                 assert job.process.stdin is not None
                 job.process.stdin.close()
                 job.process.stdin = None
+                # One that waits for ever is no success either.
+                patience = Timer(60, job.process.kill)
+                patience.start()
+        patience.cancel()
         assert job.end() == 0
         assert kinds[-1] is Wrote
 
