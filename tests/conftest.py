@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,34 @@ def wait_for(happened: Callable[[], bool]) -> None:
     while not happened():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)
+
+
+def grown(job: Callable[[], None]) -> int:
+    """Return by how many bytes the most memory of this process grew."""
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    job()
+    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
+@contextmanager
+def full_disk(free: int) -> Iterator[None]:
+    """Let no file grow beyond some bytes, which fails in the very writes that a full disk fails."""
+    resource = pytest.importorskip("resource", reason="there is no such limit on this system")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def deflated_zeros(n_bytes: int) -> bytes:
+    """Return zlib data that unpack to so many zeros, a multiple of 16 MiB."""
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    part = packer.compress(bytes(2**24)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return b"\x78\x9c" + part * (n_bytes // 2**24) + packer.flush()
 
 
 def _hear_the_terminal() -> None:

@@ -1,5 +1,6 @@
 """The program as people run it: the whole job, its events, and what it says of bad input."""
 
+import errno
 import json
 import pickle
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pandas as pd
@@ -171,7 +173,7 @@ class TestWholeJob:
         self, flags: list[str], capsys: pytest.CaptureFixture
     ) -> None:
         assert main([*flags, "--batch_size", "500", "--train_only"]) == 0
-        assert "Warning: batch_size 500 is lowered to the 10" in capsys.readouterr().err
+        assert "Warning: the batch size of 500 is lowered to the 10" in capsys.readouterr().err
 
     def test_above_the_limit_crops_are_streamed_with_the_same_result(
         self, trained: Path, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
@@ -305,6 +307,10 @@ class TestEvents:
                 assert job.process.stdin is not None
                 job.process.stdin.close()
                 job.process.stdin = None
+                # One that waits for ever is no success either.
+                patience = Timer(60, job.process.kill)
+                patience.start()
+        patience.cancel()
         assert job.end() == 0
         assert kinds[-1] is Wrote
 
@@ -485,20 +491,31 @@ class TestEndings:
         assert "cannot write to the run folder" in last.message
         assert "No space left" in last.message
 
-    def test_what_there_is_no_memory_to_read_is_not_called_damaged(
+    @pytest.mark.parametrize(
+        ("limit", "told"),
+        [
+            (MemoryError(), "memory ran out"),
+            (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory ran out"),
+            (OSError(errno.EMFILE, "Too many open files"), "too many files are open at once"),
+            (ImportError("x.so: failed to map segment from shared object"), "memory ran out"),
+        ],
+    )
+    def test_what_a_limit_keeps_from_being_read_is_not_called_damaged(
         self,
+        limit: Exception,
+        told: str,
         trained: Path,
         flags: list[str],
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture,
     ) -> None:
         def load(*_: object, **__: object) -> None:
-            raise MemoryError
+            raise limit
 
         monkeypatch.setattr(torch, "load", load)
         assert main([*flags, "--extract_only", "--checkpoint", str(trained)]) == 1
         *_, line = capsys.readouterr().err.splitlines()
-        assert line.startswith("synapse-cl: error: memory ran out")
+        assert line.startswith(f"synapse-cl: error: {told}")
 
     @pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
     def test_less_memory_than_pytorch_takes_is_told_before_it_is_imported(

@@ -16,9 +16,11 @@ import numpy as np
 import openpyxl
 import pandas as pd
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
+from conftest import deflated_zeros
 from napari_synapse_cl.data.tables import interpret, open_table, read_table
 from napari_synapse_cl.data.tables.columns import numbers_said
 from napari_synapse_cl.data.tables.conventions import by_name, column_named
@@ -56,6 +58,7 @@ def csv_of(cells: list[str], path: Path) -> Path:
         (["0.1", ""], "float64"),
         *(([cell, "7"], "text") for cell in ("00012", "+5", "1_000", "0x10", "-0", "1e5", "NA")),
         *(([cell, "1.5"], "text") for cell in ("0.50", "2E10", "1", "nan", "None", "n/a", "null")),
+        *(([cell, "1.5"], "text") for cell in ("2E20", "1e16", "1E-05", "1e-5", "1e400")),
         (["2024-01-01", " 5"], "text"),
         (["NA", "ACh"], "text"),
     ],
@@ -86,6 +89,33 @@ def test_every_format_keeps_ids_beside_blanks(suffix: str, tmp_path: Path) -> No
         assert back[name].isna().tolist() == [False, True, False]
         assert back[name].dropna().tolist() == table[name].dropna().tolist()
         pd.testing.assert_series_equal(settled(back[name]), settled(table[name]), check_names=False)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "feather", "arrow"])
+def test_nulls_leave_ids_whole_in_files_that_pandas_has_not_written(
+    suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"t.{suffix}"
+    ids = {"id": [ID, None, ID + 2], "big": pa.array([2**63 + 1, None, 3], pa.uint64())}
+    arrow = pa.table({**zyx(3), **ids, "good": [True, None, False]})
+    write = pyarrow.parquet.write_table if suffix == "parquet" else pyarrow.feather.write_feather
+    write(arrow, path)
+    found = [read_table(path)]
+    if suffix in tables.FORMATS:
+        found.append(tables.read_table(path)[0])
+    for table in found:
+        for name in ("id", "big", "good"):
+            assert table[name].isna().tolist() == [False, True, False]
+            assert table[name].dropna().tolist() == [arrow[name][0].as_py(), arrow[name][2].as_py()]
+
+
+def test_words_and_codes_beside_a_row_that_is_short_stay(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"z,y,x,word,code,id\n1,2,3,NA,00012,{ID}\n4,5,6,null\n7,8,9,nan,2E10,\n")
+    for table in (read_table(path), tables.read_table(path)[0]):
+        assert table["word"].tolist() == ["NA", "null", "nan"]
+        assert table["code"].dropna().tolist() == ["00012", "2E10"]
+        assert table["id"].dropna().tolist() == [ID]
 
 
 def test_numbers_with_commas_come_out_as_numbers(tmp_path: Path) -> None:
@@ -283,8 +313,55 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused(kind: str, tmp_path: Pa
         "npz": tables.read_table,
         "pt": load_checkpoint,
     }
-    with pytest.raises(InputError, match=r"it unpacks to 0\.1 GiB"):
+    with pytest.raises(InputError, match="it unpacks to 100 MiB, more"):
         read[kind](path)
+
+
+@pytest.mark.parametrize("repeats", [False, True], ids=["compressed", "said to repeat"])
+def test_a_parquet_file_that_unpacks_to_gigabytes_is_refused(repeats: bool, tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    n = 4_000_000
+    arrow = pa.table({axis: np.zeros(n) for axis in "zyx"})
+    pyarrow.parquet.write_table(arrow, path, compression="zstd", use_dictionary=repeats)
+    assert path.stat().st_size < 2**18
+    for read in (read_table, tables.read_table):
+        with pytest.raises(InputError, match=r"it unpacks to 91\.[56] MiB, more than is read"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("dense", "it unpacks to 381.5 MiB, more than is read"),
+        ("sparse", "it unpacks to 381.5 MiB, more than is read"),
+        ("chunk", "unpacks to far more than the 64 bytes of a chunk"),
+        ("elsewhere", "has its voxels in another file"),
+        ("link", "which is not in the folder of t.h5ad"),
+    ],
+)
+def test_an_h5ad_file_that_fills_the_memory_or_leads_elsewhere_is_refused(
+    what: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.h5ad"
+    tables.write_table(pd.DataFrame(zyx(2)), path, {})
+    assert len(tables.read_table(path)[0]) == 2
+    with h5py.File(path, "r+") as file:
+        if what == "dense":
+            file.create_dataset("obsm/big", (2, 50_000_000), "f4", chunks=(2, 1000))
+        elif what == "sparse":
+            file["obsm"].create_group("big").attrs["shape"] = (2, 50_000_000)
+        elif what == "chunk":
+            packed = deflated_zeros(2**29)
+            made = file.create_dataset("obsm/big", (8,), "f8", chunks=(8,), compression=4)
+            made.id.write_direct_chunk((0,), packed)
+        elif what == "elsewhere":
+            outside = [("/etc/hostname", 0, h5py.h5f.UNLIMITED)]
+            file.create_dataset("obsm/big", (4,), "u1", external=outside)
+        else:
+            file["obsm/big"] = h5py.ExternalLink("/somewhere/else.h5", "/")
+    with pytest.raises(InputError, match=message) as refused:
+        tables.read_table(path)
+    assert "\n" not in str(refused.value)
 
 
 class Bomb:

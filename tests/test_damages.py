@@ -1,14 +1,17 @@
 """A damaged run: one line, or made anew and told; never a traceback, nor another result."""
 
 import errno
+import json
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import torch
 
 from damages import LOGS, Campaign, Case
 from napari_synapse_cl.config import Config
+from napari_synapse_cl.data.crops.cache import CachedCrops
 from napari_synapse_cl.errors import InputError, JobError, reason
 from napari_synapse_cl.models import checkpoints
 from napari_synapse_cl.models.checkpoints import load_checkpoint
@@ -55,6 +58,34 @@ def test_the_one_log_in_place_of_the_other_is_told(campaign: Campaign, action: s
     assert outcome.kind in ("refused", "told"), outcome
 
 
+def test_a_status_that_is_damaged_is_told_before_a_run_goes_on(campaign: Campaign) -> None:
+    outcome = campaign.outcome(Case("status.json", "garbage", "resume", 0))
+    assert outcome.kind == "told"
+    assert "status.json is damaged" in outcome.text
+
+
+def test_an_index_of_crops_that_says_something_else_is_refused_or_written_anew(
+    campaign: Campaign,
+) -> None:
+    campaign.restore()
+    (file,) = campaign.last_checkpoint.parents[1].glob("crops-*/index.json")
+    index = json.loads(file.read_text())
+    file.write_text(json.dumps({**index, "voxel_size": [9.0, 9.0, 9.0]}))
+    with pytest.raises(InputError, match="its index is damaged: it does not match its hash"):
+        CachedCrops(file.parent)
+    campaign.go_on()
+    assert json.loads(file.read_text()) == index
+
+
+def test_a_training_does_not_go_on_from_an_emptied_optimiser(campaign: Campaign) -> None:
+    campaign.restore()
+    content = torch.load(campaign.last_checkpoint, weights_only=True)
+    content["optimizer_state_dict"]["state"] = {}
+    torch.save(content, campaign.last_checkpoint)
+    with pytest.raises(InputError, match="optimiser has an empty state, after steps"):
+        campaign.go_on()
+
+
 @pytest.mark.parametrize("kind", ["garbage", "emptied", "cut off"])
 def test_a_run_whose_list_of_files_is_damaged_is_refused_or_goes_on(
     campaign: Campaign, kind: str
@@ -92,6 +123,16 @@ def test_a_flipped_bit_in_a_cache_is_cut_anew_and_told(campaign: Campaign, name:
         assert training.kind in ("told", "equal"), training
         extraction = campaign.outcome(Case(file, "bit", "extract crops", seed))
         assert extraction.kind in ("refused", "equal"), extraction
+
+
+@pytest.mark.parametrize("name", ["crops.npy", "windows.npy", "states.npy"])
+def test_of_crops_that_are_cut_anew_it_is_told_how_many(campaign: Campaign, name: str) -> None:
+    campaign.restore()
+    (file,) = campaign.last_checkpoint.parents[1].glob(f"crops-*/{name}")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 4
+    file.write_bytes(content)
+    assert any("1 of 12 crops" in text and "cut anew" in text for text in campaign.go_on())
 
 
 def test_a_flipped_bit_in_an_export_is_refused(campaign: Campaign) -> None:

@@ -1,5 +1,6 @@
 """Volumes are opened lazily, tables are checked, and crops are cut where they should be."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from napari_synapse_cl.augmentations.transforms import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cache import CachedCrops, cut_crops, fill_cache
 from napari_synapse_cl.data.crops.cutting import cut_crop
-from napari_synapse_cl.data.crops.identity import cache_folder
+from napari_synapse_cl.data.crops.identity import VERSION, cache_folder
 from napari_synapse_cl.data.dataset import Dataset, assemble
 from napari_synapse_cl.data.intensity import intensity_range
 from napari_synapse_cl.data.parts import Part, Positions
@@ -20,6 +21,7 @@ from napari_synapse_cl.data.placing import place_points
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.events import Control, Paused, Progress, Resumed
+from napari_synapse_cl.system.files import open_array
 
 
 @pytest.fixture(scope="module")
@@ -204,3 +206,32 @@ def test_a_npy_file_that_is_cut_off_is_refused_in_one_line(
         with pytest.raises(InputError, match=r"v\.npy cannot be read as a volume") as caught:
             open_volume(tmp_path / "v.npy")
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "header", [b"{'descr': (", b"(" * 5000, b"{'a': " * 2000, b"\xff" * 20, b"[1, 2]", b""]
+)
+def test_an_array_whose_header_is_damaged_is_called_so(header: bytes, tmp_path: Path) -> None:
+    """Crop caches are made of such files, and NumPy raises many kinds of errors on them."""
+    file = tmp_path / "crops.npy"
+    file.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(ValueError, match=r"crops\.npy is damaged"):
+        open_array(file, "r")
+    (tmp_path / "index.json").write_text(json.dumps({"version": VERSION}))
+    with pytest.raises(InputError, match="is no folder of crops") as refused:
+        CachedCrops(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no zip"])
+def test_positions_of_crops_that_are_damaged_are_said_in_one_line(
+    content: bytes, tmp_path: Path
+) -> None:
+    shapes = {"crops": (1, 2, 2, 2), "windows": (1, 2), "states": (1,)}
+    for name, shape in shapes.items():
+        np.save(tmp_path / f"{name}.npy", np.ones(shape, np.uint8))
+    (tmp_path / "index.json").write_text(json.dumps({"version": VERSION}))
+    (tmp_path / "positions.npz").write_bytes(content)
+    with pytest.raises(InputError, match="is no folder of crops") as refused:
+        CachedCrops(tmp_path)
+    assert "\n" not in str(refused.value)

@@ -103,6 +103,14 @@ class TestSeveralVolumes:
         assert entries == read_entries(folder / "both.yaml")
         assert entries["right"].image == str(folder / "b.tif")
 
+    def test_ids_that_one_table_alone_has_keep_their_digits(self, folder: Path) -> None:
+        ids = [720575940623374833 + i for i in range(8)]
+        positions(1).assign(id=ids, code="00012").to_csv(folder / "a.csv", index=False)
+        table = opened({"dataset": folder / "both.json", "voxel_size": 8}).table
+        assert table["id"].dropna().tolist() == ids
+        assert table["code"].dropna().tolist() == ["00012"] * 8
+        assert table["id"].isna().sum() == 8
+
     def test_the_end_of_each_volume_is_held_out(self, folder: Path) -> None:
         dataset = opened({"dataset": folder / "both.json", "voxel_size": 8})
         split = split_by_space(dataset.positions, 0.25, dataset.image_sizes, [(1, 1, 1)] * 2)

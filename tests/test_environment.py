@@ -12,7 +12,7 @@ from napari_synapse_cl.cli import main
 from napari_synapse_cl.data.formats import stores
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs import terminal
-from napari_synapse_cl.runs.events import Event, Message, Progress, StepDone
+from napari_synapse_cl.runs.events import EpochDone, Event, Message, Progress, StepDone
 from napari_synapse_cl.runs.terminal import Listener, make_safe, say
 from napari_synapse_cl.system import environment
 from napari_synapse_cl.system.distributed import joined, local_cuda_device
@@ -49,6 +49,13 @@ class TestHome:
         monkeypatch.setenv("HOME", "")
         monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
         assert (home(), cache_folder()) == (None, None)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="the home is not in HOME there")
+    def test_libraries_are_not_told_of_an_empty_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", "")
+        with pytest.raises(SystemExit):
+            main(["--version"])
+        assert "HOME" not in os.environ
 
     @pytest.mark.usefixtures("homeless")
     def test_a_download_says_where_it_could_be_kept(self) -> None:
@@ -117,6 +124,17 @@ class TestProcesses:
         assert error.count("\n") == 1
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.parametrize(
+        "variables", [{"RANK": "1"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"WORLD_SIZE": "2"}]
+    )
+    def test_a_number_that_no_world_has_is_refused(
+        self, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(InputError, match="which cannot be: start the processes with torchrun"):
+            Launch.of_this_process()
+
 
 class Dead(io.StringIO):
     """A stream whose reader has gone away."""
@@ -136,6 +154,15 @@ class TestStreams:
         assert say(sys.stderr, "≤ \udcff\n")
         assert say(sys.stdout, "≤ \udcff\n")
         assert raw.getvalue() == b"\\u2264 \\udcff\n"
+
+    def test_so_the_command_line_writes(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        raw = io.BytesIO()
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, encoding="ascii"))
+        flags = ["--image", str(tmp_path / "größe.npy"), "--synapses", str(tmp_path / "t.csv")]
+        assert main([*flags, "--output", str(tmp_path / "run"), "--device", "cpu"]) == 2
+        assert b"gr\\xf6\\xdfe.npy" in raw.getvalue()
 
     def test_streams_that_are_missing_are_made_up_for(
         self, monkeypatch: pytest.MonkeyPatch
@@ -175,6 +202,13 @@ class TestProgress:
         assert 5 < len(lines) < 10
         assert lines[0].startswith("Cutting crops: ")
         assert "of 50 crops, about" in lines[0]
+
+    def test_a_log_has_a_line_an_epoch(self, capsys: pytest.CaptureFixture) -> None:
+        epochs = [EpochDone(n, 10 * n, 2.5, 2.75, best=n == 1) for n in (1, 2)]
+        terminal.report([*self.events(), epochs[0], *self.events()[51:], epochs[1]])
+        error = capsys.readouterr().err
+        assert [line.partition(":")[0] for line in error.splitlines()] == ["Epoch 1", "Epoch 2"]
+        assert "\r" not in error
 
     def test_a_short_job_leaves_none(self, capsys: pytest.CaptureFixture) -> None:
         terminal.report(self.events())

@@ -148,7 +148,11 @@ class TestWarnings:
     @pytest.mark.parametrize(
         ("n", "settings", "warning"),
         [
-            (103, {"batch_size": 500}, "batch_size 500 is lowered to the 77 training synapses"),
+            (
+                103,
+                {"batch_size": 500},
+                "batch size of 500 is lowered to the 77 training synapses",
+            ),
             (5, {"batch_size": 4}, "5 synapses are too few to hold any out"),
             (1, {}, "only one synapse"),
             (103, {"crop_size": 72}, "multiple of 16 × 16 × 16, as in 64 × 64 × 64"),

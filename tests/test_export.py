@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from conftest import SMALL, Files, as_flags
+from conftest import SMALL, Files, as_flags, full_disk
 from napari_synapse_cl import __version__
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import Config
@@ -29,6 +29,7 @@ from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.runs.events import Control, Message, Wrote
 from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.system import files
 
 ARCHITECTURE = Architecture((2, 4), (1, 2), ((2, 2, 2),) * 2)
 LAYERS = (10, 1, 4)
@@ -368,17 +369,33 @@ class TestFailures:
         assert f"vgg3d.{kind} was written and cannot be read again" in capsys.readouterr().err
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize("kind", [*STATE_DICTS, "onnx"])
+    @pytest.mark.parametrize("is_late", [False, True], ids=["at once", "when all is written"])
     def test_a_full_disk_is_told(
         self,
+        is_late: bool,
+        kind: str,
         trained: Path,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        def refuse(path: Path, export: export_formats.Export) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
+        replace = files._replace
 
-        monkeypatch.setitem(export_formats._WRITERS, "pt", refuse)
-        assert export(trained, tmp_path, "--export", "pt") == 1
-        assert "No space left on device" in capsys.readouterr().err
+        def full(source: Path, target: Path) -> None:
+            if target.stem == "vgg3d":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            replace(source, target)
+
+        layers = ["--layer_num", *map(str, LAYERS)]
+        flags = ["--export", kind, *layers]
+        if is_late:
+            monkeypatch.setattr(files, "_replace", full)
+            assert export(trained, tmp_path, *flags) == 1
+        else:
+            with full_disk(2000):
+                assert export(trained, tmp_path, *flags) == 1
+        (line,) = (t for t in capsys.readouterr().err.splitlines() if "Warning" not in t)
+        assert line.startswith("synapse-cl: error: cannot write to the run folder")
+        assert "the disk is full" in line if is_late else "File too large" in line
         assert list(tmp_path.iterdir()) == []

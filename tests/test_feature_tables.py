@@ -4,8 +4,6 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 
+from conftest import full_disk
 from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.tables import (
@@ -65,18 +64,6 @@ def table() -> pd.DataFrame:
 @pytest.fixture(params=FORMATS)
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / f"features.{request.param}"
-
-
-@contextmanager
-def full_disk(free: int) -> Iterator[None]:
-    """Let no file grow beyond some bytes, which fails in the very writes that a full disk fails."""
-    resource = pytest.importorskip("resource", reason="there is no such limit on this system")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (free, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def write_cells(path: Path, columns: list[str]) -> None:

@@ -7,12 +7,13 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.folder_lock import HOLDER, LOCK, MARK, HeldError, Hold
+from napari_synapse_cl.system.folder_lock import HOLDER, LOCK, MARK, PATIENCE, HeldError, Hold
 
 HOLDS = """
 import sys, time
@@ -73,6 +74,16 @@ class TestOneHolder:
         assert names(tmp_path) == {LOCK, HOLDER}
         with Hold(tmp_path):
             assert json.loads((tmp_path / HOLDER).read_text())["pid"] == os.getpid()
+
+    def test_of_who_died_and_who_has_just_taken_it_the_latter_is_told(self, tmp_path: Path) -> None:
+        with Hold(tmp_path):
+            own = (tmp_path / HOLDER).read_text()
+            (tmp_path / HOLDER).write_text(json.dumps({**json.loads(own), "pid": 2**30}))
+            timer = Timer(2 * PATIENCE, (tmp_path / HOLDER).write_text, (own,))
+            timer.start()
+            with pytest.raises(HeldError, match=f"process {os.getpid()} on this computer"):
+                Hold(tmp_path)
+            timer.join()
 
     def test_a_child_of_the_holder_does_not_hold(self, tmp_path: Path) -> None:
         with Hold(tmp_path):

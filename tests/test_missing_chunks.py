@@ -2,9 +2,7 @@
 
 import gzip
 import os
-import resource
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +16,7 @@ import numpy as np
 import pytest
 import tensorstore
 
+from conftest import deflated_zeros, grown
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError, JobError
 
@@ -218,13 +217,6 @@ class TestWhatLiesInTheirPlace:
         assert "v.h5/raw has no chunks at all" in text or "v.h5 has no chunks at all" in text
 
 
-def grown(job: Callable[[], None]) -> int:
-    """Return by how many bytes the most memory of this process grew."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    job()
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-
-
 class TestBombs:
     """Chunks that unpack to far more than they are to hold end before the memory is full."""
 
@@ -241,8 +233,7 @@ class TestBombs:
 
     @pytest.mark.parametrize("side", [16, 128])
     def test_of_hdf5(self, side: int, tmp_path: Path) -> None:
-        packer = zlib.compressobj()
-        packed = b"".join(packer.compress(bytes(2**24)) for _ in range(40)) + packer.flush()
+        packed = deflated_zeros(2**29)
         with h5py.File(tmp_path / "v.h5", "w") as file:
             chunks = (side,) * 3
             made = file.create_dataset("raw", (128,) * 3, "u1", chunks=chunks, compression=4)

@@ -119,6 +119,14 @@ class TestDiscarding:
         assert any(isinstance(event, Discarded) for event in told)
         assert set(contents(settings["output"])) == names
 
+    def test_they_survive_a_stop_before_the_first_step(self, settings: dict[str, Any]) -> None:
+        control, names = Control(), {"notes.txt", "checkpoints/mine.pt", "crops-mine/a.txt"}
+        for event in run(Config.from_values(settings), control):
+            if isinstance(event, Progress) and not control.stopping:
+                put(settings["output"], *names)
+                control.request("stop")
+        assert set(contents(settings["output"])) == names
+
     def test_all_that_is_the_runs_goes(self, settings: dict[str, Any]) -> None:
         discarded_at({**settings, "tensorboard": True}, CheckpointSaved)
         assert not settings["output"].exists()
@@ -129,7 +137,7 @@ class TestDiscarding:
         folder = tmp_path / "run"
         shutil.copytree(trained, folder)
         (folder / LIST).unlink()
-        names = ("checkpoints/mine.pt", "synapses.csv", "crops-mine/a.txt", "features.csv")
+        names = ("checkpoints/mine.pt", "synapses.csv", "crops-mine/crops.npy", "features.csv")
         put(folder, *names)
         RunFolder(folder).discard()
         assert set(contents(folder)) == set(names)
@@ -297,6 +305,20 @@ class TestSharing:
         ):
             events(settings)
         assert not settings["output"].exists() or not contents(settings["output"])
+
+    def test_so_is_one_that_goes_on(
+        self, trained: Path, settings: dict[str, Any], tmp_path: Path
+    ) -> None:
+        shutil.copytree(trained, tmp_path / "run")
+        config = Config.from_values(
+            {**Config.from_file(trained / "config.json").as_json(), "num_epochs": 2}
+        )
+        goes_on = config.model_copy(update={"output": tmp_path / "run", "resume": True})
+        with Hold(tmp_path / "run") as hold:
+            before = contents(hold.folder)
+            with pytest.raises(InputError, match="being written to by process"):
+                list(run(goes_on))
+            assert contents(hold.folder) == before
 
     def test_trainings_without_a_folder_have_one_each(
         self, settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

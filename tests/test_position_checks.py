@@ -1,5 +1,6 @@
 """Positions that were not written in voxels along z, y, x are noticed, and others are let be."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,14 @@ def warnings(
     return [text for text, _ in placed.messages]
 
 
+def said_of(values: np.ndarray, voxel_size: tuple[float, float, float]) -> str:
+    """What a terminal says of a table of these positions."""
+    volume = Volume(np.broadcast_to(np.uint8(0), SHAPE))
+    with pytest.raises(InputError) as refused:
+        place(interpret(table(values), "t.csv"), "the points layer", volume, voxel_size)
+    return str(refused.value)
+
+
 class TestGoodTables:
     @pytest.mark.parametrize("n", [1, 2, 100])
     def test_nothing_is_said_of_positions_inside(self, n: int) -> None:
@@ -75,6 +84,22 @@ class TestOtherReadings:
         assert (
             "all 100 in the points layer would lie inside when read in the order x, y, z" in warning
         )
+
+    @pytest.mark.parametrize(
+        "values",
+        [positions()[:, ::-1], positions() * VOXEL_SIZE, (positions() * VOXEL_SIZE)[:, ::-1]],
+        ids=["swapped", "in nm", "both"],
+    )
+    def test_window_and_terminal_say_the_same_and_flags_are_for_the_terminal(
+        self, values: np.ndarray
+    ) -> None:
+        (window,) = warnings(values, VOXEL_SIZE)
+        terminal = said_of(values, VOXEL_SIZE)
+        said = re.search(r"all 100 in the points layer would lie inside when read [^:]*", window)
+        assert said is not None
+        assert said[0] in terminal
+        assert "--position_" not in window
+        assert "--position_" in terminal
 
     def test_nanometres_are_noticed_by_the_voxel_size(self) -> None:
         (warning,) = warnings(positions() * VOXEL_SIZE, VOXEL_SIZE)
@@ -235,6 +260,17 @@ class TestFlagsForAnotherReading:
                 placed, SHAPE, AS_NAMED, fine_size, 0, "t.csv", offset=offset, factor=factor
             )
             assert flags in str(said)
+
+    def test_of_a_table_of_a_level_with_an_offset_too(self) -> None:
+        grey = np.broadcast_to(np.uint8(0), SHAPE)
+        volume = Volume(grey, offset=(10, 500, 900), factor=(1, 2, 2))
+        fine_size = tuple(np.array(VOXEL_SIZE) / (1, 2, 2))
+        finest = (positions() + volume.offset + 0.5) * volume.factor - 0.5
+        reading = interpret(table(finest), "t.csv")
+        told = place(reading, "t.csv", volume, fine_size).messages
+        assert [level for _, level in told] == ["detail"]
+        with pytest.raises(InputError, match="inside when read in the order x, y, z"):
+            place(interpret(table(finest[:, ::-1]), "t.csv"), "t.csv", volume, fine_size)
 
 
 @pytest.mark.real_data

@@ -35,6 +35,13 @@ def test_where_nothing_can_be_written_it_is_measured_each_time(
     assert [devices.remembered("a", lambda v=v: v) for v in (1.0, 2.0)] == [1.0, 2.0]
 
 
+def test_where_there_is_no_place_for_it_it_is_measured_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "FILE", None)
+    assert [devices.remembered("a", lambda v=v: v) for v in (1.0, 2.0)] == [1.0, 2.0]
+
+
 def test_the_precision_of_a_device_is_probed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     gains = iter([0.5, 3.0, 3.0])

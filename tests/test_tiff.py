@@ -11,12 +11,13 @@ import pytest
 import tifffile
 from PIL import Image
 
+from conftest import deflated_zeros, grown
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.arrays import ReadArray
 from napari_synapse_cl.data.crops.identity import cache_folder
 from napari_synapse_cl.data.opening import open_dataset
 from napari_synapse_cl.data.volumes import Volume, open_volume
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.errors import InputError, JobError
 
 SHAPE = (6, 20, 29)
 CROP = (slice(1, 5), slice(5, 18), slice(7, 29))
@@ -367,6 +368,23 @@ class TestFilesMadeToFillTheMemory:
         with pytest.raises(InputError, match=message):
             open_volume(path)
 
+    @pytest.mark.parametrize("is_slices", [False, True])
+    def test_strips_that_unpack_to_far_more_than_their_pixels_are_refused(
+        self, is_slices: bool, tmp_path: Path
+    ) -> None:
+        packed = deflated_zeros(2**29)
+        settings = {"dtype": "u1", "compression": "zlib", "photometric": "minisblack"}
+
+        def read() -> None:
+            shape = SHAPE[1:] if is_slices else SHAPE
+            for z in range(2 if is_slices else 1):
+                pieces = iter([packed] * (1 if is_slices else SHAPE[0]))
+                tifffile.imwrite(tmp_path / f"s{z}.tif", pieces, shape=shape, **settings)
+            with pytest.raises((InputError, JobError), match="far more than the 580 bytes"):
+                open_volume(tmp_path if is_slices else tmp_path / "s0.tif").array[:1, :4, :4]
+
+        assert grown(read) < 2**27
+
     @pytest.mark.parametrize("suffix", ["png", "tif"])
     def test_slices_that_would_unpack_to_more_than_the_memory_are_refused(
         self, suffix: str, tmp_path: Path
@@ -384,5 +402,5 @@ class TestFilesMadeToFillTheMemory:
             with tifffile.TiffFile(path, mode="r+") as file:
                 for tag in ("ImageWidth", "ImageLength"):
                     file.pages[0].tags[tag].overwrite(2**21, dtype="I", erase=False)
-        with pytest.raises(InputError, match=r"s0\.\w+ takes [\d,]+ GiB to unpack"):
+        with pytest.raises(InputError, match=r"s0\.\w+ takes [\d,.]+ GiB to unpack"):
             open_volume(tmp_path)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from napari_synapse_cl.system.words import counted, duration, size
+from napari_synapse_cl.system.words import counted, duration, size, storage
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,22 @@ from napari_synapse_cl.system.words import counted, duration, size
 )
 def test_a_length_of_time_has_units_that_fit_it(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "words"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (193, "193 bytes"),
+        (1536, "1.5 KiB"),
+        (200 * 2**20, "200 MiB"),
+        (12.34 * 2**30, "12.3 GiB"),
+        (7450.6 * 2**30, "7,450.6 GiB"),
+    ],
+)
+def test_a_size_on_a_disk_has_units_that_fit_it(n_bytes: float, words: str) -> None:
+    assert storage(n_bytes) == words
 
 
 def test_a_number_agrees_with_its_noun() -> None:

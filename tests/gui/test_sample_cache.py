@@ -92,6 +92,15 @@ def test_a_damaged_file_is_drawn_anew(
     assert drawn == [0, 0]
 
 
+def test_without_a_home_it_is_drawn_each_time(
+    sample: Sample, drawn: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "CACHE", None)
+    assert same(cached_sample(), sample)
+    assert same(cached_sample(), sample)
+    assert drawn == [0, 0]
+
+
 def test_where_nothing_can_be_kept_it_is_drawn_each_time(
     sample: Sample, drawn: list[int], folder: Path
 ) -> None:

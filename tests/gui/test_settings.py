@@ -4,6 +4,7 @@ import html
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
 
 from napari_synapse_cl.config import Config, read_recipe
+from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.widgets import base
+from napari_synapse_cl.widgets.base import run_folder, runs_folder
 from napari_synapse_cl.widgets.look import MARK
 from napari_synapse_cl.widgets.session import SharedSettings
 
@@ -65,13 +69,35 @@ def test_settings_are_written_a_moment_after_a_change(
     assert json.loads(file.read_text()) == {"batch_size": 6}
 
 
-@pytest.mark.parametrize("content", ["no JSON", "[]", '{"batch_size": 0, "gone": 1, "seed": 4}'])
+@pytest.mark.parametrize(
+    "content", ["no JSON", "[]", "[" * 100_000, '{"batch_size": 0, "gone": 1, "seed": 4}']
+)
 def test_kept_settings_that_cannot_be_used_are_passed_over(tmp_path: Path, content: str) -> None:
     file = tmp_path / "settings.json"
     file.write_text(content)
     settings = SharedSettings(file)
     assert settings["batch_size"] == Config().batch_size
     assert settings["seed"] == (4 if "seed" in content else 0)
+
+
+def test_where_settings_cannot_be_kept_they_hold_until_the_end(qapp: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for file in (None, tmp_path / "file" / "settings.json"):
+        settings = SharedSettings(file)
+        settings.set("seed", 4)
+        settings.keep()
+        assert settings["seed"] == 4
+
+
+def test_without_a_home_runs_need_a_folder_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "home", lambda: None)
+    monkeypatch.setattr(base, "RUNS", "runs")
+    assert runs_folder() == Path(tempfile.gettempdir()) / "runs"
+    assert run_folder(tmp_path) == tmp_path
+    with pytest.raises(InputError, match="no home directory for the results: choose an output"):
+        run_folder(None)
 
 
 def test_saved_settings_are_those_of_the_command_line(

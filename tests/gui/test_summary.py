@@ -44,7 +44,7 @@ def test_points_that_are_added_outside_are_counted(window: Any, qtbot: QtBot) ->
 def test_warnings_are_said_in_words(window: Any, qtbot: QtBot, make_napari_viewer: Any) -> None:
     widget = open_widget(window.viewer, TRAIN)
     fill_in(widget, {**SMALL, "batch_size": 64})
-    wait_for(qtbot, widget, "atch_size 64 is lowered to the 10 training synapses")
+    wait_for(qtbot, widget, "The batch size of 64 is lowered to the 10 training synapses")
     # Without units the voxel size is not known.
     viewer = make_napari_viewer()
     viewer.add_image(window.image.data)

@@ -282,6 +282,16 @@ class TestSaving:
         write_points(str(tmp_path / "t.csv"), data, meta)
         assert read_table(tmp_path / "t.csv")[0].to_numpy().tolist() == [[1, 1, 1, 1]]
 
+    def test_features_whose_names_differ_from_an_axis_by_blanks_or_case_stay_beside_it(
+        self, path: Path
+    ) -> None:
+        features = {" x": [9], "Y": [8], "z ": [7]}
+        data, meta, _ = Points([[1, 2, 3]], features=features).as_layer_data_tuple()
+        write_points(str(path), data, meta)
+        [(points, keywords, _)] = read_points(str(path))
+        assert points.tolist() == [[1, 2, 3]]
+        assert keywords["features"].to_dict("list") == features
+
     def test_a_name_without_a_suffix_becomes_csv(self, tmp_path: Path) -> None:
         data, meta, _ = layer_with_everything().as_layer_data_tuple()
         assert write_points(str(tmp_path / "t"), data, meta)[0] == str(tmp_path / "t.csv")

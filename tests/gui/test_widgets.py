@@ -15,6 +15,7 @@ from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QMenu
 
 from napari_synapse_cl.widgets.forms.form import Form
+from napari_synapse_cl.widgets.look import sentence
 from napari_synapse_cl.widgets.open_data.layers import CLASS_COLORS
 from napari_synapse_cl.widgets.train.monitor import Monitor
 
@@ -139,3 +140,17 @@ def test_the_plots_of_a_training_are_there_when_they_are_looked_at(
     widget.tabs.setCurrentWidget(widget.view)
     qtbot.waitUntil(lambda: len(widget.findChildren(Monitor)) == 1)
     qtbot.waitUntil(widget.view.monitor.isVisible)
+
+
+@pytest.mark.parametrize(
+    ("clause", "said"),
+    [
+        ("the batch size of 64 is lowered", "The batch size of 64 is lowered."),
+        ("crops: none is left!", "Crops: none is left!"),
+        ("best_metric cannot be loss", "best_metric cannot be loss."),
+        ("t.csv is empty", "t.csv is empty."),
+        ("3 of 4 lie inside", "3 of 4 lie inside."),
+    ],
+)
+def test_a_sentence_begins_large_unless_it_begins_with_a_name(clause: str, said: str) -> None:
+    assert sentence(clause) == said

@@ -20,7 +20,7 @@ from napari_synapse_cl.features.descriptors import describe
 from napari_synapse_cl.system.distributed import ALONE, Ranks
 from napari_synapse_cl.system.files import create_array
 from napari_synapse_cl.system.memory import is_shortage
-from napari_synapse_cl.system.words import counted
+from napari_synapse_cl.system.words import counted, storage
 
 BATCH_VOXELS = 16 * 80**3
 """Voxels that go through the network at once: 16 crops of 80³."""
@@ -208,9 +208,9 @@ class GrowingArray:
             self.values: np.ndarray = create_array(path, shape, np.dtype(np.float32))
         except OSError as error:
             path.unlink(missing_ok=True)
-            gib = 4 * np.prod([float(n) for n in shape]) / 2**30
+            n_bytes = 4 * prod(float(n) for n in shape)
             raise JobError(
-                f"cannot write the {gib:.2g} GiB of features to {path.parent}: {reason(error)}"
+                f"cannot write the {storage(n_bytes)} of features to {path.parent}: {reason(error)}"
             ) from error
         if blank:
             self.values[:] = np.nan

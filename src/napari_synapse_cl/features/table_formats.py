@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from napari_synapse_cl.data.formats.hdf5_checks import check_whole
 from napari_synapse_cl.data.tables.columns import (
     FEATURE_COLUMN,
     FEATURE_DTYPE,
@@ -21,7 +22,7 @@ from napari_synapse_cl.data.tables.columns import (
     is_nullable,
 )
 from napari_synapse_cl.data.tables.text import read_text, text_columns
-from napari_synapse_cl.data.tables.typed import from_arrow, settled
+from napari_synapse_cl.data.tables.typed import from_arrow, read_parquet, settled
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.files import check_unpacked
 
@@ -106,11 +107,8 @@ def _held(column: pd.Series) -> str:
 
 
 def _read_parquet(path: Path) -> Table:
-    from pyarrow.parquet import read_table
-
     # Of files without check sums none are missed.
-    with path.open("rb") as file:
-        arrow = read_table(file, partitioning=None, page_checksum_verification=True)
+    arrow = read_parquet(path, page_checksum_verification=True)
     attributes = json.loads((arrow.schema.metadata or {}).get(_ATTRIBUTES, b"{}"))
     return from_arrow(arrow), attributes.get(KEY, {})
 
@@ -241,6 +239,7 @@ def _read_h5ad(path: Path) -> Table:
 
     if not set("zyx") <= set(_h5ad_columns(path)):
         raise ForeignFileError
+    check_whole(path)
     data = read_h5ad(path)
     values = data.X.toarray() if hasattr(data.X, "toarray") else np.asarray(data.X)
     columns: dict[str, Any] = dict(zip(map(str, data.var_names), values.T, strict=True))

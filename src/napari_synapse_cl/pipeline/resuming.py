@@ -130,8 +130,8 @@ def schedule_warnings(schedule: Schedule, checkpoint: dict[str, Any] | None) -> 
     if checkpoint is not None and not schedule.continues(checkpoint):
         epoch = schedule.steps_done(checkpoint) // schedule.steps_per_epoch + 1
         warnings.append(
-            f"batch_size is now {schedule.batch_size}, after {checkpoint['batch_size']}, so the "
-            f"training goes on at the beginning of epoch {epoch}. Losses from before do not "
+            f"the batch size is now {schedule.batch_size}, after {checkpoint['batch_size']}, so "
+            f"the training goes on at the beginning of epoch {epoch}. Losses from before do not "
             "compare with those to come: with fewer negatives the loss is lower"
         )
     return warnings

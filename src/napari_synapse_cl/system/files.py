@@ -10,6 +10,7 @@ import os
 import re
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_synapse_cl.errors import reason
+from napari_synapse_cl.system.words import storage
 
 if TYPE_CHECKING:
     from yaml import Node
@@ -28,6 +30,10 @@ RENAME_ATTEMPTS = 10
 RENAME_WAIT_SECONDS = 0.02
 LARGEST_SMALL, SWELLING = 2**26, 100
 """Bytes that any archive may unpack to; with more it may not be so many times its own size."""
+DEFLATE_RATIO = 1032
+"""As many bytes can zlib make of one."""
+HARMLESS_BYTES = 2**28
+HEAD_BYTES = 2**16
 LONGEST_NAME = 100
 """In bytes, of a name that is made; file systems take 255 with all that is put around it."""
 
@@ -149,8 +155,42 @@ def check_unpacked(path: Path, most: float = inf) -> None:
         return
     with zipfile.ZipFile(path) as packed:
         unpacked = sum(entry.file_size for entry in packed.infolist())
+    check_swelling(unpacked, path, most)
+
+
+def check_swelling(unpacked: int, path: Path, most: float = inf) -> None:
+    """Check that a file does not unpack to fill the memory.
+
+    Parameters
+    ----------
+    unpacked
+        Bytes that it says it unpacks to.
+    most
+        Bytes that it may unpack to in any case.
+
+    Raises
+    ------
+    OSError
+        If its size cannot be read.
+    ValueError
+        If it unpacks to more, or to many times its size.
+    """
     if unpacked > min(most, max(LARGEST_SMALL, SWELLING * path.stat().st_size)):
-        raise ValueError(f"it unpacks to {unpacked / 2**30:.1f} GiB, more than is read")
+        raise ValueError(f"it unpacks to {storage(unpacked)}, more than is read")
+
+
+def is_harmless(n_packed: int, n_bytes: int) -> bool:
+    """Whether so many bytes of zlib data cannot unpack to much more than these bytes."""
+    return n_packed * DEFLATE_RATIO <= max(HARMLESS_BYTES, n_bytes)
+
+
+def inflates_beyond(packed: bytes, n_bytes: int) -> bool:
+    """Whether the beginning of zlib data unpacks to more than all are to; damaged ones do not."""
+    try:
+        return len(zlib.decompressobj().decompress(packed[:HEAD_BYTES], n_bytes + 1)) > n_bytes
+    except zlib.error:
+        # Whoever reads them says what is wrong.
+        return False
 
 
 def sha256_of(path: Path) -> str:

@@ -11,6 +11,7 @@ VoxelSize = tuple[float, float, float]
 """Lengths along z, y, x, in nm."""
 One = TypeVar("One")
 _MINUTE, _HOUR = 60, 3600
+_UNITS = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
 _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel = 4
 _SHOWN.maxlong = 80
@@ -56,6 +57,20 @@ def counted(n: int, singular: str, plural: str | None = None) -> str:
 def size(lengths: Sequence[float]) -> str:
     """Return lengths along z, y, x in words: "80 × 80 × 80", "41.6 × 8 × 8"."""
     return " × ".join(f"{n:.1f}".removesuffix(".0") if n >= 1 else f"{n:.2g}" for n in lengths)
+
+
+def storage(n_bytes: float) -> str:
+    """Return a size in memory or on a disk in words: "12.3 GiB", "200 MiB", "190 bytes".
+
+    Parameters
+    ----------
+    n_bytes
+        Not negative.
+    """
+    unit = next((unit for unit in _UNITS if n_bytes >= _UNITS[unit]), None)
+    if unit is None:
+        return counted(round(n_bytes), "byte")
+    return f"{n_bytes / _UNITS[unit]:,.1f}".removesuffix(".0") + f" {unit}"
 
 
 def listing(words: Sequence[str], joint: str = "and") -> str:

@@ -194,7 +194,8 @@ def _set_warnings(split: Split, config: Config) -> list[str]:
     warnings = []
     if config.batch_size > n_training:
         warnings.append(
-            f"batch_size {config.batch_size} is lowered to the {n_training} training synapses"
+            f"the batch size of {config.batch_size} is lowered to the {n_training} training "
+            "synapses"
         )
     if config.validation_fraction > 0 and not len(split.validation):
         warnings.append(

@@ -140,8 +140,10 @@ def ask(
 
 
 def sentence(text: str) -> str:
-    """Return a clause as a sentence."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", "…")) else ".")
+    """Return a clause as a sentence; the name of a file or a setting that it begins with stays."""
+    first = text.partition(" ")[0].rstrip(",:;").replace("-", "")
+    beginning = text[:1].upper() if first.isalpha() else text[:1]
+    return beginning + text[1:] + ("" if text.endswith((".", "!", "?", "…")) else ".")
 
 
 def open_dock(viewer: Any, name: str) -> Any:

@@ -14,7 +14,7 @@ from napari_synapse_cl.data.arrays import Array3D
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.events import Level
 from napari_synapse_cl.system.memory import main_memory
-from napari_synapse_cl.system.words import VoxelSize, size, triple
+from napari_synapse_cl.system.words import VoxelSize, size, storage, triple
 
 Voxel = tuple[int, int, int]
 Messages = tuple[tuple[str, Level], ...]
@@ -86,8 +86,8 @@ def check_size(shape: Sequence[int], chunk_bytes: int, volume: str) -> None:
     total = main_memory().total
     if chunk_bytes > LARGEST_CHUNK * total:
         raise InputError(
-            f"{volume} is stored in chunks of {chunk_bytes / 2**30:,.1f} GiB, each of which is "
-            f"read as a whole, and there are {total / 2**30:,.1f} GiB of memory; save it in chunks "
+            f"{volume} is stored in chunks of {storage(chunk_bytes)}, each of which is "
+            f"read as a whole, and there are {storage(total)} of memory; save it in chunks "
             "of 64 or 128 voxels along each axis"
         )
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from napari_synapse_cl.data.formats.tiff import Tones, grey, tones_of
 from napari_synapse_cl.data.formats.tiff_pages import (
     DECODED,
     can_decode,
+    check_inflated,
     check_memory,
     check_not_cut_off,
     image_header,
     read_image,
 )
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.files import is_harmless
 from napari_synapse_cl.system.words import natural
 
 KINDS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
@@ -200,11 +203,21 @@ def _decoded(file: Path, found: Slice, are_labels: bool) -> np.ndarray:
         if not can_decode(page):
             values = read_image(file, as_stored=True)
         else:
+            _check_pieces(opened, page)
             values = page.asarray()
             if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
                 values = np.moveaxis(values, 0, -1)
     values = values if values.ndim == 2 else grey(values)
     return values if found.tones is None else found.tones.of(values)
+
+
+def _check_pieces(file: tifffile.TiffFile, page: Any) -> None:
+    """Check the strips or tiles of a page before they are unpacked."""
+    n_bytes = prod(page.chunks) * page.dtype.itemsize
+    for start, n in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if not is_harmless(n, n_bytes):
+            file.filehandle.seek(start)
+            check_inflated(page, file.filehandle.read(n), n_bytes)
 
 
 def _size(shape: tuple[int, int]) -> str:

@@ -15,11 +15,14 @@ import tifffile
 from PIL import Image
 
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.files import HEAD_BYTES, inflates_beyond, is_harmless
 from napari_synapse_cl.system.memory import main_memory
+from napari_synapse_cl.system.words import storage
 
 DECODED_BYTES = 2**28
 """How much of what was decoded is kept, for all volumes together."""
 
+_DEFLATED = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
 _PILLOW = threading.Lock()
 
 
@@ -152,6 +155,7 @@ class PageReader:
         content = self._content(page, page.dataoffsets[n], page.databytecounts[n])
         if len(content) < page.databytecounts[n]:
             raise ValueError(f"page {index} is cut off")
+        check_inflated(self._page, content, math.prod(self._piece) * self.dtype.itemsize)
         piece = self._page.decode(content, n, jpegtables=self._page.jpegtables)[0]
         if piece is None:
             return np.zeros(self._piece, self.dtype)
@@ -245,10 +249,33 @@ def check_memory(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> No
     # Looking costs something, and few images are so large.
     if n_bytes > DECODED_BYTES and n_bytes > (free := main_memory().free):
         raise InputError(
-            f"{path} takes {n_bytes / 2**30:,.0f} GiB to unpack {shape[1]} × {shape[0]} pixels at "
-            f"once, and {free / 2**30:,.0f} GiB of memory are free; save it in tiles or without "
+            f"{path} takes {storage(n_bytes)} to unpack {shape[1]} × {shape[0]} pixels at "
+            f"once, and {storage(free)} of memory are free; save it in tiles or without "
             "compression as TIFF, or as Zarr"
         )
+
+
+def check_inflated(page: Any, content: bytes, n_bytes: int) -> None:
+    """Refuse a piece of a page that was made to fill up the memory.
+
+    Parameters
+    ----------
+    page
+        The page.
+    content
+        The piece, as it is in the file.
+    n_bytes
+        What it is to unpack to.
+
+    Raises
+    ------
+    ValueError
+        If it unpacks to more.
+    """
+    if page.compression not in _DEFLATED or is_harmless(len(content), n_bytes):
+        return
+    if len(content) > 2 * n_bytes + HEAD_BYTES or inflates_beyond(content, n_bytes):
+        raise ValueError(f"it unpacks to far more than the {n_bytes:,} bytes of its pixels")
 
 
 @contextmanager

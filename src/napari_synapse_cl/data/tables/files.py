@@ -11,7 +11,7 @@ from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.tables.conventions import by_name, column_named, find_positions
 from napari_synapse_cl.data.tables.neuroglancer import read_annotations
 from napari_synapse_cl.data.tables.text import read_text
-from napari_synapse_cl.data.tables.typed import from_arrow, settled
+from napari_synapse_cl.data.tables.typed import from_arrow, read_parquet, settled
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.files import check_unpacked
 
@@ -127,10 +127,7 @@ def _has_positions(header: Sequence[Hashable], wanted: _Wanted) -> bool:
 
 
 def _read_parquet(path: Path, wanted: _Wanted) -> pd.DataFrame:
-    from pyarrow.parquet import read_table as read_parquet
-
-    with path.open("rb") as file:
-        return _rows_numbered(from_arrow(read_parquet(file, partitioning=None)))
+    return _rows_numbered(from_arrow(read_parquet(path)))
 
 
 def _read_feather(path: Path, wanted: _Wanted) -> pd.DataFrame:

@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.tables.columns import as_text, is_nullable
+from napari_synapse_cl.system.files import check_swelling
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_CELL = 8
+"""Bytes that a number takes in memory."""
 _EXACT = 2**53
 """Beyond it not every integer is a float."""
+
+
+def read_parquet(path: Path, **options: Any) -> pa.Table:
+    """Read a Parquet file, unless by what it says of itself it is made to fill the memory.
+
+    Parameters
+    ----------
+    path
+        The file. Arrow itself opens none whose name is not UTF-8.
+    **options
+        As ``pyarrow.parquet.read_table`` takes them.
+
+    Raises
+    ------
+    ValueError
+        If it unpacks to many times its size.
+    """
+    from pyarrow import parquet
+
+    with path.open("rb") as file:
+        told = parquet.read_metadata(file)
+        pages = sum(told.row_group(i).total_byte_size for i in range(told.num_row_groups))
+        # Of values that repeat the pages say how often.
+        check_swelling(max(pages, _CELL * told.num_rows * told.num_columns), path)
+        file.seek(0)
+        return parquet.read_table(file, partitioning=None, **options)
 
 
 def from_arrow(table: pa.Table) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from napari_synapse_cl.errors import InputError, disk_in_words, reason
 from napari_synapse_cl.features.maps.grid import MapGrid, MapTile, map_bytes
 from napari_synapse_cl.models.architecture import Layer
-from napari_synapse_cl.system.memory import GIB
+from napari_synapse_cl.system.words import storage
 
 CHUNK = (32, 64, 64)
 """Elements along z, y, x: napari shows slices along z of one channel."""
@@ -224,8 +224,8 @@ def check_room(folder: Path, layers: Sequence[Layer], grids: Mapping[int, MapGri
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"the feature maps take {_gib(needed)} and {_gib(free)} are free in {folder}; choose a "
-            "smaller region or fewer layers"
+            f"the feature maps take {storage(needed)} and {storage(free)} are free in {folder}; "
+            "choose a smaller region or fewer layers"
         )
 
 
@@ -312,9 +312,3 @@ def _pieces(part: slice, chunk: int) -> list[slice]:
     """Cut a slice where chunks meet."""
     inner = range((part.start // chunk + 1) * chunk, part.stop, chunk)
     return [slice(low, high) for low, high in pairwise([part.start, *inner, part.stop])]
-
-
-def _gib(n_bytes: int) -> str:
-    """Return a size in words: "12.3 GiB", "0.02 GiB"."""
-    gib = n_bytes / GIB
-    return f"{gib:.1f} GiB" if gib >= 1 else f"{gib:.2g} GiB"
