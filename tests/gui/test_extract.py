@@ -168,13 +168,75 @@ class TestResults:
         # The next extraction is for what was selected before.
         assert window.viewer.layers.selection.active is window.points
 
+    def test_a_new_layer_is_drawn_as_the_old_one_is(
+        self, window: Any, widget: Any, qtbot: QtBot
+    ) -> None:
+        drawn = {"opacity": 0.35, "out_of_slice_display": True, "blending": "additive"}
+        for name, value in drawn.items():
+            setattr(window.points, name, value)
+        window.points.border_width = 0.3
+        window.points.shown = np.arange(len(window.points.data)) % 2 == 0
+        widget.points_panel.place_box.setCurrentText("a new Points layer")
+        extract(qtbot, widget)
+        new = window.viewer.layers[-1]
+        assert {name: getattr(new, name) for name in drawn} == drawn
+        for name in ("border_width", "shown", "size", "symbol", "border_color"):
+            np.testing.assert_array_equal(getattr(new, name), getattr(window.points, name))
+
+    def test_a_point_that_is_nowhere_has_no_features_and_the_others_have(
+        self, window: Any, widget: Any, qtbot: QtBot
+    ) -> None:
+        data = window.points.data.copy()
+        data[2, 1] = np.nan
+        window.points.data = data
+        extract(qtbot, widget)
+        missing = window.points.features["L20_mean_000"].isna()
+        assert missing.tolist() == [i == 2 for i in range(len(data))]
+
+    def test_results_that_cannot_be_read_end_the_extraction_with_a_word(
+        self,
+        widget: Any,
+        qtbot: QtBot,
+        monkeypatch: pytest.MonkeyPatch,
+        notifications: list[Notification],
+    ) -> None:
+        def fail(path: Path) -> Any:
+            raise RuntimeError("the table is locked")
+
+        monkeypatch.setattr("napari_synapse_cl.widgets.extract.jobs._read", fail)
+        extract(qtbot, widget)
+        assert widget.status.text() == "The table is locked."
+        assert widget.start_button.isEnabled()
+        assert messages(notifications) == ["The table is locked."]
+
+    def test_what_was_found_is_seen_at_once(self, window: Any, widget: Any, qtbot: QtBot) -> None:
+        extract(qtbot, widget)
+        box = widget.points_panel.color_box
+        assert box.column == "L20_mean_PC1"
+        assert len(np.unique(window.points.face_color, axis=0)) > 4
+        values = window.points.features["L20_mean_PC1"]
+        assert f"{values.max():.4g}" in box.legend.text()
+        # What was chosen to colour by stays chosen.
+        box.setCurrentText("class")
+        box.activated.emit(box.currentIndex())
+        press_in_dialog("Replace")
+        extract(qtbot, widget)
+        assert box.column == "class"
+        assert "L20_mean_PC1" in window.points.features
+
     def test_points_are_coloured_by_the_column_that_is_chosen(
         self, window: Any, widget: Any, qtbot: QtBot
     ) -> None:
         window.points.data = [*window.points.data, [500, 500, 500]]
+        fill_in(widget, {"n_components": 0})
         extract(qtbot, widget)
         box = widget.points_panel.color_box
+        assert box.column is None
+        press_in_dialog("Replace")
+        fill_in(widget, {"n_components": 3})
+        extract(qtbot, widget)
         assert [box.itemText(i) for i in range(5)] == ["as they are", *COMPONENTS, "class"]
+        box.setCurrentText("as they are")
         box.setFocus()
         qtbot.keyClick(box, Qt.Key.Key_Down)
         assert box.column == "L20_mean_PC1"

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QLocale, Qt
 
 from napari_synapse_cl.config import Config, read_recipe
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets import base
 from napari_synapse_cl.widgets.base import run_folder, runs_folder
+from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.look import MARK
 from napari_synapse_cl.widgets.session import SharedSettings
 
@@ -67,6 +69,48 @@ def test_settings_are_written_a_moment_after_a_change(
     qtbot.waitUntil(file.exists)
     # Those that are as ever are not written: a new version may have better defaults.
     assert json.loads(file.read_text()) == {"batch_size": 6}
+
+
+def test_two_windows_keep_what_was_changed_in_each(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    first, second = SharedSettings(file), SharedSettings(file)
+    first.set("batch_size", 6)
+    first.keep()
+    second.set("seed", 3)
+    second.keep()
+    first.set("num_epochs", 7)
+    first.set("batch_size", Config().batch_size)
+    first.keep()
+    assert json.loads(file.read_text()) == {"seed": 3, "num_epochs": 7}
+
+
+@pytest.mark.parametrize("language", [QLocale.Language.English, QLocale.Language.German])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", 0.25),
+        ("learning_rate", 0.25),
+        ("brightness_range", 0.25),
+        ("shift_range", 0.2),
+    ],
+)
+def test_a_comma_is_a_decimal_mark_as_a_point_is(
+    qtbot: QtBot, language: QLocale.Language, name: str, value: float
+) -> None:
+    QLocale.setDefault(QLocale(language))
+    try:
+        form = Form([name])
+    finally:
+        QLocale.setDefault(QLocale.system())
+    qtbot.addWidget(form)
+    native = form.editor(name).native
+    field = getattr(native, "box", native)
+    for typed in (f"{value:g}", f"{value:g}".replace(".", ",")):
+        form.editor(name).value = 1e-3 if name == "learning_rate" else 0
+        field.selectAll()
+        qtbot.keyClicks(field, typed)
+        qtbot.keyClick(field, Qt.Key.Key_Return)
+        assert getattr(form.config(), name) == value
 
 
 @pytest.mark.parametrize(

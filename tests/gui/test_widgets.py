@@ -14,12 +14,13 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QMenu
 
+from napari_synapse_cl.widgets.docks import dock_of
 from napari_synapse_cl.widgets.forms.form import Form
-from napari_synapse_cl.widgets.look import sentence
+from napari_synapse_cl.widgets.look import OPEN, sentence
 from napari_synapse_cl.widgets.open_data.layers import CLASS_COLORS
 from napari_synapse_cl.widgets.train.monitor import Monitor
 
-from .conftest import EXTRACT, PLUGIN, PREVIEW, TRAIN, open_widget
+from .conftest import EXTRACT, LONG, PLUGIN, PREVIEW, TRAIN, open_widget
 
 
 def test_manifest_names_the_widgets_and_what_they_are() -> None:
@@ -83,6 +84,64 @@ def test_extraction_is_in_the_layers_menu(make_napari_viewer: Any) -> None:
     [layers] = [a.menu() for a in bar.actions() if a.text().replace("&", "") == "Layers"]
     action_of(action_of(layers, "Measure").menu(), EXTRACT).trigger()
     assert any(name.startswith(EXTRACT) for name in viewer.window.dock_widgets)
+
+
+def from_the_menu(viewer: Any, name: str) -> Any:
+    """Open a widget as the menu Plugins does, or hide and show it."""
+    actions = {
+        a.text(): a for m in viewer.window.plugins_menu.findChildren(QMenu) for a in m.actions()
+    }
+    [action] = [action for text, action in actions.items() if text.startswith(name)]
+    action.trigger()
+    return next((w for w in viewer.window.dock_widgets.values() if w.menu_name == name), None)
+
+
+def test_a_button_opens_no_second_copy_of_what_the_menu_has_opened(window: Any) -> None:
+    viewer = window.viewer
+    viewer.window._qt_window.show()
+    training = from_the_menu(viewer, TRAIN)
+    preview = from_the_menu(viewer, PREVIEW)
+    preview.open_training()
+    training._open_extraction()
+    extraction = from_the_menu(viewer, EXTRACT)
+    # The menu hides what the button has opened, in place of a second one.
+    assert not dock_of(extraction).isVisible()
+    widgets = list(viewer.window.dock_widgets.values())
+    assert widgets == [training, preview, extraction]
+
+
+def test_our_docks_are_tabs_with_short_titles_and_leave_the_window_low(
+    window: Any, qtbot: QtBot
+) -> None:
+    main = window.viewer.window._qt_window
+    main.show()
+    names = [OPEN, TRAIN, PREVIEW, EXTRACT]
+    docks = [dock_of(from_the_menu(window.viewer, name)) for name in names]
+    qtbot.waitUntil(lambda: len(main.tabifiedDockWidgets(docks[0])) == 3)
+    assert [dock.windowTitle() for dock in docks] == names
+    assert all(dock.minimumSizeHint().height() <= 300 for dock in docks)
+    # The one that was opened last is in front.
+    qtbot.waitUntil(lambda: not docks[-1].visibleRegion().isEmpty())
+
+
+@pytest.mark.parametrize("name", [TRAIN, PREVIEW, EXTRACT])
+def test_a_widget_that_is_docked_again_goes_on_following(
+    window: Any, qtbot: QtBot, name: str
+) -> None:
+    viewer = window.viewer
+    widget = open_widget(viewer, name)
+    for _ in range(2):
+        viewer.window.remove_dock_widget(widget)
+        viewer.window.add_dock_widget(widget, name=name)
+    image = viewer.add_image(np.zeros((20, 20, 20), np.uint8), name="another")
+    widget.image_box.choose(image)
+    assert widget.image_box.layer is image
+    image.name = "renamed"
+    assert widget.image_box.currentText() == "renamed"
+    if name == PREVIEW:
+        widget.image_box.choose(window.image)
+        qtbot.waitUntil(lambda: widget.up_to_date, timeout=LONG)
+    viewer.window.remove_dock_widget(widget)
 
 
 def test_widgets_follow_the_layer_list(window: Any) -> None:

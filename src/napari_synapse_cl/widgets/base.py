@@ -8,14 +8,10 @@ from typing import Any
 from napari.layers import Image, Points
 from napari.utils import progress
 from napari.utils.notifications import show_info, show_warning
-from qtpy.QtCore import QEvent, QMargins, QObject, QSize, Qt
 from qtpy.QtWidgets import (
     QFormLayout,
     QLabel,
     QLayout,
-    QScrollArea,
-    QSizePolicy,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -23,6 +19,7 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Message
 from napari_synapse_cl.system.environment import home
 from napari_synapse_cl.system.files import new_folder_name
+from napari_synapse_cl.widgets.docks import DockWidget
 from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH
 from napari_synapse_cl.widgets.jobs.job import Job, JobWorker
 from napari_synapse_cl.widgets.layers.boxes import LayerBox
@@ -37,38 +34,9 @@ from napari_synapse_cl.widgets.look import (
     tell,
     telling,
 )
-from napari_synapse_cl.widgets.session import session_of
 
 RUNS = "synapse_cl_runs"
 """Folder in a person's home for the runs that were given none."""
-MINIMUM_WIDTH = 380
-"""In a narrower dock the title is clipped."""
-BORDER = 1
-
-
-class DockWidget(QWidget):
-    """A widget that is docked in a viewer."""
-
-    def __init__(self, viewer: Any) -> None:
-        super().__init__()
-        self.viewer = viewer
-        self.session = session_of(viewer)
-        self.setMinimumWidth(MINIMUM_WIDTH)
-
-    def release(self) -> None:
-        """Let go of the viewer, when the widget is closed."""
-        raise NotImplementedError
-
-    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Leave the room to the viewer's canvas."""
-        return QSize(MINIMUM_WIDTH, super().sizeHint().height())
-
-    def event(self, event: QEvent) -> bool:
-        """Notice that napari closes the dock, which takes the widget's parent away."""
-        handled = super().event(event)
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.release()
-        return handled
 
 
 class LayersWidget(DockWidget):
@@ -86,7 +54,6 @@ class LayersWidget(DockWidget):
         super().__init__(viewer)
         self.image_box = LayerBox(viewer, Image)
         self.image_box.setToolTip("Image layer with the EM volume")
-        self.body = QVBoxLayout(self)
         self.rows = QFormLayout()
         self.rows.setVerticalSpacing(3)
         self.body.addLayout(self.rows)
@@ -123,12 +90,8 @@ class LayersWidget(DockWidget):
         """Take the colours of the viewer's theme; for subclasses that draw."""
 
     def release(self) -> None:
-        """Let go of the viewer, when the widget is closed."""
-        self.image_box.release()
-        if self.chooses_points:
-            self.points_box.release()
+        """Keep the settings, when the dock is closed."""
         self.session.settings.keep()
-        self.viewer.events.theme.disconnect(self._on_theme)
 
     def _on_theme(self, event: Any = None) -> None:
         self.follow_theme()
@@ -239,7 +202,7 @@ class JobWidget(LayersWidget):
         bar.update(done - bar.n)
 
     def release(self) -> None:
-        """Let go of the viewer, and end the job cleanly."""
+        """End the job cleanly, when the dock is closed."""
         super().release()
         if self.job is not None:
             self.job.end_soon()
@@ -267,40 +230,6 @@ class JobWidget(LayersWidget):
             self.status.setText(self.ended_early)
         self.on_end()
         self.update_buttons()
-
-
-def scrolling(widget: QWidget) -> QScrollArea:
-    """Return a scroll area, as wide as it must be, around a form."""
-    area = QScrollArea()
-    _scroll(area, widget)
-    return area
-
-
-def _scroll(area: QScrollArea, widget: QWidget) -> None:
-    area.setWidget(widget)
-    area.setWidgetResizable(True)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setFrameShape(QScrollArea.Shape.NoFrame)
-
-
-class FittingArea(QScrollArea):
-    """A scroll area no higher than what is in it, which yields where room is scarce."""
-
-    def __init__(self, widget: QWidget) -> None:
-        super().__init__()
-        _scroll(self, widget)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
-        widget.installEventFilter(self)
-
-    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Return the size of what is in it, and of the border that napari's style sheet draws."""
-        return self.widget().sizeHint().grownBy(QMargins(0, BORDER, 0, BORDER))
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """Notice that what is in it has another size now."""
-        if event.type() == QEvent.Type.LayoutRequest:
-            self.updateGeometry()
-        return super().eventFilter(watched, event)
 
 
 def run_folder(output: Path | None) -> Path:

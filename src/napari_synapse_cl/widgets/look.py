@@ -25,7 +25,12 @@ COLORS = {
 """Colours for light and for dark themes that are told apart by colour-blind people too."""
 
 PLUGIN = "napari-synapse-cl"
-TRAIN, PREVIEW, EXTRACT = "Train contrastive", "Augmentation preview", "Extract features"
+OPEN, TRAIN, PREVIEW, EXTRACT = (
+    "Open data",
+    "Train contrastive",
+    "Augmentation preview",
+    "Extract features",
+)
 CALM, NORMAL = 10, 100
 """Speed in percent."""
 
@@ -144,20 +149,6 @@ def sentence(text: str) -> str:
     first = text.partition(" ")[0].rstrip(",:;").replace("-", "")
     beginning = text[:1].upper() if first.isalpha() else text[:1]
     return beginning + text[1:] + ("" if text.endswith((".", "!", "?", "…")) else ".")
-
-
-def open_dock(viewer: Any, name: str) -> Any:
-    """Open a widget of this plugin, or bring it to the front if it is open, and return it.
-
-    Parameters
-    ----------
-    name
-        Its name in the menu.
-    """
-    dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name, tabify=True)
-    dock.show()
-    dock.raise_()
-    return widget
 
 
 def main_window_of(widget: QWidget) -> QMainWindow | None:

@@ -37,12 +37,8 @@ class SharedSettings(QObject):
     def __init__(self, file: Path | None) -> None:
         super().__init__()
         self._file = file
-        self._values: dict[str, Any] = {}
-        self._is_kept = True
-        with suppress(InputError):
-            for name, value in ({} if file is None else read_settings(file)).items():
-                with suppress(InputError):
-                    self._values[name] = possible_value(name, value)
+        self._changed: set[str] = set()
+        self._values = self._read()
         self._timer = QTimer(self, singleShot=True, interval=SAVE_MS, timeout=self.keep)
         QCoreApplication.instance().aboutToQuit.connect(self.keep)
 
@@ -60,7 +56,7 @@ class SharedSettings(QObject):
         value = possible_value(name, value)
         if value != self[name]:
             self._values[name] = value
-            self._is_kept = False
+            self._changed.add(name)
             self._timer.start()
             self.changed.emit(name, value)
 
@@ -82,16 +78,29 @@ class SharedSettings(QObject):
             self.set(name, getattr(checked, name))
 
     def keep(self) -> None:
-        """Write the settings where the next start of napari finds them, if they have changed."""
-        if self._is_kept or self._file is None:
+        """Write the settings that have changed here where the next start of napari finds them.
+
+        Others are left as another window, or another napari, has written them meanwhile.
+        """
+        if not self._changed or self._file is None:
             return
-        self._is_kept = True
         fields = Config.model_fields
-        values = {n: _as_json(v) for n, v in self._values.items() if v != fields[n].default}
+        kept = {**self._read(), **{name: self[name] for name in self._changed}}
+        self._changed.clear()
+        values = {n: _as_json(v) for n, v in kept.items() if v != fields[n].default}
         # Settings that cannot be kept are no reason to disturb anyone.
         with suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._file, values)
+
+    def _read(self) -> dict[str, Any]:
+        """Return what is kept; what cannot be used, a damaged file included, is passed over."""
+        found: dict[str, Any] = {}
+        with suppress(InputError):
+            for name, value in ({} if self._file is None else read_settings(self._file)).items():
+                with suppress(InputError):
+                    found[name] = possible_value(name, value)
+        return found
 
 
 def save_settings(config: Config, names: list[str], path: Path) -> None:

@@ -9,23 +9,15 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Points
-from napari.utils.colormaps import ensure_colormap
-from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtWidgets import QMessageBox, QWidget
 
 from napari_synapse_cl import __version__
 from napari_synapse_cl.data.late_pandas import pd
-from napari_synapse_cl.data.tables.columns import is_plain_number, numbers_said
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.system.files import safe_name
+from napari_synapse_cl.widgets.layers.colouring import freeze_colors
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY, feature_match, prefix_of
-from napari_synapse_cl.widgets.layers.voxels import geometry_of
 from napari_synapse_cl.widgets.look import ask
-
-CATEGORY_COLORS = transform_color(
-    ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7"]
-)
-"""Okabe and Ito's, told apart by colour-blind people too."""
 
 REPLACE, KEEP = "Replace", "Keep both"
 
@@ -92,57 +84,18 @@ def note_origin(points: Points, columns: Iterable[str], record: dict[str, Any]) 
 
 
 def new_points(points: Points, name: str) -> Points:
-    """Return a new layer of the same points at the same place, with their features."""
-    return Points(
-        np.array(points.data),
-        name=name,
-        features=points.features.copy(),
-        size=points.size.copy(),
-        symbol=points.symbol.copy(),
-        face_color=points.face_color.copy(),
-        border_color=points.border_color.copy(),
-        metadata=dict(points.metadata),
-        **geometry_of(points),
-    )
-
-
-def color_by(points: Points, column: str) -> None:
-    """Colour points by a column: numbers along a colormap, others in turn.
-
-    Points that have no value are transparent.
-    """
-    values = points.features[column]
-    missing = values.isna().to_numpy()
-    numbers = numbers_said(values)
-    is_number = numbers is not None
-    if numbers is not None:
-        missing = ~np.isfinite(numbers)
-    # napari takes text for categories, and finds no colour for a missing value.
-    if not missing.any() and (not is_number or is_plain_number(values)):
-        points.face_color = column
-        if is_number:
-            # napari takes numbers of few different values for categories.
-            points.face_color_mode = "colormap"
-        return
-    if numbers is not None:
-        known = numbers[~missing]
-        low, high = known.min(), known.max()
-        shares = (known - low) / ((high - low) or 1)
-        colors = ensure_colormap("viridis").map(shares)
-    else:
-        codes, _ = pd.factorize(values[~missing])
-        colors = np.array(CATEGORY_COLORS)[codes % len(CATEGORY_COLORS)]
-    rgba = np.zeros((len(values), 4))
-    rgba[~missing] = colors
-    points.face_color = rgba
-
-
-def freeze_colors(points: Points) -> None:
-    """Let points keep their colours whatever becomes of the column that these come from."""
-    if points.face_color_mode != "direct":
-        points.face_color = points.face_color.copy()
-    if points.border_color_mode != "direct":
-        points.border_color = points.border_color.copy()
+    """Return a new layer of the same points, drawn alike and at the same place, with features."""
+    data, state, _ = points.as_layer_data_tuple()
+    more = {
+        "name": name,
+        "features": points.features.copy(),
+        "metadata": dict(points.metadata),
+        # Colours by a column would be drawn anew, in napari's own way.
+        "face_color": points.face_color.copy(),
+        "border_color": points.border_color.copy(),
+        "shown": points.shown.copy(),
+    }
+    return Points(np.array(data), **{**state, **more})
 
 
 def ask_about_columns(parent: QWidget, layer: str, prefixes: Sequence[str], new: str) -> str | None:
@@ -304,4 +257,5 @@ class PointResults:
         layer = self._layer or self._source
         if self._source not in self._viewer.layers or layer not in self._viewer.layers:
             return "was removed"
-        return None if np.array_equal(layer.data, self._positions) else "was changed"
+        same = np.array_equal(layer.data, self._positions, equal_nan=True)
+        return None if same else "was changed"

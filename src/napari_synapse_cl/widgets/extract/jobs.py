@@ -117,7 +117,7 @@ class GrowingJob(ChildJob):
                     case Progress() if growing and time.monotonic() - looked > LOOK_SECONDS:
                         looked = time.monotonic()
                         # It may be renamed while it is looked at, or gone.
-                        with suppress(OSError, KeyError, ValueError):
+                        with suppress(OSError, KeyError, ValueError, RuntimeError):
                             yield self._look(growing)
                     case Wrote(what, path) if what in self._reads:
                         yield self._reads[what](Path(path))

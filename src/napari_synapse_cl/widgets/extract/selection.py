@@ -11,12 +11,12 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QGridLayout, QLabel, QWidget
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.files import safe_name
 from napari_synapse_cl.system.words import counted, size
-from napari_synapse_cl.widgets.extract.columns import color_by
 from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH
 from napari_synapse_cl.widgets.latest_only import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import CONTENT_EVENTS
+from napari_synapse_cl.widgets.layers.colouring import color_by
 from napari_synapse_cl.widgets.layers.features import feature_match
-from napari_synapse_cl.widgets.look import bare, button, expected, tell
+from napari_synapse_cl.widgets.look import bare, button, expected, paragraph, tell
 
 AS_THEY_ARE = "as they are"
 
@@ -64,11 +64,6 @@ class SelectedLayer(QLabel):
             kind = layer.__class__.__name__
             raise InputError(f"the selected layer {layer.name} is a {kind} layer: {HINT}")
         return layer
-
-    def release(self) -> None:
-        """Follow the viewer no longer."""
-        self._selection.events.active.disconnect(self._follow_selection)
-        self._follow(None)
 
     def _follow_selection(self, event: Any = None) -> None:
         self._follow(self._selection.active)
@@ -159,10 +154,17 @@ class ColumnBox(QComboBox):
 
 
 class ColorBox(ColumnBox):
-    """Colours the points of a layer by the column that is chosen."""
+    """Colours the points of a layer by the column that is chosen.
+
+    Attributes
+    ----------
+    legend
+        Says what the colours mean.
+    """
 
     def __init__(self) -> None:
         super().__init__(AS_THEY_ARE, with_features=True)
+        self.legend = paragraph(selectable=True)
         self._layer: Points | None = None
         self.activated.connect(self._color)
 
@@ -174,10 +176,23 @@ class ColorBox(ColumnBox):
             with QSignalBlocker(self):
                 self.setCurrentIndex(0)
         super().show_columns(points)
+        if self.column is None:
+            self._tell("")
+
+    def color(self, column: str) -> None:
+        """Choose a column of the layer, and colour by it."""
+        self.setCurrentText(column)
+        self._color()
 
     def _color(self, index: Any = None) -> None:
         if self._layer is not None and self.column is not None:
-            color_by(self._layer, self.column)
+            self._tell(color_by(self._layer, self.column).as_html())
+        else:
+            self._tell("")
+
+    def _tell(self, text: str) -> None:
+        self.legend.setText(text)
+        self.legend.setVisible(bool(text))
 
 
 def _sorted_out(names: list[str]) -> tuple[list[str], list[str], list[str]]:
@@ -226,12 +241,13 @@ class PointsPanel(QWidget):
         layout = bare(QGridLayout(self), 4)
         layout.setColumnMinimumWidth(0, LABEL_WIDTH)
         layout.setColumnStretch(1, 1)
-        for row, name in enumerate(("Columns on", "Points coloured", "Labels")):
+        for row, name in ((0, "Columns on"), (1, "Points coloured"), (3, "Labels")):
             layout.addWidget(QLabel(name), row, 0)
         layout.addWidget(self.place_box, 0, 1, 1, 2)
         layout.addWidget(self.color_box, 1, 1, 1, 2)
-        layout.addWidget(self.label_box, 2, 1)
-        layout.addWidget(self.compare_button, 2, 2)
+        layout.addWidget(self.color_box.legend, 2, 0, 1, 3)
+        layout.addWidget(self.label_box, 3, 1)
+        layout.addWidget(self.compare_button, 3, 2)
 
     @property
     def on_new_layer(self) -> bool:

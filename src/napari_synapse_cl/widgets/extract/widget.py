@@ -1,5 +1,6 @@
 """The dock widget "Extract features"."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Progress
 from napari_synapse_cl.runs.folder import BY_HAND
 from napari_synapse_cl.system.files import new_folder_name
-from napari_synapse_cl.widgets.base import FittingArea, JobWidget, runs_folder
+from napari_synapse_cl.widgets.base import JobWidget, runs_folder
+from napari_synapse_cl.widgets.docks import FittingArea
 from napari_synapse_cl.widgets.extract.columns import (
     REPLACE,
     PointResults,
@@ -38,8 +40,10 @@ from napari_synapse_cl.widgets.forms.crop_settings import label_layers_used
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.job import Job
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
+from napari_synapse_cl.widgets.layers.colouring import color_by
+from napari_synapse_cl.widgets.layers.features import is_component
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
-from napari_synapse_cl.widgets.look import button, sentence, tell
+from napari_synapse_cl.widgets.look import EXTRACT, button, sentence, tell
 
 ESSENTIAL = ("checkpoint", "network", "pooling", "descriptors")
 GROUPS = {
@@ -80,6 +84,7 @@ class ExtractWidget(JobWidget):
     or a box drawn on it gets maps.
     """
 
+    menu_name = EXTRACT
     kind = "extraction"
     ended_early = "Cancelled; nothing was added."
     chooses_points = False
@@ -176,10 +181,8 @@ class ExtractWidget(JobWidget):
             self.report.plot.follow_theme()
 
     def release(self) -> None:
-        """Let go of the viewer, and end the job cleanly."""
+        """End the job cleanly, and the reading of a network, when the dock is closed."""
         super().release()
-        self.selected.release()
-        self.label_boxes.release()
         self.panel.release()
 
     def _labels_used(self) -> set[str]:
@@ -262,10 +265,21 @@ class ExtractWidget(JobWidget):
             tell(error)
             self.tell_end(sentence(str(error)))
             return
+        self._color(layer, columns)
         part = "" if record.get("complete", True) else " for a part of its points"
         self._tell_result(
             f"The layer {layer.name} has {len(columns)} new columns{part}, from {columns[0]} on"
         )
+
+    def _color(self, layer: Points, columns: Sequence[str]) -> None:
+        """Colour points by what was chosen, else by the first component of their features."""
+        box = self.points_panel.color_box
+        components = [name for name in columns if is_component(name)]
+        if layer is not self.selected.layer:
+            for name in components[:1]:
+                color_by(layer, name)
+        elif box.column is not None or components:
+            box.color(box.column or components[0])
 
     def _show_report(self, report: Any) -> None:
         # Plots take longer to import than a widget should to open.

@@ -1,25 +1,24 @@
-"""The widget in which one setting is filled in: a box, a slider beside it, a choice, a path."""
+"""The widget in which one setting is filled in: a number, a choice, a path, a text."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSpinBox, LineEdit, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, FileEdit, LineEdit, SpinBox
 from pydantic.fields import FieldInfo
-from qtpy.QtCore import QEvent, QLocale, QObject, QSignalBlocker, Qt, Signal
-from qtpy.QtGui import QDoubleValidator, QWheelEvent
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QWidget
-from superqt import QDoubleSlider
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import QComboBox, QWidget
 
 from napari_synapse_cl.config import AugmentationConfig, slider_end, unit_of
 from napari_synapse_cl.widgets.forms.crop_settings import WHAT_TO_KEEP
-from napari_synapse_cl.widgets.look import bare
-
-SUFFIXES = {"degrees": " °"}
-"""Units that are written otherwise than they are called."""
-BOX_WIDTH = 124
-MOST_DECIMALS = 6
+from napari_synapse_cl.widgets.forms.numbers import (
+    DecimalBox,
+    EitherMark,
+    NumberEditor,
+    SliderEditor,
+)
 
 FOLDERS = {"output", "cache_dir"}
 """Settings whose path is that of a folder."""
@@ -45,102 +44,6 @@ BROWSE_WIDTH = 32
 LARGEST_INT = 2**31 - 1
 ValueWidget = Any
 """A magicgui widget or its like: ``value``, ``changed`` and ``native``, the Qt widget."""
-
-
-class SliderEditor(QWidget):
-    """A number to drag or to type; it looks like a magicgui widget to a form.
-
-    Parameters
-    ----------
-    value
-        What it shows first.
-    lowest, highest
-        Bounds of the value.
-    unit
-        Name of its unit, shown behind the number; empty for a plain number.
-    reach
-        Where the slider ends, if not at `highest`.
-
-    Attributes
-    ----------
-    native
-        The Qt widget.
-    min, max
-        Bounds of the value.
-    slider, box
-        Its parts.
-    """
-
-    changed = Signal(float)
-    """Emitted with another value."""
-
-    def __init__(
-        self,
-        value: float,
-        lowest: float,
-        highest: float,
-        unit: str = "",
-        reach: float | None = None,
-    ) -> None:
-        super().__init__()
-        self.native = self
-        self.min, self.max = lowest, highest
-        end = highest if reach is None else reach
-        exponent = round(math.log10((end - lowest) / 100))
-        self.slider = QDoubleSlider(Qt.Orientation.Horizontal)
-        self.slider.setRange(lowest, end)
-        self.slider.setSingleStep(10.0**exponent)
-        self.slider.setPageStep(10.0 ** (exponent + 1))
-        self.box = QDoubleSpinBox()
-        self._decimals = max(1, -exponent)
-        self.box.setRange(lowest, highest)
-        self.box.setSingleStep(10.0**exponent)
-        self.box.setSuffix(SUFFIXES.get(unit, f" {unit}" if unit else ""))
-        self.box.setKeyboardTracking(False)
-        self.box.setFixedWidth(BOX_WIDTH)
-        for part in (self.slider, self.box):
-            part.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-            part.installEventFilter(self)
-        layout = bare(QHBoxLayout(self))
-        layout.addWidget(self.slider, stretch=1)
-        layout.addWidget(self.box)
-        self.setFocusProxy(self.box)
-        self.value = value
-        self.slider.valueChanged.connect(self._on_drag)
-        self.box.valueChanged.connect(self._on_value)
-
-    @property
-    def value(self) -> float:
-        """The number."""
-        return float(self.box.value())
-
-    @value.setter
-    def value(self, value: float) -> None:
-        # A box rounds to the decimals it shows, and a setting may come from elsewhere.
-        fraction = f"{value:.{MOST_DECIMALS}f}".rstrip("0").partition(".")[2]
-        self.box.setDecimals(max(self._decimals, len(fraction)))
-        self.box.setValue(float(value))
-        self._show_on_slider()
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """Let the wheel scroll the form unless the person works on this number."""
-        if event.type() == QEvent.Type.Wheel and not watched.hasFocus():
-            event.ignore()
-            return True
-        return super().eventFilter(watched, event)
-
-    def _on_drag(self, value: float) -> None:
-        self.box.setValue(round(value, self._decimals))
-
-    def _on_value(self, value: float) -> None:
-        self._show_on_slider()
-        self.changed.emit(value)
-
-    def _show_on_slider(self) -> None:
-        if self.slider.isSliderDown():
-            return
-        with QSignalBlocker(self.slider):
-            self.slider.setValue(min(self.value, self.slider.maximum()))
 
 
 def make_editor(name: str, field: FieldInfo, placeholder: str | None = None) -> ValueWidget:
@@ -213,14 +116,10 @@ def _make_float_editor(
     exponent = math.floor(math.log10(default)) - 1 if default > 0 else -1
     step = 10.0**exponent
     if step >= SMALLEST_STEP:
-        editor = FloatSpinBox(value=default, min=lowest, max=highest, step=step)
-        editor.native.setDecimals(max(0, -exponent))
-        return _with_unit(editor, field)
+        box = DecimalBox(lowest, highest, exponent, unit_of(field), max(0, -exponent))
+        return NumberEditor(default, box)
     editor = LineEdit(value=f"{default:g}")
-    validator = QDoubleValidator(editor.native)
-    validator.setNotation(QDoubleValidator.Notation.ScientificNotation)
-    validator.setLocale(QLocale.c())
-    editor.native.setValidator(validator)
+    editor.native.setValidator(EitherMark(editor.native))
     return editor
 
 

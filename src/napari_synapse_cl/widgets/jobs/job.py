@@ -100,9 +100,6 @@ class ChildJob(Job):
             yield from _thinned(inputs.write(self._control))
             if not self._control.stopping:
                 yield from _thinned(self._run_child(inputs))
-        except RuntimeError as error:
-            # The worker would swallow it.
-            raise JobError(str(error)) from error
         finally:
             # A run that was left to itself may not have read them yet.
             if not self._control.detached:
@@ -176,7 +173,11 @@ class JobWorker(GeneratorWorker):
 
 
 def _events(job: Job) -> Generator[Any, None, None]:
-    yield from job.events()
+    try:
+        yield from job.events()
+    except RuntimeError as error:
+        # The worker would swallow it, and never end.
+        raise JobError(str(error)) from error
 
 
 def _thinned(events: Iterator[Event]) -> Iterator[Event]:
@@ -202,7 +203,7 @@ class AttachedJob(Job):
         """Yield what the run tells in its folder, from its first step on, until it ends."""
         try:
             yield from follow(self._folder, self._control)
-        except (OSError, RuntimeError) as error:
+        except OSError as error:
             raise JobError(f"the run in {self._folder.path} cannot be followed: {error}") from error
 
     def request(self, command: Command) -> None:

@@ -79,14 +79,6 @@ class LayerBox(QComboBox):
         elif layer is None and self._empty:
             self.setCurrentIndex(len(self._layers))
 
-    def release(self) -> None:
-        """Follow the layer list and the layers no longer."""
-        self._follow(None)
-        for event in self._list_events():
-            event.disconnect(self._refresh)
-        for layer in self._layers:
-            layer.events.name.disconnect(self._refresh)
-
     def _list_events(self) -> list[Any]:
         events = self._list.events
         return [events.inserted, events.removed, events.reordered]
@@ -199,12 +191,6 @@ class LabelBoxes(QObject):
         """Return the layers of labels over an image that are of use, as keywords of ``take``."""
         chosen = self._volumes.labels_of(image)
         return {name: layer for name, layer in chosen.items() if name in self._in_use}
-
-    def release(self) -> None:
-        """Follow the layers no longer."""
-        self._volumes.labels_changed.disconnect(self._on_choice)
-        for box in self.boxes.values():
-            box.release()
 
     def _show_rows(self) -> None:
         in_use = self._used()

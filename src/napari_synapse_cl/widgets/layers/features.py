@@ -82,6 +82,12 @@ def feature_match(name: object) -> re.Match[str] | None:
     return FEATURE_COLUMN.fullmatch(str(name))
 
 
+def is_component(name: object) -> bool:
+    """Whether a column holds a principal component of features that an extraction adds."""
+    match = feature_match(name)
+    return match is not None and bool(match["component"])
+
+
 def prefix_of(column: str) -> str:
     """Return what the columns of one layer and pooling begin with: ``L20_mean`` or ``L20_mean_v2``.
 

@@ -20,11 +20,20 @@ from superqt import QCollapsible
 from napari_synapse_cl.config import Config, VolumeConfig
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Level
-from napari_synapse_cl.widgets.base import DockWidget, FittingArea
+from napari_synapse_cl.widgets.docks import DockWidget, FittingArea
 from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH, Form, empty_rows, label_of, tooltip_of
 from napari_synapse_cl.widgets.jobs.job import JobWorker
 from napari_synapse_cl.widgets.layers.boxes import VolumePair
-from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, bare, button, paragraph, sentence, tell
+from napari_synapse_cl.widgets.look import (
+    MARK,
+    MARK_COLOR,
+    OPEN,
+    bare,
+    button,
+    paragraph,
+    sentence,
+    tell,
+)
 from napari_synapse_cl.widgets.open_data.jobs import Opened, OpenJob, is_dataset
 from napari_synapse_cl.widgets.open_data.layers import in_words, layers_of
 
@@ -104,6 +113,8 @@ class OpenWidget(DockWidget):
     open_button, cancel_button, note, status
         Its other parts.
     """
+
+    menu_name = OPEN
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
@@ -196,7 +207,7 @@ class OpenWidget(DockWidget):
         buttons = QHBoxLayout()
         buttons.addWidget(self.open_button)
         buttons.addWidget(self.cancel_button)
-        body = QVBoxLayout(self)
+        body = self.body
         body.addWidget(FittingArea(fields))
         # Within, its lines would not be counted: a scroll area asks for no height for a width.
         body.addWidget(self.note)

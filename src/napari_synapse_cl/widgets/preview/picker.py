@@ -45,6 +45,10 @@ class Clicks:
     def __init__(self, viewer: Any, tell: Callable[[Click], None]) -> None:
         self._callbacks = viewer.mouse_drag_callbacks
         self._tell = tell
+        self.hold()
+
+    def hold(self) -> None:
+        """Tell of clicks from now on."""
         self._callbacks.append(self._follow_mouse)
 
     def release(self) -> None:
@@ -142,6 +146,10 @@ class SynapsePicker(QWidget):
         """Let go of the viewer and the layers."""
         self._clicks.release()
         self.follow(None, None)
+
+    def hold(self) -> None:
+        """Hear of the viewer's clicks again."""
+        self._clicks.hold()
 
     def _lay_out(self) -> None:
         numbers = QWidget()

@@ -8,7 +8,8 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QSpinBox
 
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.widgets.base import LayersWidget, scrolling
+from napari_synapse_cl.widgets.base import LayersWidget
+from napari_synapse_cl.widgets.docks import open_dock, scrolling
 from napari_synapse_cl.widgets.forms.crop_settings import (
     ESSENTIAL_AUGMENTATION,
     GROUPS,
@@ -23,7 +24,14 @@ from napari_synapse_cl.widgets.latest_only import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
 from napari_synapse_cl.widgets.layers.taking import LayerData, take, take_position
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
-from napari_synapse_cl.widgets.look import TRAIN, button, expected, open_dock, paragraph, sentence
+from napari_synapse_cl.widgets.look import (
+    PREVIEW,
+    TRAIN,
+    button,
+    expected,
+    paragraph,
+    sentence,
+)
 from napari_synapse_cl.widgets.preview.pairs import Pair, PairMaker, PairRequest, view_layers
 from napari_synapse_cl.widgets.preview.picker import SynapsePicker
 from napari_synapse_cl.widgets.preview.pictures import PairPictures
@@ -43,6 +51,7 @@ class PreviewWidget(LayersWidget):
         What is shown, None if nothing is.
     """
 
+    menu_name = PREVIEW
     without_points = "none: click in the viewer"
     pair_shown = Signal()
     """Emitted when another pair is shown."""
@@ -98,7 +107,9 @@ class PreviewWidget(LayersWidget):
         return self.pair is not None and self.pair.request is self._asked
 
     def redraw(self) -> None:
-        """Ask for the pair that the form describes."""
+        """Ask for the pair that the form describes, unless the dock is closed."""
+        if self.is_released:
+            return
         try:
             if self._data is None:
                 self._data = self.take_layers()
@@ -148,16 +159,18 @@ class PreviewWidget(LayersWidget):
         self.pictures.follow_theme()
 
     def release(self) -> None:
-        """Let go of the viewer."""
+        """Draw no more pairs and hear of no more clicks, when the dock is closed."""
         super().release()
         self._slow.stop()
         self._requests.forget()
         self._maker.end()
         self._data = self._asked = self.pair = None
-        self.label_boxes.release()
-        self.session.volumes.changed.disconnect(self.redraw)
-        self.session.settings.changed.disconnect(self._on_setting)
         self.picker.release()
+
+    def hold(self) -> None:
+        """Hear of clicks and draw again, when the widget is docked once more."""
+        self.picker.hold()
+        self._on_layers()
 
     def _set_tooltips(self) -> None:
         self.epoch_box.setToolTip(

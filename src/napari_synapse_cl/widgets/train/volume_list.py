@@ -70,11 +70,6 @@ class VolumeList(QWidget):
         chosen = self._chosen()
         self.add_button.setEnabled(chosen is not None and chosen not in self._volumes.listed)
 
-    def release(self) -> None:
-        """Follow the layers no longer."""
-        self._volumes.changed.disconnect(self._on_change)
-        self._follow([])
-
     def _add(self) -> None:
         chosen = self._chosen()
         if chosen is not None:

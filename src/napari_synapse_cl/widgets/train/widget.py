@@ -19,7 +19,8 @@ from napari_synapse_cl.runs.events import (
     Resumed,
 )
 from napari_synapse_cl.widgets import base, look
-from napari_synapse_cl.widgets.base import JobWidget, run_folder, scrolling
+from napari_synapse_cl.widgets.base import JobWidget, run_folder
+from napari_synapse_cl.widgets.docks import open_dock, scrolling
 from napari_synapse_cl.widgets.forms.crop_settings import label_layers_of
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.child import how_to_cut
@@ -54,6 +55,7 @@ READY = "Ready. The sample under File ▸ Open Sample is a place to begin."
 class TrainWidget(JobWidget):
     """Fine-tune a network on the synapses of a points layer and watch it learn."""
 
+    menu_name = look.TRAIN
     kind = "training"
     ended_early = "Ended before the first step; there is no network."
 
@@ -177,14 +179,16 @@ class TrainWidget(JobWidget):
         self.view.follow_theme()
 
     def release(self) -> None:
-        """Let go of the viewer, and end the job cleanly."""
+        """End the job and measurements cleanly, when the dock is closed."""
         super().release()
         self._plan_timer.stop()
         self._taken = None
-        self.label_boxes.release()
-        self.volume_list.release()
         self.summary.release()
         self._guard.release()
+
+    def hold(self) -> None:
+        """Plan anew, when the widget is docked once more."""
+        self._plan_timer.start()
 
     def _lay_out(self, buttons: TrainButtons) -> None:
         page = QWidget()
@@ -224,6 +228,8 @@ class TrainWidget(JobWidget):
         self._plan_timer.start()
 
     def _show_plan(self) -> None:
+        if self.is_released:
+            return
         try:
             # It takes a while of many points, and is the same whatever the form says.
             if self._taken is None:
@@ -285,7 +291,7 @@ class TrainWidget(JobWidget):
             self.attach(folder)
 
     def _open_extraction(self) -> None:
-        widget = look.open_dock(self.viewer, look.EXTRACT)
+        widget = open_dock(self.viewer, look.EXTRACT)
         widget.image_box.choose(self.image_box.layer)
         if self.points_box.layer is not None:
             self.viewer.layers.selection.active = self.points_box.layer

@@ -1,0 +1,108 @@
+"""Points coloured by any column they may have, and what the legend says of the colours."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from napari.layers import Points
+
+from napari_synapse_cl.widgets.layers.colouring import CATEGORY_COLORS, color_by
+
+N = 6
+
+
+def points_with(**columns: Any) -> Points:
+    return Points(np.zeros((N, 3)), features=pd.DataFrame(columns))
+
+
+def shades(points: Points) -> list[tuple[float, ...]]:
+    return [tuple(np.round(color, 3).tolist()) for color in points.face_color]
+
+
+def test_a_column_of_text_takes_the_place_of_one_of_numbers_and_the_other_way_round() -> None:
+    points = points_with(size=np.arange(6.0), kind=list("abcabc"))
+    for _ in range(2):
+        assert color_by(points, "size").texts == ("0", "5")
+        by_size = shades(points)
+        assert len(set(by_size)) == 6
+        assert color_by(points, "kind").texts == ("a", "b", "c")
+        assert shades(points) != by_size
+        assert shades(points)[:3] == shades(points)[3:]
+
+
+@pytest.mark.parametrize(
+    ("column", "texts"),
+    [
+        (pd.date_range("2020-01-01", periods=N), ("2020-01-01 00:00:00", "2020-01-06 00:00:00")),
+        (
+            pd.date_range("2020-01-01", periods=N, tz="UTC"),
+            ("2020-01-01 00:00:00+00:00", "2020-01-06 00:00:00+00:00"),
+        ),
+        (pd.to_timedelta(np.arange(N), "h"), ("0 days 00:00:00", "0 days 05:00:00")),
+        ([1 + 2j] * 3 + [2j] * 3, ("(1+2j)", "2j")),
+        ([[1, 2]] * 3 + [[3]] * 3, ("[1, 2]", "[3]")),
+        ([True, False] * 3, ("True", "False")),
+        (pd.Categorical(list("xyxyxy"), categories=["y", "x"]), ("x", "y")),
+        ([2**53, 2**53 + 1] * 3, ("9.007e+15", "9.007e+15")),
+    ],
+    ids=["dates", "dates of a zone", "spans", "complex", "lists", "bool", "categories", "large"],
+)
+def test_columns_of_any_kind_have_colours(column: Any, texts: Sequence[str]) -> None:
+    points = points_with(value=column)
+    legend = color_by(points, "value")
+    assert legend.texts == tuple(texts)
+    assert (points.face_color[:, 3] == 1).all()
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        [np.nan, np.inf, -np.inf, 1.0, 2.0, 3.0],
+        pd.array([None, None, None, 1, 2, 3], dtype="Int64"),
+        [None, None, None, "a", "b", "b"],
+        pd.to_datetime([None, None, None, "2020", "2021", "2022"]),
+    ],
+    ids=["infinite", "nullable", "text", "dates"],
+)
+def test_points_without_a_value_are_not_shown_and_are_counted(column: Any) -> None:
+    points = points_with(value=column)
+    legend = color_by(points, "value")
+    assert (points.face_color[:, 3] > 0).tolist() == [False] * 3 + [True] * 3
+    assert "3 points without a value: not shown" in legend.as_html()
+
+
+def test_the_largest_numbers_are_told_apart() -> None:
+    points = points_with(value=[-1.7e308, 0.0, 1.7e308] * 2)
+    color_by(points, "value")
+    assert len(set(shades(points))) == 3
+
+
+def test_a_column_of_missing_values_alone_shows_no_point() -> None:
+    points = points_with(value=[np.nan] * N)
+    assert "no values" in color_by(points, "value").as_html()
+    assert not points.face_color[:, 3].any()
+
+
+def test_a_column_whose_name_is_no_text_is_found_by_what_is_read() -> None:
+    points = Points(np.zeros((N, 3)))
+    points.features = pd.DataFrame({7: np.arange(N), ("a", 1): list("aabbcc")})
+    assert color_by(points, "7").texts == ("0", "5")
+    assert color_by(points, "('a', 1)").texts == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("n", [3, 7, 21])
+def test_every_class_has_a_colour_of_its_own(n: int) -> None:
+    points = Points(np.zeros((n, 3)), features={"kind": [f"class {i}" for i in range(n)]})
+    legend = color_by(points, "kind")
+    colors = points.face_color[:, :3]
+    apart = [np.abs(a - b).max() for i, a in enumerate(colors) for b in colors[:i]]
+    assert min(apart) > 0.1
+    assert legend.colors[:7] == CATEGORY_COLORS[: min(n, 7)]
+    assert ("and 9 more" in legend.as_html()) == (n == 21)
+
+
+def test_what_stands_in_a_legend_is_no_markup() -> None:
+    points = points_with(kind=["<b>x"] * N)
+    assert "&lt;b&gt;x" in color_by(points, "kind").as_html()
