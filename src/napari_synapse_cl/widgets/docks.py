@@ -78,7 +78,7 @@ class DockWidget(QWidget):
         fixed = [other for other in others if other not in (None, dock) and not other.isFloating()]
         if fixed and dock not in window.tabifiedDockWidgets(fixed[-1]):
             window.tabifyDockWidget(fixed[-1], dock)
-            dock.raise_()
+        dock.raise_()
 
 
 def open_dock(viewer: Any, name: str) -> Any:
