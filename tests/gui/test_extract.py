@@ -171,7 +171,7 @@ class TestResults:
     def test_a_new_layer_is_drawn_as_the_old_one_is(
         self, window: Any, widget: Any, qtbot: QtBot
     ) -> None:
-        drawn = {"opacity": 0.35, "out_of_slice_display": True, "blending": "additive"}
+        drawn = {"opacity": 0.35, "projection_mode": "none", "blending": "additive"}
         for name, value in drawn.items():
             setattr(window.points, name, value)
         window.points.border_width = 0.3
@@ -207,7 +207,7 @@ class TestResults:
         extract(qtbot, widget)
         assert widget.status.text() == "The table is locked."
         assert widget.start_button.isEnabled()
-        assert messages(notifications) == ["The table is locked."]
+        assert messages(notifications, "error") == ["The table is locked."]
 
     def test_what_was_found_is_seen_at_once(self, window: Any, widget: Any, qtbot: QtBot) -> None:
         extract(qtbot, widget)
