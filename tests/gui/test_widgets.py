@@ -14,9 +14,8 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QMenu
 
-from napari_synapse_cl.widgets.docks import dock_of
 from napari_synapse_cl.widgets.forms.form import Form
-from napari_synapse_cl.widgets.look import OPEN, sentence
+from napari_synapse_cl.widgets.look import OPEN, dock_of, sentence
 from napari_synapse_cl.widgets.open_data.layers import CLASS_COLORS
 from napari_synapse_cl.widgets.train.monitor import Monitor
 

@@ -8,10 +8,13 @@ from typing import Any
 from napari.layers import Image, Points
 from napari.utils import progress
 from napari.utils.notifications import show_info, show_warning
+from qtpy.QtCore import QEvent, QSize, QTimer
 from qtpy.QtWidgets import (
     QFormLayout,
     QLabel,
     QLayout,
+    QSizePolicy,
+    QVBoxLayout,
     QWidget,
 )
 
@@ -19,7 +22,6 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Message
 from napari_synapse_cl.system.environment import home
 from napari_synapse_cl.system.files import new_folder_name
-from napari_synapse_cl.widgets.docks import DockWidget
 from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH
 from napari_synapse_cl.widgets.jobs.job import Job, JobWorker
 from napari_synapse_cl.widgets.layers.boxes import LayerBox
@@ -27,16 +29,95 @@ from napari_synapse_cl.widgets.layers.taking import LayerData, take
 from napari_synapse_cl.widgets.look import (
     CALM,
     NORMAL,
+    FittingArea,
+    bare,
     button,
+    dock_of,
+    main_window_of,
     paragraph,
     sentence,
     set_spinner_speed,
     tell,
     telling,
 )
+from napari_synapse_cl.widgets.session import session_of
 
 RUNS = "synapse_cl_runs"
 """Folder in a person's home for the runs that were given none."""
+MINIMUM_WIDTH = 380
+"""In a narrower dock the title is clipped."""
+
+
+class DockWidget(QWidget):
+    """A widget that is docked in a viewer, and scrolls as a whole where room is scarce.
+
+    Attributes
+    ----------
+    body
+        Layout of its parts.
+    """
+
+    menu_name: str
+    """What it is called in the menu, and the title of its tab."""
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.session = session_of(viewer)
+        self._released = False
+        self._page = QWidget()
+        self.body = QVBoxLayout(self._page)
+        self._area = FittingArea(self._page)
+        self._area.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        bare(QVBoxLayout(self)).addWidget(self._area)
+        self.setMinimumWidth(MINIMUM_WIDTH)
+        self._settling = QTimer(self, singleShot=True, interval=0, timeout=self._settle)
+
+    def release(self) -> None:
+        """End what runs, when the dock is closed."""
+        raise NotImplementedError
+
+    @property
+    def is_released(self) -> bool:
+        """Whether the dock that it was in is closed."""
+        return self._released
+
+    def hold(self) -> None:
+        """Begin again what :meth:`release` has ended, when the widget is docked once more."""
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Leave the room to the viewer's canvas, but clip no part."""
+        return QSize(self.minimumWidth(), self._page.sizeHint().height())
+
+    def event(self, event: QEvent) -> bool:
+        """Notice that it is docked, and that its dock is closed: then it has no parent."""
+        handled = super().event(event)
+        if event.type() == QEvent.Type.LayoutRequest:
+            # A dock keeps the least width that its widget has had, unless that is told so.
+            self.setMinimumWidth(max(MINIMUM_WIDTH, self._area.minimumSizeHint().width()))
+        if event.type() == QEvent.Type.ParentChange:
+            closed = self.parent() is None
+            if closed and not self._released:
+                self.release()
+            elif not closed:
+                # napari places the dock after it has put the widget into it.
+                self._settling.start()
+                if self._released:
+                    self.hold()
+            self._released = closed
+        return handled
+
+    def _settle(self) -> None:
+        """Join the other docks of ours as a tab: one above the other they outgrow the screen."""
+        dock, window = dock_of(self), main_window_of(self)
+        if dock is None or window is None:
+            return
+        dock.setWindowTitle(self.menu_name)
+        others = [dock_of(widget) for widget in window.findChildren(DockWidget)]
+        fixed = [other for other in others if other not in (None, dock) and not other.isFloating()]
+        if fixed and dock not in window.tabifiedDockWidgets(fixed[-1]):
+            window.tabifyDockWidget(fixed[-1], dock)
+        dock.raise_()
 
 
 class LayersWidget(DockWidget):

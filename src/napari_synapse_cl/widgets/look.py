@@ -6,9 +6,19 @@ from typing import Any
 
 from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
-from qtpy.QtCore import Qt
+from npe2 import PluginManager
+from qtpy.QtCore import QEvent, QMargins, QObject, QSize, Qt
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QLabel, QMainWindow, QMessageBox, QPushButton, QWidget
+from qtpy.QtWidgets import (
+    QDockWidget,
+    QLabel,
+    QMainWindow,
+    QMessageBox,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QWidget,
+)
 
 from napari_synapse_cl.errors import InputError, JobError
 
@@ -31,6 +41,8 @@ OPEN, TRAIN, PREVIEW, EXTRACT = (
     "Augmentation preview",
     "Extract features",
 )
+BORDER = 1
+"""Around what scrolls, by napari's style sheet, in pixels."""
 CALM, NORMAL = 10, 100
 """Speed in percent."""
 
@@ -149,6 +161,79 @@ def sentence(text: str) -> str:
     first = text.partition(" ")[0].rstrip(",:;").replace("-", "")
     beginning = text[:1].upper() if first.isalpha() else text[:1]
     return beginning + text[1:] + ("" if text.endswith((".", "!", "?", "…")) else ".")
+
+
+def open_dock(viewer: Any, name: str) -> Any:
+    """Open a widget of this plugin, or bring it to the front if it is open, and return it.
+
+    However it was opened, from the menu or by a script, there is no second one beside it.
+
+    Parameters
+    ----------
+    name
+        Its name in the menu.
+    """
+    for widget in viewer.window.dock_widgets.values():
+        if getattr(widget, "menu_name", None) == name:
+            dock = dock_of(widget)
+            dock.show()
+            dock.raise_()
+            return widget
+    manifest = PluginManager.instance().get_manifest(PLUGIN)
+    [found] = [w for w in manifest.contributions.widgets or () if w.display_name == name]
+    widget = found.get_callable()(viewer)
+    # As the menu calls it, which then hides and shows this one.
+    viewer.window.add_dock_widget(widget, name=f"{name} ({manifest.display_name})", tabify=True)
+    return widget
+
+
+def dock_of(widget: QWidget) -> Any:
+    """Return the dock that a widget is in, None if it is in none."""
+    parent = widget.parentWidget()
+    while parent is not None and not isinstance(parent, QDockWidget):
+        parent = parent.parentWidget()
+    return parent
+
+
+def scrolling(widget: QWidget) -> QScrollArea:
+    """Return a scroll area, as wide as it must be, around a form."""
+    area = QScrollArea()
+    _scroll(area, widget)
+    return area
+
+
+def _scroll(area: QScrollArea, widget: QWidget) -> None:
+    area.setWidget(widget)
+    area.setWidgetResizable(True)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+
+
+class FittingArea(QScrollArea):
+    """A scroll area no higher than what is in it and as wide, which yields where room is scarce."""
+
+    def __init__(self, widget: QWidget) -> None:
+        super().__init__()
+        _scroll(self, widget)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        widget.installEventFilter(self)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Return the size of what is in it, and of the border that napari's style sheet draws."""
+        return self.widget().sizeHint().grownBy(QMargins(0, BORDER, 0, BORDER))
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for the width of what is in it: it scrolls in height alone."""
+        bar = self.verticalScrollBar()
+        beside = bar.sizeHint().width() if bar.isVisibleTo(self) else 0
+        width = self.widget().minimumSizeHint().width() + beside
+        return QSize(width, super().minimumSizeHint().height())
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Notice that what is in it has another size now."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return super().eventFilter(watched, event)
 
 
 def main_window_of(widget: QWidget) -> QMainWindow | None:

@@ -22,7 +22,7 @@ from napari_synapse_cl.system.words import size
 from napari_synapse_cl.widgets import base
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.child import NetworkReader
-from napari_synapse_cl.widgets.latest_only import LatestOnly
+from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.look import bare, button, expected, paragraph, sentence
 
 COLUMNS = ("Layer", "Ch", "Map", "Sees")

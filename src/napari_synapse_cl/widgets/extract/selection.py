@@ -12,7 +12,7 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.files import safe_name
 from napari_synapse_cl.system.words import counted, size
 from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH
-from napari_synapse_cl.widgets.latest_only import LatestOnly
+from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import CONTENT_EVENTS
 from napari_synapse_cl.widgets.layers.colouring import color_by
 from napari_synapse_cl.widgets.layers.features import feature_match

@@ -16,7 +16,6 @@ from napari_synapse_cl.runs.events import Progress
 from napari_synapse_cl.runs.folder import BY_HAND
 from napari_synapse_cl.system.files import new_folder_name
 from napari_synapse_cl.widgets.base import JobWidget, runs_folder
-from napari_synapse_cl.widgets.docks import FittingArea
 from napari_synapse_cl.widgets.extract.columns import (
     REPLACE,
     PointResults,
@@ -43,7 +42,7 @@ from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
 from napari_synapse_cl.widgets.layers.colouring import color_by
 from napari_synapse_cl.widgets.layers.features import is_component
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
-from napari_synapse_cl.widgets.look import EXTRACT, button, sentence, tell
+from napari_synapse_cl.widgets.look import EXTRACT, FittingArea, button, sentence, tell
 
 ESSENTIAL = ("checkpoint", "network", "pooling", "descriptors")
 GROUPS = {

@@ -7,18 +7,19 @@ from typing import Any, Literal, get_args, get_origin
 
 from magicgui.widgets import CheckBox, ComboBox, FileEdit, LineEdit, SpinBox
 from pydantic.fields import FieldInfo
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import QComboBox, QWidget
+from qtpy.QtCore import QEvent, QLocale, QObject, QSignalBlocker, Qt, Signal
+from qtpy.QtGui import QDoubleValidator, QWheelEvent
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QLineEdit, QWidget
+from superqt import QDoubleSlider
 
 from napari_synapse_cl.config import AugmentationConfig, slider_end, unit_of
 from napari_synapse_cl.widgets.forms.crop_settings import WHAT_TO_KEEP
-from napari_synapse_cl.widgets.forms.numbers import (
-    DecimalBox,
-    EitherMark,
-    NumberEditor,
-    SliderEditor,
-)
+from napari_synapse_cl.widgets.look import bare
+
+SUFFIXES = {"degrees": " °"}
+"""Units that are written otherwise than they are called."""
+BOX_WIDTH = 124
+MOST_DECIMALS = 6
 
 FOLDERS = {"output", "cache_dir"}
 """Settings whose path is that of a folder."""
@@ -46,6 +47,137 @@ ValueWidget = Any
 """A magicgui widget or its like: ``value``, ``changed`` and ``native``, the Qt widget."""
 
 
+class DecimalBox(QDoubleSpinBox):
+    """A number to type, with a point or a comma for the decimal mark; digits are not grouped.
+
+    A box of Qt's own drops one of the two without a word, by the language of the machine: 0,5
+    becomes 5.
+
+    Parameters
+    ----------
+    lowest, highest
+        Bounds of the number.
+    exponent
+        Of the power of ten that is one step.
+    decimals
+        Least number of decimals that are shown.
+    unit
+        Name of its unit, shown behind the number; empty for a plain number.
+    """
+
+    def __init__(
+        self, lowest: float, highest: float, exponent: int, unit: str, decimals: int
+    ) -> None:
+        super().__init__()
+        plain = QLocale.c()
+        plain.setNumberOptions(QLocale.NumberOption.OmitGroupSeparator)
+        self.setLocale(plain)
+        self.least_decimals = decimals
+        self.setRange(lowest, highest)
+        self.setSingleStep(10.0**exponent)
+        self.setSuffix(SUFFIXES.get(unit, f" {unit}" if unit else ""))
+
+    def show_number(self, value: float) -> None:
+        """Show a number with all its decimals: a setting may come from elsewhere."""
+        fraction = f"{value:.{MOST_DECIMALS}f}".rstrip("0").partition(".")[2]
+        self.setDecimals(max(self.least_decimals, len(fraction)))
+        self.setValue(float(value))
+
+    def validate(self, text: str, position: int) -> Any:
+        """Return what Qt says of the text, which has a point in place of a comma now."""
+        return super().validate(text.replace(",", "."), position)
+
+
+class EitherMark(QDoubleValidator):
+    """Takes numbers as 1e-4, with a point or a comma for the decimal mark."""
+
+    def __init__(self, field: QLineEdit) -> None:
+        super().__init__(field)
+        self.setNotation(QDoubleValidator.Notation.ScientificNotation)
+        self.setLocale(QLocale.c())
+
+    def validate(self, text: str, position: int) -> Any:
+        """Return what Qt says of the text, which has a point in place of a comma now."""
+        return super().validate(text.replace(",", "."), position)
+
+
+class NumberEditor(QWidget):
+    """A number to type, and to drag if it has a slider; to a form it looks like a magicgui widget.
+
+    Parameters
+    ----------
+    value
+        What it shows first.
+    box
+        What it is typed into.
+    reach
+        Where the slider ends; None for no slider.
+
+    Attributes
+    ----------
+    native
+        The Qt widget.
+    slider, box
+        Its parts.
+    """
+
+    changed = Signal(float)
+    """Emitted with another value."""
+
+    def __init__(self, value: float, box: DecimalBox, reach: float | None = None) -> None:
+        super().__init__()
+        self.native, self.box = self, box
+        self.slider = QDoubleSlider(Qt.Orientation.Horizontal)
+        if reach is None:
+            self.slider.hide()
+        else:
+            self.slider.setRange(box.minimum(), reach)
+            self.slider.setSingleStep(box.singleStep())
+            self.slider.setPageStep(10 * box.singleStep())
+            box.setKeyboardTracking(False)
+            box.setFixedWidth(BOX_WIDTH)
+        for part in (self.slider, self.box):
+            part.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+            part.installEventFilter(self)
+        layout = bare(QHBoxLayout(self))
+        layout.addWidget(self.slider, stretch=1)
+        layout.addWidget(self.box, stretch=reach is None)
+        self.setFocusProxy(self.box)
+        self.value = value
+        self.slider.valueChanged.connect(self._on_drag)
+        self.box.valueChanged.connect(self._on_value)
+
+    @property
+    def value(self) -> float:
+        """The number."""
+        return float(self.box.value())
+
+    @value.setter
+    def value(self, value: float) -> None:
+        self.box.show_number(value)
+        self._show_on_slider()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Let the wheel scroll the form unless the person works on this number."""
+        if event.type() == QEvent.Type.Wheel and not watched.hasFocus():
+            event.ignore()
+            return True
+        return super().eventFilter(watched, event)
+
+    def _on_drag(self, value: float) -> None:
+        self.box.setValue(round(value, self.box.least_decimals))
+
+    def _on_value(self, value: float) -> None:
+        self._show_on_slider()
+        self.changed.emit(value)
+
+    def _show_on_slider(self) -> None:
+        if self.slider.isSliderDown():
+            return
+        with QSignalBlocker(self.slider):
+            self.slider.setValue(min(self.value, self.slider.maximum()))
+
+
 def make_editor(name: str, field: FieldInfo, placeholder: str | None = None) -> ValueWidget:
     """Return a widget in which a setting is filled in, at first with its default.
 
@@ -68,7 +200,7 @@ def make_editor(name: str, field: FieldInfo, placeholder: str | None = None) -> 
         low, high = max(lowest, -LARGEST_INT), min(highest, LARGEST_INT)
         return _with_unit(SpinBox(value=default, min=int(low), max=int(high)), field)
     if annotation is float and name in SLIDERS:
-        return SliderEditor(default, lowest, highest, unit_of(field), slider_end(field))
+        return _make_slider(field, default, lowest, highest)
     if annotation is float:
         return _make_float_editor(field, default, lowest, highest)
     if name in SUGGESTIONS:
@@ -121,6 +253,14 @@ def _make_float_editor(
     editor = LineEdit(value=f"{default:g}")
     editor.native.setValidator(EitherMark(editor.native))
     return editor
+
+
+def _make_slider(field: FieldInfo, default: float, lowest: float, highest: float) -> ValueWidget:
+    end = slider_end(field)
+    reach = highest if end is None else end
+    exponent = round(math.log10((reach - lowest) / 100))
+    box = DecimalBox(lowest, highest, exponent, unit_of(field), max(1, -exponent))
+    return NumberEditor(default, box, reach)
 
 
 def _with_unit(editor: ValueWidget, field: FieldInfo) -> ValueWidget:

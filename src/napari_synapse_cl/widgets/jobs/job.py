@@ -2,13 +2,13 @@
 
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QThreadPool
-from superqt.utils import GeneratorWorker
+from qtpy.QtCore import QObject, QThreadPool, Signal
+from superqt.utils import FunctionWorker, GeneratorWorker, create_worker
 
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.runs.events import Command, Control, Discarded, Event, Progress
@@ -139,7 +139,22 @@ class ChildJob(Job):
             return self._child
 
 
-class JobWorker(GeneratorWorker):
+class _Quiet:
+    """A worker that tells nobody once napari is gone."""
+
+    def run(self) -> None:
+        """Run, and tell of it."""
+        # What goes wrong in the work itself is told. An error here is that of a deleted signal,
+        # which would abort Python while it ends.
+        with suppress(RuntimeError):
+            super().run()  # type: ignore[misc]
+
+
+class _QuietFunction(_Quiet, FunctionWorker):
+    """Calls a function once."""
+
+
+class JobWorker(_Quiet, GeneratorWorker):
     """A worker whose end, when napari asks for it, is a clean end of its job.
 
     It is none of napari's own workers: those show a traceback with every error, stay in napari's
@@ -149,13 +164,6 @@ class JobWorker(GeneratorWorker):
     def __init__(self, job: Job) -> None:
         super().__init__(_events, job)
         self._job = job
-
-    def run(self) -> None:
-        """Run the job and tell of it; with napari gone nobody is left to tell."""
-        # What goes wrong in the job itself is told. An error here is that of a deleted signal,
-        # which would abort Python while it ends.
-        with suppress(RuntimeError):
-            super().run()
 
     def work(self) -> Any:
         """Run the job, which waits far more than it works: it must not keep others waiting."""
@@ -213,3 +221,72 @@ class AttachedJob(Job):
     def end_soon(self) -> None:
         """Look at the run no longer."""
         self._control.request("stop")
+
+
+class LatestOnly(QObject):
+    """A function in a worker thread, one call at a time.
+
+    A request that comes while another is worked on waits, and takes the place of one that waits
+    already, which is then never worked on.
+
+    Parameters
+    ----------
+    tell_overtaken
+        Whether to tell also of a call that has ended while a newer request waits. It makes
+        something that is dragged move.
+    """
+
+    done = Signal(object)
+    failed = Signal(object)
+    """Emitted with the result or the exception."""
+
+    def __init__(self, function: Callable[..., Any], *, tell_overtaken: bool = False) -> None:
+        super().__init__()
+        self._function = function
+        self._tell_overtaken = tell_overtaken
+        self._running = False
+        self._forgotten = False
+        self._waiting: tuple[Any, ...] | None = None
+
+    def ask(self, *arguments: Any) -> None:
+        """Ask for the function's result for these arguments."""
+        self._waiting = arguments
+        if not self._running:
+            self._start()
+
+    def forget(self) -> None:
+        """Drop the request that waits, and the result of the one that is worked on."""
+        self._waiting = None
+        self._forgotten = True
+
+    def _start(self) -> None:
+        arguments, self._waiting = self._waiting or (), None
+        self._running = True
+        self._forgotten = False
+        # Not napari's, which shows a traceback with every error and lists all it has ever made.
+        create_worker(
+            self._function,
+            *arguments,
+            _worker_class=_QuietFunction,
+            _connect={
+                "returned": self._on_result,
+                "errored": self._on_error,
+                "finished": self._on_finished,
+            },
+        )
+
+    def _on_result(self, result: Any) -> None:
+        if self._is_wanted():
+            self.done.emit(result)
+
+    def _on_error(self, error: Exception) -> None:
+        if self._is_wanted():
+            self.failed.emit(error)
+
+    def _is_wanted(self) -> bool:
+        return not self._forgotten and (self._waiting is None or self._tell_overtaken)
+
+    def _on_finished(self) -> None:
+        self._running = False
+        if self._waiting is not None:
+            self._start()

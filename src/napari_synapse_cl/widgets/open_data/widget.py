@@ -20,7 +20,7 @@ from superqt import QCollapsible
 from napari_synapse_cl.config import Config, VolumeConfig
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Level
-from napari_synapse_cl.widgets.docks import DockWidget, FittingArea
+from napari_synapse_cl.widgets.base import DockWidget
 from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH, Form, empty_rows, label_of, tooltip_of
 from napari_synapse_cl.widgets.jobs.job import JobWorker
 from napari_synapse_cl.widgets.layers.boxes import VolumePair
@@ -28,6 +28,7 @@ from napari_synapse_cl.widgets.look import (
     MARK,
     MARK_COLOR,
     OPEN,
+    FittingArea,
     bare,
     button,
     paragraph,

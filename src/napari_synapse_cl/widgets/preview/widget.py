@@ -9,7 +9,6 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QSpinBox
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.base import LayersWidget
-from napari_synapse_cl.widgets.docks import open_dock, scrolling
 from napari_synapse_cl.widgets.forms.crop_settings import (
     ESSENTIAL_AUGMENTATION,
     GROUPS,
@@ -20,7 +19,7 @@ from napari_synapse_cl.widgets.forms.crop_settings import (
 )
 from napari_synapse_cl.widgets.forms.editors import LARGEST_INT
 from napari_synapse_cl.widgets.forms.form import Form
-from napari_synapse_cl.widgets.latest_only import LatestOnly
+from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
 from napari_synapse_cl.widgets.layers.taking import LayerData, take, take_position
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
@@ -29,7 +28,9 @@ from napari_synapse_cl.widgets.look import (
     TRAIN,
     button,
     expected,
+    open_dock,
     paragraph,
+    scrolling,
     sentence,
 )
 from napari_synapse_cl.widgets.preview.pairs import Pair, PairMaker, PairRequest, view_layers

@@ -17,7 +17,7 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.system.files import write_json
 from napari_synapse_cl.training.estimates import MEASURED_FOR, Machine, Plan, in_words, plan_of
 from napari_synapse_cl.widgets.jobs.child import NetworkReader, Question
-from napari_synapse_cl.widgets.latest_only import LatestOnly
+from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.taking import LayerData, dataset_of
 from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, expected, sentence
 

@@ -20,7 +20,6 @@ from napari_synapse_cl.runs.events import (
 )
 from napari_synapse_cl.widgets import base, look
 from napari_synapse_cl.widgets.base import JobWidget, run_folder
-from napari_synapse_cl.widgets.docks import open_dock, scrolling
 from napari_synapse_cl.widgets.forms.crop_settings import label_layers_of
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.child import how_to_cut
@@ -28,7 +27,7 @@ from napari_synapse_cl.widgets.jobs.inputs import ContinuedRun, RunInputs
 from napari_synapse_cl.widgets.jobs.job import AttachedJob, ChildJob, Job
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes, VolumePair
 from napari_synapse_cl.widgets.layers.taking import LayerData, take
-from napari_synapse_cl.widgets.look import tell
+from napari_synapse_cl.widgets.look import open_dock, scrolling, tell
 from napari_synapse_cl.widgets.train.buttons import (
     ESSENTIAL,
     GROUPS,
