@@ -24,6 +24,7 @@ from napari_synapse_cl.data.opening import open_dataset
 from napari_synapse_cl.runs.events import Control
 from napari_synapse_cl.widgets.jobs.inputs import RunInputs
 from napari_synapse_cl.widgets.layers.taking import take
+from napari_synapse_cl.widgets.layers.voxels import is_opened_with
 from napari_synapse_cl.widgets.open_data.jobs import is_dataset
 from napari_synapse_cl.widgets.open_data.layers import LevelArray
 from test_remote_volumes import Server, ome, write_json, write_precomputed, write_zarr
@@ -164,6 +165,7 @@ class TestOpening:
             np.testing.assert_array_equal(layer.scale, SIZE)
             assert [str(unit) for unit in layer.units] == ["nanometer"] * 3
         assert image.metadata["napari_synapse_cl"] == {"location": str(tiff)}
+        assert is_opened_with(points, image)
         assert image.contrast_limits == [0, 255]
         said = opener.widget.status.text()
         assert "24 × 40 × 64 voxels of uint8; voxels of 40 × 8 × 4 nm, as given." in said

@@ -25,6 +25,7 @@ from napari_synapse_cl.data.grey_spread import measure_spreads
 from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.data.volumes import Volume
+from napari_synapse_cl.widgets.look import dock_of, open_dock
 from napari_synapse_cl.widgets.preview.pictures import AXES, COLUMNS
 
 from .conftest import LONG, PREVIEW, TRAIN, click, fill_in, open_widget
@@ -206,7 +207,9 @@ def test_sliders_have_units_and_boxes_take_what_the_setting_allows(
     qtbot.keyClicks(rotation.box, "120")
     qtbot.keyClick(rotation.box, Qt.Key.Key_Return)
     assert preview.form.config().rotation_range == 120
-    assert rotation.slider.value() == rotation.slider.maximum() < 120 < rotation.max == 180
+    assert (
+        rotation.slider.value() == rotation.slider.maximum() < 120 < rotation.box.maximum() == 180
+    )
     rotation.slider.setValue(33.04)
     assert rotation.value == 33.0
     blur.value = 0.0625
@@ -387,15 +390,15 @@ def test_training_is_opened_and_raised_with_the_same_layers_and_settings(
     widget.image_box.choose(chosen)
     widget.points_box.choose(points)
     click(qtbot, widget.train_button)
-    dock, trainer = viewer.window.add_plugin_dock_widget("napari-synapse-cl", TRAIN)
+    trainer = open_dock(viewer, TRAIN)
     qtbot.waitUntil(trainer.isVisible)
     assert (trainer.image_box.layer, trainer.points_box.layer) == (chosen, points)
     assert trainer.form.config().contrast_range == 0.35
     assert trainer.form.config().crop_size == (16, 16, 16)
-    dock.hide()
+    dock_of(trainer).hide()
     click(qtbot, widget.train_button)
     qtbot.waitUntil(trainer.isVisible)
-    assert viewer.window.add_plugin_dock_widget("napari-synapse-cl", TRAIN)[1] is trainer
+    assert [*viewer.window.dock_widgets.values()] == [widget, trainer]
 
 
 def test_without_augmentation_both_views_are_the_crop(preview: Any, qtbot: QtBot) -> None:

@@ -15,6 +15,8 @@ from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QMenu
 
 from napari_synapse_cl.widgets.forms.form import Form
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY
+from napari_synapse_cl.widgets.layers.voxels import LOCATION, VOLUME_KEY
 from napari_synapse_cl.widgets.look import OPEN, dock_of, sentence
 from napari_synapse_cl.widgets.open_data.layers import CLASS_COLORS
 from napari_synapse_cl.widgets.train.monitor import Monitor
@@ -143,6 +145,73 @@ def test_a_widget_that_is_docked_again_goes_on_following(
     viewer.window.remove_dock_widget(widget)
 
 
+class TestPointsKnowTheirVolume:
+    """The volume that points were opened with is the one that they are worked on with."""
+
+    def other(self, window: Any, shape: tuple[int, int, int], name: str = "other") -> Any:
+        return window.viewer.add_image(np.zeros(shape, np.uint8), name=name, units=("nm",) * 3)
+
+    @pytest.mark.parametrize("name", [TRAIN, PREVIEW])
+    def test_choosing_the_points_chooses_it(self, window: Any, name: str) -> None:
+        elsewhere = window.viewer.add_points(np.ones((3, 3)), name="elsewhere")
+        other = self.other(window, (500, 500, 500))
+        widget = open_widget(window.viewer, name)
+        widget.points_box.choose(elsewhere)
+        widget.image_box.choose(other)
+        widget.points_box.choose(window.points)
+        assert widget.image_box.layer is window.image
+        assert widget.pair_note.isHidden()
+
+    def test_selecting_the_points_chooses_it_for_an_extraction(self, window: Any) -> None:
+        widget = open_widget(window.viewer, EXTRACT)
+        window.viewer.layers.selection = {self.other(window, (500, 500, 500))}
+        widget.image_box.choose(window.viewer.layers["other"])
+        window.viewer.layers.selection = {window.points}
+        assert widget.image_box.layer is window.image
+
+    @pytest.mark.parametrize("name", [TRAIN, PREVIEW, EXTRACT])
+    def test_another_one_that_they_lie_outside_of_is_warned_of_and_put_right_by_a_click(
+        self, window: Any, name: str
+    ) -> None:
+        other = self.other(window, (20, 20, 20), "small <b>")
+        window.viewer.layers.selection = {window.points}
+        widget = open_widget(window.viewer, name)
+        widget.image_box.choose(other)
+        text = widget.pair_note.text()
+        assert "of Synapses lies outside of small &lt;b&gt;" in text
+        assert not widget.pair_note.isHidden()
+        widget.pair_note.linkActivated.emit("#")
+        assert widget.image_box.layer is window.image
+        assert widget.pair_note.isHidden()
+
+    def test_points_opened_with_one_file_are_not_those_of_another(self, window: Any) -> None:
+        points, image = window.points, window.image
+        image.metadata = {METADATA_KEY: {LOCATION: "/data/a.tif"}}
+        points.metadata = {VOLUME_KEY: {"name": "a", LOCATION: "/data/a.tif"}}
+        same = self.other(window, image.data.shape, "b")
+        same.metadata = {METADATA_KEY: {LOCATION: "/data/b.tif"}}
+        widget = open_widget(window.viewer, TRAIN)
+        widget.image_box.choose(same)
+        assert "Synapses was opened with a, not with b." in widget.pair_note.text()
+        image.name = "renamed"
+        widget.points_box.layer_changed.emit()
+        assert widget.image_box.layer is image
+
+    def test_other_units_are_named(self, window: Any) -> None:
+        window.image.units = ("pixel",) * 3
+        window.image.scale = (1, 1, 1)
+        window.points.metadata = {}
+        widget = open_widget(window.viewer, TRAIN)
+        assert "it counts in nanometer, the volume in pixel." in widget.pair_note.text()
+
+    def test_points_without_a_history_that_lie_inside_are_taken_as_they_are(
+        self, window: Any
+    ) -> None:
+        window.points.metadata = {}
+        widget = open_widget(window.viewer, TRAIN)
+        assert widget.pair_note.isHidden()
+
+
 def test_widgets_follow_the_layer_list(window: Any) -> None:
     widget = open_widget(window.viewer, TRAIN)
     assert widget.image_box.currentText() == "EM sample"
@@ -163,7 +232,7 @@ def test_form_shows_what_the_settings_declare(qtbot: QtBot) -> None:
     qtbot.addWidget(form)
     assert float(form.editor("learning_rate").value) == 1e-4
     assert form.editor("batch_size").min == 2
-    assert form.editor("flip_prob").max == 1
+    assert form.editor("flip_prob").box.maximum() == 1
     assert form.editor("crop_size").value == "80"
     assert form.editor("pooling").choices[:3] == ("mean", "max", "mean+max")
     assert "learning rate" in form.editor("learning_rate").native.toolTip()

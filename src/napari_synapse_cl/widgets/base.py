@@ -24,7 +24,7 @@ from napari_synapse_cl.system.environment import home
 from napari_synapse_cl.system.files import new_folder_name
 from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH
 from napari_synapse_cl.widgets.jobs.job import Job, JobWorker
-from napari_synapse_cl.widgets.layers.boxes import LayerBox
+from napari_synapse_cl.widgets.layers.boxes import LayerBox, PairNote
 from napari_synapse_cl.widgets.layers.taking import LayerData, take
 from napari_synapse_cl.widgets.look import (
     CALM,
@@ -135,6 +135,7 @@ class LayersWidget(DockWidget):
         super().__init__(viewer)
         self.image_box = LayerBox(viewer, Image)
         self.image_box.setToolTip("Image layer with the EM volume")
+        self.pair_note = PairNote(self.image_box)
         self.rows = QFormLayout()
         self.rows.setVerticalSpacing(3)
         self.body.addLayout(self.rows)
@@ -143,9 +144,16 @@ class LayersWidget(DockWidget):
             self.points_box = LayerBox(viewer, Points, self.without_points)
             self.points_box.setToolTip("Points layer with one point for each synapse")
             self.add_row("Synapses", self.points_box)
+            self.points_box.layer_changed.connect(
+                lambda: self.pair_note.follow(self.points_box.layer)
+            )
+            self.points_box.content_changed.connect(self.pair_note.check)
+        self.rows.addRow(self.pair_note)
         viewer.events.theme.connect(self._on_theme)
         # With napari the widget is closed without a word.
         self.destroyed.connect(self.session.settings.keep)
+        if self.chooses_points:
+            self.pair_note.follow(self.points_box.layer)
 
     def add_row(self, name: str, field: QWidget | QLayout) -> None:
         """Add a labelled field below the choice of layers."""

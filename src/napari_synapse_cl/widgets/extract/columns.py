@@ -144,7 +144,7 @@ class PointResults:
         self._positions = np.array(points.data)
         self._version = version
         self._on_new_layer = on_new_layer
-        self._volume = volume
+        self.volume = volume
         self._layer: Points | None = None
         self._columns: list[str] = []
         self._before = pd.DataFrame()
@@ -182,7 +182,7 @@ class PointResults:
             If the points are no longer what they were.
         """
         table = self._named(table)
-        record = {**record, "image": self._volume, "napari-synapse-cl": __version__}
+        record = {**record, "image": self.volume, "napari-synapse-cl": __version__}
         problem = self._problem()
         if problem is not None:
             self.undo()

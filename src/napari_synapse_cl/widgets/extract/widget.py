@@ -266,8 +266,11 @@ class ExtractWidget(JobWidget):
             return
         self._color(layer, columns)
         part = "" if record.get("complete", True) else " for a part of its points"
+        network = record.get("checkpoint")
+        by = f", by {network}" if network else ""
         self._tell_result(
-            f"The layer {layer.name} has {len(columns)} new columns{part}, from {columns[0]} on"
+            f"The layer {layer.name} has {len(columns)} new columns{part}, from {columns[0]} on, "
+            f"read in {results.volume}{by}"
         )
 
     def _color(self, layer: Points, columns: Sequence[str]) -> None:
@@ -313,6 +316,7 @@ class ExtractWidget(JobWidget):
             if name in self.form.names:
                 self.form.editor(name).native.setEnabled(is_points)
         self.points_panel.follow(layer)
+        self.pair_note.follow(layer if isinstance(layer, Points) else None)
         self._show_voxel_size()
 
     def _show_voxel_size(self) -> None:

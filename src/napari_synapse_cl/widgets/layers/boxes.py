@@ -3,12 +3,17 @@
 Boxes of labels are in sight where the settings make use of them.
 """
 
+import html
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from napari.layers import Image, Labels, Layer, Points
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QComboBox, QLabel
+
+from napari_synapse_cl.widgets.layers.taking import mismatch
+from napari_synapse_cl.widgets.layers.voxels import is_opened_with
+from napari_synapse_cl.widgets.look import MARK, sentence
 
 CONTENT_EVENTS = ("data", "scale", "translate", "rotate", "shear", "affine", "units")
 """Of a layer: what it holds and where."""
@@ -71,6 +76,11 @@ class LayerBox(QComboBox):
         """The chosen layer, None if there is none of this kind or none was chosen."""
         index = self.currentIndex()
         return self._layers[index] if 0 <= index < len(self._layers) else None
+
+    @property
+    def layers(self) -> list[Layer]:
+        """What there is to choose from."""
+        return list(self._layers)
 
     def choose(self, layer: Layer | None) -> None:
         """Choose a layer, if it is in the list, or none where that is a choice."""
@@ -227,6 +237,46 @@ class LabelBoxes(QObject):
     def _tell_paint(self) -> None:
         if self._in_use:
             self.painted.emit()
+
+
+class PairNote(QLabel):
+    """Chooses the volume that points were opened with, and warns of a pair that does not fit."""
+
+    def __init__(self, box: LayerBox) -> None:
+        super().__init__()
+        self._box = box
+        self._points: Points | None = None
+        self.setWordWrap(True)
+        self.linkActivated.connect(self._put_right)
+        for changed in (box.layer_changed, box.content_changed):
+            changed.connect(self.check)
+        self.hide()
+
+    def follow(self, points: Points | None) -> None:
+        """Choose the volume of other points, if it is there."""
+        self._points = points
+        self._put_right()
+
+    def check(self) -> None:
+        """Look at the pair that is chosen now."""
+        image, points = self._box.layer, self._points
+        problem = mismatch(image, points) if image is not None and points is not None else None
+        right = None if problem is None else self._right()
+        link = "" if right is None else f' <a href="#">Use {html.escape(right.name)}</a>'
+        self.setText(f"{MARK}{html.escape(sentence(problem or ''))}{link}")
+        self.setVisible(problem is not None)
+
+    def _right(self) -> Layer | None:
+        """Return the volume that the points were opened with."""
+        points = self._points
+        if points is None:
+            return None
+        return next((image for image in self._box.layers if is_opened_with(points, image)), None)
+
+    def _put_right(self, link: str = "") -> None:
+        if (right := self._right()) is not None:
+            self._box.choose(right)
+        self.check()
 
 
 class VolumePair(NamedTuple):

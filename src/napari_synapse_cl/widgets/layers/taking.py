@@ -21,6 +21,8 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.layers.features import feature_match
 from napari_synapse_cl.widgets.layers.voxels import (
     THE_LAYER,
+    VOLUME_KEY,
+    is_opened_with,
     labels_over,
     location_of,
     roles_of,
@@ -29,6 +31,8 @@ from napari_synapse_cl.widgets.layers.voxels import (
     voxels_in,
 )
 
+MOST_LOOKED_AT = 10_000
+"""Points whose place tells whether they belong to a volume."""
 NEEDED = "an Image layer with a 3D volume and a Points layer with the synapses are needed"
 
 
@@ -167,6 +171,31 @@ def take_position(
         location=location_of(image),
         **_labels(image, labels, segmentation),
     )
+
+
+def mismatch(image: Image, points: Points) -> str | None:
+    """Say why points seem to belong to another volume than an image, if they do.
+
+    Of very many points some are looked at.
+    """
+    if image.ndim != 3 or points.ndim != 3 or not len(points.data):
+        return None
+    opened_with = is_opened_with(points, image)
+    if opened_with:
+        return None
+    if opened_with is False:
+        name = points.metadata[VOLUME_KEY]["name"]
+        return f"{points.name} was opened with {name}, not with {image.name}"
+    some = points.data[:: max(1, len(points.data) // MOST_LOOKED_AT)]
+    shape = (image.data[0] if image.multiscale else image.data).shape
+    voxels = voxels_in(image, points, some)
+    outside = ~((voxels > -0.5) & (voxels < np.array(shape) - 0.5)).all(axis=1)
+    if outside.mean() <= 0.5:
+        return None
+    units = [str(layer.units[-1]) for layer in (points, image)]
+    counted_in = f"; it counts in {units[0]}, the volume in {units[1]}"
+    counted_in = "" if units[0] == units[1] else counted_in
+    return f"{outside.mean():.0%} of {points.name} lies outside of {image.name}{counted_in}"
 
 
 def _labels(image: Image, labels: Labels | None, segmentation: Labels | None) -> dict[str, Any]:

@@ -22,6 +22,8 @@ DECIMALS = 4
 """Of positions in voxels that come by way of the world, where large offsets cost accuracy."""
 LOCATION = "location"
 """Where the metadata of a layer that we opened say from what."""
+VOLUME_KEY = "napari_synapse_cl_volume"
+"""Where the metadata of points say which volume they were opened with: its location and name."""
 CHANNEL_AXIS = "channel"
 
 
@@ -90,6 +92,21 @@ def location_of(layer: Layer) -> str | None:
     if isinstance(told, dict) and told.get(LOCATION):
         return str(told[LOCATION])
     return str(Path(layer.source.path).absolute()) if layer.source.path else None
+
+
+def is_opened_with(points: Layer, image: Image) -> bool | None:
+    """Return whether points were opened with an image; None where they do not know."""
+    known = points.metadata.get(VOLUME_KEY)
+    if isinstance(known, dict):
+        location = known.get(LOCATION)
+        if location is not None:
+            return location_of(image) == location
+        # An image of another name may be the same one.
+        return True if image.name == known.get("name") else None
+    records = points.metadata.get(METADATA_KEY)
+    found = records.values() if isinstance(records, dict) else ()
+    names = {record["image"] for record in found if isinstance(record, dict) and "image" in record}
+    return True if image.name in names else None
 
 
 def roles_of(labels: Labels) -> tuple[str, ...]:

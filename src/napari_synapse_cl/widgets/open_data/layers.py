@@ -22,7 +22,7 @@ from napari_synapse_cl.system.environment import cache_folder
 from napari_synapse_cl.system.files import replacing
 from napari_synapse_cl.system.words import counted, size, triple
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY, plain, with_partners
-from napari_synapse_cl.widgets.layers.voxels import LOCATION, ROLES
+from napari_synapse_cl.widgets.layers.voxels import LOCATION, ROLES, VOLUME_KEY
 from napari_synapse_cl.widgets.open_data.jobs import Opened
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def sample_layers(
         "features": pd.DataFrame({"class": classes}),
         "face_color": "class",
         "face_color_cycle": list(CLASS_COLORS),
+        "metadata": _opened_with("EM sample", None),
         **POINT_STYLE,
         **geometry,
     }
@@ -214,6 +215,7 @@ def layers_of(opened: Opened) -> dict[str, LayerTuple]:
             layers[kind] = (*_data(opened.label_levels[kind], keywords), "labels")
     if opened.placed is not None:
         layers["synapses"] = _points(opened.placed, name, geometry)
+        layers["synapses"][1]["metadata"] = _opened_with(name, part.volume.location)
     return layers
 
 
@@ -261,6 +263,11 @@ def _over(labels: AlignedLabels, geometry: dict[str, Any]) -> dict[str, Any]:
 def _whence(volume: Volume) -> dict[str, Any]:
     assert volume.location is not None
     return {"metadata": {METADATA_KEY: {LOCATION: absolute(volume.location)}}}
+
+
+def _opened_with(name: str, location: str | None) -> dict[str, Any]:
+    """Return the metadata of points that know their volume."""
+    return {VOLUME_KEY: {"name": name, LOCATION: None if location is None else absolute(location)}}
 
 
 def _data(levels: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
