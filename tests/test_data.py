@@ -1,5 +1,6 @@
 """Volumes are opened lazily, tables are checked, and crops are cut where they should be."""
 
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -235,3 +236,6 @@ def test_positions_of_crops_that_are_damaged_are_said_in_one_line(
     with pytest.raises(InputError, match="is no folder of crops") as refused:
         CachedCrops(tmp_path)
     assert "\n" not in str(refused.value)
+    del refused
+    # A file that was left open would be warned of here.
+    gc.collect()

@@ -80,8 +80,10 @@ class CachedCrops(CropSource):
                 raise ValueError("its check sums do not fit its crops")
             if n and int(self._states.max()) > max(CropState):
                 raise ValueError("its states are damaged")
-            check_unpacked(folder / "positions.npz")
-            with np.load(folder / "positions.npz", allow_pickle=False) as file:
+            packed = folder / "positions.npz"
+            check_unpacked(packed)
+            # np.load leaves a damaged file open.
+            with packed.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 placed = dict(file)
             if placed["voxels"].shape != (n, 3) or placed["rows"].shape != (n,):
                 raise ValueError("its positions do not fit its crops")

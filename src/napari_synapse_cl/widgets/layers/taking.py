@@ -178,7 +178,7 @@ def mismatch(image: Image, points: Points) -> str | None:
 
     Of very many points some are looked at.
     """
-    if image.ndim != 3 or points.ndim != 3 or not len(points.data):
+    if image.rgb or image.ndim != 3 or points.ndim != 3 or not len(points.data):
         return None
     opened_with = is_opened_with(points, image)
     if opened_with:
