@@ -2,6 +2,7 @@
 
 import gc
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -237,5 +238,7 @@ def test_positions_of_crops_that_are_damaged_are_said_in_one_line(
         CachedCrops(tmp_path)
     assert "\n" not in str(refused.value)
     del refused
-    # A file that was left open would be warned of here.
-    gc.collect()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gc.collect()
+    assert not [w for w in caught if str(tmp_path) in str(w.message)]
