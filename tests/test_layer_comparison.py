@@ -25,7 +25,6 @@ from napari_synapse_cl.features.probes import (
 )
 from napari_synapse_cl.features.scores import HISTOGRAM, Crops, Readings, Scores, score_layers
 from napari_synapse_cl.features.verdict import in_words
-from napari_synapse_cl.runs.events import Control
 
 EXTENT = (16, 16, 16)
 N = 120
@@ -198,7 +197,7 @@ def read(informative: bool, n: int = N) -> Readings:
 
 def scores_of(readings: Readings, labels: Any = TestProbes.labels) -> Scores:
     probes = Probes.of(labels, somewhere(N), EXTENT)
-    steps = score_layers(readings, {3: "3 · conv", 20: "20 · conv"}, probes, Control())
+    steps = score_layers(readings, {3: "3 · conv", 20: "20 · conv"}, probes)
     while True:
         try:
             next(steps)

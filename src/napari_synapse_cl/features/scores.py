@@ -19,10 +19,13 @@ from napari_synapse_cl.features.layer_report import (
 )
 from napari_synapse_cl.features.probes import Answers, Probes
 from napari_synapse_cl.features.verdict import Verdict, judge
-from napari_synapse_cl.runs.events import Control, Progress
 
 Features = Mapping[int, np.ndarray]
 """By the index of a layer."""
+
+
+Step = tuple[str, int, int, str]
+"""What is done, how much of it, of how much, and what is counted."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,8 @@ def probe_sets(
     layers: Sequence[LayerScore],
     histogram: LayerScore,
     probes: Probes,
-    control: Control,
-) -> Generator[Progress, None, tuple[tuple[LayerScore, ...], Verdict] | None]:
-    """Ask the probes of layers and baselines, then of what is joined; return None if it was ended.
+) -> Generator[Step, None, tuple[tuple[LayerScore, ...], Verdict]]:
+    """Ask the probes of layers and baselines, then of what is joined.
 
     Parameters
     ----------
@@ -64,8 +66,6 @@ def probe_sets(
         What is known of the layers and of the intensity histogram without labels.
     probes
         What to ask; with folds.
-    control
-        Ends it.
     """
     own = [_Set(score, (crops.layers[score.index],)) for score in layers]
     by_hand = _by_hand(crops.hand, histogram)
@@ -76,18 +76,14 @@ def probe_sets(
     ]
     first = [*own, *by_hand, *untrained]
     n_all = len(first) + len(own)
-    asked = yield from _ask(first, probes, control, 0, n_all)
-    if asked is None:
-        return None
+    asked = yield from _ask(first, probes, 0, n_all)
     own, by_hand = asked[: len(own)], asked[len(own) : len(own) + len(by_hand)]
     baselines = [*_averaged(asked[len(own) + len(by_hand) :], len(own), probes), *by_hand]
     scored = [_with_accuracies(one, probes) for one in own]
     chosen = own[scored.index(best(scored))]
     later = [_joined(chosen, other) for other in (*own, by_hand[0]) if other is not chosen]
-    asked = yield from _ask(later, probes, control, len(first), n_all)
-    if asked is None:
-        return None
-    yield Progress("probing features", n_all, n_all, "set")
+    asked = yield from _ask(later, probes, len(first), n_all)
+    yield "probing features", n_all, n_all, "set"
     *pairs, with_hand = asked
     verdict = judge(
         probes,
@@ -108,14 +104,12 @@ def probe_sets(
 
 
 def _ask(
-    sets: Sequence[_Set], probes: Probes, control: Control, n_before: int, n_all: int
-) -> Generator[Progress, None, list[_Set] | None]:
-    """Return sets with their answers; None if that was ended."""
+    sets: Sequence[_Set], probes: Probes, n_before: int, n_all: int
+) -> Generator[Step, None, list[_Set]]:
+    """Return sets with their answers."""
     asked = []
     for n_done, one in enumerate(sets, start=n_before):
-        yield Progress("probing features", n_done, n_all, "set")
-        if control.stopping:
-            return None
+        yield "probing features", n_done, n_all, "set"
         asked.append(replace(one, answers=probes.ask(one.parts)))
     return asked
 
@@ -203,9 +197,9 @@ class Scores:
 
 
 def score_layers(
-    read: Readings, names: Mapping[int, str], probes: Probes, control: Control
-) -> Generator[Progress, None, Scores | None]:
-    """Measure all that was read, and tell how far that is; return None if it was ended.
+    read: Readings, names: Mapping[int, str], probes: Probes
+) -> Generator[Step, None, Scores]:
+    """Measure all that was read, and yield how far that is.
 
     Parameters
     ----------
@@ -213,8 +207,6 @@ def score_layers(
         Of each layer, in their order.
     probes
         What is asked of the features, where there are labels.
-    control
-        Ends it.
 
     Raises
     ------
@@ -224,20 +216,17 @@ def score_layers(
     _check_finite(read, names)
     layers = []
     for n_done, (layer, name) in enumerate(names.items()):
-        yield Progress("scoring layers", n_done, len(names), "layer")
-        if control.stopping:
-            return None
+        yield "scoring layers", n_done, len(names), "layer"
         first, second = (view[layer] for view in read.views)
         recall, rank = score_views(first, second)
         layers.append(LayerScore(layer, name, first.shape[1], recall, rank))
-    yield Progress("scoring layers", len(names), len(names), "layer")
+    yield "scoring layers", len(names), len(names), "layer"
     first, second = (view[HISTOGRAM] for view in read.views)
     recall, rank = score_views(first, second)
     histogram = LayerScore(None, BASELINE_NAME, first.shape[1], recall, rank, kind="baseline")
     if read.crops is None or not probes.folds:
         return Scores((*layers, histogram))
-    probed = yield from probe_sets(read.crops, layers, histogram, probes, control)
-    return None if probed is None else Scores(*probed)
+    return Scores(*(yield from probe_sets(read.crops, layers, histogram, probes)))
 
 
 def score_views(views1: np.ndarray, views2: np.ndarray) -> tuple[float, float]:

@@ -222,9 +222,15 @@ def _score(
         crops = Crops(layers, layers.pop(HAND), tuple(untrained))
     names = {layer.index: f"{layer.index} · {layer.name}" for layer in job.layers}
     probes = _probes(job, read.synapses)
-    scores = yield from score_layers(Readings((first, second), crops), names, probes, control)
-    if scores is None:
-        return None
+    steps = score_layers(Readings((first, second), crops), names, probes)
+    while True:
+        try:
+            yield Progress(*next(steps))
+        except StopIteration as end:
+            scores = end.value
+            break
+        if control.stopping:
+            return None
     return make_report(
         scores.scores,
         probes,
