@@ -48,6 +48,14 @@ MINIMUM_WIDTH = 380
 """In a narrower dock the title is clipped."""
 
 
+class _Yielding(QVBoxLayout):
+    """Parts that yield to the least height they can have, before what is around them scrolls."""
+
+    def hasHeightForWidth(self) -> bool:  # noqa: N802 - Qt's name
+        """Say no: a scroll area gives texts that wrap, and all beside them, what they like best."""
+        return False
+
+
 class DockWidget(QWidget):
     """A widget that is docked in a viewer, and scrolls as a whole where room is scarce.
 
@@ -66,7 +74,7 @@ class DockWidget(QWidget):
         self.session = session_of(viewer)
         self._released = False
         self._page = QWidget()
-        self.body = QVBoxLayout(self._page)
+        self.body = _Yielding(self._page)
         self._area = FittingArea(self._page)
         self._area.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         bare(QVBoxLayout(self)).addWidget(self._area)
