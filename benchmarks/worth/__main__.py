@@ -5,16 +5,18 @@
     python benchmarks/worth train WORK RUN [--random N] [flags of synapse-cl …]
     python benchmarks/worth supervised WORK CHECKPOINT [--steps 420]
     python benchmarks/worth measure WORK NAME RUN [--seed 0] [flags of synapse-cl …]
-    python benchmarks/worth table WORK [--details] [--json FILE]
+    python benchmarks/worth study WORK [--only ROW …] [--seeds 0 1 2]
+    python benchmarks/worth table WORK [--against ROW] [--details] [--json FILE]
     python benchmarks/worth monitors WORK
 
 FOLDER holds the FIB-SEM volumes of the *Drosophila* medulla, their sites and a segmentation (see
 :mod:`positions`). ``prepare`` draws positions and finds what is true there, once. ``baselines``
 measures histograms, texture, all hand-made descriptors, principal components of voxels and three
 untrained networks. ``measure`` adds a network, of a run's folder or a file, whatever trained it;
-NAME is that of its recipe, and seeds of one name are averaged. ``table`` compares all that was
-measured, and ``monitors`` says which measures without labels go with it, over all networks. All but
-the principal components and the network that is trained with labels comes from the command line.
+NAME is that of its recipe, and seeds of one name are averaged. ``study`` trains and measures the
+rows of :mod:`study` that are not there yet, and goes on after a stop. ``table`` compares all that
+was measured, and ``monitors`` says which measures without labels go with it, over all networks. All
+but the principal components and the network that is trained with labels comes from the command line.
 """
 
 import argparse
@@ -32,6 +34,7 @@ import reading
 import summary
 from measures import measure as predictions_of
 from positions import LARGE, VOXEL_NM, Plan, prepare, with_more_random
+from study import STUDY
 from summary import MONITORED
 from unlabelled import correlations, unlabelled
 
@@ -77,6 +80,22 @@ def train_command(options: argparse.Namespace, flags: list[str]) -> None:
     train(work, options.run, *(("--synapses", file) if file else ()), *flags)
 
 
+def study_command(options: argparse.Namespace, flags: list[str]) -> None:
+    unknown = set(options.only or ()) - set(STUDY)
+    if unknown:
+        raise SystemExit(f"No rows of the study: {', '.join(sorted(unknown))}")
+    for seed in options.seeds:
+        for name in options.only or STUDY:
+            if summary.results_file(options.work, name, seed).exists():
+                continue
+            run = options.work / "study" / f"{summary.stem(name)}-{seed}"
+            arguments = ["train", str(options.work), str(run), *STUDY[name], "--seed", str(seed)]
+            if (run / "checkpoints" / "last.pt").exists():
+                arguments += ["--resume"]
+            main([*arguments, "--no-figures"])
+            add_network(options.work, name, seed, run, [])
+
+
 def supervised_command(options: argparse.Namespace, flags: list[str]) -> None:
     # PyTorch takes seconds to import, which the table need not wait for.
     from supervised import train_with_labels
@@ -102,7 +121,7 @@ def measure_command(options: argparse.Namespace, flags: list[str]) -> None:
 def table_command(options: argparse.Namespace, flags: list[str]) -> None:
     found = summary.rows(options.work)
     measures = (*summary.MEASURES, *summary.DETAILS) if options.details else summary.MEASURES
-    print("\n".join(summary.lines(found, measures)))
+    print("\n".join(summary.lines(found, measures, options.against)))
     if options.json is not None:
         options.json.write_text(json.dumps(summary.as_json(found), indent=2) + "\n")
 
@@ -220,7 +239,11 @@ def parser() -> argparse.ArgumentParser:
     network.add_argument("run", type=Path)
     network.add_argument("--seed", type=int, default=0)
     command("monitors", monitors_command)
+    study = command("study", study_command)
+    study.add_argument("--only", nargs="+", metavar="ROW")
+    study.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     table = command("table", table_command)
+    table.add_argument("--against", default=summary.BASELINE, metavar="ROW")
     table.add_argument("--details", action="store_true")
     table.add_argument("--json", type=Path, default=None)
     return made

@@ -52,14 +52,22 @@ def save(
     about: dict[str, Any],
 ) -> None:
     """Keep the predictions of all sets of one network, and what it is."""
-    folder = work / "results"
-    folder.mkdir(exist_ok=True)
-    stem = f"{name.replace(' ', '_').replace('/', '_')}-{seed}"
+    target = results_file(work, name, seed)
+    target.parent.mkdir(exist_ok=True)
     arrays = {f"{s}|{k}": v for s, values in predictions.items() for k, v in values.items()}
-    with replacing(folder / f"{stem}.npz") as temporary, temporary.open("wb") as file:
+    with replacing(target.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    content = {"name": name, "seed": seed, "sets": list(predictions), **about}
-    write_json(folder / f"{stem}.json", content)
+    write_json(target, {"name": name, "seed": seed, "sets": list(predictions), **about})
+
+
+def stem(name: str) -> str:
+    """Return a row's name as that of files."""
+    return name.replace(" ", "_").replace("/", "_")
+
+
+def results_file(work: Path, name: str, seed: int) -> Path:
+    """Return where what is known of a network is kept, beside its predictions (``.npz``)."""
+    return work / "results" / f"{stem(name)}-{seed}.json"
 
 
 def read_positions(work: Path) -> pd.DataFrame:
@@ -143,12 +151,14 @@ def statistics(
     return found
 
 
-def lines(found: list[Row], measures: tuple[str, ...] = MEASURES) -> list[str]:
-    """Return the table: each measure, half its interval, and the difference to the baseline.
+def lines(
+    found: list[Row], measures: tuple[str, ...] = MEASURES, against: str = BASELINE
+) -> list[str]:
+    """Return the table: each measure, half its interval, and the difference to one of the rows.
 
     A difference whose interval leaves out 0 has a star.
     """
-    base = next((row for row in found if row.name == BASELINE), None)
+    base = next((row for row in found if row.name == against), None)
     width = max(len(row.name) for row in found) + 4
     text = ["".join([f"{'':{width}}", *(f"{measure:>24}" for measure in measures)])]
     for row in found:

@@ -1,0 +1,28 @@
+"""The study of recipes: each thing alone against one base, then together."""
+
+BASE = ("--recipe", "tissue", "--no-uniform_rotation", "--cutout_prob", "0", "--shift_range", "40",
+        "--texture_weight", "0", "--num_epochs", "25")  # fmt: skip
+"""Little change of grey, small rotations, moved centres; 300 steps of the training positions."""
+LONG = ("--random", "3000", "--recipe", "tissue", "--num_epochs", "16")
+"""The recipe with ten times the random positions: 1,200 steps."""
+
+STUDY: dict[str, tuple[str, ...]] = {
+    "tissue, 1200 steps": LONG,
+    "tissue without cutouts, 1200 steps": (*LONG, "--cutout_prob", "0"),
+    "base": BASE,
+    "base + any rotation": (*BASE, "--uniform_rotation"),
+    "base + cutouts": (*BASE, "--cutout_prob", "0.5"),
+    "base + texture": (*BASE, "--texture_weight", "1"),
+    "base without grey": (*BASE, "--brightness_range", "0", "--contrast_range", "0",
+                          "--noise_level", "0", "--gaussian_blur_sigma", "0"),
+    "base without shift": (*BASE, "--shift_range", "0"),
+    "base + near positives": (*BASE, "--positive_distance", "150", "--positive_share", "0.5"),
+    "base, DCL": (*BASE, "--objective", "dcl"),
+    "base, BYOL": (*BASE, "--objective", "byol"),
+    "base, MoCo": (*BASE, "--objective", "moco"),
+    "base, batches of 128": (*BASE, "--batch_size", "128"),
+    "base, 24 maps": (*BASE, "--fmaps", "24"),
+    "base, 48 voxels": (*BASE, "--crop_size", "48"),
+    "tissue": ("--recipe", "tissue", "--num_epochs", "25"),
+}  # fmt: skip
+"""Flags of ``train`` by the name of the row."""
