@@ -1,5 +1,6 @@
 """Extractions that put features onto the points that are selected."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -59,13 +60,19 @@ def expected(trained: Path, sample: Sample) -> np.ndarray:
     return table[CHANNELS].to_numpy(np.float32)
 
 
+def open_on(viewer: Any, checkpoint: Path) -> Any:
+    """Open the widget with a checkpoint and layer 20."""
+    widget = open_widget(viewer, EXTRACT)
+    widget.session.settings.set("layer_num", [20])
+    fill_in(widget, {**ON_CPU, "checkpoint": checkpoint})
+    return widget
+
+
 @pytest.fixture
 def widget(window: Any, trained: Path) -> Any:
     """The widget, with a checkpoint, and the points selected."""
     window.viewer.layers.selection.active = window.points
-    widget = open_widget(window.viewer, EXTRACT)
-    fill_in(widget, {**ON_CPU, "checkpoint": trained})
-    return widget
+    return open_on(window.viewer, trained)
 
 
 def extract(qtbot: QtBot, widget: Any) -> None:
@@ -281,8 +288,7 @@ class TestGeometry:
         points = viewer.add_points(
             (world - 0.3) / 0.002, scale=(0.002,) * 3, translate=(0.3,) * 3, units=("um",) * 3
         )
-        widget = open_widget(viewer, EXTRACT)
-        fill_in(widget, {**ON_CPU, "checkpoint": trained})
+        widget = open_on(viewer, trained)
         extract(qtbot, widget)
         assert_features(points, expected)
 
@@ -297,8 +303,7 @@ class TestGeometry:
         voxels = sample.synapses[["z", "y", "x"]].to_numpy(float)
         world = [image.data_to_world(voxel) for voxel in voxels]
         points = viewer.add_points(np.array(world))
-        widget = open_widget(viewer, EXTRACT)
-        fill_in(widget, {**ON_CPU, "checkpoint": trained})
+        widget = open_on(viewer, trained)
         extract(qtbot, widget)
         assert_features(points, expected)
 
@@ -310,8 +315,7 @@ class TestGeometry:
         levels = [sample.image, sample.image[::2, ::2, ::2]]
         viewer.add_image(levels, multiscale=True, scale=(10, 10, 10))
         points = viewer.add_points(sample.synapses[["z", "y", "x"]] * 10.0)
-        widget = open_widget(viewer, EXTRACT)
-        fill_in(widget, {**ON_CPU, "checkpoint": trained})
+        widget = open_on(viewer, trained)
         extract(qtbot, widget)
         assert_features(points, expected)
 
@@ -339,6 +343,51 @@ class TestNetworks:
         assert texts == ["20 · stage 3 conv 1", "8", "4³", "28³ = 280 nm"]
         assert "20 · stage 3 conv 1 · 8 channels" in row.toolTip(0)
         assert "sees 28³ voxels = 280 nm" in row.toolTip(0)
+
+    def test_in_sight_are_the_ends_of_stages_and_what_is_ticked(
+        self, widget: Any, qtbot: QtBot
+    ) -> None:
+        qtbot.waitUntil(lambda: widget.panel.info is not None, timeout=LONG)
+        table, box = widget.panel.table, widget.panel.all_box
+
+        def in_sight() -> list[str]:
+            rows = [table.topLevelItem(index) for index in range(table.topLevelItemCount())]
+            return [row.text(0) for row in rows if not row.isHidden()]
+
+        assert in_sight() == [
+            "11 · end of stage 1", "18 · end of stage 2", "20 · stage 3 conv 1",
+            "25 · end of stage 3", "32 · end of stage 4, recommended",
+        ]  # fmt: skip
+        lowest = table.visualItemRect(table.topLevelItem(32)).bottom()
+        assert lowest <= table.viewport().height()
+        assert box.text() == "All 34 layers of the network"
+        box.click()
+        assert len(in_sight()) == 34
+        box.click()
+        table.topLevelItem(20).setCheckState(0, Qt.CheckState.Unchecked)
+        table.choose([32])
+        assert "20 · stage 3 conv 1" not in in_sight()
+
+    def test_nothing_is_listed_of_no_network_and_the_one_of_the_program_is_a_click_away(
+        self, window: Any, qtbot: QtBot
+    ) -> None:
+        panel = open_widget(window.viewer, EXTRACT).panel
+        assert panel.table.isHidden() and panel.all_box.isHidden()
+        [name] = re.findall('href="([^"]+)"', panel.note.text())
+        panel.note.linkActivated.emit(name)
+        qtbot.waitUntil(lambda: panel.info is not None, timeout=LONG)
+        assert not panel.table.isHidden() and not panel.all_box.isHidden()
+        # Nobody has chosen layers: the recommended one is ticked.
+        assert panel.chosen == (32,)
+        assert panel.note.text() == "Trained on crops of 32 × 32 × 32 voxels."
+
+    def test_layers_that_someone_has_chosen_stay_ticked(self, window: Any, qtbot: QtBot) -> None:
+        widget = open_widget(window.viewer, EXTRACT)
+        # The default, but chosen: as a recipe does that names it.
+        widget.session.settings.set("layer_num", [20])
+        widget.panel.note.linkActivated.emit("fibsem-10nm")
+        qtbot.waitUntil(lambda: widget.panel.info is not None, timeout=LONG)
+        assert widget.panel.chosen == (20,)
 
     def test_maps_are_as_large_as_the_crops_that_are_filled_in(
         self, widget: Any, qtbot: QtBot
@@ -740,6 +789,7 @@ class TestMasks:
         widget = open_widget(window.viewer, EXTRACT)
         box = widget.label_boxes.boxes["labels"]
         assert not box.isVisibleTo(widget)
+        widget.session.settings.set("layer_num", [20])
         fill_in(widget, {**ON_CPU, "checkpoint": file})
         qtbot.waitUntil(lambda: box.isVisibleTo(widget), timeout=LONG)
         box.choose(layer)

@@ -176,7 +176,7 @@ def test_file_that_cannot_be_loaded_changes_nothing(
     choose(tmp_path / "bad.json")
     widget.settings_menu.load_action.trigger()
     (message,) = messages(notifications, "error")
-    assert "atch_size cannot be 1" in message
+    assert "“Batch size” cannot be 1" in message
     assert widget.form.config().batch_size == 6
     assert widget.form.config().seed == 0
 

@@ -274,10 +274,16 @@ def test_the_plots_of_a_training_are_there_when_they_are_looked_at(
     [
         ("the batch size of 64 is lowered", "The batch size of 64 is lowered."),
         ("crops: none is left!", "Crops: none is left!"),
-        ("best_metric cannot be loss", "best_metric cannot be loss."),
+        ("best_metric cannot be loss", "“Best metric” cannot be loss."),
+        ("give it with --voxel_size", "Give it with “Voxel size”."),
+        ("temperature cannot be 0", "Temperature cannot be 0."),
+        ("go on with it with --resume", "Go on with it with “Continue”."),
+        ("cannot read /a/crop_size/x.json", "Cannot read /a/crop_size/x.json."),
         ("t.csv is empty", "t.csv is empty."),
         ("3 of 4 lie inside", "3 of 4 lie inside."),
     ],
 )
-def test_a_sentence_begins_large_unless_it_begins_with_a_name(clause: str, said: str) -> None:
+def test_a_sentence_begins_large_and_names_fields_as_their_labels_do(
+    clause: str, said: str
+) -> None:
     assert sentence(clause) == said

@@ -157,6 +157,16 @@ class Architecture:
                 return stage
         raise IndexError(f"there is no layer {index}")
 
+    @property
+    def stage_ends(self) -> tuple[int, ...]:
+        """Index of what each stage puts out, before it is pooled; the last tells most of tissue."""
+        ends = []
+        before = 0
+        for n in self.n_convolutions:
+            ends.append(before + 3 * n - 1)
+            before += 3 * n + 1
+        return tuple(ends)
+
     def map_sizes(self, crop_size: Sequence[int]) -> list[Triple]:
         """Return the size along z, y, x of the maps that each stage convolves."""
         z, y, x = crop_size

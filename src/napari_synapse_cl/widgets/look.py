@@ -1,5 +1,6 @@
 """How our part of the window looks and speaks: colours, sentences, docks, napari's animation."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError, JobError
 
 MARK = "⚠ "
@@ -41,6 +43,8 @@ OPEN, TRAIN, PREVIEW, EXTRACT = (
     "Augmentation preview",
     "Extract features",
 )
+BUTTONS = {"resume": "Continue"}
+"""What is a flag of the command line and a button in the window."""
 BORDER = 1
 """Around what scrolls, by napari's style sheet, in pixels."""
 CALM, NORMAL = 10, 100
@@ -156,8 +160,32 @@ def ask(
     return next((name for name, button in buttons.items() if button is clicked), None)
 
 
+def label_of(name: str) -> str:
+    """Return the name of a setting as people read it: "Learning rate"."""
+    if title := Config.model_fields[name].title:
+        return title
+    text = " ".join(word for word in name.split("_") if word != "num")
+    return text[0].upper() + text[1:]
+
+
+def in_words(text: str) -> str:
+    """Return a message with labels of fields in the place of flags and names of settings.
+
+    Names of one word are left as they are, unless they stand as a flag; so are those in paths.
+    """
+
+    def label(found: re.Match[str]) -> str:
+        flag, name = found[1], found[2]
+        if name not in Config.model_fields or not (flag or "_" in name):
+            return found[0]
+        return f"“{BUTTONS.get(name) or label_of(name)}”"
+
+    return re.sub(r"(?<![\w/\\.=-])(--)?([a-z][a-z_]*)(?![\w/\\.=-]*[/\\=]|\.\w)", label, text)
+
+
 def sentence(text: str) -> str:
-    """Return a clause as a sentence; the name of a file or a setting that it begins with stays."""
+    """Return a clause as a sentence; the name of a file that it begins with stays."""
+    text = in_words(text)
     first = text.partition(" ")[0].rstrip(",:;").replace("-", "")
     beginning = text[:1].upper() if first.isalpha() else text[:1]
     return beginning + text[1:] + ("" if text.endswith((".", "!", "?", "…")) else ".")

@@ -45,6 +45,10 @@ class SharedSettings(QObject):
     def __getitem__(self, name: str) -> Any:
         return self._values.get(name, Config.model_fields[name].default)
 
+    def is_set(self, name: str) -> bool:
+        """Return whether someone has chosen a value, be it the default."""
+        return name in self._values
+
     def set(self, name: str, value: Any) -> None:
         """Give a setting a value, and tell everyone who shows it.
 
@@ -54,7 +58,7 @@ class SharedSettings(QObject):
             If the setting cannot have this value.
         """
         value = possible_value(name, value)
-        if value != self[name]:
+        if value != self[name] or not self.is_set(name):
             self._values[name] = value
             self._changed.add(name)
             self._timer.start()

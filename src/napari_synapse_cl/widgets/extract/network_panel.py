@@ -1,171 +1,30 @@
 """Choose a network's layers: which there are is read from its file by another process."""
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
+    QCheckBox,
     QFileDialog,
-    QHeaderView,
-    QTreeWidget,
-    QTreeWidgetItem,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_synapse_cl.config import Config, is_url
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.models.architecture import Architecture, Layer, NetworkInfo
-from napari_synapse_cl.system.downloads import in_full
+from napari_synapse_cl.models.architecture import Architecture, NetworkInfo
+from napari_synapse_cl.system.downloads import in_full, packaged
 from napari_synapse_cl.system.words import size
 from napari_synapse_cl.widgets import base
+from napari_synapse_cl.widgets.extract.layer_table import LayerTable
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.child import NetworkReader
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.look import bare, button, expected, paragraph, sentence
 
-COLUMNS = ("Layer", "Ch", "Map", "Sees")
-MINIMUM_HEIGHT = 120
-STYLE = """
-QTreeView::indicator { border: 1px solid rgba(128, 128, 128, 180); border-radius: 2px; }
-QTreeView::indicator:checked { background: #4e6fd9; }
-"""
-"""On dark themes napari's boxes to tick are as dark as what is around them."""
-
-NO_NETWORK = "Layers of the default network; choose a checkpoint or a run."
-
-
-class LayerTable(QTreeWidget):
-    """A row for each layer of a network: what it is, how fine its map, how far it sees."""
-
-    changed = Signal()
-    """Emitted when other layers have been chosen."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._layers: tuple[Layer, ...] = ()
-        self.setHeaderLabels(COLUMNS)
-        self.setRootIsDecorated(False)
-        self.setUniformRowHeights(True)
-        self.setMinimumHeight(MINIMUM_HEIGHT)
-        self.setStyleSheet(STYLE)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        header = self.header()
-        header.setStretchLastSection(False)
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        for column, tip in enumerate(
-            (
-                "Index into the network's features, and what the layer is. Tick one or more.",
-                "Channels: numbers it puts out for each element of its map",
-                "Elements of its map of one crop",
-                "Voxels that one element depends on: the receptive field",
-            )
-        ):
-            self.headerItem().setToolTip(column, tip)
-        self.itemChanged.connect(self._tell_change)
-
-    @property
-    def chosen(self) -> tuple[int, ...]:
-        """Indices of the layers that are ticked."""
-        rows = (self.topLevelItem(row) for row in range(self.topLevelItemCount()))
-        return tuple(
-            layer.index
-            for layer, row in zip(self._layers, rows, strict=True)
-            if row.checkState(0) == Qt.CheckState.Checked
-        )
-
-    def choose(self, indices: Iterable[int]) -> None:
-        """Tick these layers alone, as far as the network has them, and show the first."""
-        wanted = set(indices)
-        before = self.chosen
-        with QSignalBlocker(self):
-            for layer in self._layers:
-                item = self.topLevelItem(layer.index)
-                state = Qt.CheckState.Checked if layer.index in wanted else Qt.CheckState.Unchecked
-                item.setCheckState(0, state)
-        self._show_first_chosen()
-        if self.chosen != before:
-            self.changed.emit()
-
-    def show_network(
-        self,
-        architecture: Architecture,
-        crop_size: Sequence[int],
-        voxel_size: Sequence[float] | None,
-    ) -> None:
-        """List the layers of a network; those that are ticked stay so, where there are as many.
-
-        Parameters
-        ----------
-        crop_size
-            Along z, y, x in voxels, for the size of the maps.
-        voxel_size
-            Along z, y, x in nm, or None where it is not known.
-        """
-        chosen = self.chosen
-        with QSignalBlocker(self):
-            if architecture.layers != self._layers:
-                self.clear()
-                self._layers = architecture.layers
-                self.addTopLevelItems([self._make_item(layer) for layer in self._layers])
-            for layer in self._layers:
-                self._describe(self.topLevelItem(layer.index), layer, crop_size, voxel_size)
-        if self.chosen != chosen:
-            self.choose(chosen)
-
-    def _make_item(self, layer: Layer) -> QTreeWidgetItem:
-        item = QTreeWidgetItem([f"{layer.index} · {layer.name}", str(layer.channels)])
-        item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsUserCheckable)
-        item.setCheckState(0, Qt.CheckState.Unchecked)
-        for column in range(1, len(COLUMNS)):
-            item.setTextAlignment(
-                column, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-            )
-        return item
-
-    def _describe(
-        self,
-        item: QTreeWidgetItem,
-        layer: Layer,
-        crop_size: Sequence[int],
-        voxel_size: Sequence[float] | None,
-    ) -> None:
-        elements = [n // s for n, s in zip(crop_size, layer.stride, strict=True)]
-        item.setText(2, _short(elements))
-        item.setText(3, _short(layer.receptive_field) + _in_nm(layer, voxel_size, " = "))
-        sentence = (
-            f"{layer} · map of {size(elements)} elements · sees "
-            f"{_short(layer.receptive_field)} voxels{_in_nm(layer, voxel_size, ' = ')}"
-        )
-        for column in range(len(COLUMNS)):
-            item.setToolTip(column, f"<qt>{sentence}</qt>")
-
-    def _show_first_chosen(self) -> None:
-        chosen = self.chosen
-        if chosen:
-            self.scrollToItem(self.topLevelItem(chosen[0]), QTreeWidget.ScrollHint.PositionAtCenter)
-
-    def _tell_change(self, item: QTreeWidgetItem, column: int) -> None:
-        self.changed.emit()
-
-
-def _short(lengths: Sequence[int]) -> str:
-    """Return a size in few characters: "20³", "16×40×40"."""
-    if len(set(lengths)) == 1:
-        return f"{lengths[0]}³" if lengths else ""
-    return "×".join(map(str, lengths))
-
-
-def _in_nm(layer: Layer, voxel_size: Sequence[float] | None, before: str) -> str:
-    """Return the receptive field in nm, empty where voxels have no known size."""
-    if voxel_size is None:
-        return ""
-    lengths = [n * s for n, s in zip(layer.receptive_field, voxel_size, strict=True)]
-    if max(lengths) - min(lengths) < 0.5:
-        return f"{before}{lengths[0]:.0f} nm"
-    return before + "×".join(f"{length:.0f}" for length in lengths) + " nm"
+NO_NETWORK = "Choose a checkpoint or a run, or take {}, which comes with the program."
+ALL = "All {} layers of the network"
 
 
 class NetworkPanel(QWidget):
@@ -181,7 +40,9 @@ class NetworkPanel(QWidget):
     Attributes
     ----------
     table
-        The layers.
+        The layers; not in sight before a network is known.
+    all_box
+        Ticked where every layer is in sight.
     note
         Says which network they are of.
     """
@@ -196,19 +57,26 @@ class NetworkPanel(QWidget):
         self._voxel_size: tuple[float, float, float] | None = None
         self.info: NetworkInfo | None = None
         self.table = LayerTable()
-        self.note = paragraph(NO_NETWORK)
+        self.all_box = QCheckBox()
+        self.all_box.setToolTip(
+            "<qt>Also those between the ends of the stages. On tissue that no network was trained "
+            "on, the end of the last stage told most.</qt>"
+        )
+        self.all_box.toggled.connect(self.table.show_all)
+        self.note = paragraph()
+        self.note.linkActivated.connect(self._take_packaged)
         self._process = NetworkReader()
         self._reader = LatestOnly(self._process.read)
         # With napari the widget is closed without a word.
         self.destroyed.connect(self._process.end)
         layout = bare(QVBoxLayout(self), 2)
-        layout.addWidget(self.table, stretch=1)
-        layout.addWidget(self.note)
+        for one in (self.table, self.all_box, self.note):
+            layout.addWidget(one)
         tip = "<qt>Choose the folder of a run, in place of a checkpoint file</qt>"
         self.run_button = button("Run …", tip, self._ask_run)
         form.editor("checkpoint").native.layout().addWidget(self.run_button)
         self._show()
-        self.table.choose(self._settings["layer_num"])
+        self.table.choose(self._wanted(Architecture()))
         self._reader.done.connect(self._on_info)
         self._reader.failed.connect(self._on_no_info)
         self.table.changed.connect(self._keep_choice)
@@ -276,6 +144,9 @@ class NetworkPanel(QWidget):
         if chosen:
             self._form.editor("checkpoint").value = Path(chosen)
 
+    def _take_packaged(self, name: str) -> None:
+        self._form.editor("checkpoint").line_edit.value = name
+
     def _on_network(self) -> None:
         self.info = None
         checkpoint = self.checkpoint
@@ -290,10 +161,16 @@ class NetworkPanel(QWidget):
     def _on_info(self, info: NetworkInfo) -> None:
         self.info = info
         self._form.editor("network").native.setEnabled(len(info.networks) > 1)
+        chosen = self._wanted(info.architecture)
         self._show()
         # Ticked before may be layers that the default network does not have.
-        self.table.choose(self._settings["layer_num"])
+        self.table.choose(chosen)
         self.changed.emit()
+
+    def _wanted(self, architecture: Architecture) -> tuple[int, ...]:
+        """Return the layers that someone has chosen, else what is recommended."""
+        known = self._settings.is_set("layer_num")
+        return self._settings["layer_num"] if known else architecture.stage_ends[-1:]
 
     def _on_no_info(self, error: Exception) -> None:
         self.note.setText(sentence(str(expected(error))))
@@ -305,13 +182,15 @@ class NetworkPanel(QWidget):
         crop_size = self._crop_size() or trained or Config().crop_size
         voxel_size = self._voxel_size or (None if info is None else info.voxel_size)
         self.table.show_network(architecture, crop_size, voxel_size)
+        self.all_box.setText(ALL.format(len(architecture.layers)))
+        self.table.setVisible(info is not None)
+        self.all_box.setVisible(info is not None)
         if info is None:
-            self.note.setText(NO_NETWORK)
+            names = " or ".join(f'<a href="{name}">{name}</a>' for name in packaged())
+            self.note.setText(NO_NETWORK.format(names))
         else:
-            text = f"{len(architecture.layers)} layers"
-            self.note.setText(
-                f"{text}; trained on crops of {size(trained)} voxels." if trained else f"{text}."
-            )
+            self.note.setText(f"Trained on crops of {size(trained)} voxels." if trained else "")
+        self.note.setVisible(bool(self.note.text()))
 
     def _crop_size(self) -> tuple[int, int, int] | None:
         """Return the size of the crops that is filled in, if it is a possible one."""

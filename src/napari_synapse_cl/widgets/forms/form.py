@@ -17,7 +17,7 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.downloads import in_full
 from napari_synapse_cl.widgets.forms.crop_settings import RELATED, odds
 from napari_synapse_cl.widgets.forms.editors import ValueWidget, as_editor_value, make_editor
-from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, bare
+from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, bare, label_of
 from napari_synapse_cl.widgets.session import Session
 
 NAMES = {"label_column", "cell_column"}
@@ -225,14 +225,6 @@ def typed_roles(text: str) -> list[str]:
     """
     parts = re.split(r"[\s,;]+(?=\w+=)", re.sub(r"\s*=\s*", "=", text.strip()))
     return [re.sub(r"[\s,;]+", ",", part.strip(" ,;")) for part in parts if part.strip(" ,;")]
-
-
-def label_of(name: str) -> str:
-    """Return the name of a setting as people read it: "Learning rate"."""
-    if title := Config.model_fields[name].title:
-        return title
-    text = " ".join(word for word in name.split("_") if word != "num")
-    return text[0].upper() + text[1:]
 
 
 def tooltip_of(field: FieldInfo, problem: str | None = None) -> str:

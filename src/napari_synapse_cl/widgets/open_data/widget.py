@@ -1,7 +1,6 @@
 """The dock widget that opens volumes, the positions of their synapses, and labels."""
 
 import html
-import re
 from typing import Any
 
 from napari.layers import Layer
@@ -21,7 +20,7 @@ from napari_synapse_cl.config import Config, VolumeConfig
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Level
 from napari_synapse_cl.widgets.base import DockWidget
-from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH, Form, empty_rows, label_of, tooltip_of
+from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH, Form, empty_rows, tooltip_of
 from napari_synapse_cl.widgets.jobs.job import JobWorker
 from napari_synapse_cl.widgets.layers.boxes import VolumePair
 from napari_synapse_cl.widgets.look import (
@@ -275,7 +274,7 @@ class OpenWidget(DockWidget):
         lines = []
         for text, level in said:
             # Names that stand first keep their small letters.
-            line = html.escape(text[0] + sentence(_with_labels(text))[1:])
+            line = html.escape(text[0] + sentence(text)[1:])
             is_warning = level == "warning"
             lines.append(
                 f"<span style='color:{MARK_COLOR}'>{MARK}{line}</span>" if is_warning else line
@@ -287,7 +286,7 @@ class OpenWidget(DockWidget):
             self.status.setText("What was to be opened ended with an unexpected error.")
             # napari shows it with its traceback.
             raise error
-        text = sentence(_with_labels(str(error)))
+        text = sentence(str(error))
         tell(type(error)(text))
         self._tell([(text, "warning")])
 
@@ -310,12 +309,3 @@ def _rows(*fields: tuple[str, str, LocationEdit]) -> QWidget:
             widget.setToolTip(tooltip_of(Config.model_fields[name]))
         layout.addRow(label, field)
     return rows
-
-
-def _with_labels(text: str) -> str:
-    """Return a message with the labels of fields in the place of the command line's flags."""
-    return re.sub(
-        r"--(\w+)",
-        lambda flag: f"“{label_of(flag[1])}”" if flag[1] in IN_FORM else flag[0],
-        text,
-    )
