@@ -15,8 +15,9 @@ measures histograms, texture, all hand-made descriptors, principal components of
 untrained networks. ``measure`` adds a network, of a run's folder or a file, whatever trained it;
 NAME is that of its recipe, and seeds of one name are averaged. ``study`` trains and measures the
 rows of :mod:`study` that are not there yet, and goes on after a stop. ``table`` compares all that
-was measured, and ``monitors`` says which measures without labels go with it, over all networks. All
-but the principal components and the network that is trained with labels comes from the command line.
+was measured, and ``monitors`` says which measures without labels go with it, over all networks.
+All but the principal components and the network that is trained with labels comes from the command
+line.
 """
 
 import argparse

@@ -372,11 +372,13 @@ class TestNetworks:
         self, window: Any, qtbot: QtBot
     ) -> None:
         panel = open_widget(window.viewer, EXTRACT).panel
-        assert panel.table.isHidden() and panel.all_box.isHidden()
+        assert panel.table.isHidden()
+        assert panel.all_box.isHidden()
         [name] = re.findall('href="([^"]+)"', panel.note.text())
         panel.note.linkActivated.emit(name)
         qtbot.waitUntil(lambda: panel.info is not None, timeout=LONG)
-        assert not panel.table.isHidden() and not panel.all_box.isHidden()
+        assert not panel.table.isHidden()
+        assert not panel.all_box.isHidden()
         # Nobody has chosen layers: the recommended one is ticked.
         assert panel.chosen == (32,)
         assert panel.note.text() == "Trained on crops of 32 × 32 × 32 voxels."

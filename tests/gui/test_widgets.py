@@ -283,7 +283,5 @@ def test_the_plots_of_a_training_are_there_when_they_are_looked_at(
         ("3 of 4 lie inside", "3 of 4 lie inside."),
     ],
 )
-def test_a_sentence_begins_large_and_names_fields_as_their_labels_do(
-    clause: str, said: str
-) -> None:
+def test_a_sentence_begins_large_and_names_fields_as_labels_do(clause: str, said: str) -> None:
     assert sentence(clause) == said
