@@ -1,6 +1,5 @@
 """Extractions that put features onto the points that are selected."""
 
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -355,8 +354,8 @@ class TestNetworks:
             return [row.text(0) for row in rows if not row.isHidden()]
 
         assert in_sight() == [
-            "11 · end of stage 1", "18 · end of stage 2", "20 · stage 3 conv 1",
-            "25 · end of stage 3", "32 · end of stage 4, recommended",
+            "11 · stage 1", "18 · stage 2", "20 · stage 3 conv 1", "25 · stage 3",
+            "32 · stage 4, recommended",
         ]  # fmt: skip
         lowest = table.visualItemRect(table.topLevelItem(32)).bottom()
         assert lowest <= table.viewport().height()
@@ -374,8 +373,8 @@ class TestNetworks:
         panel = open_widget(window.viewer, EXTRACT).panel
         assert panel.table.isHidden()
         assert panel.all_box.isHidden()
-        [name] = re.findall('href="([^"]+)"', panel.note.text())
-        panel.note.linkActivated.emit(name)
+        [use] = panel.packaged_buttons
+        click(qtbot, use)
         qtbot.waitUntil(lambda: panel.info is not None, timeout=LONG)
         assert not panel.table.isHidden()
         assert not panel.all_box.isHidden()
@@ -387,7 +386,7 @@ class TestNetworks:
         widget = open_widget(window.viewer, EXTRACT)
         # The default, but chosen: as a recipe does that names it.
         widget.session.settings.set("layer_num", [20])
-        widget.panel.note.linkActivated.emit("fibsem-10nm")
+        click(qtbot, widget.panel.packaged_buttons[0])
         qtbot.waitUntil(lambda: widget.panel.info is not None, timeout=LONG)
         assert widget.panel.chosen == (20,)
 

@@ -44,7 +44,8 @@ class LayerTable(QTreeWidget):
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         for column, tip in enumerate(
             (
-                "Index into the network's features, and what the layer is. Tick one or more.",
+                "Index into the network's features, and what it is: what a stage puts out at "
+                "its end, or a part of it. Tick one or more.",
                 "Channels: numbers it puts out for each element of its map",
                 "Elements of its map of one crop",
                 "Voxels that one element depends on: the receptive field",
@@ -112,7 +113,7 @@ class LayerTable(QTreeWidget):
         name = f"{layer.index} · {layer.name}"
         if layer.index in self._ends:
             best = ", recommended" if layer.index == self._ends[-1] else ""
-            name = f"{layer.index} · end of stage {self._ends.index(layer.index) + 1}{best}"
+            name = f"{layer.index} · stage {self._ends.index(layer.index) + 1}{best}"
         item = QTreeWidgetItem([name, str(layer.channels)])
         item.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsUserCheckable)
         item.setCheckState(0, Qt.CheckState.Unchecked)

@@ -1,5 +1,6 @@
 """Choose a network's layers: which there are is read from its file by another process."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from napari_synapse_cl.widgets.jobs.child import NetworkReader
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.look import bare, button, expected, paragraph, sentence
 
-NO_NETWORK = "Choose a checkpoint or a run, or take {}, which comes with the program."
+NO_NETWORK = "Choose a checkpoint or a run, or take the network that comes with the program."
 ALL = "All {} layers of the network"
 
 
@@ -44,7 +45,9 @@ class NetworkPanel(QWidget):
     all_box
         Ticked where every layer is in sight.
     note
-        Says which network they are of.
+        Says how the network was trained, or that there is none.
+    packaged_buttons
+        Take a network that comes with the program, where there is none yet.
     """
 
     changed = Signal()
@@ -64,14 +67,17 @@ class NetworkPanel(QWidget):
         )
         self.all_box.toggled.connect(self.table.show_all)
         self.note = paragraph()
-        self.note.linkActivated.connect(self._take_packaged)
+        self.packaged_buttons = [
+            button(f"Use {name}", "", partial(self._take_packaged, name)) for name in packaged()
+        ]
         self._process = NetworkReader()
         self._reader = LatestOnly(self._process.read)
         # With napari the widget is closed without a word.
         self.destroyed.connect(self._process.end)
         layout = bare(QVBoxLayout(self), 2)
-        for one in (self.table, self.all_box, self.note):
+        for one in (self.table, self.all_box, self.note, *self.packaged_buttons):
             layout.addWidget(one)
+        layout.addStretch(1)
         tip = "<qt>Choose the folder of a run, in place of a checkpoint file</qt>"
         self.run_button = button("Run …", tip, self._ask_run)
         form.editor("checkpoint").native.layout().addWidget(self.run_button)
@@ -144,7 +150,7 @@ class NetworkPanel(QWidget):
         if chosen:
             self._form.editor("checkpoint").value = Path(chosen)
 
-    def _take_packaged(self, name: str) -> None:
+    def _take_packaged(self, name: str, checked: bool = False) -> None:
         self._form.editor("checkpoint").line_edit.value = name
 
     def _on_network(self) -> None:
@@ -186,10 +192,11 @@ class NetworkPanel(QWidget):
         self.table.setVisible(info is not None)
         self.all_box.setVisible(info is not None)
         if info is None:
-            names = " or ".join(f'<a href="{name}">{name}</a>' for name in packaged())
-            self.note.setText(NO_NETWORK.format(names))
+            self.note.setText(NO_NETWORK)
         else:
             self.note.setText(f"Trained on crops of {size(trained)} voxels." if trained else "")
+        for one in self.packaged_buttons:
+            one.setVisible(info is None)
         self.note.setVisible(bool(self.note.text()))
 
     def _crop_size(self) -> tuple[int, int, int] | None:
