@@ -569,7 +569,7 @@ class TestRefusals:
         self, window: Any, widget: Any, qtbot: QtBot, notifications: list[Notification]
     ) -> None:
         widget.panel.table.choose([])
-        self.refused(window, widget, qtbot, notifications, "no layer is ticked")
+        self.refused(window, widget, qtbot, notifications, "no network layer is ticked")
 
     def test_crops_that_the_network_cannot_take(
         self, window: Any, widget: Any, qtbot: QtBot, notifications: list[Notification]
@@ -582,7 +582,7 @@ class TestRefusals:
         trained: Path, tmp_path: Path,
     ) -> None:  # fmt: skip
         widget.panel.table.choose([40])
-        self.refused(window, widget, qtbot, notifications, "no layer is ticked")
+        self.refused(window, widget, qtbot, notifications, "no network layer is ticked")
 
     def test_points_that_lie_outside(
         self, window: Any, widget: Any, qtbot: QtBot, notifications: list[Notification]
@@ -616,7 +616,7 @@ class TestRefusals:
         qtbot.waitUntil(lambda: bool(messages(notifications, "error")), timeout=LONG)
         wait_for_end(qtbot, widget)
         (message,) = messages(notifications, "error")
-        assert text in message.replace("There", "there").replace("No layer", "no layer")
+        assert text in message.replace("There", "there").replace("No network", "no network")
         assert "\n" not in message
         assert list(window.points.features.columns) == ["class"]
 

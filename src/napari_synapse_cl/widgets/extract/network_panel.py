@@ -110,7 +110,7 @@ class NetworkPanel(QWidget):
             If none is.
         """
         if not self.table.chosen:
-            raise InputError("no layer is ticked: tick one or more in the list of layers")
+            raise InputError("no network layer is ticked: tick one or more in their list")
         return self.table.chosen
 
     def require_checkpoint(self) -> str | Path:

@@ -62,7 +62,7 @@ class ReportPlot(Plot):
     """
 
     def __init__(self, viewer: Any, report: Report) -> None:
-        labels = {"left": "share", "bottom": "layer"}
+        labels = {"left": "share", "bottom": "network layer"}
         super().__init__(viewer, labels, MINIMUM_HEIGHT, (0, 4, 8, 6))
         self._report = report
         self._main.setMouseEnabled(x=False, y=False)
@@ -138,7 +138,7 @@ class ReportDialog(QDialog):
     def __init__(self, viewer: Any, report: Report, parent: QWidget) -> None:
         super().__init__(parent)
         self._report = report
-        self.setWindowTitle("Which layer?")
+        self.setWindowTitle("Which network layer?")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.resize(*SIZE)
         self.plot = ReportPlot(viewer, report)

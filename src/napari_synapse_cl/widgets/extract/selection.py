@@ -20,7 +20,7 @@ from napari_synapse_cl.widgets.look import bare, button, expected, paragraph, te
 
 AS_THEY_ARE = "as they are"
 
-ON_LAYER, ON_NEW_LAYER = "the selected layer", "a new Points layer"
+ON_LAYER, ON_NEW_LAYER = "the selected Points layer", "a new Points layer"
 
 HINT = "select a Points, Image or Shapes layer in the layer list"
 
@@ -227,27 +227,27 @@ class PointsPanel(QWidget):
         self.color_box = ColorBox()
         self.label_box = ColumnBox("no labels", with_features=False, preferred="class")
         self.compare_button = button(
-            "Compare layers",
-            "<qt>Which layer? Measure how well each tells synapses apart, and choose the best. The "
-            "layers that are ticked are compared, or all convolutions if only one is.</qt>",
+            "Compare network layers",
+            "<qt>Which network layer? Measure how well each tells synapses apart, and choose the "
+            "best. Those that are ticked are compared, or all convolutions if only one is.</qt>",
         )
         self.place_box.addItems([ON_LAYER, ON_NEW_LAYER])
-        self.place_box.setToolTip("Which layer gets the columns of features")
+        self.place_box.setToolTip("Which Points layer gets the columns of features")
         self.color_box.setToolTip("Colour the points by one of their columns, now")
         self.label_box.setToolTip(
-            "<qt>Column with labels, such as classes: layers are then compared by how well they "
-            "tell these too</qt>"
+            "<qt>Column with labels, such as classes: network layers are then compared by how well "
+            "they tell these too</qt>"
         )
         layout = bare(QGridLayout(self), 4)
         layout.setColumnMinimumWidth(0, LABEL_WIDTH)
         layout.setColumnStretch(1, 1)
         for row, name in ((0, "Columns on"), (1, "Points coloured"), (3, "Labels")):
             layout.addWidget(QLabel(name), row, 0)
-        layout.addWidget(self.place_box, 0, 1, 1, 2)
-        layout.addWidget(self.color_box, 1, 1, 1, 2)
-        layout.addWidget(self.color_box.legend, 2, 0, 1, 3)
+        layout.addWidget(self.place_box, 0, 1)
+        layout.addWidget(self.color_box, 1, 1)
+        layout.addWidget(self.color_box.legend, 2, 0, 1, 2)
         layout.addWidget(self.label_box, 3, 1)
-        layout.addWidget(self.compare_button, 3, 2)
+        layout.addWidget(self.compare_button, 4, 0, 1, 2)
 
     @property
     def on_new_layer(self) -> bool:

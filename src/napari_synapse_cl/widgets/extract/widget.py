@@ -61,7 +61,7 @@ GROUPS = {
 PLACEHOLDERS = {
     "checkpoint": "a file, or a run",
     "crop_size": "that of the training",
-    "output": "none: to the layer alone",
+    "output": "none: to the points alone",
 }
 SHARED = (
     "pooling",
@@ -191,9 +191,9 @@ class ExtractWidget(JobWidget):
         return label_layers_used(keep, shift)
 
     def _set_up_controls(self) -> None:
-        self.image_box.setToolTip("Image layer with the EM volume that the layers are read on")
+        self.image_box.setToolTip("Image layer with the EM volume that the network is applied to")
         self.start_button.setText("Extract")
-        self.start_button.setToolTip("Extract features for the selected layer")
+        self.start_button.setToolTip("Extract features for the selected points, image or box")
         self.depth_box.setRange(1, LARGEST_DEPTH)
         self.depth_box.setToolTip(
             "<qt>How deep a box is that is drawn on one slice. Rectangles on two slices make a box "
@@ -244,7 +244,8 @@ class ExtractWidget(JobWidget):
         layer = self.selected.require()
         if not isinstance(layer, Points):
             raise InputError(
-                f"layers are compared on synapses: select a Points layer in place of {layer.name}"
+                f"network layers are compared on synapses: select a Points layer in place of "
+                f"{layer.name}"
             )
         return self._requests.comparison(
             layer, self.image_box.layer, self.points_panel.label_box.column
@@ -269,8 +270,8 @@ class ExtractWidget(JobWidget):
         network = record.get("checkpoint")
         by = f", by {network}" if network else ""
         self._tell_result(
-            f"The layer {layer.name} has {len(columns)} new columns{part}, from {columns[0]} on, "
-            f"read in {results.volume}{by}"
+            f"The Points layer {layer.name} has {len(columns)} new columns{part}, from "
+            f"{columns[0]} on, read in {results.volume}{by}"
         )
 
     def _color(self, layer: Points, columns: Sequence[str]) -> None:
@@ -298,7 +299,7 @@ class ExtractWidget(JobWidget):
         ticked = f"layers {', '.join(more)} and {last} are" if more else f"layer {last} is"
         # The report says why.
         verdict, _, _ = report.verdict[0].partition(":")
-        self._tell_result(f"{ticked} ticked now; {verdict}")
+        self._tell_result(f"network {ticked} ticked now; {verdict}")
 
     def _forget_report(self) -> None:
         self.report = None
