@@ -284,6 +284,22 @@ def test_pictures_follow_the_theme(preview: Any, window: Any) -> None:
     assert background() > dark + 100
 
 
+def test_keys_go_from_synapse_to_synapse(preview: Any, window: Any, qtbot: QtBot) -> None:
+    main = window.viewer.window._qt_window
+    main.show()
+    main.activateWindow()
+    qtbot.waitUntil(lambda: QApplication.activeWindow() is main and preview.picker.isVisible())
+    main.setFocus()
+    picker, held = preview.picker, Qt.KeyboardModifier.ControlModifier
+    held |= Qt.KeyboardModifier.AltModifier
+    qtbot.keyClick(main, Qt.Key.Key_Right, held)
+    qtbot.keyClick(main, Qt.Key.Key_Right, held)
+    assert picker.row == 2
+    qtbot.keyClick(main, Qt.Key.Key_Left, held)
+    assert picker.row == 1
+    assert "Ctrl+Alt+Right" in picker.next_button.toolTip()
+
+
 def test_synapse_is_chosen_by_buttons_and_by_selecting_a_point(
     preview: Any, window: Any, qtbot: QtBot
 ) -> None:

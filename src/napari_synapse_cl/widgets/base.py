@@ -165,6 +165,8 @@ class LayersWidget(DockWidget):
 
     def add_row(self, name: str, field: QWidget | QLayout) -> None:
         """Add a labelled field below the choice of layers."""
+        if isinstance(field, QWidget):
+            field.setAccessibleName(name)
         self.rows.addRow(self.label(name), field)
 
     def label(self, name: str) -> QLabel:

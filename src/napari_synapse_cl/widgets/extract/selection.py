@@ -241,12 +241,15 @@ class PointsPanel(QWidget):
         layout = bare(QGridLayout(self), 4)
         layout.setColumnMinimumWidth(0, LABEL_WIDTH)
         layout.setColumnStretch(1, 1)
-        for row, name in ((0, "Columns on"), (1, "Points coloured"), (3, "Labels")):
+        for row, name, box in (
+            (0, "Columns on", self.place_box),
+            (1, "Points coloured", self.color_box),
+            (3, "Labels", self.label_box),
+        ):
+            box.setAccessibleName(name)
             layout.addWidget(QLabel(name), row, 0)
-        layout.addWidget(self.place_box, 0, 1)
-        layout.addWidget(self.color_box, 1, 1)
+            layout.addWidget(box, row, 1)
         layout.addWidget(self.color_box.legend, 2, 0, 1, 2)
-        layout.addWidget(self.label_box, 3, 1)
         layout.addWidget(self.compare_button, 4, 0, 1, 2)
 
     @property

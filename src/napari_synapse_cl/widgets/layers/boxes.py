@@ -183,6 +183,7 @@ class LabelBoxes(QObject):
             for part in (label, box):
                 part.setToolTip(tooltip)
                 part.hide()
+            box.setAccessibleName(label.text())
             widget.rows.addRow(label, box)
             self.boxes[name] = box
             self._row_labels[name] = label

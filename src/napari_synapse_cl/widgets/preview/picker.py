@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from napari.layers import Image, Points
 from qtpy.QtCore import QSignalBlocker, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QSpinBox, QStackedLayout, QWidget
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSpinBox, QStackedLayout, QWidget
 
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.widgets.layers.voxels import in_units_of
@@ -101,12 +102,17 @@ class SynapsePicker(QWidget):
         self._points: Points | None = None
         self.position: np.ndarray | None = None
         self.number_box = QSpinBox()
+        self.number_box.setAccessibleName("Number of the synapse")
         self.number_box.setToolTip(
             "<qt>Number of the point, counted from 0. Clicking a point in the viewer chooses it "
             "too, in any mode, and so does selecting it.</qt>"
         )
-        self.previous_button = button("◂", "The synapse before", self.number_box.stepDown)
-        self.next_button = button("▸", "The synapse after", self.number_box.stepUp)
+        self.previous_button = _step_button(
+            self, "Previous synapse", "◂", self.number_box.stepDown, "Ctrl+Alt+Left"
+        )
+        self.next_button = _step_button(
+            self, "Next synapse", "▸", self.number_box.stepUp, "Ctrl+Alt+Right"
+        )
         tip = "Another synapse, drawn at random"
         self.random_button = button("Random", tip, self._choose_another)
         self.position_label = QLabel(NO_POSITION)
@@ -203,3 +209,13 @@ class SynapsePicker(QWidget):
 
     def _tell_change(self) -> None:
         self.changed.emit()
+
+
+def _step_button(
+    parent: QWidget, name: str, text: str, step: Callable[[], None], keys: str
+) -> QPushButton:
+    """Return a button that a person may press by keys too."""
+    made = button(text, f"{name} ({QKeySequence(keys).toString()})", step)
+    made.setAccessibleName(name)
+    QShortcut(QKeySequence(keys), parent, made.click)
+    return made

@@ -183,6 +183,7 @@ class PreviewWidget(LayersWidget):
 
     def _lay_out(self) -> None:
         epoch, below, buttons = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
+        self.epoch_box.setAccessibleName("Epoch")
         epoch.addWidget(self.epoch_box, stretch=1)
         epoch.addWidget(self.new_pair_button)
         below.addWidget(self.origin, stretch=1)
