@@ -72,6 +72,8 @@ def click_in_viewer(qtbot: QtBot, viewer: Any, world: Any, drag: QPoint | None =
     if drag is not None:
         qtbot.mouseMove(canvas, start + drag)
     qtbot.mouseRelease(canvas, LEFT, pos=start + (drag or QPoint()))
+    # napari takes notice of where the camera is as it draws, which it does between two clicks.
+    QApplication.processEvents()
 
 
 @pytest.fixture

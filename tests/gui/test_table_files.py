@@ -12,6 +12,7 @@ import pytest
 from napari.errors import ReaderPluginError
 from napari.layers import Points
 from napari.utils.notifications import Notification
+from npe2 import PluginManager, PluginManifest
 
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.table_formats import KEY
@@ -302,6 +303,29 @@ class TestSaving:
     ) -> None:
         viewer.add_points(np.ones((1, 3))).save(str(tmp_path / "t.csv"))
         assert "axis-0" in (tmp_path / "t.csv").read_text()
+
+    @pytest.mark.parametrize("is_ours_found_first", [True, False])
+    def test_the_suffix_of_napari_stays_its_own_in_whatever_order_plugins_are_found(
+        self, is_ours_found_first: bool
+    ) -> None:
+        found = [PluginManifest.from_distribution(name) for name in (PLUGIN, "napari")]
+        plugins = PluginManager()
+        for manifest in found if is_ours_found_first else found[::-1]:
+            plugins.register(manifest)
+
+        def writer(name: str, plugin: str | None = None) -> str:
+            chosen, _ = plugins.get_writer(name, ["points"], plugin)
+            assert chosen is not None
+            return chosen.command
+
+        assert writer("t.csv") == writer("t.csv", "napari") == "napari.write_points"
+        assert writer("t.csv", PLUGIN) == writer("t.parquet") == f"{PLUGIN}.write_table"
+
+    def test_several_layers_are_refused(self, viewer: napari.Viewer, tmp_path: Path) -> None:
+        viewer.add_points(np.ones((1, 3)))
+        viewer.add_surface((np.eye(3), np.array([[0, 1, 2]])))
+        with pytest.raises(JobError, match="holds one Points layer: select that alone"):
+            viewer.layers.save(str(tmp_path / "t.parquet"), plugin=PLUGIN)
 
     @pytest.mark.parametrize(
         ("points", "name", "words"),

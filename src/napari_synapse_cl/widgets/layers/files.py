@@ -78,6 +78,20 @@ def read_points(path: str | list[str]) -> list[LayerTuple]:
     return [_read(Path(p)) for p in ([path] if isinstance(path, str) else path)]
 
 
+def write_layers(path: str, layers: list[LayerTuple]) -> list[str]:
+    """Write the one points layer that is selected with :func:`write_points`, as napari asks it.
+
+    Raises
+    ------
+    JobError
+        If there is another layer beside it, or it cannot be written.
+    """
+    if [kind for _, _, kind in layers] != ["points"]:
+        raise JobError("A feature table holds one Points layer: select that alone.")
+    [(data, meta, _)] = layers
+    return write_points(path, data, meta)
+
+
 def write_points(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write a 3D points layer as a table in the format of the suffix, else CSV; name the files.
 
