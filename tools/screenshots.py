@@ -20,9 +20,9 @@ import tifffile
 from magicgui.widgets import LineEdit
 from qtpy.QtWidgets import QApplication
 
+from napari_synapse_cl.data.sample.volume import make_sample
 from napari_synapse_cl.widgets import session as settings_store
 from napari_synapse_cl.widgets.look import EXTRACT, PLUGIN, PREVIEW, TRAIN
-from napari_synapse_cl.widgets.open_data.layers import cached_sample
 
 OPEN = "Open data"
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -94,7 +94,7 @@ def open_window() -> napari.Viewer:
 
 def show_opening(folder: Path) -> None:
     """Take the picture of the sample, opened from files as laboratories have them."""
-    sample = cached_sample()
+    sample = make_sample()
     # Pixels per unit of length, as ImageJ keeps them; its first axis has a spacing.
     z, y, x = (length / 1000 for length in sample.voxel_size)
     tifffile.imwrite(

@@ -77,8 +77,10 @@ def lean_windows() -> Iterator[None]:
 def quiet_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask nothing, and write runs that were given no folder where they are removed again."""
     monkeypatch.setattr("napari_synapse_cl.widgets.base.RUNS", tmp_path / "runs")
-    monkeypatch.setattr("napari_synapse_cl.widgets.open_data.layers.CACHE", tmp_path / "cache")
+    monkeypatch.setattr("napari_synapse_cl.data.sample.storage.CACHE", tmp_path / "cache")
     monkeypatch.setattr("napari_synapse_cl.widgets.session.FILE", tmp_path / "settings.json")
+    recent = "napari_synapse_cl.widgets.open_data.recent.FILE"
+    monkeypatch.setattr(recent, tmp_path / "recent.json")
     # The machine is measured in the tests of that alone.
     monkeypatch.setattr("napari_synapse_cl.widgets.train.summary.PROBE_DELAY_MS", 10**9)
     # Threads that wait for each other's cores make tiny networks slower, not faster.

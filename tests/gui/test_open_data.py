@@ -16,6 +16,7 @@ from napari.layers import Image, Labels, Points
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QAction
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.arrays import ReadArray
@@ -24,7 +25,9 @@ from napari_synapse_cl.data.opening import open_dataset
 from napari_synapse_cl.runs.events import Control
 from napari_synapse_cl.widgets.jobs.inputs import RunInputs
 from napari_synapse_cl.widgets.layers.taking import take
-from napari_synapse_cl.widgets.layers.voxels import is_opened_with
+from napari_synapse_cl.widgets.layers.voxels import in_units_of, is_opened_with
+from napari_synapse_cl.widgets.open_data import recent
+from napari_synapse_cl.widgets.open_data.fields import are_swapped
 from napari_synapse_cl.widgets.open_data.jobs import is_dataset
 from napari_synapse_cl.widgets.open_data.layers import LevelArray
 from test_remote_volumes import Server, ome, write_json, write_precomputed, write_zarr
@@ -170,8 +173,6 @@ class TestOpening:
         said = opener.widget.status.text()
         assert "24 × 40 × 64 voxels of uint8; voxels of 40 × 8 × 4 nm, as given." in said
         assert "3 of 3 positions in em.xlsx lie inside em.tif" in said
-        # A synapse is in sight.
-        assert opener.viewer.dims.point[0] == 11 * 40
 
     def test_without_a_voxel_size_lengths_are_in_voxels(self, opener: Any, tiff: Path) -> None:
         [image] = opener.run(tiff)
@@ -316,6 +317,187 @@ class TestOpening:
             ("bbox1", 2),
             ("bbox2", 3),
         ]
+
+
+class TestGoingThere:
+    """What was opened is in sight, whatever was there before."""
+
+    @pytest.fixture
+    def large(self, tmp_path: Path) -> Path:
+        np.save(tmp_path / "large.npy", np.zeros((20, 900, 1200), np.uint8))
+        return tmp_path / "large.npy"
+
+    @pytest.mark.parametrize("is_alone", [True, False])
+    @pytest.mark.parametrize("thickness", ["10", "40 8 4"])
+    def test_the_first_synapse_inside_is_in_the_middle_and_large_enough_to_be_seen(
+        self, opener: Any, large: Path, tmp_path: Path, is_alone: bool, thickness: str
+    ) -> None:
+        if not is_alone:
+            opener.viewer.add_image(np.zeros((3, 5, 5)), scale=(1, 9, 9), units=("um",) * 3)
+        positions = np.array([[5, 5, 9000], [7, 200, 1100], [9, 30, 40]])
+        table = write_table(tmp_path / "t.csv", positions, "z y x")
+        image, points = opener.run(large, synapses=table, voxel_size=thickness)[-2:]
+        viewer = opener.viewer
+        middle = (viewer.dims.point[0], *viewer.scene.camera.center[1:])
+        in_layer = in_units_of(image, middle, viewer.dims.units)
+        np.testing.assert_allclose(image.world_to_data(in_layer), (7, 200, 1100))
+        # How many pixels of the canvas the longer edge of a voxel takes.
+        pixels = viewer.scene.camera.zoom * max(image.scale[1:])
+        assert pixels * points.size[0] > 15
+        assert 0.6 * min(viewer.canvas.size) < 300 * pixels <= max(viewer.canvas.size)
+
+    def test_without_synapses_the_whole_volume_is_in_sight_at_its_middle(
+        self, opener: Any, large: Path
+    ) -> None:
+        opener.viewer.add_image(np.zeros((4, 4000, 4000), np.uint8))
+        opener.run(large)
+        viewer = opener.viewer
+        assert viewer.dims.point[0] == 10
+        np.testing.assert_allclose(viewer.scene.camera.center[1:], (449.5, 599.5))
+        assert viewer.scene.camera.zoom * 1200 < max(viewer.canvas.size)
+
+    def test_a_small_volume_stays_whole(self, opener: Any, tiff: Path, table: Path) -> None:
+        opener.run(tiff, synapses=table)
+        viewer = opener.viewer
+        assert viewer.dims.point[0] == 5
+        np.testing.assert_allclose(viewer.scene.camera.center[1:], (19.5, 31.5))
+
+
+class TestVoxelSize:
+    """A voxel size that no file says is asked for where the volume was opened."""
+
+    def test_what_is_filled_in_afterwards_places_all_layers_as_if_it_had_been_given(
+        self, opener: Any, qtbot: QtBot, tiff: Path, table: Path, tmp_path: Path
+    ) -> None:
+        tifffile.imwrite(tmp_path / "cells.tif", voxels("u2"))
+        given = {"synapses": table, "segmentation": tmp_path / "cells.tif"}
+        opener.run(tiff, **given, voxel_size="40 8 4")
+        offer = opener.widget.size_offer
+        assert not offer.isVisibleTo(opener.widget)
+        expected = list(opener.viewer.layers)
+        opener.viewer.layers.clear()
+        opener.run(tiff, **given, voxel_size="")
+        assert offer.isVisibleTo(opener.widget)
+        assert "The voxel size of em.tif is not known" in offer.label.text()
+        opener.widget.form.editor("voxel_size").value = "40 8 4"
+        click(qtbot, offer.button)
+        assert not offer.isVisibleTo(opener.widget)
+        for found, wanted in zip(opener.viewer.layers, expected, strict=True):
+            np.testing.assert_array_equal(found.scale, wanted.scale)
+            np.testing.assert_array_equal(found.translate, wanted.translate)
+            assert found.units == wanted.units
+        assert opener.viewer.dims.point[0] == 5 * 40
+        assert "40 × 8 × 4 nm" in opener.widget.status.text()
+
+    def test_nothing_or_nonsense_is_told_and_asked_for_again(
+        self, opener: Any, qtbot: QtBot, tiff: Path, notifications: list[Notification]
+    ) -> None:
+        [image] = opener.run(tiff)
+        for typed, words in [("", "Fill in the voxel size along z, y, x in nm"), ("0", "")]:
+            opener.widget.form.editor("voxel_size").value = typed
+            notifications.clear()
+            click(qtbot, opener.widget.size_offer.button)
+            [told] = messages(notifications, "error")
+            assert words in told
+        assert opener.widget.size_offer.isVisibleTo(opener.widget)
+        np.testing.assert_array_equal(image.scale, [1, 1, 1])
+
+
+class TestSwappedFiles:
+    @pytest.mark.parametrize("is_volume_named", [True, False])
+    def test_are_recognised_and_swapped_with_a_click(
+        self,
+        opener: Any,
+        qtbot: QtBot,
+        tiff: Path,
+        table: Path,
+        notifications: list[Notification],
+        is_volume_named: bool,
+    ) -> None:
+        widget = opener.widget
+        opener.fill(table if is_volume_named else "", synapses=tiff)
+        qtbot.waitUntil(lambda: widget.fields.swap_offer.isVisibleTo(widget))
+        click(qtbot, widget.open_button)
+        [told] = messages(notifications, "error")
+        assert ("in each other's fields" in told) == is_volume_named
+        click(qtbot, widget.fields.swap_offer.button)
+        assert (widget.volume.text, widget.synapses.text) == (
+            str(tiff),
+            str(table) if is_volume_named else "",
+        )
+        assert not widget.fields.swap_offer.isVisibleTo(widget)
+        click(qtbot, widget.open_button)
+        qtbot.waitUntil(lambda: not widget.is_busy, timeout=20_000)
+        assert len(opener.viewer.layers) == 1 + is_volume_named
+
+    def test_those_that_are_right_or_not_known_are_left_alone(self) -> None:
+        for volume, synapses in [
+            ("", ""),
+            ("em.tif", "t.csv"),
+            ("em", "t"),
+            ("https://a.org/em.zarr/s0", "book.xlsx#mine"),
+            ("em.n5/", ""),
+        ]:
+            assert not are_swapped(volume, synapses)
+        for volume, synapses in [
+            ("t.csv", ""),
+            ("t.xlsx#mine", "em.n5"),
+            ("", "em.MRC"),
+            ("em", "em.h5"),
+        ]:
+            assert are_swapped(volume, synapses)
+
+
+class TestRecent:
+    def offered(self, widget: Any) -> list[QAction]:
+        menu = widget.recent_button.menu()
+        menu.aboutToShow.emit()
+        return list(menu.actions())
+
+    def test_what_was_opened_is_filled_in_again_at_the_next_start(
+        self,
+        opener: Any,
+        make_napari_viewer: Callable[..., napari.Viewer],
+        qtbot: QtBot,
+        tiff: Path,
+        table: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        [nothing] = self.offered(opener.widget)
+        assert not nothing.isEnabled()
+        np.save(tmp_path / "other.npy", voxels())
+        monkeypatch.chdir(tmp_path)
+        opener.run("em.tif", synapses=table, voxel_size="40 8 4", position_columns="z y x")
+        opener.run(tmp_path / "none.tif")
+        opener.run(tmp_path / "other.npy", voxel_size="", position_columns="")
+        widget = open_widget(make_napari_viewer(), OPEN)
+        actions = self.offered(widget)
+        assert [action.text() for action in actions] == ["other.npy", "em.tif · t.csv"]
+        assert actions[1].toolTip() == f"{tiff}\n{table}"
+        actions[1].trigger()
+        assert (widget.volume.text, widget.synapses.text) == (str(tiff), str(table))
+        assert widget.form.editor("voxel_size").value == "40 8 4"
+        assert widget.form.editor("position_columns").value == "z y x"
+        actions[0].trigger()
+        assert (widget.volume.text, widget.synapses.text) == (str(tmp_path / "other.npy"), "")
+        assert widget.form.editor("voxel_size").value == ""
+
+    def test_the_list_is_short_and_what_is_opened_again_comes_first(self) -> None:
+        for i in [*range(12), 8]:
+            recent.remember_use({"image": f"{i}.tif", "synapses": "t.csv"})
+        names = [use["image"] for use in recent.recent_uses()]
+        assert names == [f"{i}.tif" for i in (8, 11, 10, 9, 7, 6, 5, 4)]
+
+    @pytest.mark.parametrize(
+        "content", ["", "[]", '{"opened": 3}', '{"opened": [3, {}, {"image": 3}]}']
+    )
+    def test_a_damaged_list_is_none(self, content: str) -> None:
+        assert recent.FILE is not None
+        recent.FILE.write_text(content)
+        assert recent.recent_uses() == []
+        recent.remember_use({"image": "em.tif"})
+        assert recent.recent_uses() == [{"image": "em.tif"}]
 
 
 class TestWhatCannotBeOpened:

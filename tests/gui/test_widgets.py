@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from napari.layers import Image, Points
 from npe2 import PluginManifest
 from pytestqt.qtbot import QtBot
 from qtpy.QtGui import QAction
@@ -18,7 +17,6 @@ from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY
 from napari_synapse_cl.widgets.layers.voxels import LOCATION, VOLUME_KEY
 from napari_synapse_cl.widgets.look import OPEN, dock_of, sentence
-from napari_synapse_cl.widgets.open_data.layers import CLASS_COLORS
 from napari_synapse_cl.widgets.train.monitor import Monitor
 
 from .conftest import EXTRACT, LONG, PLUGIN, PREVIEW, TRAIN, open_widget
@@ -32,27 +30,6 @@ def test_manifest_names_the_widgets_and_what_they_are() -> None:
         assert command.python_name
         module, name = command.python_name.split(":")
         assert callable(getattr(import_module(module), name))
-
-
-def test_sample_opens_as_volume_and_classified_points(
-    make_napari_viewer: Any, sample: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The full sample takes seconds to draw; what napari does with it is the same.
-    monkeypatch.setattr("napari_synapse_cl.data.sample.volume.make_sample", lambda seed: sample)
-    viewer = make_napari_viewer()
-    viewer.open_sample(PLUGIN, "em_sample")
-    image, points = viewer.layers
-    assert (image.name, points.name) == ("EM sample", "Synapses")
-    assert isinstance(image, Image)
-    assert isinstance(points, Points)
-    assert [str(unit) for unit in image.units] == ["nanometer"] * 3
-    for layer in (image, points):
-        np.testing.assert_allclose(layer.scale, sample.voxel_size)
-        assert layer.units == image.units
-    np.testing.assert_array_equal(points.data, sample.synapses[["z", "y", "x"]])
-    assert list(points.features["class"]) == list(sample.synapses["class"])
-    n_colors = len(np.unique(points.face_color, axis=0))
-    assert n_colors == sample.synapses["class"].nunique() <= len(CLASS_COLORS)
 
 
 @pytest.mark.parametrize("name", [TRAIN, PREVIEW, EXTRACT])

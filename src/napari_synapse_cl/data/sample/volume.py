@@ -1,6 +1,6 @@
 """Procedural electron-microscopy volume with two structural classes of synapse."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -28,13 +28,12 @@ from napari_synapse_cl.data.sample.neuropil import (
     squared_length,
     with_vesicle,
 )
+from napari_synapse_cl.data.sample.storage import VOXEL_SIZE, Sample
 
 SPACING = 44
 """Least distance between two synapses, voxels."""
 MARGIN = 24
 """Least distance between a synapse and the faces of the volume, voxels."""
-VOXEL_SIZE = (10.0, 10.0, 10.0)
-"""Edge lengths of a voxel along z, y, x, nanometres."""
 
 _MID_GREY = 0.52
 _NOISE = 0.035
@@ -44,6 +43,8 @@ _STAINING_BRIGHTNESS = 0.02
 _SHELLS = (4.5, 7.0, 9.5, 12.0, 14.5, REACH + 0.5)
 
 CLASSES = ("tbar", "plaque")
+N_STEPS = 5
+"""In which a sample is made."""
 
 
 @dataclass(frozen=True)
@@ -151,20 +152,12 @@ def _scatter_vesicles(rng: np.random.Generator, anatomy: _Anatomy) -> Floats:
     return centres
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A volume with its annotated synapses."""
-
-    image: NDArray[np.uint8]
-    """``(Z, Y, X)`` grey values."""
-    synapses: pd.DataFrame
-    """One row per synapse: ``z``, ``y``, ``x`` (int, voxels) and ``class`` (str)."""
-    voxel_size: tuple[float, float, float]
-    """Edge lengths of a voxel along z, y, x, in nanometres."""
-
-
 def make_sample(
-    seed: int = 0, *, shape: tuple[int, int, int] = (192, 320, 320), n_synapses: int = 160
+    seed: int = 0,
+    *,
+    shape: tuple[int, int, int] = (192, 320, 320),
+    n_synapses: int = 160,
+    tell: Callable[[int], None] = lambda n_done: None,
 ) -> Sample:
     """Make a volume of neuropil holding synapses of two classes in equal numbers.
 
@@ -179,6 +172,8 @@ def make_sample(
         Size of the volume along z, y, x, voxels.
     n_synapses
         At least 2.
+    tell
+        Is called with how many of the :data:`N_STEPS` steps are done.
 
     Raises
     ------
@@ -191,10 +186,15 @@ def make_sample(
     positions = _place_synapses(rng, shape, n_synapses)
     classes = rng.permutation(np.resize(CLASSES, n_synapses)).tolist()
     frames = random_frames(rng, positions)
+    tell(1)
     tone = draw_neuropil(rng, shape, frames)
+    tell(2)
     draw_synapses(rng, tone, frames, classes)
+    tell(3)
     _equalise(tone, positions)
+    tell(4)
     image = _acquire(rng, tone)
+    tell(N_STEPS)
     table = pd.DataFrame(positions, columns=["z", "y", "x"]).assign(**{"class": classes})
     return Sample(image, table, VOXEL_SIZE)
 

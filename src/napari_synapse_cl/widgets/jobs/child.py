@@ -38,6 +38,13 @@ PYTHON = [sys.executable, "-P"]
 """-P: a file torch.py in the folder that napari was started from must not be imported."""
 
 
+def step_back(process: subprocess.Popen) -> None:
+    """Let a process give way to the window on POSIX systems; on Windows it is started so."""
+    if os.name == "posix":
+        with suppress(psutil.Error):
+            psutil.Process(process.pid).nice(NICENESS)
+
+
 class Child:
     """A running command line that tells its events and takes commands.
 
@@ -61,9 +68,7 @@ class Child:
             start_new_session=True,
         )
         self._detached = False
-        if os.name == "posix":
-            with suppress(psutil.Error):
-                psutil.Process(self._process.pid).nice(NICENESS)
+        step_back(self._process)
 
     def __enter__(self) -> Self:
         return self

@@ -43,6 +43,22 @@ def in_units_of(layer: Layer, position: ArrayLike, units: Sequence[Any] | None) 
     return np.asarray(position, dtype=float)[-3:] * ratios
 
 
+def in_world(layer: Layer, position: ArrayLike, units: Sequence[Any] | None) -> np.ndarray:
+    """Return a position in a layer's data in the viewer's world, where its last axes lie there.
+
+    Parameters
+    ----------
+    layer
+        A 3D layer.
+    position
+        z, y, x in its data.
+    units
+        Those of the viewer's dimensions, None where its layers' do not agree.
+    """
+    ratios = np.ones(3) if units is None else _unit_ratios(layer.units, units[-3:])
+    return np.asarray(layer.data_to_world(np.asarray(position, dtype=float)))[-3:] * ratios
+
+
 def reopened(location: str | None, volume: Volume, *, are_labels: bool = False) -> Volume | None:
     """Return the volume at a location, if another process finds the very voxels of a layer there.
 

@@ -18,12 +18,15 @@ from napari_synapse_cl.data.tables import open_table
 from napari_synapse_cl.data.volumes import AlignedLabels, Volume, open_volume
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Command
+from napari_synapse_cl.system.words import triple
 from napari_synapse_cl.widgets.jobs.job import Job
 
 DATASET_FILES = (".json", ".yaml", ".yml")
 LARGEST_IN_SIGHT = 512
 """Voxels along an axis; of a level so small no coarser one is needed to look at it."""
 MOST_HALVINGS = 16
+IN_SIGHT = 300
+"""Voxels along an axis that are shown at first around a synapse, which is seen then."""
 GAPS = 3
 """How many halvings in a row may bring no other level, before the last is taken to be found."""
 CONTRAST = (0.5, 99.5)
@@ -47,8 +50,8 @@ class Opened:
     """The grey values that are shown as black and white."""
     is_size_given: bool
     """Whether the voxel size is not that of the file, but was given."""
-    depth: int
-    """The slice to show first: that of the synapse nearest the middle, else the middle one."""
+    sight: tuple[float, float, float]
+    """What to show first, z, y, x in voxels: the first synapse inside, else the middle."""
     roles: tuple[str, ...] = ()
     """Which values in the labels of structures are what, as the setting has it."""
 
@@ -181,9 +184,11 @@ def _open(entry: VolumeConfig, name: str) -> Iterator[str | Opened]:
         for kind, labels in opened_labels.items()
         if labels is not None
     }
-    depth = _depth(part.volume, placed)
+    sight = _sight(part.volume, placed)
     for volume in (levels[-1], *(several[-1] for several in label_levels.values())):
-        _read_first(volume, depth / part.volume.shape[0])
+        _read_first(volume, sight[0] / part.volume.shape[0])
+    if placed is not None:
+        _read_around(part.volume, sight)
     yield Opened(
         part,
         levels,
@@ -191,17 +196,15 @@ def _open(entry: VolumeConfig, name: str) -> Iterator[str | Opened]:
         placed,
         _contrast(levels[-1]),
         is_size_given=entry.voxel_size is not None,
-        depth=depth,
+        sight=sight,
         roles=entry.roles,
     )
 
 
-def _depth(volume: Volume, placed: Placed | None) -> int:
-    middle = volume.shape[0] // 2
+def _sight(volume: Volume, placed: Placed | None) -> tuple[float, float, float]:
     if placed is None:
-        return middle
-    depths = nearest_voxel(placed.voxels[placed.inside(volume), 0])
-    return int(depths[np.argmin(np.abs(depths - middle))])
+        return triple([n // 2 for n in volume.shape])
+    return triple(placed.voxels[np.argmax(placed.inside(volume))])
 
 
 def _read_first(volume: Volume, share: float) -> None:
@@ -212,6 +215,13 @@ def _read_first(volume: Volume, share: float) -> None:
     n = volume.shape[0]
     for z in sorted({0, n // 2, int(share * n)}):
         np.asarray(volume.array[z : z + 1])
+
+
+def _read_around(volume: Volume, sight: tuple[float, float, float]) -> None:
+    """Read what napari shows of the finest level when it looks at a synapse."""
+    z, *others = nearest_voxel(sight).astype(int).tolist()
+    y, x = (slice(max(0, middle - IN_SIGHT), middle + IN_SIGHT) for middle in others)
+    np.asarray(volume.array[z : z + 1, y, x])
 
 
 def _contrast(volume: Volume) -> Window:

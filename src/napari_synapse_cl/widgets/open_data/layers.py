@@ -1,16 +1,13 @@
-"""File ▸ Open Sample: the synthetic EM volume and its synapses as layers, drawn once and kept."""
+"""Volumes, labels and synapses as layers of napari, and in words."""
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
 
-from napari_synapse_cl import __version__
 from napari_synapse_cl.config import absolute
 from napari_synapse_cl.data.arrays import Array3D, whole_key
 from napari_synapse_cl.data.late_pandas import pd
@@ -18,15 +15,10 @@ from napari_synapse_cl.data.parts import AXES
 from napari_synapse_cl.data.placing import Placed
 from napari_synapse_cl.data.volumes import AlignedLabels, Volume
 from napari_synapse_cl.runs.events import Level
-from napari_synapse_cl.system.environment import cache_folder
-from napari_synapse_cl.system.files import replacing
-from napari_synapse_cl.system.words import counted, size, triple
+from napari_synapse_cl.system.words import VoxelSize, counted, size, triple
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY, plain, with_partners
-from napari_synapse_cl.widgets.layers.voxels import LOCATION, ROLES, VOLUME_KEY
-from napari_synapse_cl.widgets.open_data.jobs import Opened
-
-if TYPE_CHECKING:
-    from napari_synapse_cl.data.sample.volume import Sample
+from napari_synapse_cl.widgets.layers.voxels import LOCATION, ROLES, VOLUME_KEY, in_world
+from napari_synapse_cl.widgets.open_data.jobs import IN_SIGHT, Opened
 
 CLASS_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7")
 """Told apart by people who are colour-blind too (Okabe and Ito)."""
@@ -39,16 +31,11 @@ POINT_STYLE = {
 }
 """How synapses are drawn."""
 
+LABEL_OPACITY = 0.3
+"""The tissue shows through."""
+LAYER_NAMES = {"labels": "structures", "segmentation": "cells"}
+
 LayerTuple = tuple[Any, dict[str, Any], str]
-
-CACHE = cache_folder()
-"""Where it is kept; None where there is no place for it."""
-
-
-def open_sample() -> list[LayerTuple]:
-    """Return the sample as an Image layer and a Points layer, both in nanometres."""
-    sample = cached_sample()
-    return sample_layers(sample.image, sample.synapses, sample.voxel_size)
 
 
 def sample_layers(
@@ -80,57 +67,6 @@ def sample_layers(
         (image, {"name": "EM sample", **geometry}, "image"),
         (synapses[list(AXES)].to_numpy(float), points, "points"),
     ]
-
-
-def cached_sample(seed: int = 0) -> Sample:
-    """Return the sample volume, read from the cache where it was drawn before.
-
-    A file that is damaged is drawn anew. Where the cache cannot be written, nothing is kept.
-
-    Parameters
-    ----------
-    seed
-        Determines the sample, with the version of this package.
-    """
-    # Drawing it takes SciPy's slower parts, which nobody needs before.
-    from napari_synapse_cl.data.sample.volume import make_sample
-
-    if CACHE is None:
-        return make_sample(seed)
-    file = CACHE / f"sample-{__version__}-{seed}.npz"
-    # np.load raises a wide range of types on a damaged file.
-    with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return _read(file)
-    sample = make_sample(seed)
-    with suppress(OSError):
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as temporary:
-            _write(temporary, sample)
-    return sample
-
-
-def _read(file: Path) -> Sample:
-    from napari_synapse_cl.data.sample.volume import VOXEL_SIZE, Sample
-
-    # Opened here, since np.load leaves a damaged file open.
-    with file.open("rb") as opened, np.load(opened, allow_pickle=False) as content:
-        table = pd.DataFrame(content["positions"], columns=AXES)
-        table = table.assign(**{"class": content["classes"].tolist()})
-        return Sample(content["image"], table, VOXEL_SIZE)
-
-
-def _write(file: Path, sample: Sample) -> None:
-    np.savez(
-        file,
-        image=sample.image,
-        positions=sample.synapses[list(AXES)].to_numpy(),
-        classes=sample.synapses["class"].to_numpy(str),
-    )
-
-
-LABEL_OPACITY = 0.3
-"""The tissue shows through."""
-LAYER_NAMES = {"labels": "structures", "segmentation": "cells"}
 
 
 class LevelArray:
@@ -217,6 +153,50 @@ def layers_of(opened: Opened) -> dict[str, LayerTuple]:
         layers["synapses"] = _points(opened.placed, name, geometry)
         layers["synapses"][1]["metadata"] = _opened_with(name, part.volume.location)
     return layers
+
+
+def with_size(opened: Opened, voxel_size: VoxelSize) -> Opened:
+    """Return what was opened as if its file had said this voxel size of its finest level."""
+    sized = triple(np.array(voxel_size) * np.array(opened.part.volume.factor))
+    return replace(opened, part=replace(opened.part, voxel_size=sized), is_size_given=True)
+
+
+def place_anew(layers: Mapping[str, Any], opened: Opened) -> None:
+    """Put layers where they lie now that the voxel size is known.
+
+    Parameters
+    ----------
+    layers
+        Those of :func:`layers_of`, by the same names.
+    """
+    for name, (_, keywords, _) in layers_of(opened).items():
+        for attribute in ("scale", "translate", "units"):
+            setattr(layers[name], attribute, keywords[attribute])
+
+
+def show_place(viewer: Any, image: Any, voxel: Sequence[float], *, closely: bool) -> None:
+    """Look at a place in a volume.
+
+    Parameters
+    ----------
+    image
+        A 3D layer.
+    voxel
+        z, y, x in it.
+    closely
+        Whether to look at what lies around the place alone, where the volume is larger than that.
+    """
+    world = in_world(image, voxel, viewer.dims.units)
+    ndim = viewer.dims.ndim
+    viewer.dims.set_point(range(ndim - 3, ndim), world)
+    viewer.fit_to_view(layers=[image])
+    shown = [axis - ndim for axis in viewer.dims.displayed]
+    shape = (image.data[0] if image.multiscale else image.data).shape
+    closer = min(shape[axis] for axis in shown) / IN_SIGHT
+    if closely and closer > 1 and viewer.dims.ndisplay == 2:
+        camera = viewer.scene.camera
+        camera.zoom *= closer
+        camera.center = (camera.center[0], *(world[axis] for axis in shown))
 
 
 def in_words(opened: Opened) -> list[tuple[str, Level]]:
