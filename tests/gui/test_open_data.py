@@ -540,7 +540,7 @@ class TestWhatCannotBeOpened:
     ) -> None:
         if is_noticed_late:
             monkeypatch.setattr(
-                "napari_synapse_cl.widgets.open_data.jobs._read_first", lambda *_: None
+                "napari_synapse_cl.widgets.open_data.jobs.read_first", lambda *_: None
             )
         write_zarr(tmp_path / "em.zarr", voxels(), zarr_format=2)
         (tmp_path / "em.zarr/0.0.0").write_bytes(b"broken")

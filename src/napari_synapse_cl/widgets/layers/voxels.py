@@ -22,6 +22,8 @@ DECIMALS = 4
 """Of positions in voxels that come by way of the world, where large offsets cost accuracy."""
 LOCATION = "location"
 """Where the metadata of a layer that we opened say from what."""
+OPENED_AS = "opened_as"
+"""Where they say what was asked for, where that has several levels of which this is the finest."""
 VOLUME_KEY = "napari_synapse_cl_volume"
 """Where the metadata of points say which volume they were opened with: its location and name."""
 CHANNEL_AXIS = "channel"

@@ -52,6 +52,8 @@ class Opened:
     """Whether the voxel size is not that of the file, but was given."""
     sight: tuple[float, float, float]
     """What to show first, z, y, x in voxels: the first synapse inside, else the middle."""
+    asked: Mapping[str, str | None]
+    """What was asked for, by "image", "labels" and "segmentation"."""
     roles: tuple[str, ...] = ()
     """Which values in the labels of structures are what, as the setting has it."""
 
@@ -186,7 +188,7 @@ def _open(entry: VolumeConfig, name: str) -> Iterator[str | Opened]:
     }
     sight = _sight(part.volume, placed)
     for volume in (levels[-1], *(several[-1] for several in label_levels.values())):
-        _read_first(volume, sight[0] / part.volume.shape[0])
+        read_first(volume, sight[0] / part.volume.shape[0])
     if placed is not None:
         _read_around(part.volume, sight)
     yield Opened(
@@ -197,6 +199,7 @@ def _open(entry: VolumeConfig, name: str) -> Iterator[str | Opened]:
         _contrast(levels[-1]),
         is_size_given=entry.voxel_size is not None,
         sight=sight,
+        asked={kind: getattr(entry, kind) for kind in ("image", *opened_labels)},
         roles=entry.roles,
     )
 
@@ -207,7 +210,7 @@ def _sight(volume: Volume, placed: Placed | None) -> tuple[float, float, float]:
     return triple(placed.voxels[np.argmax(placed.inside(volume))])
 
 
-def _read_first(volume: Volume, share: float) -> None:
+def read_first(volume: Volume, share: float) -> None:
     """Read what napari shows first, while the window is free.
 
     It looks at the first slice and at the middle one before it is told which to show.

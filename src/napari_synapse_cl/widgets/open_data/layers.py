@@ -17,7 +17,13 @@ from napari_synapse_cl.data.volumes import AlignedLabels, Volume
 from napari_synapse_cl.runs.events import Level
 from napari_synapse_cl.system.words import VoxelSize, counted, size, triple
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY, plain, with_partners
-from napari_synapse_cl.widgets.layers.voxels import LOCATION, ROLES, VOLUME_KEY, in_world
+from napari_synapse_cl.widgets.layers.voxels import (
+    LOCATION,
+    OPENED_AS,
+    ROLES,
+    VOLUME_KEY,
+    in_world,
+)
 from napari_synapse_cl.widgets.open_data.jobs import IN_SIGHT, Opened
 
 CLASS_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#cc79a7")
@@ -134,21 +140,21 @@ def layers_of(opened: Opened) -> dict[str, LayerTuple]:
         "name": name,
         "contrast_limits": opened.window,
         "rgb": False,
-        **_whence(part.volume),
+        **_whence(part.volume, opened.asked["image"]),
         **geometry,
     }
-    layers: dict[str, LayerTuple] = {"image": (*_data(opened.levels, image), "image")}
+    layers: dict[str, LayerTuple] = {"image": (*layer_data(opened.levels, image), "image")}
     for kind, aligned in (("labels", part.labels), ("segmentation", part.segmentation)):
         if aligned is not None:
             keywords: dict[str, Any] = {
                 "name": f"{name} · {LAYER_NAMES[kind]}",
                 "opacity": LABEL_OPACITY,
-                **_whence(aligned.volume),
+                **_whence(aligned.volume, opened.asked[kind]),
                 **_over(aligned, geometry),
             }
             if kind == "labels" and opened.roles:
                 keywords["metadata"][METADATA_KEY][ROLES] = list(opened.roles)
-            layers[kind] = (*_data(opened.label_levels[kind], keywords), "labels")
+            layers[kind] = (*layer_data(opened.label_levels[kind], keywords), "labels")
     if opened.placed is not None:
         layers["synapses"] = _points(opened.placed, name, geometry)
         layers["synapses"][1]["metadata"] = _opened_with(name, part.volume.location)
@@ -240,9 +246,12 @@ def _over(labels: AlignedLabels, geometry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _whence(volume: Volume) -> dict[str, Any]:
+def _whence(volume: Volume, asked: str | None) -> dict[str, Any]:
     assert volume.location is not None
-    return {"metadata": {METADATA_KEY: {LOCATION: absolute(volume.location)}}}
+    told = {LOCATION: absolute(volume.location)}
+    if asked is not None and absolute(asked) != told[LOCATION]:
+        told[OPENED_AS] = absolute(asked)
+    return {"metadata": {METADATA_KEY: told}}
 
 
 def _opened_with(name: str, location: str | None) -> dict[str, Any]:
@@ -250,7 +259,8 @@ def _opened_with(name: str, location: str | None) -> dict[str, Any]:
     return {VOLUME_KEY: {"name": name, LOCATION: None if location is None else absolute(location)}}
 
 
-def _data(levels: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def layer_data(levels: Sequence[Volume], keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the data of a layer of some levels, the finest first, and its keywords."""
     if len(levels) == 1:
         return levels[0].array, {**keywords, "multiscale": False}
     return [LevelArray(level.array) for level in levels], {**keywords, "multiscale": True}

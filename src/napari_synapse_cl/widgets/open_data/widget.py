@@ -1,7 +1,9 @@
 """The dock widget that opens volumes, the positions of their synapses, and labels."""
 
 import html
+import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from napari.layers import Layer
@@ -12,7 +14,7 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Level
 from napari_synapse_cl.system.words import size
 from napari_synapse_cl.widgets.base import DockWidget
-from napari_synapse_cl.widgets.jobs.job import JobWorker
+from napari_synapse_cl.widgets.jobs.job import Job, JobWorker, LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import VolumePair
 from napari_synapse_cl.widgets.look import (
     MARK,
@@ -33,7 +35,15 @@ from napari_synapse_cl.widgets.open_data.layers import (
     show_place,
     with_size,
 )
-from napari_synapse_cl.widgets.open_data.recent import Use, recent_uses, remember_use
+from napari_synapse_cl.widgets.open_data.recent import (
+    Use,
+    last_session,
+    recent_uses,
+    remember_session,
+    remember_use,
+)
+from napari_synapse_cl.widgets.open_data.session_file import SessionJob, write_session
+from napari_synapse_cl.widgets.open_data.sessions import Restoring, ask_file, gather_session
 
 ASK_SIZE = "Fill it in above, along z, y, x in nm; until then lengths are in voxels."
 
@@ -68,10 +78,21 @@ class OpenWidget(DockWidget):
         self.recent_button = button("Recent", "What was opened lately, to fill it in again")
         self.recent_button.setMenu(QMenu(self.recent_button, toolTipsVisible=True))
         self.recent_button.menu().aboutToShow.connect(self._list_recent)
+        self.session_button = button("Session", "Layers, pairs, network and docks as one file")
+        self.session_button.setMenu(QMenu(self.session_button))
+        self.session_button.menu().addAction("Save session …", self.ask_save)
+        self.session_button.menu().addAction("Open session …", self.ask_open)
+        self.session_offer = Offer("Open", self._open_last_session)
+        self._writer = LatestOnly(write_session)
+        self._restoring: Restoring | None = None
         self.size_offer = Offer("Set", self.set_voxel_size)
         self.status = paragraph(selectable=True)
         self._lay_out()
         self.fields.entered.connect(self.open)
+        self._writer.done.connect(self._on_saved)
+        self._writer.failed.connect(self._on_error)
+        viewer.layers.events.inserted.connect(self._withdraw_session)
+        self._offer_session()
         self._update()
 
     @property
@@ -88,18 +109,33 @@ class OpenWidget(DockWidget):
         except InputError as error:
             self._on_error(error)
             return
-        worker = JobWorker(job)
-        worker.yielded.connect(self._on_event)
-        worker.errored.connect(self._on_error)
-        worker.finished.connect(self._on_finished)
-        self.destroyed.connect(job.end_soon)
-        self._worker = worker
         self._use = self.fields.use
         self._unsized = []
         self.size_offer.make("")
-        self.status.setText("Opening …")
-        self._update()
-        worker.start()
+        self._run(job)
+
+    def open_session(self, file: Path) -> None:
+        """Open a session beside what is there."""
+        if not self.is_busy:
+            self._restoring = Restoring(self.viewer)
+            self._run(SessionJob(file))
+            remember_session(file)
+
+    def save_session(self, file: Path) -> None:
+        """Save a session to a file."""
+        self._writer.ask(file, gather_session(self.viewer, self.session))
+
+    def ask_save(self) -> None:
+        """Ask where to save a session, and save it there."""
+        file = ask_file(self, "Save session", last_session(), saving=True)
+        if file is not None:
+            self.save_session(file)
+
+    def ask_open(self) -> None:
+        """Ask for a session, and open it."""
+        file = ask_file(self, "Open session", last_session(), saving=False)
+        if file is not None:
+            self.open_session(file)
 
     def cancel(self) -> None:
         """Wait no longer for what is being opened; nothing of it is added."""
@@ -111,7 +147,7 @@ class OpenWidget(DockWidget):
         worker.errored.disconnect(self._on_error)
         worker.finished.disconnect(self._on_finished)
         worker.quit()
-        self._worker = None
+        self._worker = self._restoring = None
         self.status.setText("Cancelled: nothing was opened.")
         self._update()
 
@@ -119,12 +155,25 @@ class OpenWidget(DockWidget):
         """Wait no longer, with the dock closed."""
         self.cancel()
 
+    def _run(self, job: Job) -> None:
+        worker = JobWorker(job)
+        worker.yielded.connect(self._on_event)
+        worker.errored.connect(self._on_error)
+        worker.finished.connect(self._on_finished)
+        self.destroyed.connect(job.end_soon)
+        self._worker = worker
+        self.status.setText("Opening …")
+        self._update()
+        worker.start()
+
     def _lay_out(self) -> None:
         buttons = QHBoxLayout()
         buttons.addWidget(self.open_button)
         buttons.addWidget(self.cancel_button)
         buttons.addWidget(self.recent_button)
+        buttons.addWidget(self.session_button)
         body = self.body
+        body.addWidget(self.session_offer)
         body.addWidget(self.fields)
         body.addLayout(buttons)
         body.addWidget(self.size_offer)
@@ -162,7 +211,13 @@ class OpenWidget(DockWidget):
     def _on_event(self, event: Any) -> None:
         if isinstance(event, str):
             self.status.setText(event)
-            return
+        elif isinstance(event, list):
+            self._on_opened(event)
+        elif self._restoring is not None and self._restoring.take(event):
+            self._tell(self._restoring.said)
+            self._restoring = None
+
+    def _on_opened(self, event: list[Opened]) -> None:
         added: list[dict[str, Any]] = []
         before = list(self.viewer.layers)
         try:
@@ -222,6 +277,27 @@ class OpenWidget(DockWidget):
         text = sentence(str(error))
         tell(type(error)(text))
         self._tell([(text, "warning")])
+
+    def _on_saved(self, saved: tuple[Path, list[str]]) -> None:
+        file, left_out = saved
+        remember_session(file)
+        said: list[tuple[str, Level]] = [(f"The session is saved in {file}", "info")]
+        if left_out:
+            said.append((f"Not kept: {'; '.join(left_out)}", "warning"))
+        self._tell(said)
+
+    def _offer_session(self) -> None:
+        last = None if self.viewer.layers else last_session()
+        if last is not None:
+            when = time.strftime("%d %b, %H:%M", time.localtime(last.stat().st_mtime))
+            self.session_offer.make(f"Last session: {last.stem}, {when}")
+
+    def _open_last_session(self) -> None:
+        if (last := last_session()) is not None:
+            self.open_session(last)
+
+    def _withdraw_session(self, event: Any = None) -> None:
+        self.session_offer.make("")
 
     def _on_finished(self) -> None:
         self._worker = None
