@@ -17,6 +17,7 @@ from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QAction
+from superqt import QCollapsible
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.arrays import ReadArray
@@ -684,6 +685,36 @@ class TestFields:
             assert widget.width() >= widget.minimumWidth()
             viewer.theme = "light"
             viewer.window.remove_dock_widget(dock)
+
+    def test_each_input_has_a_name_and_the_tab_key_follows_the_eye(
+        self, make_napari_viewer: Callable[..., napari.Viewer], qtbot: QtBot, tmp_path: Path
+    ) -> None:
+        (tmp_path / "s.json").write_text("{}")
+        recent.remember_session(tmp_path / "s.json")
+        viewer = make_napari_viewer(show=True)
+        widget = open_widget(viewer, OPEN)
+        for group in widget.findChildren(QCollapsible):
+            group.expand(animate=False)
+        widget.volume.text, widget.synapses.text = "t.csv", "em.tif"
+        qtbot.waitUntil(widget.fields.swap_offer.isVisible)
+        widget.size_offer.make("The voxel size is not known.")
+        qtbot.wait(100)
+        inputs = []
+        one = widget.volume.line.nextInFocusChain()
+        while one is not widget.volume.line:
+            takes_focus = bool(one.focusPolicy() & Qt.FocusPolicy.TabFocus)
+            if takes_focus and widget.isAncestorOf(one) and one.isVisible() and one.isEnabled():
+                inputs.append(one)
+            one = one.nextInFocusChain()
+        inputs = [widget.volume.line, *inputs]
+        places = [one.mapTo(widget, one.rect().center()) for one in inputs]
+        found = [(round(place.y() / 12), place.x()) for place in places]
+        # The chain has no beginning: it is what is highest.
+        first = found.index(min(found))
+        assert [*found[first:], *found[:first]] == sorted(found)
+        assert len(found) == 23
+        for one in inputs:
+            assert one.accessibleName() or one.text(), one
 
     def test_a_file_and_a_folder_are_chosen_in_dialogs(
         self, opener: Any, qtbot: QtBot, choose: Callable[[Path], None], tmp_path: Path

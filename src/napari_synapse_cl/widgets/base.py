@@ -121,6 +121,8 @@ class DockWidget(QWidget):
         if dock is None or window is None:
             return
         dock.setWindowTitle(self.menu_name)
+        for label in dock.titleBarWidget().findChildren(QLabel):
+            label.setText(self.menu_name)
         others = [dock_of(widget) for widget in window.findChildren(DockWidget)]
         fixed = [other for other in others if other not in (None, dock) and not other.isFloating()]
         if fixed and dock not in window.tabifiedDockWidgets(fixed[-1]):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 from napari.utils.notifications import show_error
@@ -13,6 +14,7 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QDockWidget,
     QLabel,
+    QLayout,
     QMainWindow,
     QMessageBox,
     QPushButton,
@@ -119,6 +121,29 @@ def paragraph(text: str = "", *, selectable: bool = False) -> QLabel:
     if selectable:
         label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return label
+
+
+def tab_in_order(page: QWidget) -> None:
+    """Let the tab key lead through the inputs as they are laid out, not as they were made."""
+    inputs = list(_inputs(page))
+    for one, following in pairwise(inputs):
+        QWidget.setTabOrder(one, following)
+
+
+def _inputs(part: QWidget | QLayout) -> Iterator[QWidget]:
+    if isinstance(part, QLayout):
+        for i in range(part.count()):
+            item = part.itemAt(i)
+            inner = item.widget() or item.layout()
+            if inner is not None:
+                yield from _inputs(inner)
+        return
+    if isinstance(part, QScrollArea):
+        yield from _inputs(part.widget())
+    elif part.focusPolicy() & Qt.FocusPolicy.TabFocus:
+        yield part
+    elif part.layout() is not None:
+        yield from _inputs(part.layout())
 
 
 def bare(layout: Any, spacing: int | None = None) -> Any:
@@ -244,6 +269,8 @@ class FittingArea(QScrollArea):
         super().__init__()
         _scroll(self, widget)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        # It scrolls to the input that has the focus.
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         widget.installEventFilter(self)
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name

@@ -10,7 +10,9 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
+    QPushButton,
     QSizePolicy,
+    QStyle,
     QVBoxLayout,
     QWidget,
 )
@@ -21,7 +23,15 @@ from napari_synapse_cl.data.opening import TABLES
 from napari_synapse_cl.data.volumes import FILE_SUFFIXES
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH, Form, empty_rows, tooltip_of
-from napari_synapse_cl.widgets.look import MARK, FittingArea, bare, button, paragraph, sentence
+from napari_synapse_cl.widgets.look import (
+    MARK,
+    FittingArea,
+    bare,
+    button,
+    label_of,
+    paragraph,
+    sentence,
+)
 from napari_synapse_cl.widgets.open_data.jobs import is_dataset
 from napari_synapse_cl.widgets.open_data.recent import Use
 
@@ -68,15 +78,20 @@ class LocationEdit(QWidget):
         self.line.setAccessibleName(name)
         self.line.setPlaceholderText(placeholder)
         self.line.textChanged.connect(self._tell_change)
-        self.file_button = button("File …", clicked=self._choose_file)
-        self.folder_button = button("Folder …", clicked=self._choose_folder)
-        self.file_button.setAccessibleName(f"{name}: choose a file")
-        self.folder_button.setAccessibleName(f"{name}: choose a folder")
+        self.file_button = self._button("a file", "SP_FileIcon", self._choose_file)
+        self.folder_button = self._button("a folder", "SP_DirIcon", self._choose_folder)
         row = bare(QHBoxLayout(self), 2)
         row.addWidget(self.line, stretch=1)
         row.addWidget(self.file_button)
         row.addWidget(self.folder_button)
         self.folder_button.setVisible(folders)
+
+    def _button(self, what: str, icon: str, clicked: Callable[[], None]) -> QPushButton:
+        """Return a button to choose with; in words it would leave no room for the path."""
+        made = button("", f"Choose {what} …", clicked)
+        made.setIcon(self.style().standardIcon(QStyle.StandardPixmap[icon]))
+        made.setAccessibleName(f"{self.name}: choose {what}")
+        return made
 
     @property
     def text(self) -> str:
@@ -169,6 +184,8 @@ class Fields(QWidget):
                 "position_voxel_size": "that of the volume",
             },
         )
+        for name in IN_FORM:
+            self.form.editor(name).native.setAccessibleName(label_of(name))
         self._labels = {
             "labels": LocationEdit("Structures", "none", "Open labels of structures"),
             "segmentation": LocationEdit("Cells", "none", "Open labels of cells"),

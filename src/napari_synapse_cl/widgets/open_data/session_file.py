@@ -214,7 +214,7 @@ class SessionJob(Job):
                     yield told.text
                 elif not isinstance(told, Progress):
                     data = told.image
-            keywords = _geometry(entry)
+            keywords = {**_geometry(entry), "metadata": {METADATA_KEY: dict(entry["metadata"])}}
         else:
             data, keywords = _open(entry, are_labels=kind == "labels")
         yield Restored(name, (data, {**keywords, **own, "name": name}, kind))

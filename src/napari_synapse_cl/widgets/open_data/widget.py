@@ -23,6 +23,7 @@ from napari_synapse_cl.widgets.look import (
     button,
     paragraph,
     sentence,
+    tab_in_order,
     tell,
     telling,
 )
@@ -179,6 +180,7 @@ class OpenWidget(DockWidget):
         body.addWidget(self.size_offer)
         body.addWidget(self.status)
         body.addStretch()
+        tab_in_order(body.parentWidget())
 
     def set_voxel_size(self) -> None:
         """Give what was opened without a voxel size the one that is filled in."""
