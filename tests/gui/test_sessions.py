@@ -261,14 +261,16 @@ class TestWhatIsMissing:
         self, start: Callable[[], Any], qtbot: QtBot, tmp_path: Path, choose: Any
     ) -> None:
         widget = start()
+        tifffile.imwrite(tmp_path / "cells.tif", voxels("u2"))
+        widget.viewer.open(tmp_path / "cells.tif", layer_type="labels", plugin="napari")
         widget.viewer.add_image(np.zeros((4, 4, 4)), name="made here")
         widget.viewer.add_shapes([np.eye(2)], name="a line")
         widget.viewer.add_points(ndim=3, name="none yet")
         widget.viewer.add_points(np.ones((1, 3)), name="kept")
         content = save(qtbot, widget, tmp_path / "s.json", choose)
-        assert [entry["name"] for entry in content["layers"]] == ["kept"]
+        assert [entry["name"] for entry in content["layers"]] == ["cells", "kept"]
         assert (
-            "Not kept: made here (no file holds it); a line (Shapes are not kept); "
+            "Not kept: cells (what may have been painted into it); made here (no file holds it); a line (Shapes are not kept); "
             "none yet (it holds no points)"
         ) in widget.status.text()
 

@@ -97,6 +97,8 @@ def gather(layers: Any, **more: Any) -> Gathered:
             left_out.append(f"{layer.name} ({error})")
             continue
         entries.append(entry)
+        if isinstance(layer, Labels) and layer.editable:
+            left_out.append(f"{layer.name} (what may have been painted into it)")
         if isinstance(layer, Points):
             data, meta, _ = layer.as_layer_data_tuple()
             points.append((entry, data.copy(), meta))
