@@ -25,7 +25,7 @@ from napari_synapse_cl.widgets.open_data import recent
 from napari_synapse_cl.widgets.open_data.sample import SampleJob
 from napari_synapse_cl.widgets.session import session_of
 
-from .conftest import EXTRACT, PLUGIN, PREVIEW, TRAIN, click, messages, open_widget
+from .conftest import EXTRACT, LONG, PLUGIN, PREVIEW, TRAIN, click, messages, open_widget
 from .test_open_data import OPEN, POSITIONS, SIZE, voxels, write_pyramid, write_table
 
 TRANSFORMS = ("scale", "translate", "rotate", "shear")
@@ -183,6 +183,9 @@ def test_all_is_there_again_with_one_click_at_the_next_start(
     assert again.dims.point[0] == 440
     np.testing.assert_allclose(again.scene.camera.center, (0, 77, 88))
     assert again.scene.camera.zoom == 3.5
+    # What looks into the network has threads that other tests would wait for.
+    for dock in (extraction, docks[EXTRACT]):
+        qtbot.waitUntil(lambda dock=dock: dock.panel.info is not None, timeout=LONG)
 
 
 def test_a_multiscale_volume_is_opened_with_all_its_levels(
@@ -270,8 +273,8 @@ class TestWhatIsMissing:
         content = save(qtbot, widget, tmp_path / "s.json", choose)
         assert [entry["name"] for entry in content["layers"]] == ["cells", "kept"]
         assert (
-            "Not kept: cells (what may have been painted into it); made here (no file holds it); a line (Shapes are not kept); "
-            "none yet (it holds no points)"
+            "Not kept: cells (what may have been painted into it); made here (no file holds it); "
+            "a line (Shapes are not kept); none yet (it holds no points)"
         ) in widget.status.text()
 
     @pytest.mark.parametrize(
