@@ -26,27 +26,32 @@ from napari_synapse_cl.errors import InputError, JobError
 
 MARK = "⚠ "
 """Stands before what cannot be used, and before warnings."""
-MARK_COLOR = "#d55e00"
-"""Of what cannot be used; told from the text in light and dark themes (Okabe and Ito)."""
+MARK_COLOR = "#000000; background-color: #e69f00"
+"""Of what cannot be used, with what is behind it: no colour is read well on light and on dark."""
 COLORS = {
-    "orange": ("#d55e00", "#e69f00"),
-    "blue": ("#0072b2", "#56b4e9"),
-    "green": ("#00795a", "#35c49a"),
-    "purple": ("#a8487f", "#e29cc6"),
+    "orange": ("#a84600", "#e69f00"),
+    "blue": ("#00659e", "#56b4e9"),
+    "green": ("#00715a", "#35c49a"),
+    "purple": ("#9c3f75", "#e29cc6"),
+    "grey": ("#656565", "#a0a0a0"),
 }
-"""Colours for light and for dark themes that are told apart by colour-blind people too."""
+"""Colours for light and for dark themes that are told apart by colour-blind people too; each has a
+contrast of 4.5 to 1 at least to the theme's background."""
 
 PLUGIN = "napari-synapse-cl"
-OPEN, TRAIN, PREVIEW, EXTRACT = (
+OPEN, TRAIN, PREVIEW, EXTRACT, RUNS = (
     "Open data",
     "Train contrastive",
     "Augmentation preview",
     "Extract features",
+    "Runs",
 )
 BUTTONS = {"resume": "Continue"}
 """What is a flag of the command line and a button in the window."""
 BORDER = 1
 """Around what scrolls, by napari's style sheet, in pixels."""
+PADDING = 10
+"""Above and below a text, in pixels."""
 CALM, NORMAL = 10, 100
 """Speed in percent."""
 
@@ -227,6 +232,14 @@ def scrolling(widget: QWidget) -> QScrollArea:
     """Return a scroll area, as wide as it must be, around a form."""
     area = QScrollArea()
     _scroll(area, widget)
+    return area
+
+
+def steady(text: QLabel, n_lines: int) -> QScrollArea:
+    """Return a place of so many lines for a text, where a longer one scrolls and nothing jumps."""
+    text.setAlignment(Qt.AlignmentFlag.AlignTop)
+    area = scrolling(text)
+    area.setFixedHeight(n_lines * text.fontMetrics().lineSpacing() + 2 * BORDER + PADDING)
     return area
 
 

@@ -138,6 +138,8 @@ class Session(QObject):
         Which layers belong together.
     running
         Kinds of job that run at present.
+    run_places
+        Run folders, and folders of runs, that were used here beside the one for all.
     """
 
     checkpoint_changed = Signal()
@@ -147,6 +149,7 @@ class Session(QObject):
         super().__init__()
         self.last_checkpoint: Path | None = None
         self.running: set[str] = set()
+        self.run_places: list[Path] = []
         self.settings = SharedSettings(FILE)
         self.volumes = ChosenVolumes(viewer.layers)
 
@@ -154,6 +157,12 @@ class Session(QObject):
         """Note that a job runs, until its worker's signal `finished`."""
         self.running.add(kind)
         finished.connect(lambda: self.running.discard(kind))
+
+    def add_run_place(self, folder: Path) -> None:
+        """Remember a run folder, or a folder of runs, for the table of runs."""
+        folder = folder.absolute()
+        if folder not in self.run_places:
+            self.run_places.append(folder)
 
     def keep_checkpoint(self, path: str) -> None:
         """Remember the checkpoint that a training left, and tell the other widgets."""

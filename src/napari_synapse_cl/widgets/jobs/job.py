@@ -11,7 +11,8 @@ from qtpy.QtCore import QObject, QThreadPool, Signal
 from superqt.utils import FunctionWorker, GeneratorWorker, create_worker
 
 from napari_synapse_cl.errors import JobError
-from napari_synapse_cl.runs.events import Command, Control, Discarded, Event, Progress
+from napari_synapse_cl.runs.bin import move_to_bin
+from napari_synapse_cl.runs.events import Command, Control, Discarded, Event, Finished, Progress
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.following import follow
 from napari_synapse_cl.widgets.jobs.child import GRACE_SECONDS, Child
@@ -25,7 +26,22 @@ class Job:
     """Something that runs outside of the window and tells events.
 
     All methods may be called from any thread, :meth:`events` from one alone.
+
+    Attributes
+    ----------
+    discarded_folder
+        The folder of a run that goes to the bin when it has ended, None for one that stays.
     """
+
+    discarded_folder: Path | None = None
+
+    def discard_later(self, folder: Path) -> None:
+        """Stop the run in a folder, and have it moved to the bin when it has ended.
+
+        The last event is then a :class:`~napari_synapse_cl.runs.bin.BinnedRun`.
+        """
+        self.discarded_folder = folder
+        self.request("stop")
 
     def events(self) -> Iterator[Any]:
         """Run, and yield what is told until it ends.
@@ -181,8 +197,14 @@ class JobWorker(_Quiet, GeneratorWorker):
 
 
 def _events(job: Job) -> Generator[Any, None, None]:
+    has_ended = False
     try:
-        yield from job.events()
+        for event in job.events():
+            has_ended = has_ended or isinstance(event, Finished)
+            yield event
+        # One that is detached from meanwhile goes on.
+        if has_ended and job.discarded_folder is not None:
+            yield move_to_bin(job.discarded_folder)
     except RuntimeError as error:
         # The worker would swallow it, and never end.
         raise JobError(str(error)) from error

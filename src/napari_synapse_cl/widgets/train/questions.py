@@ -17,16 +17,19 @@ from qtpy.QtWidgets import (
 
 from napari_synapse_cl.config import Config, read_settings
 from napari_synapse_cl.errors import InputError, reason
+from napari_synapse_cl.runs.bin import BIN, KEPT_DAYS
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.metrics import read_metrics
+from napari_synapse_cl.system.words import counted, duration
 from napari_synapse_cl.widgets.forms.editors import LARGEST_INT
 from napari_synapse_cl.widgets.look import ask, main_window_of, paragraph
 
-DISCARD, STOP, LEAVE = "Discard the run", "Stop and keep", "Let it run on"
+DISCARD, STOP, LEAVE = "Discard the run", "Stop", "Detach"
+UNDO = "Undo discard"
 QUESTION = "A training is running. What should become of it?"
 DETAILS = (
     f"“{STOP}” ends it after the step that is under way and saves a checkpoint; it can be "
-    f"continued later. “{LEAVE}” leaves it to itself; “Attach to a run …” shows it again."
+    f"continued later. “{LEAVE}” lets it run on; “Attach” in the table of runs shows it again."
 )
 
 
@@ -130,11 +133,21 @@ class ContinueDialog(QDialog):
         return Config.from_values({**self._run.config.as_json(), **changed})
 
 
-def confirm_discard(parent: QWidget) -> bool:
-    """Ask whether a run is to be removed that was not begun just now."""
-    question = "Remove the whole run, with everything it had done before?"
+def confirm_discard(parent: QWidget, seconds: float, epochs: int) -> bool:
+    """Ask whether a training is to be discarded.
+
+    Parameters
+    ----------
+    seconds, epochs
+        How much would go.
+    """
+    question = f"{duration(seconds)} of training would go, {counted(epochs, 'epoch')}."
+    details = (
+        f"The run moves to the bin, the folder {BIN} beside its own, and stays there for "
+        f"{KEPT_DAYS} days. Until then it can be put back: by “{UNDO}”, or in the table of runs."
+    )
     answers = {DISCARD: QMessageBox.ButtonRole.DestructiveRole}
-    return ask(parent, "Discard a run", question, "", answers) == DISCARD
+    return ask(parent, "Discard a run", question, details, answers) == DISCARD
 
 
 class ClosingGuard(QObject):

@@ -7,9 +7,10 @@ from typing import Any
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QDialog, QFileDialog, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDialog, QTabWidget, QVBoxLayout, QWidget
 
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.runs.bin import KEPT_DAYS, BinnedRun, put_back
 from napari_synapse_cl.runs.events import (
     CheckpointSaved,
     Discarded,
@@ -17,18 +18,28 @@ from napari_synapse_cl.runs.events import (
     Paused,
     Progress,
     Resumed,
+    Started,
 )
-from napari_synapse_cl.widgets import base, look
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.widgets import look
 from napari_synapse_cl.widgets.base import JobWidget, run_folder
 from napari_synapse_cl.widgets.forms.crop_settings import label_layers_of
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.child import how_to_cut
 from napari_synapse_cl.widgets.jobs.inputs import ContinuedRun, RunInputs
-from napari_synapse_cl.widgets.jobs.job import AttachedJob, ChildJob, Job
+from napari_synapse_cl.widgets.jobs.job import AttachedJob, ChildJob, Job, LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes, VolumePair
 from napari_synapse_cl.widgets.layers.taking import LayerData, take
-from napari_synapse_cl.widgets.look import open_dock, scrolling, tell
+from napari_synapse_cl.widgets.look import (
+    expected,
+    open_dock,
+    scrolling,
+    steady,
+    tell,
+    telling,
+)
 from napari_synapse_cl.widgets.train.buttons import (
+    DISCARD,
     ESSENTIAL,
     GROUPS,
     OF_ONE_RUN,
@@ -38,6 +49,7 @@ from napari_synapse_cl.widgets.train.buttons import (
 )
 from napari_synapse_cl.widgets.train.progress import RunView
 from napari_synapse_cl.widgets.train.questions import (
+    UNDO,
     ClosingGuard,
     ContinueDialog,
     confirm_discard,
@@ -48,6 +60,7 @@ from napari_synapse_cl.widgets.train.volume_list import VolumeList
 
 PLAN_MS = 150
 """How long the settings must rest before the plan is made anew."""
+STATUS_LINES = 3
 READY = "Ready. The sample under File ▸ Open Sample is a place to begin."
 
 
@@ -72,9 +85,11 @@ class TrainWidget(JobWidget):
         buttons = TrainButtons(self.start_button)
         self.pause_button, self.stop_button = buttons.pause, buttons.stop
         self.discard_button, self.extract_button = buttons.discard, buttons.extract
-        self.continue_button, self.attach_button = buttons.go_on, buttons.attach
+        self.runs_button, self.detach_button = buttons.runs, buttons.detach
         self.tabs = QTabWidget()
         self._paused = self._ending = self._discarding = False
+        self._binned: BinnedRun | None = None
+        self._putting_back = LatestOnly(put_back)
         self._taken: list[LayerData] | None = None
         self._guard = ClosingGuard(self, self._is_own, self._leave)
         self._plan_timer = QTimer(self, singleShot=True, interval=PLAN_MS, timeout=self._show_plan)
@@ -111,6 +126,7 @@ class TrainWidget(JobWidget):
         super().run(make_job)
         if self.job is not None and self.job is not before:
             self._paused = self._ending = self._discarding = False
+            self._binned = None
             self.view.begin(attached=isinstance(self.job, AttachedJob))
             self.tabs.setCurrentWidget(self.view)
             self._guard.watch()
@@ -136,15 +152,28 @@ class TrainWidget(JobWidget):
         """Plot losses and say how far the training is."""
         text = self.view.take(event)
         match event:
+            case Started(run=run):
+                self.session.add_run_place(Path(run))
             case CheckpointSaved(path) if not self._discarding:
                 self.session.keep_checkpoint(path)
             case Paused() | Resumed():
                 self._paused = isinstance(event, Paused)
                 self.update_buttons()
+            case Finished() if self._discarding:
+                return
             case Finished():
                 self._on_training_end(event)
                 return
+            case BinnedRun():
+                self._binned = event
+                self.view.begin()
+                self.session.forget_checkpoint(str(event.origin))
+                self.tell_end(
+                    f"Discarded: the run is in the bin, {event.path}, for {KEPT_DAYS} days."
+                )
+                return
             case Discarded(run):
+                self.view.begin()
                 self.session.forget_checkpoint(run)
                 self.tell_end("Discarded: nothing of this training was kept.")
                 return
@@ -166,11 +195,18 @@ class TrainWidget(JobWidget):
         idle = self.job is None
         attached = isinstance(self.job, AttachedJob)
         self.pause_button.setText("Resume" if self._paused else "Pause")
-        for button in (self.pause_button, self.stop_button, self.discard_button):
+        for button in (self.pause_button, self.stop_button):
             button.setEnabled(not idle and not self._ending)
-        self.continue_button.setEnabled(idle)
-        self.attach_button.setText("Detach" if attached else "Attach to run …")
-        self.attach_button.setEnabled(idle or attached)
+        self.detach_button.setEnabled(attached)
+        can_undo = idle and self._binned is not None
+        self.discard_button.setText(UNDO if can_undo else DISCARD)
+        self.discard_button.setToolTip(
+            "<qt>Take the run out of the bin again, to where it was</qt>"
+            if can_undo
+            else "<qt>End it and give up what it has made. Once an epoch has ended this is asked "
+            f"about, and can be undone for {KEPT_DAYS} days.</qt>"
+        )
+        self.discard_button.setEnabled(can_undo or (not idle and not self._ending))
         self.extract_button.setEnabled(idle and self.session.last_checkpoint is not None)
 
     def follow_theme(self) -> None:
@@ -200,14 +236,16 @@ class TrainWidget(JobWidget):
         self.tabs.setCornerWidget(self.settings_menu)
         self.body.addWidget(self.tabs, stretch=1)
         self.body.addWidget(buttons)
-        self.body.addWidget(self.status)
+        self.body.addWidget(steady(self.status, STATUS_LINES))
 
     def _connect(self) -> None:
         self.pause_button.clicked.connect(self._pause_or_resume)
-        self.stop_button.clicked.connect(partial(self._end, "stop"))
-        self.discard_button.clicked.connect(partial(self._end, "discard"))
-        self.continue_button.clicked.connect(self._ask_run_to_continue)
-        self.attach_button.clicked.connect(self._attach_or_detach)
+        self.stop_button.clicked.connect(self._stop)
+        self.detach_button.clicked.connect(self._detach)
+        self.discard_button.clicked.connect(self._discard_or_undo)
+        self.runs_button.clicked.connect(partial(open_dock, self.viewer, look.RUNS))
+        self._putting_back.done.connect(self._on_put_back)
+        self._putting_back.failed.connect(lambda error: tell(expected(error)))
         self.extract_button.clicked.connect(self._open_extraction)
         self.form.changed.connect(self._plan_timer.start)
         for box in (self.image_box, self.points_box):
@@ -240,24 +278,49 @@ class TrainWidget(JobWidget):
     def _pause_or_resume(self) -> None:
         self.request("resume" if self._paused else "pause")
 
-    def _end(self, command: str) -> None:
-        if command == "discard" and self._has_a_past() and not confirm_discard(self):
+    def _stop(self) -> None:
+        self._begin_to_end()
+        self.request("stop")
+
+    def _discard_or_undo(self) -> None:
+        if self.job is None:
+            assert self._binned is not None
+            self._putting_back.ask(self._binned)
             return
-        self._ending = True
-        self._discarding = command == "discard"
-        self.request(command)
+        view = self.view
+        started, job, last = view.started, self.job, view.last
+        if started is None or last is None:
+            # Nothing to regret was made yet.
+            self._begin_to_end(discarding=True)
+            self.request("discard")
+        elif confirm_discard(self, view.seconds, last.epoch) and self.job is job:
+            self._begin_to_end(discarding=True)
+            with telling():
+                job.discard_later(Path(started.run))
+
+    def _begin_to_end(self, *, discarding: bool = False) -> None:
+        self._ending, self._discarding = True, discarding
         self.status.setText("Ending after the present step …")
         self.update_buttons()
 
-    def _has_a_past(self) -> bool:
-        """Whether more would be discarded than was begun here."""
-        started = self.view.started
-        return isinstance(self.job, AttachedJob) or (started is not None and started.step > 0)
+    def _on_put_back(self, _: None) -> None:
+        assert self._binned is not None
+        run = RunFolder(self._binned.origin)
+        self._binned = None
+        self._offer(run)
+        self.status.setText(f"The run is back in {run.path}.")
+        self.update_buttons()
+
+    def _offer(self, run: RunFolder) -> None:
+        """Offer the network of a run's best epoch, or else of its last step."""
+        best = run.best_checkpoint
+        self.session.keep_checkpoint(str(best if best.exists() else run.last_checkpoint))
 
     def _on_training_end(self, event: Finished) -> None:
-        self.session.keep_checkpoint(event.checkpoint)
+        run = RunFolder(Path(event.checkpoint).parents[1])
+        self._offer(run)
         how = "is complete" if event.outcome == "completed" else f"stopped at step {event.step}"
-        text = f"Training {how}. The network is in {event.checkpoint}"
+        text = f"Training {how}. The network is in {self.session.last_checkpoint}"
         self.tell_end(text)
         show_info(text)
 
@@ -269,25 +332,10 @@ class TrainWidget(JobWidget):
         self.tell_end("The training goes on by itself; attach to it to see it.")
         self.job.leave()
 
-    def _choose_run(self, title: str) -> Path | None:
-        last = self.session.last_checkpoint
-        start = base.runs_folder() if last is None else last.parents[2]
-        chosen = QFileDialog.getExistingDirectory(self, title, str(start))
-        return Path(chosen) if chosen else None
-
-    def _ask_run_to_continue(self) -> None:
-        folder = self._choose_run("Folder of the run to continue")
-        if folder is not None:
-            self.continue_run(folder)
-
-    def _attach_or_detach(self) -> None:
-        if self.job is not None:
-            self.tell_end("Detached; the training goes on without this window.")
-            self.job.end_soon()
-            return
-        folder = self._choose_run("Folder of the run to attach to")
-        if folder is not None:
-            self.attach(folder)
+    def _detach(self) -> None:
+        assert self.job is not None
+        self.tell_end("Detached; the training goes on without this window.")
+        self.job.end_soon()
 
     def _open_extraction(self) -> None:
         widget = open_dock(self.viewer, look.EXTRACT)
