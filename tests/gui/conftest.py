@@ -205,7 +205,7 @@ def select_run(qtbot: QtBot, viewer: napari.Viewer, folder: Path) -> Any:
     runs = open_dock(viewer, RUNS)
     with qtbot.waitSignal(runs.listed, timeout=LONG):
         runs.open_folder(folder)
-    assert [run.folder for run in runs.selected] == [folder]
+    assert [run.folder for run in runs.table.selected] == [folder]
     return runs
 
 

@@ -93,7 +93,6 @@ def test_discarding_what_was_done_before_is_asked_about(
     click(qtbot, widget.discard_button)
     before = n_steps(widget)
     qtbot.waitUntil(lambda: n_steps(widget) > before, timeout=LONG)
-    press_in_dialog("Discard the run")
     discard(qtbot, widget)
     assert not (tmp_path / "run").exists()
 

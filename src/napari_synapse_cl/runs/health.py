@@ -79,14 +79,13 @@ def does_it_learn(first: EpochDone, now: EpochDone, n: int) -> str:
 
 
 def better(now: EpochDone, best: EpochDone | None, metric: str) -> bool:
-    """Whether an epoch is better than the best before, by a metric or else the training loss."""
-    value = getattr(now, metric, None)
-    value = now.training_loss if value is None else value
+    """Whether an epoch is better than the best: by a metric, or if it lacks the training loss."""
     if best is None:
         return True
-    other = getattr(best, metric, None)
-    other = best.training_loss if other is None else other
-    return value > other if metric in HIGHER_IS_BETTER else value < other
+    if getattr(now, metric) is None or getattr(best, metric) is None:
+        metric = "training_loss"
+    value, other = getattr(now, metric), getattr(best, metric)
+    return bool(value > other if metric in HIGHER_IS_BETTER else value < other)
 
 
 def best_of(epochs: Iterable[EpochDone], metric: str) -> EpochDone | None:

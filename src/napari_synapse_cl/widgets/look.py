@@ -235,19 +235,33 @@ def scrolling(widget: QWidget) -> QScrollArea:
     return area
 
 
-def steady(text: QLabel, n_lines: int) -> QScrollArea:
-    """Return a place of so many lines for a text, where a longer one scrolls and nothing jumps."""
-    text.setAlignment(Qt.AlignmentFlag.AlignTop)
-    area = scrolling(text)
-    area.setFixedHeight(n_lines * text.fontMetrics().lineSpacing() + 2 * BORDER + PADDING)
-    return area
-
-
 def _scroll(area: QScrollArea, widget: QWidget) -> None:
     area.setWidget(widget)
     area.setWidgetResizable(True)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     area.setFrameShape(QScrollArea.Shape.NoFrame)
+
+
+class SteadyText(QScrollArea):
+    """A place of so many lines for a text: a longer one scrolls, and nothing around it jumps."""
+
+    def __init__(self, text: QLabel, n_lines: int) -> None:
+        super().__init__()
+        self._n_lines = n_lines
+        text.setAlignment(Qt.AlignmentFlag.AlignTop)
+        _scroll(self, text)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        # What holds a text that can be read as it is needs no keys.
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Return the height of its lines in the present font."""
+        height = self._n_lines * self.widget().fontMetrics().lineSpacing() + PADDING
+        return QSize(super().sizeHint().width(), height)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Return the height of its lines in the present font."""
+        return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
 
 
 class FittingArea(QScrollArea):
@@ -267,7 +281,7 @@ class FittingArea(QScrollArea):
         """Ask for the width of what is in it: it scrolls in height alone."""
         bar = self.verticalScrollBar()
         beside = bar.sizeHint().width() if bar.isVisibleTo(self) else 0
-        width = self.widget().minimumSizeHint().width() + beside
+        width = self.widget().minimumSizeHint().width() + beside + 2 * BORDER
         return QSize(width, super().minimumSizeHint().height())
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyqtgraph as pg
 from numpy.typing import ArrayLike, NDArray
-from qtpy.QtCore import QEvent, Qt, QTimer, Signal
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_synapse_cl.widgets.look import Colors, bare, paragraph
 
@@ -107,6 +107,14 @@ class Curve:
         return x, self.factor * (smooth(y) if self.smoothed else y)
 
 
+class _Canvas(pg.GraphicsLayoutWidget):
+    """Takes what room there is, and shrinks before what is around it scrolls."""
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for no more than the least."""
+        return QSize(super().sizeHint().width(), self.minimumHeight())
+
+
 class Plot(QWidget):
     """Axes in the colours of the viewer's theme, and a legend above them.
 
@@ -130,10 +138,11 @@ class Plot(QWidget):
         # pyqtgraph's own legend hides curves inside the axes, and is clipped outside of them.
         self._legend = paragraph()
         self._legend.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-        self._canvas = pg.GraphicsLayoutWidget()
+        self._canvas = _Canvas()
+        # What it shows is told in words elsewhere: it takes no keys.
+        self._canvas.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._canvas.setAccessibleName(f"Plot of {labels['left'] or 'a metric'}")
         self._canvas.setMinimumHeight(height)
-        # It takes what there is, and shrinks before what is around it scrolls.
-        self._canvas.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
         self._main = pg.ViewBox(enableMenu=False)
         self._axes = {side: pg.AxisItem(side) for side in labels}
         # pyqtgraph's PlotItem would do this too, and bring a dozen menus that nobody deletes.

@@ -7,101 +7,39 @@ from typing import Any
 
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
-from qtpy.QtCore import QSignalBlocker, Qt, QTimer, QUrl, Signal
-from qtpy.QtGui import QDesktopServices, QKeySequence, QShortcut, QShowEvent
-from qtpy.QtWidgets import QAbstractItemView, QFileDialog, QGridLayout, QTreeWidget, QTreeWidgetItem
+from qtpy.QtCore import QTimer, QUrl, Signal
+from qtpy.QtGui import QDesktopServices, QShowEvent
+from qtpy.QtWidgets import QFileDialog, QGridLayout
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.bin import KEPT_DAYS, BinnedRun, empty_bin, move_to_bin, put_back
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.listing import ListedRun, list_runs
-from napari_synapse_cl.system.words import counted, listing, storage
+from napari_synapse_cl.system.words import counted, listing
 from napari_synapse_cl.widgets.base import DockWidget, runs_folder
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.look import (
     EXTRACT,
     RUNS,
     TRAIN,
+    SteadyText,
     bare,
     button,
     expected,
     open_dock,
     paragraph,
     sentence,
-    steady,
     tell,
     telling,
 )
+from napari_synapse_cl.widgets.runs.table import RunTable
 
-COLUMNS = {
-    "Name": "What you call it: double-click or F2 to change it. Its folder keeps its name.",
-    "State": "Running, paused, finished, stopped, failed or damaged; why is in its tooltip",
-    "Epochs": "Epochs that are done, of those that were planned",
-    "Best": "The best value by which epochs are judged",
-    "Date": "When it was begun",
-    "Volume": "What it was trained on",
-    "Size": "What its folder takes on the disk",
-}
-NAME, STATE, EPOCHS, BEST, DATE, VOLUME, SIZE = range(len(COLUMNS))
 REFRESH_MS = 5000
 """How often one looks again while a run is under way."""
-MINIMUM_HEIGHT = 120
-NAME_WIDTH = 150
 STATUS_LINES = 2
 NONE_YET = "No runs yet: those that are trained here come into {}."
 
 BIN, BACK = "Move to bin", "Put back"
-
-
-class _Row(QTreeWidgetItem):
-    """A run, sorted by what its texts mean."""
-
-    def __init__(self, run: ListedRun) -> None:
-        best = None if run.best is None else getattr(run.best, run.metric, None)
-        begun = run.begun and run.begun.astimezone()
-        super().__init__(
-            [
-                run.name,
-                run.state,
-                f"{run.epochs} of {run.planned}" if run.planned else str(run.epochs),
-                "–" if best is None else f"{best:.3g}",
-                begun.strftime("%Y-%m-%d %H:%M") if begun else "–",
-                run.volume or "–",
-                storage(run.n_bytes),
-            ]
-        )
-        self.run = run
-        self._keys = (
-            run.name.casefold(),
-            run.state,
-            run.epochs,
-            float("inf") if best is None else best,
-            str(run.begun or ""),
-            run.volume.casefold(),
-            run.n_bytes,
-        )
-        self.setFlags(self.flags() | Qt.ItemFlag.ItemIsEditable)
-        tips = {column: self.text(column) for column in range(len(COLUMNS))}
-        tips[NAME] = f"{run.name}<br>{run.folder}"
-        tips[STATE] = f"{run.state}{': ' if run.note else ''}{run.note}"
-        if run.best is not None:
-            tips[BEST] = f"{run.metric.replace('_', ' ')} of epoch {run.best.epoch}"
-        if run.binned is not None:
-            tips[STATE] = (
-                f"Discarded on {run.binned.discarded.astimezone():%Y-%m-%d} from "
-                f"{run.binned.origin}; kept for {KEPT_DAYS} days"
-            )
-        for column, tip in tips.items():
-            self.setToolTip(column, f"<qt>{tip}</qt>")
-        for path in run.results:
-            below = QTreeWidgetItem([path.name])
-            below.setToolTip(NAME, f"<qt>{path}</qt>")
-            below.setFlags(Qt.ItemFlag.ItemIsEnabled)
-            self.addChild(below)
-
-    def __lt__(self, other: Any) -> bool:
-        column = self.treeWidget().sortColumn()
-        return bool(self._keys[column] < other._keys[column])
 
 
 class RunsWidget(DockWidget):
@@ -122,7 +60,7 @@ class RunsWidget(DockWidget):
         self.comparison: Any = None
         self._wanted: list[Path] | None = None
         self._opened: Path | None = None
-        self.table = self._make_table()
+        self.table = RunTable()
         self.status = paragraph(selectable=True)
         self.continue_button = button(
             "Continue …", "<qt>Go on with it, from its last checkpoint</qt>", self._continue
@@ -147,28 +85,24 @@ class RunsWidget(DockWidget):
         self.show_button = button(
             "Show folder", "Open its folder on the desktop", self._show_folder
         )
-        self.bin_button = button(BIN, clicked=self._move)
         self.other_button = button(
             "Other folder …",
             "<qt>List also the run, or the runs, in another folder</qt>",
             self._ask_folder,
         )
+        self.bin_button = button(BIN, clicked=self._move)
         self._lists = LatestOnly(list_runs)
         self._lists.done.connect(self._show_runs)
         self._lists.failed.connect(lambda error: tell(expected(error)))
         self._moves = LatestOnly(_call)
         self._moves.done.connect(self._on_moved)
-        self._moves.failed.connect(lambda error: tell(expected(error)))
+        self._moves.failed.connect(self._on_not_moved)
         self._timer = QTimer(self, interval=REFRESH_MS, timeout=self._look_again)
         self._emptied = False
+        self.table.itemSelectionChanged.connect(self.update_buttons)
+        self.table.renamed.connect(self._rename)
         self._lay_out()
         self.update_buttons()
-
-    @property
-    def selected(self) -> list[ListedRun]:
-        """The runs that are selected, in the order of the table."""
-        rows = [self.table.topLevelItem(i) for i in range(self.table.topLevelItemCount())]
-        return [row.run for row in rows if row.isSelected()]
 
     def refresh(self, select: list[Path] | None = None) -> None:
         """Look again what runs there are.
@@ -189,7 +123,7 @@ class RunsWidget(DockWidget):
 
     def update_buttons(self) -> None:
         """Enable the buttons that do something now."""
-        runs = self.selected
+        runs = self.table.selected
         one = runs[0] if len(runs) == 1 else None
         self.show_button.setEnabled(one is not None)
         there = one if one is not None and one.binned is None else None
@@ -212,6 +146,8 @@ class RunsWidget(DockWidget):
         """Look what runs there are."""
         super().showEvent(event)
         self._timer.start()
+        # napari's font size is not that of tables.
+        self.table.setFont(self.status.font())
         self.refresh()
         if not self._emptied:
             self._emptied = True
@@ -223,33 +159,6 @@ class RunsWidget(DockWidget):
         self._lists.forget()
         if self.comparison is not None:
             self.comparison.close()
-
-    def _make_table(self) -> QTreeWidget:
-        table = QTreeWidget()
-        table.setHeaderLabels(list(COLUMNS))
-        table.setAccessibleName("Runs")
-        table.setUniformRowHeights(True)
-        table.setMinimumHeight(MINIMUM_HEIGHT)
-        table.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        table.header().setStretchLastSection(False)
-        for column, tip in enumerate(COLUMNS.values()):
-            table.headerItem().setToolTip(column, f"<qt>{tip}</qt>")
-            right = Qt.AlignmentFlag.AlignRight if column in (EPOCHS, BEST, SIZE) else None
-            if right is not None:
-                table.headerItem().setTextAlignment(column, right)
-        table.setSortingEnabled(True)
-        table.sortByColumn(DATE, Qt.SortOrder.DescendingOrder)
-        table.itemSelectionChanged.connect(self.update_buttons)
-        table.itemDoubleClicked.connect(self._edit_name)
-        table.itemChanged.connect(self._rename)
-        QShortcut(
-            QKeySequence(Qt.Key.Key_F2),
-            table,
-            lambda: self._edit_name(table.currentItem(), NAME),
-            context=Qt.ShortcutContext.WidgetShortcut,
-        )
-        return table
 
     def _lay_out(self) -> None:
         grid = bare(QGridLayout(), 4)
@@ -267,7 +176,7 @@ class RunsWidget(DockWidget):
             # What discards lies apart.
             grid.addWidget(one, i // 3, i % 3 if i < 6 else 2)
         self.body.addWidget(self.table, stretch=1)
-        self.body.addWidget(steady(self.status, STATUS_LINES))
+        self.body.addWidget(SteadyText(self.status, STATUS_LINES))
         self.body.addLayout(grid)
 
     def _show_runs(self, runs: list[ListedRun]) -> None:
@@ -279,25 +188,8 @@ class RunsWidget(DockWidget):
         ):
             self.session.run_places.remove(opened)
             tell(InputError(f"{opened} holds no run, and no folders of runs; choose another"))
-        wanted = self._wanted or [run.folder for run in self.selected]
+        self.table.show_runs(runs, self._wanted)
         self._wanted = None
-        unfolded = {row.run.folder for row in self._rows if row.isExpanded()}
-        with QSignalBlocker(self.table):
-            self.table.clear()
-            rows = [_Row(run) for run in runs]
-            self.table.addTopLevelItems(rows)
-            self.table.setRootIsDecorated(any(run.results for run in runs))
-            for row in rows:
-                for column in (EPOCHS, BEST, SIZE):
-                    row.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
-                row.setExpanded(row.run.folder in unfolded)
-                row.setSelected(row.run.folder in wanted)
-            for column in range(len(COLUMNS)):
-                self.table.resizeColumnToContents(column)
-            self.table.setColumnWidth(NAME, min(NAME_WIDTH, self.table.columnWidth(NAME)))
-        chosen = next((row for row in rows if row.isSelected()), None)
-        if chosen is not None:
-            self.table.scrollToItem(chosen)
         if not runs:
             self.status.setText(NONE_YET.format(runs_folder()))
         elif not self.status.text() or self.status.text().startswith(NONE_YET[:11]):
@@ -305,35 +197,26 @@ class RunsWidget(DockWidget):
         self.update_buttons()
         self.listed.emit()
 
-    @property
-    def _rows(self) -> list[_Row]:
-        return [self.table.topLevelItem(i) for i in range(self.table.topLevelItemCount())]
-
     def _look_again(self) -> None:
-        is_edited = self.table.state() == QAbstractItemView.State.EditingState
-        if self.isVisible() and not is_edited and any(row.run.is_active for row in self._rows):
+        is_changing = any(run.is_active for run in self.table.runs)
+        if self.isVisible() and is_changing and not self.table.is_edited:
             self.refresh()
 
-    def _edit_name(self, item: QTreeWidgetItem | None, column: int) -> None:
-        if isinstance(item, _Row) and column == NAME:
-            self.table.editItem(item, NAME)
-
-    def _rename(self, item: QTreeWidgetItem, column: int) -> None:
-        if isinstance(item, _Row) and column == NAME and item.text(NAME) != item.run.name:
-            with telling():
-                RunFolder(item.run.folder).rename(item.text(NAME).strip())
-            self.refresh()
+    def _rename(self, run: ListedRun, name: str) -> None:
+        with telling():
+            RunFolder(run.folder).rename(name)
+        self.refresh()
 
     def _continue(self) -> None:
-        [run] = self.selected
+        [run] = self.table.selected
         open_dock(self.viewer, TRAIN).continue_run(run.folder)
 
     def _attach(self) -> None:
-        [run] = self.selected
+        [run] = self.table.selected
         open_dock(self.viewer, TRAIN).attach(run.folder)
 
     def _use(self) -> None:
-        [run] = self.selected
+        [run] = self.table.selected
         self.session.keep_checkpoint(str(run.network))
         widget = open_dock(self.viewer, EXTRACT)
         widget.form.editor("checkpoint").value = run.network
@@ -344,7 +227,7 @@ class RunsWidget(DockWidget):
 
         if self.comparison is not None:
             self.comparison.close()
-        self.comparison = ComparisonDialog(self.viewer, self.selected, self)
+        self.comparison = ComparisonDialog(self.viewer, self.table.selected, self)
         self.comparison.destroyed.connect(self._forget_comparison)
         self.comparison.show()
 
@@ -352,11 +235,11 @@ class RunsWidget(DockWidget):
         self.comparison = None
 
     def _show_folder(self) -> None:
-        [run] = self.selected
+        [run] = self.table.selected
         QDesktopServices.openUrl(QUrl.fromLocalFile(str(run.folder)))
 
     def _move(self) -> None:
-        runs = self.selected
+        runs = self.table.selected
         binned = [run.binned for run in runs if run.binned is not None]
         self.status.setText("Moving …")
         if binned:
@@ -372,6 +255,11 @@ class RunsWidget(DockWidget):
             self.status.setText(sentence(text))
             show_info(sentence(text))
         self.refresh(select)
+
+    def _on_not_moved(self, error: Exception) -> None:
+        tell(expected(error))
+        self.status.setText(sentence(str(error)))
+        self.refresh()
 
     def _ask_folder(self) -> None:
         chosen = QFileDialog.getExistingDirectory(

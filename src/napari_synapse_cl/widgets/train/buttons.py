@@ -139,6 +139,7 @@ class SettingsMenu(QToolButton):
         self._names = names
         self._config = config
         self.setText("⋯")
+        self.setAccessibleName("Settings menu")
         self.setToolTip("Save, load or set back the settings")
         self.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +33,11 @@ from napari_synapse_cl.system.words import duration
 from napari_synapse_cl.widgets.look import (
     MARK,
     MARK_COLOR,
+    SteadyText,
     bare,
     paragraph,
     scrolling,
     sentence,
-    steady,
 )
 
 VERDICT_LINES = 4
@@ -107,6 +108,7 @@ class RunView(QWidget):
         self.bar = QProgressBar()
         self.bar.setFormat("%v of %m")
         self.bar.setToolTip("Steps that are done")
+        self.bar.setAccessibleName("Steps that are done")
         self.warning = paragraph()
         self.warning.setStyleSheet(f"color: {MARK_COLOR}")
         self.warning.hide()
@@ -123,8 +125,9 @@ class RunView(QWidget):
         self._plots.addWidget(self.warning)
         layout = bare(QVBoxLayout(self), 2)
         layout.addWidget(self.bar)
-        layout.addWidget(steady(self.verdict, VERDICT_LINES))
-        layout.addWidget(scrolling(page), stretch=1)
+        layout.addWidget(SteadyText(self.verdict, VERDICT_LINES))
+        self._area = scrolling(page)
+        layout.addWidget(self._area, stretch=1)
         self.begin()
 
     @cached_property
@@ -135,6 +138,10 @@ class RunView(QWidget):
 
         monitor = Monitor(self._viewer)
         self._plots.addWidget(monitor, stretch=1)
+        # What comes late would be reached last by Tab.
+        order = [self._area, monitor.log_box, monitor.export_button, monitor.fold]
+        for one, following in pairwise(order):
+            self.setTabOrder(one, following)
         return monitor
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name

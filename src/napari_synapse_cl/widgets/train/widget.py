@@ -31,10 +31,10 @@ from napari_synapse_cl.widgets.jobs.job import AttachedJob, ChildJob, Job, Lates
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes, VolumePair
 from napari_synapse_cl.widgets.layers.taking import LayerData, take
 from napari_synapse_cl.widgets.look import (
+    SteadyText,
     expected,
     open_dock,
     scrolling,
-    steady,
     tell,
     telling,
 )
@@ -236,7 +236,7 @@ class TrainWidget(JobWidget):
         self.tabs.setCornerWidget(self.settings_menu)
         self.body.addWidget(self.tabs, stretch=1)
         self.body.addWidget(buttons)
-        self.body.addWidget(steady(self.status, STATUS_LINES))
+        self.body.addWidget(SteadyText(self.status, STATUS_LINES))
 
     def _connect(self) -> None:
         self.pause_button.clicked.connect(self._pause_or_resume)
