@@ -18,6 +18,7 @@ from napari_synapse_cl.runs.bin import BIN, NOTE, runs_in_bin
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.widgets import base
+from napari_synapse_cl.widgets.look import open_dock
 from napari_synapse_cl.widgets.runs.table import BEST, EPOCHS, NAME, SIZE, STATE, VOLUME
 
 from .conftest import (
@@ -147,7 +148,7 @@ def test_a_network_is_used_for_extraction(
 ) -> None:
     select(runs, two[1])
     click(qtbot, runs.use_button)
-    extractor = open_widget(window.viewer, EXTRACT)
+    extractor = open_dock(window.viewer, EXTRACT)
     assert extractor.panel.checkpoint == two[1] / "checkpoints" / "best.pt"
     qtbot.waitUntil(lambda: extractor.panel.info is not None, timeout=LONG)
 
@@ -265,7 +266,7 @@ def test_a_run_is_attached_to_and_shown_as_it_was(
 ) -> None:
     select(runs, two[0])
     click(qtbot, runs.attach_button)
-    trainer = open_widget(window.viewer, TRAIN)
+    trainer = open_dock(window.viewer, TRAIN)
     wait_for_end(qtbot, trainer)
     assert n_steps(trainer) == 2
     assert "The best was epoch 1 (validation loss" in trainer.view.verdict.text()

@@ -226,6 +226,8 @@ class RunsWidget(DockWidget):
         from napari_synapse_cl.widgets.runs.comparison import ComparisonDialog
 
         if self.comparison is not None:
+            # It is forgotten a while after it was closed.
+            self.comparison.destroyed.disconnect(self._forget_comparison)
             self.comparison.close()
         self.comparison = ComparisonDialog(self.viewer, self.table.selected, self)
         self.comparison.destroyed.connect(self._forget_comparison)
@@ -254,7 +256,7 @@ class RunsWidget(DockWidget):
         if text:
             self.status.setText(sentence(text))
             show_info(sentence(text))
-        self.refresh(select)
+            self.refresh(select)
 
     def _on_not_moved(self, error: Exception) -> None:
         tell(expected(error))
