@@ -50,7 +50,7 @@ BUTTONS = {"resume": "Continue"}
 """What is a flag of the command line and a button in the window."""
 BORDER = 1
 """Around what scrolls, by napari's style sheet, in pixels."""
-PADDING = 10
+PADDING = 16
 """Above and below a text, in pixels."""
 CALM, NORMAL = 10, 100
 """Speed in percent."""

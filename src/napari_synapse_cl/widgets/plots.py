@@ -153,6 +153,8 @@ class Plot(QWidget):
         for side, axis in self._axes.items():
             grid.addItem(axis, *PLACES[side])
             axis.linkToView(self._main)
+            # It would be said in the label, which some have not.
+            axis.enableAutoSIPrefix(False)
             if labels[side]:
                 axis.setLabel(labels[side])
             if side != "bottom":

@@ -95,6 +95,8 @@ class RunTable(QTreeWidget):
         self.setHeaderLabels(list(COLUMNS))
         self.setAccessibleName("Runs")
         self.setUniformRowHeights(True)
+        # Names that are times differ at their end.
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.setMinimumHeight(MINIMUM_HEIGHT)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
