@@ -245,6 +245,17 @@ def test_runs_of_another_folder_are_listed_too(
     assert runs.table.topLevelItemCount() == 3
 
 
+def test_where_runs_were_is_known_at_the_next_start(
+    runs: Any, qtbot: QtBot, trained: Path, make_napari_viewer: Any
+) -> None:
+    with qtbot.waitSignal(runs.listed, timeout=LONG):
+        runs.open_folder(trained.parents[1])
+    viewer = make_napari_viewer(show=True)
+    again = open_widget(viewer, RUNS)
+    qtbot.waitUntil(lambda: again.table.topLevelItemCount() == 3, timeout=LONG)
+    assert trained.parents[1] in [run.folder for run in again.table.runs]
+
+
 def test_what_its_network_has_made_lies_below_a_run(
     runs: Any, qtbot: QtBot, two: list[Path]
 ) -> None:

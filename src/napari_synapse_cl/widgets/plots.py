@@ -215,7 +215,9 @@ class LivePlot(Plot):
         height: int = MINIMUM_HEIGHT,
         bottom: str = "",
     ) -> None:
-        super().__init__(viewer, {"left": left, "bottom": bottom}, height, (0, 4, 8, 0))
+        super().__init__(
+            viewer, {"left": left, "bottom": bottom}, height, (0, 4, 8, 6 if bottom else 0)
+        )
         self._items: dict[Curve, pg.PlotDataItem] = {}
         self._level: tuple[str, pg.InfiniteLine] | None = None
         self._logarithmic = False

@@ -19,6 +19,7 @@ from napari_synapse_cl.system.words import counted, listing
 from napari_synapse_cl.widgets.base import DockWidget, runs_folder
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.look import (
+    COLORS,
     EXTRACT,
     RUNS,
     TRAIN,
@@ -73,8 +74,8 @@ class RunsWidget(DockWidget):
         )
         self.compare_button = button(
             "Compare",
-            "<qt>Draw the losses and the retrieval of all that are selected into one plot each"
-            "</qt>",
+            "<qt>Draw the losses of those that are selected, five at most, into one plot, and what "
+            "they find again into another</qt>",
             self._compare,
         )
         self.use_button = button(
@@ -130,7 +131,9 @@ class RunsWidget(DockWidget):
         self.continue_button.setEnabled(there is not None and there.can_go_on)
         self.attach_button.setEnabled(there is not None and there.state != "damaged")
         self.use_button.setEnabled(there is not None and there.network is not None)
-        self.compare_button.setEnabled(any(run.epochs for run in runs))
+        # With more, two would have the same colour.
+        can_compare = len(runs) <= len(COLORS) and any(run.epochs for run in runs)
+        self.compare_button.setEnabled(can_compare)
         is_binned = bool(runs) and all(run.binned for run in runs)
         movable = bool(runs) and not any(run.is_active or run.binned for run in runs)
         self.bin_button.setText(BACK if is_binned else BIN)
@@ -186,7 +189,7 @@ class RunsWidget(DockWidget):
         if opened is not None and not any(
             run.folder == opened or run.folder.is_relative_to(opened) for run in runs
         ):
-            self.session.run_places.remove(opened)
+            self.session.forget_run_place(opened)
             tell(InputError(f"{opened} holds no run, and no folders of runs; choose another"))
         self.table.show_runs(runs, self._wanted)
         self._wanted = None

@@ -22,7 +22,7 @@ from napari_synapse_cl.runs.events import (
 )
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.widgets import look
-from napari_synapse_cl.widgets.base import JobWidget, run_folder
+from napari_synapse_cl.widgets.base import JobWidget, run_folder, runs_folder
 from napari_synapse_cl.widgets.forms.crop_settings import label_layers_of
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.child import how_to_cut
@@ -152,7 +152,7 @@ class TrainWidget(JobWidget):
         """Plot losses and say how far the training is."""
         text = self.view.take(event)
         match event:
-            case Started(run=run):
+            case Started(run=run) if Path(run).parent != runs_folder():
                 self.session.add_run_place(Path(run))
             case CheckpointSaved(path) if not self._discarding:
                 self.session.keep_checkpoint(path)
