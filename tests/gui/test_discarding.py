@@ -95,7 +95,27 @@ def test_what_was_discarded_comes_back_by_one_click(
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] > 0
     assert widget.session.last_checkpoint == tmp_path / "run" / "checkpoints" / "best.pt"
     assert not widget.discard_button.isEnabled()
-    assert not notifications
+    assert not messages(notifications, "error")
+
+
+def test_a_run_that_goes_on_is_asked_about_before_it_has_said_anything(
+    window: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    train(qtbot, widget, tmp_path / "run")
+    wait_for_end(qtbot, widget)
+    runs = select_run(qtbot, window.viewer, tmp_path / "run")
+    press_in_dialog("Continue", before=lambda dialog: dialog.epochs_box.setValue(100_000))
+    click(qtbot, runs.continue_button)
+    assert widget.view.started is None
+    asked: list[str] = []
+    press_in_dialog("Discard the run", before=lambda dialog: asked.append(dialog.text()))
+    click(qtbot, widget.discard_button)
+    wait_for_end(qtbot, widget)
+    assert len(asked) == 1
+    assert "with everything it had done before" in asked[0]
+    [binned] = runs_in_bin(tmp_path)
+    assert len((binned.path / "epochs.csv").read_text().splitlines()) >= 3
 
 
 def test_another_start_leaves_the_bin_as_it_is(window: Any, qtbot: QtBot, tmp_path: Path) -> None:

@@ -234,7 +234,8 @@ def test_trained_network_is_one_click_from_features(
     assert Path(extractor.form.editor("checkpoint").value) == checkpoint
     click(qtbot, extractor.start_button)
     wait_for_end(qtbot, extractor)
-    assert "L20_mean_000" in window.points.features
+    [layer] = extractor.panel.table.chosen
+    assert f"L{layer}_mean_000" in window.points.features
 
 
 @pytest.fixture(autouse=True)

@@ -74,8 +74,8 @@ def move_to_bin(folder: Path) -> BinnedRun:
     return BinnedRun(target, folder, now)
 
 
-def put_back(binned: BinnedRun) -> None:
-    """Move a run from the bin to where it was.
+def put_back(binned: BinnedRun) -> Path:
+    """Move a run from the bin to where it was, and return that.
 
     Raises
     ------
@@ -93,6 +93,7 @@ def put_back(binned: BinnedRun) -> None:
             f"the run cannot be put back to {binned.origin} and stays in the bin: {_why(error)}"
         ) from None
     _remove_place(binned.path)
+    return binned.origin
 
 
 def runs_in_bin(parent: Path) -> list[BinnedRun]:

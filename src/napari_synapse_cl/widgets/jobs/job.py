@@ -34,6 +34,8 @@ class Job:
     """
 
     discarded_folder: Path | None = None
+    may_go_on = False
+    """Whether what it tells of may go on when it tells no more."""
 
     def discard_later(self, folder: Path) -> None:
         """Stop the run in a folder, and have it moved to the bin when it has ended.
@@ -197,12 +199,11 @@ class JobWorker(_Quiet, GeneratorWorker):
 
 
 def _events(job: Job) -> Generator[Any, None, None]:
-    has_ended = False
+    has_ended = not job.may_go_on
     try:
         for event in job.events():
             has_ended = has_ended or isinstance(event, Finished)
             yield event
-        # One that is detached from meanwhile goes on.
         if has_ended and job.discarded_folder is not None:
             yield move_to_bin(job.discarded_folder)
     except RuntimeError as error:
@@ -224,6 +225,8 @@ def _thinned(events: Iterator[Event]) -> Iterator[Event]:
 
 class AttachedJob(Job):
     """Follows a run; its end in this window leaves the run as it is."""
+
+    may_go_on = True
 
     def __init__(self, folder: Path) -> None:
         self._folder = RunFolder(folder)

@@ -18,9 +18,11 @@ from napari_synapse_cl.config import (
     read_settings,
     recipe_settings,
 )
+from napari_synapse_cl.runs.bin import KEPT_DAYS
 from napari_synapse_cl.widgets.forms import crop_settings
 from napari_synapse_cl.widgets.look import bare, button, telling
 from napari_synapse_cl.widgets.session import SharedSettings, save_settings
+from napari_synapse_cl.widgets.train.questions import UNDO
 
 N_COLUMNS = 12
 START_KEYS, STOP_KEYS = "Ctrl+Return", "Ctrl+."
@@ -118,6 +120,16 @@ class TrainButtons(QWidget):
         for keys, pressed in ((START_KEYS, start), (STOP_KEYS, self.stop)):
             # A button forgets its own key when its text changes.
             QShortcut(QKeySequence(keys), self, pressed.click)
+
+    def offer_undo(self, is_offered: bool) -> None:
+        """Let the button that discards take that back, or discard again."""
+        self.discard.setText(UNDO if is_offered else DISCARD)
+        self.discard.setToolTip(
+            "<qt>Take the run out of the bin again, to where it was</qt>"
+            if is_offered
+            else "<qt>End it and give up what it has made. Once an epoch has ended this is asked "
+            f"about, and can be undone for {KEPT_DAYS} days.</qt>"
+        )
 
 
 class SettingsMenu(QToolButton):

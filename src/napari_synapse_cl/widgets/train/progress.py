@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
@@ -42,6 +43,8 @@ from napari_synapse_cl.widgets.look import (
 
 VERDICT_LINES = 4
 UNKNOWN = "Does it learn? After the first epoch it says here what is found again."
+LATEST_STEPS = 1000
+"""So many of the past tell whether a warning still holds; the window would stand still for more."""
 TELL_SECONDS = 1.0
 """Least time between two changes of bar and text: each has the whole window composed anew."""
 
@@ -238,17 +241,18 @@ class RunView(QWidget):
 
     def _take_metrics(self, metrics: MetricsRead) -> None:
         self.monitor.add_metrics(metrics)
-        for rate in metrics.steps.get("crops_per_second", ()):
-            self._spend(rate)
+        self._spend(metrics.steps.get("crops_per_second", ()))
         epochs = list(epoch_events(metrics.epochs))
         for epoch in epochs:
             self._on_epoch(epoch, is_best=better(epoch, self.best, self._metric))
-        self._mind_health(*step_events(metrics.steps), *epochs)
+        latest = {name: rows[-LATEST_STEPS:] for name, rows in metrics.steps.items()}
+        self._mind_health(*step_events(latest), *epochs)
         self._judge()
 
-    def _spend(self, crops_per_second: float) -> None:
-        if self.started is not None and crops_per_second > 0:
-            self.seconds += self.started.batch_size / crops_per_second
+    def _spend(self, crops_per_second: ArrayLike) -> None:
+        rates = np.asarray(crops_per_second, float)
+        if self.started is not None:
+            self.seconds += float((self.started.batch_size / rates[rates > 0]).sum())
 
     def _on_epoch(self, event: EpochDone, *, is_best: bool) -> None:
         self.first = self.first or event

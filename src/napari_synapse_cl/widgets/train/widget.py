@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QDialog, QTabWidget, QVBoxLayout, QWidget
 
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.runs.bin import KEPT_DAYS, BinnedRun, put_back
+from napari_synapse_cl.runs.bin import KEPT_DAYS, BinnedRun
 from napari_synapse_cl.runs.events import (
     CheckpointSaved,
     Discarded,
@@ -27,19 +27,11 @@ from napari_synapse_cl.widgets.forms.crop_settings import label_layers_of
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.child import how_to_cut
 from napari_synapse_cl.widgets.jobs.inputs import ContinuedRun, RunInputs
-from napari_synapse_cl.widgets.jobs.job import AttachedJob, ChildJob, Job, LatestOnly
+from napari_synapse_cl.widgets.jobs.job import AttachedJob, ChildJob, Job
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes, VolumePair
 from napari_synapse_cl.widgets.layers.taking import LayerData, take
-from napari_synapse_cl.widgets.look import (
-    SteadyText,
-    expected,
-    open_dock,
-    scrolling,
-    tell,
-    telling,
-)
+from napari_synapse_cl.widgets.look import SteadyText, open_dock, scrolling, tell, telling
 from napari_synapse_cl.widgets.train.buttons import (
-    DISCARD,
     ESSENTIAL,
     GROUPS,
     OF_ONE_RUN,
@@ -49,9 +41,9 @@ from napari_synapse_cl.widgets.train.buttons import (
 )
 from napari_synapse_cl.widgets.train.progress import RunView
 from napari_synapse_cl.widgets.train.questions import (
-    UNDO,
     ClosingGuard,
     ContinueDialog,
+    Undo,
     confirm_discard,
     open_run,
 )
@@ -82,18 +74,18 @@ class TrainWidget(JobWidget):
         self.settings_menu = SettingsMenu(self.session.settings, shared, self.form.config)
         self.summary = Summary()
         self.view = RunView(viewer)
-        buttons = TrainButtons(self.start_button)
+        self.buttons = buttons = TrainButtons(self.start_button)
         self.pause_button, self.stop_button = buttons.pause, buttons.stop
         self.discard_button, self.extract_button = buttons.discard, buttons.extract
         self.runs_button, self.detach_button = buttons.runs, buttons.detach
         self.tabs = QTabWidget()
         self._paused = self._ending = self._discarding = False
-        self._binned: BinnedRun | None = None
-        self._putting_back = LatestOnly(put_back)
+        self._past: Path | None = None
+        self._undo = Undo()
         self._taken: list[LayerData] | None = None
         self._guard = ClosingGuard(self, self._is_own, self._leave)
         self._plan_timer = QTimer(self, singleShot=True, interval=PLAN_MS, timeout=self._show_plan)
-        self._lay_out(buttons)
+        self._lay_out()
         self._connect()
         self.status.setText(READY)
         self.update_buttons()
@@ -120,13 +112,19 @@ class TrainWidget(JobWidget):
         pairs = self.volume_list.pairs()
         return [take(*pair, **self.label_boxes.of(pair.image)) for pair in pairs]
 
-    def run(self, make_job: Any) -> None:
-        """Run a training and show it, or say why that cannot be."""
+    def run(self, make_job: Any, past: Path | None = None) -> None:
+        """Run a training and show it, or say why that cannot be.
+
+        Parameters
+        ----------
+        past
+            The folder of a run that was begun before, None for a new one.
+        """
         before = self.job
         super().run(make_job)
         if self.job is not None and self.job is not before:
             self._paused = self._ending = self._discarding = False
-            self._binned = None
+            self._past, self._undo.binned = past, None
             self.view.begin(attached=isinstance(self.job, AttachedJob))
             self.tabs.setCurrentWidget(self.view)
             self._guard.watch()
@@ -141,12 +139,12 @@ class TrainWidget(JobWidget):
             return
         dialog = ContinueDialog(run, self)
         if dialog.exec() == QDialog.DialogCode.Accepted:
-            self.run(lambda: ChildJob(ContinuedRun(folder, dialog.config())))
+            self.run(lambda: ChildJob(ContinuedRun(folder, dialog.config())), past=folder)
         dialog.deleteLater()
 
     def attach(self, folder: Path) -> None:
         """Show a training that another process runs, or has run."""
-        self.run(lambda: AttachedJob(folder))
+        self.run(lambda: AttachedJob(folder), past=folder)
 
     def on_event(self, event: Any) -> None:
         """Plot losses and say how far the training is."""
@@ -165,7 +163,7 @@ class TrainWidget(JobWidget):
                 self._on_training_end(event)
                 return
             case BinnedRun():
-                self._binned = event
+                self._undo.binned = event
                 self.view.begin()
                 self.session.forget_checkpoint(str(event.origin))
                 self.tell_end(
@@ -198,14 +196,8 @@ class TrainWidget(JobWidget):
         for button in (self.pause_button, self.stop_button):
             button.setEnabled(not idle and not self._ending)
         self.detach_button.setEnabled(attached)
-        can_undo = idle and self._binned is not None
-        self.discard_button.setText(UNDO if can_undo else DISCARD)
-        self.discard_button.setToolTip(
-            "<qt>Take the run out of the bin again, to where it was</qt>"
-            if can_undo
-            else "<qt>End it and give up what it has made. Once an epoch has ended this is asked "
-            f"about, and can be undone for {KEPT_DAYS} days.</qt>"
-        )
+        can_undo = idle and self._undo.is_possible
+        self.buttons.offer_undo(can_undo)
         self.discard_button.setEnabled(can_undo or (not idle and not self._ending))
         self.extract_button.setEnabled(idle and self.session.last_checkpoint is not None)
 
@@ -225,7 +217,7 @@ class TrainWidget(JobWidget):
         """Plan anew, when the widget is docked once more."""
         self._plan_timer.start()
 
-    def _lay_out(self, buttons: TrainButtons) -> None:
+    def _lay_out(self) -> None:
         page = QWidget()
         settings = QVBoxLayout(page)
         settings.setContentsMargins(0, 4, 0, 0)
@@ -235,7 +227,7 @@ class TrainWidget(JobWidget):
         self.tabs.addTab(self.view, "Progress")
         self.tabs.setCornerWidget(self.settings_menu)
         self.body.addWidget(self.tabs, stretch=1)
-        self.body.addWidget(buttons)
+        self.body.addWidget(self.buttons)
         self.body.addWidget(SteadyText(self.status, STATUS_LINES))
 
     def _connect(self) -> None:
@@ -244,8 +236,7 @@ class TrainWidget(JobWidget):
         self.detach_button.clicked.connect(self._detach)
         self.discard_button.clicked.connect(self._discard_or_undo)
         self.runs_button.clicked.connect(partial(open_dock, self.viewer, look.RUNS))
-        self._putting_back.done.connect(self._on_put_back)
-        self._putting_back.failed.connect(lambda error: tell(expected(error)))
+        self._undo.ended.connect(self._on_undone)
         self.extract_button.clicked.connect(self._open_extraction)
         self.form.changed.connect(self._plan_timer.start)
         for box in (self.image_box, self.points_box):
@@ -284,31 +275,32 @@ class TrainWidget(JobWidget):
 
     def _discard_or_undo(self) -> None:
         if self.job is None:
-            assert self._binned is not None
-            self._putting_back.ask(self._binned)
+            self.discard_button.setEnabled(False)
+            self._undo.begin()
             return
-        view = self.view
-        started, job, last = view.started, self.job, view.last
-        if started is None or last is None:
+        view, job = self.view, self.job
+        folder = Path(view.started.run) if view.started is not None else self._past
+        if folder is None or (view.last is None and self._past is None):
             # Nothing to regret was made yet.
             self._begin_to_end(discarding=True)
             self.request("discard")
-        elif confirm_discard(self, view.seconds, last.epoch) and self.job is job:
+            return
+        epochs = 0 if view.last is None else view.last.epoch
+        if confirm_discard(self, view.seconds, epochs) and self.job is job:
             self._begin_to_end(discarding=True)
             with telling():
-                job.discard_later(Path(started.run))
+                job.discard_later(folder)
 
     def _begin_to_end(self, *, discarding: bool = False) -> None:
         self._ending, self._discarding = True, discarding
         self.status.setText("Ending after the present step …")
         self.update_buttons()
 
-    def _on_put_back(self, _: None) -> None:
-        assert self._binned is not None
-        run = RunFolder(self._binned.origin)
-        self._binned = None
-        self._offer(run)
-        self.status.setText(f"The run is back in {run.path}.")
+    def _on_undone(self, folder: Path | None) -> None:
+        # Another training may have been started meanwhile.
+        if folder is not None and self.job is None:
+            self._offer(RunFolder(folder))
+            self.status.setText(f"The run is back in {folder}.")
         self.update_buttons()
 
     def _offer(self, run: RunFolder) -> None:
