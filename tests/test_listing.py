@@ -148,8 +148,10 @@ def test_runs_in_the_bin_are_listed_as_such(folder: Path) -> None:
     assert (run.state, run.name, run.epochs) == ("in the bin", "mistake", 3)
     assert run.binned is not None
     assert run.binned.origin == folder
+    # A place that is the run itself is not forgotten.
+    assert only(folder) == run
     put_back(binned)
-    assert only(folder.parent).state == "finished"
+    assert only(folder.parent).state == only(folder).state == "finished"
 
 
 def test_two_hundred_runs_are_listed_soon(folder: Path, trained: Path) -> None:

@@ -202,9 +202,7 @@ def test_what_was_in_the_bin_for_long_is_removed_and_that_is_said(
     window.viewer.window._qt_window.show()
     widget = open_widget(window.viewer, RUNS)
     qtbot.waitUntil(lambda: bool(messages(notifications, "info")), timeout=LONG)
-    assert messages(notifications, "info") == [
-        "Removed from the bin, after more than 14 days: first."
-    ]
+    assert messages(notifications, "info") == ["Removed from the bin, after 14 days: first."]
     assert "first" in widget.status.text()
     assert not binned.path.exists()
     qtbot.waitUntil(lambda: widget.table.topLevelItemCount() == 1, timeout=LONG)

@@ -5,6 +5,7 @@ What a run has made is moved, which takes no time and no room; others' files sta
 
 import os
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.system.files import read_json, write_json
 from napari_synapse_cl.system.folder_lock import HeldError, Hold, remove_marks, remove_quietly
+from napari_synapse_cl.system.words import listing
 
 BIN = "synapse_cl_bin"
 KEPT_DAYS = 14
@@ -118,6 +120,12 @@ def empty_bin(parent: Path) -> list[BinnedRun]:
             RunFolder(run.path).discard()
             _remove_place(run.path)
     return [run for run in due if not os.path.exists(run.path)]
+
+
+def empty_bins(parents: Iterable[Path]) -> str:
+    """Empty the bins of folders of runs, and say what was removed; nothing if nothing was."""
+    gone = [run.origin.name for parent in dict.fromkeys(parents) for run in empty_bin(parent)]
+    return f"removed from the bin, after {KEPT_DAYS} days: {listing(gone)}" if gone else ""
 
 
 def _held(folder: Path) -> Hold:

@@ -86,6 +86,8 @@ def list_runs(places: Iterable[Path]) -> list[ListedRun]:
     folders: dict[Path, BinnedRun | None] = {}
     results: dict[Path, list[Path]] = {}
     for place in dict.fromkeys(place.absolute() for place in places):
+        beside = runs_in_bin(place.parent)
+        folders |= {run.path: run for run in beside if run.origin == place.resolve()}
         if RunFolder(place).holds_run:
             folders.setdefault(place)
             continue

@@ -11,8 +11,16 @@ from qtpy.QtCore import QObject, QThreadPool, Signal
 from superqt.utils import FunctionWorker, GeneratorWorker, create_worker
 
 from napari_synapse_cl.errors import JobError
-from napari_synapse_cl.runs.bin import move_to_bin
-from napari_synapse_cl.runs.events import Command, Control, Discarded, Event, Finished, Progress
+from napari_synapse_cl.runs.bin import empty_bins, move_to_bin
+from napari_synapse_cl.runs.events import (
+    Command,
+    Control,
+    Discarded,
+    Event,
+    Finished,
+    Message,
+    Progress,
+)
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.following import follow
 from napari_synapse_cl.widgets.jobs.child import GRACE_SECONDS, Child
@@ -205,7 +213,10 @@ def _events(job: Job) -> Generator[Any, None, None]:
             has_ended = has_ended or isinstance(event, Finished)
             yield event
         if has_ended and job.discarded_folder is not None:
-            yield move_to_bin(job.discarded_folder)
+            binned = move_to_bin(job.discarded_folder)
+            yield binned
+            if text := empty_bins([binned.origin.parent]):
+                yield Message(text)
     except RuntimeError as error:
         # The worker would swallow it, and never end.
         raise JobError(str(error)) from error

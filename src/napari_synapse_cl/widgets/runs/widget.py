@@ -12,7 +12,7 @@ from qtpy.QtGui import QDesktopServices, QShowEvent
 from qtpy.QtWidgets import QFileDialog, QGridLayout
 
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.runs.bin import KEPT_DAYS, BinnedRun, empty_bin, move_to_bin, put_back
+from napari_synapse_cl.runs.bin import KEPT_DAYS, BinnedRun, empty_bins, move_to_bin, put_back
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.listing import ListedRun, list_runs
 from napari_synapse_cl.system.words import counted, listing
@@ -281,9 +281,8 @@ def _call(function: Callable[..., Any], *arguments: Any) -> Any:
 def _move_all(folders: list[Path]) -> tuple[str, list[Path], list[Path]]:
     """Move runs to the bin; return what to say, what to select then, and what is gone."""
     moved = [move_to_bin(folder) for folder in folders]
-    bins = dict.fromkeys(binned.origin.parent for binned in moved)
     where = ", ".join(str(binned.path) for binned in moved)
-    emptied, _, _ = _emptied(list(bins))
+    emptied = empty_bins([binned.origin.parent for binned in moved])
     text = f"in the bin for {KEPT_DAYS} days: {where}. “{BACK}” undoes it"
     return (
         ". ".join(filter(None, [text, emptied])),
@@ -300,8 +299,5 @@ def _put_all_back(runs: list[BinnedRun]) -> tuple[str, list[Path], list[Path]]:
 
 
 def _emptied(places: list[Path]) -> tuple[str, list[Path], list[Path]]:
-    """Empty the bins of some places of what has been there for long."""
-    gone = [run for place in places for run in empty_bin(place)]
-    names = listing([run.origin.name for run in gone]) if gone else ""
-    what = f"removed from the bin, after more than {KEPT_DAYS} days: {names}"
-    return (what if gone else ""), [], []
+    """Empty the bins of some places, or beside them, of what has been there for long."""
+    return empty_bins([*places, *(place.parent for place in places)]), [], []
