@@ -187,7 +187,7 @@ class TestStates:
         training.become("running", pid=process.pid, process_started=time.time())
         events = follow(training.folder, Control())
         assert [type(next(events)) for _ in range(2)] == [Started, MetricsRead]
-        with pytest.raises(JobError, match=f"after step 3.*{said}.*--resume"):
+        with pytest.raises(JobError, match=f"after step 3.*{said}.*table of runs"):
             next(events)
 
     def test_a_run_on_another_computer_is_waited_for(

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from napari_synapse_cl.runs.events import EpochDone, Message, Started, StepDone
-from napari_synapse_cl.runs.health import HealthCheck
+from napari_synapse_cl.runs.health import (
+    NO_CLASSES,
+    HealthCheck,
+    best_of,
+    chance_of_retrieval,
+    does_it_learn,
+)
 
 CHANCE = np.log(31)
 STARTED = Started(
@@ -188,3 +194,73 @@ class TestOtherObjectives:
         assert falling == []
         flat = [m for n in range(30, 60) for m in check.take(epoch(n, validation=-29.0))]
         assert any("has not improved" in message.text for message in flat)
+
+
+def found(number: int, n: int, of: int = 16) -> EpochDone:
+    """An epoch after which so many of the held-out synapses are found again."""
+    return EpochDone(number, 10 * number, 1.0, 1.0, False, retrieval=n / of)
+
+
+class TestWhetherItLearns:
+    @pytest.mark.parametrize("n", [1, 2, 16, 100])
+    def test_chance_is_that_of_a_blind_choice(self, n: int) -> None:
+        rng = np.random.default_rng(0)
+        views = np.arange(2 * n)
+        hits = []
+        for _ in range(20_000 // n):
+            # Any other view, but not the view itself.
+            chosen = (views + rng.integers(1, max(2, 2 * n), 2 * n)) % (2 * n)
+            hits.append((chosen == (views + n) % (2 * n)).mean())
+        assert chance_of_retrieval(n) == pytest.approx(np.mean(hits), abs=0.01)
+
+    @pytest.mark.parametrize(
+        ("first", "now", "said"),
+        [
+            (5, 9, "It learns: it finds 9 of 16 held-out synapses again, by chance 1; "),
+            (0, 2, "Not yet: after epoch 4 it finds 2 of 16 held-out synapses again, by chance 1."),
+            (9, 10, "No clear gain: it finds 10 of 16 "),
+            (15, 16, "It finds 16 of 16 held-out synapses again, by chance 1; more cannot be seen"),
+            (12, 5, "It gets worse: it finds 5 of 16 "),
+        ],
+    )
+    def test_it_is_told_against_the_first_epoch_and_chance(
+        self, first: int, now: int, said: str
+    ) -> None:
+        text = does_it_learn(found(1, first), found(4, now), 16)
+        assert text.startswith(said)
+        assert (NO_CLASSES in text) == ("Not yet" not in text)
+        assert (f"after epoch 1 it was {first}" in text) == (now not in (2, 16))
+
+    def test_of_the_first_epoch_it_is_not_known(self) -> None:
+        text = does_it_learn(found(1, 9), found(1, 9), 16)
+        assert "finds 9 of 16" in text
+        assert "the next epochs tell" in text
+
+    def test_of_few_synapses_little_is_said(self) -> None:
+        text = does_it_learn(found(1, 1, of=4), found(5, 4, of=4), 4)
+        assert text == (
+            "After epoch 5 it finds 4 of 4 held-out synapses again, by chance 1; so few tell "
+            "little."
+        )
+
+    def test_without_held_out_synapses_the_loss_alone_tells(self) -> None:
+        nothing = EpochDone(1, 10, 1.0, None, True)
+        assert "the loss alone" in does_it_learn(nothing, nothing, 0)
+
+    @pytest.mark.parametrize(
+        ("metric", "best"), [("retrieval", 2), ("validation_loss", 3), ("knn_accuracy", 1)]
+    )
+    def test_the_best_epoch_is_that_of_the_metric_or_the_training_loss(
+        self, metric: str, best: int
+    ) -> None:
+        # Nothing is known of the neighbours here.
+        losses = {1: (1.0, 3.0), 2: (2.0, 2.0), 3: (3.0, 1.0)}
+        shares = {1: 0.1, 2: 0.9, 3: 0.5}
+        epochs = [
+            EpochDone(n, n, training, validation, False, retrieval=shares[n])
+            for n, (training, validation) in losses.items()
+        ]
+        chosen = best_of(epochs, metric)
+        assert chosen is not None
+        assert chosen.epoch == best
+        assert best_of([], metric) is None

@@ -28,10 +28,10 @@ from qtpy.QtWidgets import QApplication, QDialog, QFileDialog, QPushButton, QWid
 from conftest import wait_for
 from forks import IMPORTED, Fork, is_job
 from napari_synapse_cl.data.sample.volume import Sample
-from napari_synapse_cl.widgets.look import EXTRACT, PLUGIN, PREVIEW, TRAIN
+from napari_synapse_cl.widgets.look import EXTRACT, PLUGIN, PREVIEW, RUNS, TRAIN, open_dock
 from napari_synapse_cl.widgets.open_data.layers import sample_layers
 
-__all__ = ["EXTRACT", "PLUGIN", "PREVIEW", "TRAIN"]
+__all__ = ["EXTRACT", "PLUGIN", "PREVIEW", "RUNS", "TRAIN"]
 
 LONG = 120_000
 """Milliseconds that a slow machine may take to start a process and import PyTorch there."""
@@ -52,7 +52,8 @@ SMALL = {
 ENDLESS = {**SMALL, "num_epochs": 100_000}
 
 WIDGETS = [
-    f"napari_synapse_cl.widgets.{name}" for name in ("extract", "open_data", "preview", "train")
+    f"napari_synapse_cl.widgets.{name}"
+    for name in ("extract", "open_data", "preview", "runs", "train")
 ]
 
 
@@ -190,6 +191,24 @@ def press_in_dialog(text: str, before: Callable[[Any], object] | None = None) ->
 
     QTimer.singleShot(50, look)
     return pressed
+
+
+def discard(qtbot: QtBot, widget: Any) -> None:
+    """Discard a training, and wait for its end; what is asked is answered."""
+    # From then on one is asked.
+    qtbot.waitUntil(lambda: widget.view.last is not None, timeout=LONG)
+    press_in_dialog("Discard the run")
+    click(qtbot, widget.discard_button)
+    wait_for_end(qtbot, widget)
+
+
+def select_run(qtbot: QtBot, viewer: napari.Viewer, folder: Path) -> Any:
+    """Open the table of runs, and select the one in a folder, wherever that is."""
+    runs = open_dock(viewer, RUNS)
+    with qtbot.waitSignal(runs.listed, timeout=LONG):
+        runs.open_folder(folder)
+    assert [run.folder for run in runs.table.selected] == [folder]
+    return runs
 
 
 @pytest.fixture

@@ -16,10 +16,12 @@ from .conftest import (
     LONG,
     TRAIN,
     click,
+    discard,
     job_processes,
     n_steps,
     open_widget,
     press_in_dialog,
+    select_run,
     train,
     wait_for_end,
 )
@@ -56,13 +58,12 @@ def test_closing_can_be_called_off(window: Any, qtbot: QtBot, tmp_path: Path) ->
     assert window.viewer.window._qt_window.isVisible()
     before = n_steps(training)
     qtbot.waitUntil(lambda: n_steps(training) > before, timeout=LONG)
-    click(qtbot, training.discard_button)
-    wait_for_end(qtbot, training)
+    discard(qtbot, training)
 
 
-def test_stop_and_keep_ends_it_with_a_checkpoint(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
+def test_stop_ends_it_with_a_checkpoint(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
     start_training(window, qtbot, tmp_path)
-    press_in_dialog("Stop and keep")
+    press_in_dialog("Stop")
     assert close(window.viewer)
     qtbot.waitUntil(lambda: not job_processes(), timeout=LONG)
     run = RunFolder(tmp_path / "run")
@@ -72,16 +73,15 @@ def test_stop_and_keep_ends_it_with_a_checkpoint(window: Any, qtbot: QtBot, tmp_
     assert status.state == "stopped"
 
 
-def test_let_it_run_on_and_attach_later(
+def test_detach_lets_it_run_on_and_attach_shows_it_later(
     window: Any,
     qtbot: QtBot,
     tmp_path: Path,
     make_napari_viewer: Any,
-    choose: Any,
 ) -> None:
     start_training(window, qtbot, tmp_path)
     run = RunFolder(tmp_path / "run")
-    press_in_dialog("Let it run on")
+    press_in_dialog("Detach")
     assert close(window.viewer)
     qtbot.wait(1000)
     before = len(read_metrics(run.steps_file)["step"])
@@ -89,9 +89,9 @@ def test_let_it_run_on_and_attach_later(
     status = run.status()
     assert status is not None
     assert status.is_alive()
-    widget = open_widget(make_napari_viewer(), TRAIN)
-    choose(run.path)
-    click(qtbot, widget.attach_button)
+    viewer = make_napari_viewer()
+    widget = open_widget(viewer, TRAIN)
+    click(qtbot, select_run(qtbot, viewer, run.path).attach_button)
     qtbot.waitUntil(lambda: n_steps(widget) > before, timeout=LONG)
     click(qtbot, widget.stop_button)
     wait_for_end(qtbot, widget)

@@ -32,6 +32,7 @@ from .conftest import (
     messages,
     open_widget,
     press_in_dialog,
+    select_run,
     train,
     wait_for_end,
 )
@@ -327,7 +328,7 @@ class TestNetworks:
         train(qtbot, trainer, tmp_path / "run", {**SMALL, "num_epochs": 1})
         wait_for_end(qtbot, trainer)
         widget = open_widget(window.viewer, EXTRACT)
-        assert widget.panel.checkpoint == tmp_path / "run" / "checkpoints" / "last.pt"
+        assert widget.panel.checkpoint == tmp_path / "run" / "checkpoints" / "best.pt"
         qtbot.waitUntil(lambda: "16 × 16 × 16" in widget.panel.note.text(), timeout=LONG)
 
     def test_each_layer_says_what_it_is_and_how_far_it_sees(
@@ -411,11 +412,12 @@ class TestNetworks:
         assert "trained on crops of 16 × 16 × 16 voxels and sees crops of 32 × 32 × 32" in warning
 
     def test_a_run_and_the_network_it_started_from_can_be_chosen(
-        self, window: Any, widget: Any, qtbot: QtBot, trained: Path, choose: Callable[[Path], None]
+        self, window: Any, widget: Any, qtbot: QtBot, trained: Path
     ) -> None:
-        choose(trained.parents[1])
         click(qtbot, widget.panel.run_button)
-        assert widget.panel.checkpoint == trained.parents[1]
+        runs = select_run(qtbot, window.viewer, trained.parents[1])
+        click(qtbot, runs.use_button)
+        assert widget.panel.checkpoint == trained.with_name("best.pt")
         fill_in(widget, {"network": "start"})
         extract(qtbot, widget)
         record = window.points.metadata["napari_synapse_cl"]["L20_mean"]

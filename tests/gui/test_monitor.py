@@ -1,5 +1,6 @@
 """The live plots: what they keep, draw, compare and export."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,24 @@ import pytest
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint
-from qtpy.QtGui import QImage
+from qtpy.QtGui import QColor, QImage
+from qtpy.QtWidgets import QLabel
 
+from napari_synapse_cl.widgets.look import COLORS, MARK_COLOR, Colors
 from napari_synapse_cl.widgets.plots import Curve, LivePlot, Series, smooth
+from napari_synapse_cl.widgets.train.monitor import DETAILS
 
-from .conftest import ENDLESS, TRAIN, click, messages, n_steps, open_widget, train, wait_for_end
+from .conftest import (
+    ENDLESS,
+    TRAIN,
+    click,
+    discard,
+    messages,
+    n_steps,
+    open_widget,
+    train,
+    wait_for_end,
+)
 
 pytestmark = pytest.mark.usefixtures("no_children")
 
@@ -36,7 +50,7 @@ def test_of_many_points_as_many_means_are_drawn_as_there_is_room_for(
     series.extend(np.arange(777), values[:777])
     series.extend(np.arange(777, 50_000), values[777:])
     assert series.n == 50_000
-    plot, curve = LivePlot(window.viewer, "Loss", "Rate"), Curve("", "text", series)
+    plot, curve = LivePlot(window.viewer, "Loss"), Curve("", "text", series)
     qtbot.addWidget(plot)
     plot.add_curve(curve)
     plot.show()
@@ -71,22 +85,82 @@ def test_curves_are_drawn_with_what_was_told(window: Any, qtbot: QtBot, tmp_path
     layer = window.points
     layer.features = layer.features.assign(**{"kind of synapse": layer.features["class"]})
     monitor = show_training(window, qtbot, tmp_path, label_column="kind of synapse")
-    curves = {
-        curve.label: (plot, curve)
-        for plot in (monitor.losses, monitor.health)
-        for curve in plot.curves
-    }
+    click(qtbot, monitor.fold)
+    qtbot.waitUntil(lambda: set(monitor.details) == set(DETAILS))
+    plots = [monitor.losses, monitor.retrieval, *monitor.details.values()]
+    curves = {curve.label: (plot, curve) for plot in plots for curve in plot.curves}
     assert set(curves) == {
-        *("step", "smoothed", "validation", "learning rate"),
-        *("retrieval", "alignment", "uniformity", "rank of features", "kNN accuracy"),
+        *("step", "training", "validation", "held-out synapses found again"),
+        *(label for label, _ in DETAILS.values()),
     }
     for plot, curve in curves.values():
         # They are drawn a while after they are told.
         told = curve.points()
         assert len(told[0]) > 0
         qtbot.waitUntil(lambda p=plot, c=curve, t=told: np.array_equal(p.drawn(c), t))
-    # One point is drawn on the side where its values are read.
-    assert curves["rank of features"][1].axis == curves["learning rate"][1].axis == "right"
+
+
+def test_no_two_scales_share_an_axis_and_each_detail_says_what_it_is(
+    window: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
+    monitor = show_training(window, qtbot, tmp_path)
+    assert not monitor.details
+    click(qtbot, monitor.fold)
+    qtbot.waitUntil(lambda: set(monitor.details) == set(DETAILS))
+    for name, plot in monitor.details.items():
+        [curve] = plot.curves
+        assert curve.series is monitor.series[name]
+        assert DETAILS[name][1] in plot.toolTip()
+        # Where there are no labels nothing is known of them.
+        assert plot.isVisibleTo(monitor) == (name != "knn_accuracy")
+    found = monitor.retrieval
+    # Two synapses are held out: one of three other views is the partner.
+    assert "by chance (33 %)" in found.findChild(QLabel).text()
+    low, high = found._main.viewRange()[1]
+    assert -10 < low < 0
+    assert 100 < high < 110
+    [curve] = found.curves
+    shares = monitor.series["retrieval"].points[1]
+    np.testing.assert_allclose(curve.points()[1], 100 * shares)
+    click(qtbot, monitor.fold)
+    assert not any(plot.isVisible() for plot in monitor.details.values())
+
+
+def luminance(color: QColor) -> float:
+    """The relative luminance of a colour, as WCAG 2 defines it."""
+    parts = [color.redF(), color.greenF(), color.blueF()]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def contrast(one: QColor, other: QColor) -> float:
+    low, high = sorted([luminance(one), luminance(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_curves_legends_and_warnings_are_told_from_their_background(
+    theme: str, window: Any, qtbot: QtBot
+) -> None:
+    window.viewer.theme = theme
+    widget = open_widget(window.viewer, TRAIN)
+    monitor = widget.view.monitor
+    colors = Colors(window.viewer)
+    assert contrast(QColor("black"), QColor("white")) == pytest.approx(21)
+    for plot in (monitor.losses, monitor.retrieval):
+        for curve, item in plot._items.items():
+            pen = pg.mkPen(item.opts["pen"]).color()
+            assert pen.alpha() == 255
+            assert contrast(pen, colors.background) >= 4.5
+            assert curve.label in plot.findChild(QLabel).text()
+        for name in re.findall("color:(#[0-9a-f]{6})", plot.findChild(QLabel).text()):
+            assert contrast(QColor(name), colors.background) >= 4.5
+    for name in COLORS:
+        assert contrast(colors.named(name), colors.background) >= 4.5
+    assert contrast(colors.text, colors.background) >= 4.5
+    text, behind = re.findall("#[0-9a-f]{6}", MARK_COLOR)
+    assert contrast(QColor(text), QColor(behind)) >= 4.5
+    assert MARK_COLOR in widget.view.warning.styleSheet()
 
 
 def test_values_under_the_cursor_are_told(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
@@ -112,9 +186,10 @@ def test_losses_can_be_shown_on_a_logarithmic_axis(
     values = loss.points()[1]
     assert np.isin(values, before).all()
     assert np.isin(np.log10(values), after).all()
-    # The learning rate is read on the other side.
-    rates = monitor.series["learning_rate"].points[1]
-    assert np.isin(rates, after).all()
+    # What is found again is read on a scale of its own.
+    found = monitor.retrieval.curves[0]
+    told = found.points()[1]
+    qtbot.waitUntil(lambda: np.array_equal(monitor.retrieval.drawn(found)[1], told))
     monitor.log_box.click()
     assert np.isin(values, loss.points()[1]).all()
 
@@ -146,30 +221,6 @@ def test_plots_are_exported_as_a_picture_and_as_a_table(
     assert "cannot be written" in message
 
 
-def test_past_runs_are_drawn_beside(
-    window: Any,
-    qtbot: QtBot,
-    tmp_path: Path,
-    trained: Path,
-    choose: Any,
-    notifications: list[Notification],
-) -> None:
-    monitor = show_training(window, qtbot, tmp_path)
-    before = monitor.losses.curves
-    assert not monitor.clear_button.isEnabled()
-    choose(trained.parents[1])
-    click(qtbot, monitor.compare_button)
-    added = [curve for curve in monitor.losses.curves if curve not in before]
-    assert [curve.label for curve in added] == ["run", ""]
-    assert added[0].series.n == 2
-    click(qtbot, monitor.clear_button)
-    assert monitor.losses.curves == before
-    choose(trained.parent)
-    click(qtbot, monitor.compare_button)
-    (message,) = messages(notifications, "error")
-    assert "holds no training" in message
-
-
 def test_redraws_are_bounded_whatever_the_step_rate(
     window: Any, qtbot: QtBot, tmp_path: Path
 ) -> None:
@@ -184,8 +235,7 @@ def test_redraws_are_bounded_whatever_the_step_rate(
     qtbot.wait(3500)
     assert 2 <= len(drawn) <= 5
     assert n_steps(widget) - before > len(drawn)
-    click(qtbot, widget.discard_button)
-    wait_for_end(qtbot, widget)
+    discard(qtbot, widget)
 
 
 def test_an_empty_run_has_nothing_to_export(

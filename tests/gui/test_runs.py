@@ -25,19 +25,21 @@ from .conftest import (
     TRAIN,
     click,
     command_line,
+    discard,
     fill_in,
     job_processes,
     messages,
     n_steps,
     open_widget,
     press_in_dialog,
+    select_run,
     train,
     wait_for_end,
 )
 
 
 def test_ended_run_is_continued_with_its_own_settings_and_data(
-    window: Any, qtbot: QtBot, tmp_path: Path, choose: Any, notifications: list[Notification]
+    window: Any, qtbot: QtBot, tmp_path: Path, notifications: list[Notification]
 ) -> None:
     widget = open_widget(window.viewer, TRAIN)
     train(qtbot, widget, tmp_path / "run")
@@ -52,9 +54,9 @@ def test_ended_run_is_continued_with_its_own_settings_and_data(
         shown.append(dialog.findChild(type(widget.status)).text())
         dialog.epochs_box.setValue(4)
 
-    choose(tmp_path / "run")
+    runs = select_run(qtbot, window.viewer, tmp_path / "run")
     press_in_dialog("Continue", before=go_further)
-    click(qtbot, widget.continue_button)
+    click(qtbot, runs.continue_button)
     wait_for_end(qtbot, widget)
     assert "2 of 2 epochs" in shown[0]
     assert not messages(notifications, "error")
@@ -67,47 +69,32 @@ def test_ended_run_is_continued_with_its_own_settings_and_data(
     assert "complete" in widget.status.text()
 
 
-def test_continuing_can_be_called_off(
-    window: Any, qtbot: QtBot, trained: Path, choose: Any
-) -> None:
+def test_continuing_can_be_called_off(window: Any, qtbot: QtBot, trained: Path) -> None:
     widget = open_widget(window.viewer, TRAIN)
-    choose(trained.parents[1])
+    runs = select_run(qtbot, window.viewer, trained.parents[1])
     pressed = press_in_dialog("Cancel")
-    click(qtbot, widget.continue_button)
+    click(qtbot, runs.continue_button)
     assert pressed
     assert widget.job is None
     assert not job_processes()
 
 
 def test_discarding_what_was_done_before_is_asked_about(
-    window: Any, qtbot: QtBot, tmp_path: Path, choose: Any
+    window: Any, qtbot: QtBot, tmp_path: Path
 ) -> None:
     widget = open_widget(window.viewer, TRAIN)
     train(qtbot, widget, tmp_path / "run")
     wait_for_end(qtbot, widget)
-    choose(tmp_path / "run")
+    runs = select_run(qtbot, window.viewer, tmp_path / "run")
     press_in_dialog("Continue", before=lambda dialog: dialog.epochs_box.setValue(100_000))
-    click(qtbot, widget.continue_button)
+    click(qtbot, runs.continue_button)
     qtbot.waitUntil(lambda: n_steps(widget) > 4, timeout=LONG)
     press_in_dialog("Cancel")
     click(qtbot, widget.discard_button)
     before = n_steps(widget)
     qtbot.waitUntil(lambda: n_steps(widget) > before, timeout=LONG)
-    press_in_dialog("Discard the run")
-    click(qtbot, widget.discard_button)
-    wait_for_end(qtbot, widget)
+    discard(qtbot, widget)
     assert not (tmp_path / "run").exists()
-
-
-def test_folder_without_a_run_cannot_be_continued_or_attached_to(
-    window: Any, qtbot: QtBot, tmp_path: Path, choose: Any, notifications: list[Notification]
-) -> None:
-    widget = open_widget(window.viewer, TRAIN)
-    choose(tmp_path)
-    click(qtbot, widget.continue_button)
-    click(qtbot, widget.attach_button)
-    wait_for_end(qtbot, widget)
-    assert ["holds no run" in text for text in messages(notifications, "error")] == [True, True]
 
 
 def test_run_whose_folder_is_gone_takes_no_command_and_that_is_told(
@@ -125,7 +112,6 @@ def test_training_from_a_terminal_is_watched_paused_and_stopped(
     window: Any,
     qtbot: QtBot,
     tmp_path: Path,
-    choose: Any,
     sample_files: tuple[Path, Path],
     notifications: list[Notification],
 ) -> None:
@@ -133,8 +119,7 @@ def test_training_from_a_terminal_is_watched_paused_and_stopped(
     widget = open_widget(window.viewer, TRAIN)
     with command_line(sample_files, run.path, ENDLESS) as process:
         qtbot.waitUntil(lambda: len(read_metrics(run.steps_file).get("step", [])) > 5, timeout=LONG)
-        choose(run.path)
-        click(qtbot, widget.attach_button)
+        click(qtbot, select_run(qtbot, window.viewer, run.path).attach_button)
         # What it did before, and what it does now.
         qtbot.waitUntil(lambda: n_steps(widget) > 20, timeout=LONG)
         assert not widget.start_button.isEnabled()
@@ -155,22 +140,20 @@ def test_training_from_a_terminal_is_watched_paused_and_stopped(
         assert process.wait(LONG / 1000) == 0
     assert load_checkpoint(run.last_checkpoint)["step"] == n_steps(widget)
     assert "stopped at step" in widget.status.text()
-    assert widget.session.last_checkpoint == run.last_checkpoint
+    assert widget.session.last_checkpoint == run.best_checkpoint
     assert not messages(notifications, "error")
 
 
 def test_detaching_leaves_a_training_as_it_is(
-    window: Any, qtbot: QtBot, tmp_path: Path, choose: Any, sample_files: tuple[Path, Path]
+    window: Any, qtbot: QtBot, tmp_path: Path, sample_files: tuple[Path, Path]
 ) -> None:
     run = RunFolder(tmp_path / "run")
     widget = open_widget(window.viewer, TRAIN)
     with command_line(sample_files, run.path, ENDLESS) as process:
         qtbot.waitUntil(run.steps_file.exists, timeout=LONG)
-        choose(run.path)
-        click(qtbot, widget.attach_button)
+        click(qtbot, select_run(qtbot, window.viewer, run.path).attach_button)
         qtbot.waitUntil(lambda: n_steps(widget) > 0, timeout=LONG)
-        assert widget.attach_button.text() == "Detach"
-        click(qtbot, widget.attach_button)
+        click(qtbot, widget.detach_button)
         wait_for_end(qtbot, widget)
         assert "goes on without this window" in widget.status.text()
         before = len(read_metrics(run.steps_file)["step"])
@@ -182,7 +165,6 @@ def test_killed_training_is_told_and_can_be_continued(
     window: Any,
     qtbot: QtBot,
     tmp_path: Path,
-    choose: Any,
     sample_files: tuple[Path, Path],
     notifications: list[Notification],
 ) -> None:
@@ -190,8 +172,7 @@ def test_killed_training_is_told_and_can_be_continued(
     widget = open_widget(window.viewer, TRAIN)
     with command_line(sample_files, run.path, {**SMALL, "num_epochs": 1000}) as process:
         qtbot.waitUntil(run.last_checkpoint.exists, timeout=LONG)
-        choose(run.path)
-        click(qtbot, widget.attach_button)
+        click(qtbot, select_run(qtbot, window.viewer, run.path).attach_button)
         qtbot.waitUntil(lambda: n_steps(widget) > 0, timeout=LONG)
         # It runs, so it cannot be run a second time.
         widget.continue_run(run.path)
@@ -202,22 +183,18 @@ def test_killed_training_is_told_and_can_be_continued(
     assert "without a word" in messages(notifications, "error")[1]
     assert "without a word" in widget.status.text()
     before = load_checkpoint(run.last_checkpoint)["step"]
+    runs = select_run(qtbot, window.viewer, run.path)
     press_in_dialog("Continue")
-    click(qtbot, widget.continue_button)
-    # What was attached to is shown until the training says where it begins.
-    qtbot.waitUntil(lambda: widget.view.started is not None, timeout=LONG)
+    click(qtbot, runs.continue_button)
     qtbot.waitUntil(lambda: widget.view.step > before, timeout=LONG)
     click(qtbot, widget.stop_button)
     wait_for_end(qtbot, widget)
     assert load_checkpoint(run.last_checkpoint)["step"] > before
 
 
-def test_run_that_has_ended_is_shown_whole(
-    window: Any, qtbot: QtBot, trained: Path, choose: Any
-) -> None:
+def test_run_that_has_ended_is_shown_whole(window: Any, qtbot: QtBot, trained: Path) -> None:
     widget = open_widget(window.viewer, TRAIN)
-    choose(trained.parents[1])
-    click(qtbot, widget.attach_button)
+    click(qtbot, select_run(qtbot, window.viewer, trained.parents[1]).attach_button)
     wait_for_end(qtbot, widget)
     assert n_steps(widget) == 2
     assert "is complete" in widget.status.text()
@@ -229,17 +206,19 @@ def test_one_training_at_a_time_from_one_window(
 ) -> None:
     widget = open_widget(window.viewer, TRAIN)
     train(qtbot, widget, tmp_path / "run", ENDLESS)
-    for button in (widget.start_button, widget.continue_button, widget.attach_button):
-        assert not button.isEnabled()
+    assert not widget.start_button.isEnabled()
+    runs = select_run(qtbot, window.viewer, tmp_path / "run")
+    assert not runs.continue_button.isEnabled()
+    click(qtbot, runs.attach_button)
+    assert "one at a time" in messages(notifications, "error")[0]
     # A second widget of the same window knows of it.
     second = TrainWidget(window.viewer)
     click(qtbot, second.start_button)
-    assert "one at a time" in messages(notifications, "error")[0]
+    assert "one at a time" in messages(notifications, "error")[1]
     second.release()
     second.deleteLater()
     del second
-    click(qtbot, widget.discard_button)
-    wait_for_end(qtbot, widget)
+    discard(qtbot, widget)
 
 
 def test_trained_network_is_one_click_from_features(
@@ -251,11 +230,12 @@ def test_trained_network_is_one_click_from_features(
     wait_for_end(qtbot, widget)
     click(qtbot, widget.extract_button)
     extractor = open_widget(window.viewer, "Extract features")
-    checkpoint = tmp_path / "run" / "checkpoints" / "last.pt"
+    checkpoint = tmp_path / "run" / "checkpoints" / "best.pt"
     assert Path(extractor.form.editor("checkpoint").value) == checkpoint
     click(qtbot, extractor.start_button)
     wait_for_end(qtbot, extractor)
-    assert "L20_mean_000" in window.points.features
+    [layer] = extractor.panel.table.chosen
+    assert f"L{layer}_mean_000" in window.points.features
 
 
 @pytest.fixture(autouse=True)

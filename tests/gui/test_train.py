@@ -28,6 +28,7 @@ from .conftest import (
     SMALL,
     TRAIN,
     click,
+    discard,
     fill_in,
     job_processes,
     messages,
@@ -83,8 +84,7 @@ def test_plot_grows_while_the_window_stays_alive(window: Any, qtbot: QtBot, tmp_
     gaps = np.diff(times) * 1000
     # If steps were computed in this process, each would hold up a frame.
     assert np.percentile(gaps, 95) < 150
-    click(qtbot, widget.discard_button)
-    wait_for_end(qtbot, widget)
+    discard(qtbot, widget)
 
 
 def test_stop_keeps_a_checkpoint_that_loads(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
@@ -105,8 +105,7 @@ def test_discard_removes_the_run_folder(
 ) -> None:
     widget = open_widget(window.viewer, TRAIN)
     train(qtbot, widget, tmp_path / "run", ENDLESS)
-    click(qtbot, widget.discard_button)
-    wait_for_end(qtbot, widget)
+    discard(qtbot, widget)
     assert not (tmp_path / "run").exists()
     assert "Discarded" in widget.status.text()
     assert not notifications
@@ -124,8 +123,7 @@ def test_pause_and_resume(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
     assert n_steps(widget) == paused_at
     click(qtbot, widget.pause_button)
     qtbot.waitUntil(lambda: n_steps(widget) > paused_at + 5, timeout=LONG)
-    click(qtbot, widget.discard_button)
-    wait_for_end(qtbot, widget)
+    discard(qtbot, widget)
 
 
 def test_removing_the_layers_does_not_disturb_a_training(
@@ -262,8 +260,7 @@ def test_training_keeps_no_other_work_waiting(window: Any, qtbot: QtBot, tmp_pat
         train(qtbot, widget, tmp_path / "run", ENDLESS)
         preview = open_widget(window.viewer, PREVIEW)
         qtbot.waitUntil(lambda: preview.up_to_date, timeout=LONG)
-        click(qtbot, widget.discard_button)
-        wait_for_end(qtbot, widget)
+        discard(qtbot, widget)
     finally:
         pool.setMaxThreadCount(before)
     assert pool.activeThreadCount() <= 1
@@ -333,6 +330,5 @@ def test_animation_is_calm_while_a_training_runs(window: Any, qtbot: QtBot, tmp_
     widget = open_widget(window.viewer, TRAIN)
     train(qtbot, widget, tmp_path / "run", ENDLESS)
     assert movie.speed() == CALM
-    click(qtbot, widget.discard_button)
-    wait_for_end(qtbot, widget)
+    discard(qtbot, widget)
     assert movie.speed() == NORMAL

@@ -19,20 +19,20 @@ from napari_synapse_cl.widgets.layers.voxels import LOCATION, VOLUME_KEY
 from napari_synapse_cl.widgets.look import OPEN, dock_of, sentence
 from napari_synapse_cl.widgets.train.monitor import Monitor
 
-from .conftest import EXTRACT, LONG, PLUGIN, PREVIEW, TRAIN, open_widget
+from .conftest import EXTRACT, LONG, PLUGIN, PREVIEW, RUNS, TRAIN, open_widget
 
 
 def test_manifest_names_the_widgets_and_what_they_are() -> None:
     manifest = PluginManifest.from_distribution(PLUGIN)
     names = [widget.display_name for widget in manifest.contributions.widgets or []]
-    assert names == ["Open data", TRAIN, PREVIEW, EXTRACT]
+    assert names == ["Open data", TRAIN, PREVIEW, EXTRACT, RUNS]
     for command in manifest.contributions.commands or []:
         assert command.python_name
         module, name = command.python_name.split(":")
         assert callable(getattr(import_module(module), name))
 
 
-@pytest.mark.parametrize("name", [TRAIN, PREVIEW, EXTRACT])
+@pytest.mark.parametrize("name", [TRAIN, PREVIEW, EXTRACT, RUNS])
 def test_widget_opens_shows_and_closes_without_warnings(
     make_napari_viewer: Any, qtbot: QtBot, name: str
 ) -> None:
@@ -93,9 +93,9 @@ def test_our_docks_are_tabs_with_short_titles_and_leave_the_window_low(
 ) -> None:
     main = window.viewer.window._qt_window
     main.show()
-    names = [OPEN, TRAIN, PREVIEW, EXTRACT]
+    names = [OPEN, TRAIN, PREVIEW, EXTRACT, RUNS]
     docks = [dock_of(from_the_menu(window.viewer, name)) for name in names]
-    qtbot.waitUntil(lambda: len(main.tabifiedDockWidgets(docks[0])) == 3)
+    qtbot.waitUntil(lambda: len(main.tabifiedDockWidgets(docks[0])) == 4)
     assert [dock.windowTitle() for dock in docks] == names
     assert all(dock.minimumSizeHint().height() <= 300 for dock in docks)
     # The one that was opened last is in front.
@@ -225,7 +225,7 @@ def test_opening_docks_imports_nothing_that_only_jobs_need() -> None:
 import sys, napari
 viewer = napari.Viewer(show=False)
 before = set(sys.modules)
-for name in {["Open data", TRAIN, PREVIEW, EXTRACT]!r}:
+for name in {["Open data", TRAIN, PREVIEW, EXTRACT, RUNS]!r}:
     viewer.window.add_plugin_dock_widget({PLUGIN!r}, name)
 late = {{"torch", "pandas", "pyarrow", "zarr", "pyqtgraph", "h5py", "tensorstore", "sklearn"}}
 assert not late & (set(sys.modules) - before), late & set(sys.modules)

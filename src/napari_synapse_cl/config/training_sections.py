@@ -16,6 +16,8 @@ Metric = Literal[
     "feature_rank",
     "knn_accuracy",
 ]
+HIGHER_IS_BETTER = {"retrieval", "effective_rank", "feature_rank", "knn_accuracy"}
+"""Of the others lower values are better."""
 
 
 class TrainingConfig(Section):

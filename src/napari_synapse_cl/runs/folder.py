@@ -101,11 +101,11 @@ class RunFolder:
     """Settings, status, metrics, checkpoints and results of one run.
 
     ``config.json`` holds the settings and what else decides the run, and can be given to
-    ``--config``; ``run.json`` says when and by which command the run was started, ``status.json``
-    what it does now; ``steps.csv`` and ``epochs.csv`` grow as it trains, and so does
-    ``tensorboard`` where that is wanted; ``commands.txt`` is where commands to it arrive;
-    ``checkpoints`` holds ``last.pt`` and ``best.pt``. What of all that is there the run has made
-    is what `owned` says.
+    ``--config``; ``run.json`` says when and by which command the run was started, and what a
+    person calls it, ``status.json`` what it does now; ``steps.csv`` and ``epochs.csv`` grow as it
+    trains, and so does ``tensorboard`` where that is wanted; ``commands.txt`` is where commands to
+    it arrive; ``checkpoints`` holds ``last.pt`` and ``best.pt``. What of all that is there the
+    run has made is what `owned` says.
     """
 
     def __init__(self, path: Path) -> None:
@@ -132,6 +132,37 @@ class RunFolder:
     def has_status(self) -> bool:
         """Whether a training has told what it does, even if that cannot be read."""
         return self._status_file.exists()
+
+    @property
+    def name(self) -> str:
+        """What a person calls the run; the name of its folder, if nothing else."""
+        return str(self.begun().get("name") or self.path.name)
+
+    def rename(self, name: str) -> None:
+        """Call the run otherwise; its folder keeps its name. Without one it is called as that.
+
+        Raises
+        ------
+        InputError
+            If that cannot be written.
+        """
+        try:
+            write_json(self._started_file, {**read_json(self._started_file), "name": name})
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(
+                f"the run in {self.path} cannot be given a name: {reason(error)}"
+            ) from None
+
+    def begun(self) -> dict[str, Any]:
+        """Return when and by which command the run was started, and its name if it has one.
+
+        Nothing where that cannot be read.
+        """
+        try:
+            content = read_json(self._started_file)
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
 
     def features_file(self, config: Config) -> Path:
         """Return where the table of features of these layers and this pooling goes."""

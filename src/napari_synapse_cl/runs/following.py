@@ -114,7 +114,7 @@ def _first_status(folder: RunFolder, control: Control) -> RunStatus | None:
                 f"the run in {folder.path} says nothing of a training; it may have been ended "
                 "before it began"
                 + (", or its status.json is damaged" if folder.has_status else "")
-                + ". Go on with it with --resume, or start a new run"
+                + ". Continue it in the table of runs, or start a new one"
             )
         if control.wait_for_stop(0.05):
             return None
@@ -203,8 +203,8 @@ class _Reading:
         )
         raise JobError(
             f"the process {status.pid} that trained in {self._folder.path} ended without a word "
-            f"after step {self._last_step}: it was killed, or memory had run out. {kept} with "
-            "--resume"
+            f"after step {self._last_step}: it was killed, or memory had run out. {kept} "
+            "in the table of runs"
         )
 
 

@@ -1,9 +1,10 @@
-"""Tell from the metrics of a training that it goes wrong, in plain language."""
+"""Tell from the metrics of a training whether it learns or goes wrong, in plain language."""
 
 from collections import deque
 from collections.abc import Iterable
 from itertools import chain
 
+from napari_synapse_cl.config.training_sections import HIGHER_IS_BETTER
 from napari_synapse_cl.runs.events import EpochDone, Event, Message, Started, StepDone
 
 SETTLING_STEPS = 50
@@ -21,10 +22,79 @@ STUCK_SHARE = 0.97
 STUCK_EPOCHS = 5
 STUCK_PART = 0.25
 """Epochs by which a loss should have fallen: the larger of a number and a share of all."""
+FEW_HELD_OUT = 8
+"""With fewer synapses, retrieval tells little."""
+FOUND_BY_CHANCE = 2
+"""So many synapses or fewer can be found again by chance: of any number it is one in the mean."""
+LEARNT_GAIN = 4
+LEARNT_SHARE = 0.05
+"""How many more synapses are found than after the first epoch, where that is no accident: the
+larger of a number and a share of all."""
+NEARLY_ALL = 0.9
+NO_CLASSES = "This does not show that classes come apart."
 PLATEAU_GAIN = 0.01
 PLATEAU_EPOCHS = 10
 PLATEAU_SHARE = 0.2
 """Epochs without gain that are a plateau: the larger of a number and a share of all."""
+
+
+def chance_of_retrieval(n: int) -> float:
+    """Return the share of views of `n` synapses whose partner a blind choice would find."""
+    return 1 / max(1, 2 * n - 1)
+
+
+def does_it_learn(first: EpochDone, now: EpochDone, n: int) -> str:
+    """Say what an epoch tells of the learning, and what it does not tell.
+
+    Parameters
+    ----------
+    first
+        The first epoch of the training.
+    n
+        How many synapses are held out.
+    """
+    if now.retrieval is None or first.retrieval is None or not n:
+        return (
+            "No synapses are held out, so the loss alone tells how it goes on: a Validation "
+            "fraction above 0 would tell more."
+        )
+    found, before = round(n * now.retrieval), round(n * first.retrieval)
+    chance = max(1, round(n * chance_of_retrieval(n)))
+    finds = f"finds {found} of {n} held-out synapses again, by chance {chance}"
+    if n < FEW_HELD_OUT:
+        return f"After epoch {now.epoch} it {finds}; so few tell little."
+    if found <= FOUND_BY_CHANCE:
+        return f"Not yet: after epoch {now.epoch} it {finds}."
+    if now.epoch == first.epoch:
+        return f"After epoch {now.epoch} it {finds}; the next epochs tell whether it learns."
+    gain, needed = found - before, max(LEARNT_GAIN, LEARNT_SHARE * n)
+    since = f"after epoch {first.epoch} it was {before}. {NO_CLASSES}"
+    if gain >= needed:
+        return f"It learns: it {finds}; {since}"
+    if gain <= -needed:
+        return f"It gets worse: it {finds}; {since}"
+    if found >= NEARLY_ALL * n:
+        return f"It {finds}; more cannot be seen by this. {NO_CLASSES}"
+    return f"No clear gain: it {finds}; {since}"
+
+
+def better(now: EpochDone, best: EpochDone | None, metric: str) -> bool:
+    """Whether an epoch is better than the best: by a metric, or if it lacks the training loss."""
+    if best is None:
+        return True
+    if getattr(now, metric) is None or getattr(best, metric) is None:
+        metric = "training_loss"
+    value, other = getattr(now, metric), getattr(best, metric)
+    return bool(value > other if metric in HIGHER_IS_BETTER else value < other)
+
+
+def best_of(epochs: Iterable[EpochDone], metric: str) -> EpochDone | None:
+    """Return the best epoch by a metric; None of none."""
+    best = None
+    for epoch in epochs:
+        if better(epoch, best, metric):
+            best = epoch
+    return best
 
 
 class HealthCheck:
@@ -52,6 +122,11 @@ class HealthCheck:
                 self._check_chance(event, self._started)
                 self._check_plateau(event, self._started)
         return [message for kind, message in self._holding.items() if kind not in known]
+
+    @property
+    def holding(self) -> set[str]:
+        """What the warnings say that hold now."""
+        return {message.text for message in self._holding.values()}
 
     def catch_up(self, *parts: Iterable[Event]) -> list[Message]:
         """Take many events of the past; return the warnings that are new and still hold."""

@@ -141,7 +141,7 @@ class MetricsTail:
             if not _is_header(self._header, self._file):
                 raise InputError(
                     f"{self._file} is damaged: it does not begin with the names of its columns. It "
-                    "is written anew when the run goes on with --resume"
+                    "is written anew when the run is continued"
                 )
         sound = _sound(self._header, rows, self._last_step)
         self.n_damaged += len(rows) - len(sound)

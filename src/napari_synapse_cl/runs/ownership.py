@@ -74,9 +74,7 @@ class Ownership:
         """
         if all(self._name(file) in self._noted() for file in files):
             return
-        if not self._list.exists() and (self._folder / "run.json").exists():
-            features = [p for p in self._folder.iterdir() if _FEATURES.fullmatch(p.name)]
-            self._note(self._name(file) for file in (*self._candidates(), *features))
+        self._begin_list()
         new = [file for file in files if self._name(file) not in self._noted()]
         for file in new:
             if os.path.lexists(file) and not replace:
@@ -118,20 +116,49 @@ class Ownership:
 
     def remove(self) -> None:
         """Remove what makes a run: features of its network, and others' files, stay."""
-        owned = [file for file in self._candidates() if self.owns(file)]
-        for file in owned:
-            if _CROPS.fullmatch(file.name):
-                remove_crops(file)
-            else:
-                file.unlink(missing_ok=True)
-                remove_partial(file)
-        remove_quietly(self._list)
-        remove_partial(self._list)
-        self._known = None
-        for folder in (self._folder / "checkpoints", self._folder / "tensorboard"):
-            # Others' files may be in it, or it is a link.
-            with suppress(OSError):
-                folder.rmdir()
+        files, crops = self._owned()
+        for folder in crops:
+            remove_crops(folder)
+        for file in files:
+            file.unlink(missing_ok=True)
+            remove_partial(file)
+        self._leave()
+
+    def move(self, target: Path) -> None:
+        """Move what makes a run into another folder on the same disk, and the list with it.
+
+        Features of its network, and others' files, stay.
+
+        Raises
+        ------
+        OSError
+            If something cannot be moved, or is there already; all is as it was then.
+        """
+        self._begin_list()
+        there = Ownership(target)
+        if os.path.lexists(there._list):
+            raise FileExistsError(f"{target} holds a run already")
+        target.mkdir(parents=True, exist_ok=True)
+        files, crops = self._owned()
+        parts = (folder / name for folder in crops for name in CACHE_FILES)
+        files += [path for path in parts if os.path.lexists(path)]
+        moved: list[tuple[Path, Path]] = []
+        try:
+            # The list comes first and goes last, so that each file is noted wherever it lies.
+            there._note(self._listed())
+            for file in files:
+                to = target / self._name(file)
+                if os.path.lexists(to):
+                    raise FileExistsError(f"{to} is there already")
+                to.parent.mkdir(exist_ok=True)
+                file.rename(to)
+                moved.append((file, to))
+        except OSError:
+            for file, to in reversed(moved):
+                to.rename(file)
+            there._leave(crops)
+            raise
+        self._leave(crops)
 
     def remove_list_alone(self) -> None:
         """Remove the folder, if no job holds it and nothing but the list is in it."""
@@ -139,6 +166,28 @@ class Ownership:
             if {path.name for path in self._folder.iterdir()} <= {LIST}:
                 remove_quietly(self._list)
                 self._folder.rmdir()
+
+    def _owned(self) -> tuple[list[Path], list[Path]]:
+        """Return the files that make the run, and its folders of crops."""
+        owned = [path for path in self._candidates() if self.owns(path)]
+        crops = [path for path in owned if _CROPS.fullmatch(path.name)]
+        return [path for path in owned if path not in crops], crops
+
+    def _leave(self, crops: Iterable[Path] = ()) -> None:
+        """Remove the list, and the folders of the run that are empty."""
+        remove_quietly(self._list)
+        remove_partial(self._list)
+        self._known = None
+        for name in ("checkpoints", "tensorboard", *(folder.name for folder in crops)):
+            # Others' files may be in it, or it is a link.
+            with suppress(OSError):
+                (self._folder / name).rmdir()
+
+    def _begin_list(self) -> None:
+        """Note what a run of a version that kept no list has made."""
+        if not self._list.exists() and (self._folder / "run.json").exists():
+            features = [p for p in self._folder.iterdir() if _FEATURES.fullmatch(p.name)]
+            self._note(self._name(file) for file in (*self._candidates(), *features))
 
     def _candidates(self) -> list[Path]:
         """Return what is there under a name of a run's files."""

@@ -9,9 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from napari_synapse_cl.config import TrainingConfig
+from napari_synapse_cl.config.training_sections import HIGHER_IS_BETTER
 from napari_synapse_cl.errors import InputError
-
-HIGHER_IS_BETTER = {"retrieval", "effective_rank", "feature_rank", "knn_accuracy"}
 
 
 @dataclass(frozen=True)

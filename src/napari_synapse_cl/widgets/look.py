@@ -28,27 +28,32 @@ from napari_synapse_cl.errors import InputError, JobError
 
 MARK = "⚠ "
 """Stands before what cannot be used, and before warnings."""
-MARK_COLOR = "#d55e00"
-"""Of what cannot be used; told from the text in light and dark themes (Okabe and Ito)."""
+MARK_COLOR = "#000000; background-color: #e69f00"
+"""Of what cannot be used, with what is behind it: no colour is read well on light and on dark."""
 COLORS = {
-    "orange": ("#d55e00", "#e69f00"),
-    "blue": ("#0072b2", "#56b4e9"),
-    "green": ("#00795a", "#35c49a"),
-    "purple": ("#a8487f", "#e29cc6"),
+    "orange": ("#a84600", "#e69f00"),
+    "blue": ("#00659e", "#56b4e9"),
+    "green": ("#00715a", "#35c49a"),
+    "purple": ("#9c3f75", "#e29cc6"),
+    "grey": ("#656565", "#a0a0a0"),
 }
-"""Colours for light and for dark themes that are told apart by colour-blind people too."""
+"""Colours for light and for dark themes that are told apart by colour-blind people too; each has a
+contrast of 4.5 to 1 at least to the theme's background."""
 
 PLUGIN = "napari-synapse-cl"
-OPEN, TRAIN, PREVIEW, EXTRACT = (
+OPEN, TRAIN, PREVIEW, EXTRACT, RUNS = (
     "Open data",
     "Train contrastive",
     "Augmentation preview",
     "Extract features",
+    "Runs",
 )
 BUTTONS = {"resume": "Continue"}
 """What is a flag of the command line and a button in the window."""
 BORDER = 1
 """Around what scrolls, by napari's style sheet, in pixels."""
+PADDING = 16
+"""Above and below a text, in pixels."""
 CALM, NORMAL = 10, 100
 """Speed in percent."""
 
@@ -262,6 +267,28 @@ def _scroll(area: QScrollArea, widget: QWidget) -> None:
     area.setFrameShape(QScrollArea.Shape.NoFrame)
 
 
+class SteadyText(QScrollArea):
+    """A place of so many lines for a text: a longer one scrolls, and nothing around it jumps."""
+
+    def __init__(self, text: QLabel, n_lines: int) -> None:
+        super().__init__()
+        self._n_lines = n_lines
+        text.setAlignment(Qt.AlignmentFlag.AlignTop)
+        _scroll(self, text)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        # What holds a text that can be read as it is needs no keys.
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Return the height of its lines in the present font."""
+        height = self._n_lines * self.widget().fontMetrics().lineSpacing() + PADDING
+        return QSize(super().sizeHint().width(), height)
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Return the height of its lines in the present font."""
+        return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
+
+
 class FittingArea(QScrollArea):
     """A scroll area no higher than what is in it and as wide, which yields where room is scarce."""
 
@@ -281,7 +308,7 @@ class FittingArea(QScrollArea):
         """Ask for the width of what is in it: it scrolls in height alone."""
         bar = self.verticalScrollBar()
         beside = bar.sizeHint().width() if bar.isVisibleTo(self) else 0
-        width = self.widget().minimumSizeHint().width() + beside
+        width = self.widget().minimumSizeHint().width() + beside + 2 * BORDER
         return QSize(width, super().minimumSizeHint().height())
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name

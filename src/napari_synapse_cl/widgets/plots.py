@@ -3,12 +3,12 @@
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
 from numpy.typing import ArrayLike, NDArray
-from qtpy.QtCore import QEvent, Qt, QTimer, Signal
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
@@ -19,10 +19,12 @@ POINTS_PER_PIXEL = 2
 REDRAW_MS = 1000
 """Least time between two redraws of a plot: each has the whole window composed anew, which takes
 time from the training where no graphics card does it."""
-MINIMUM_HEIGHT = 140
+MINIMUM_HEIGHT = 110
 AXIS_WIDTH = 46
 """One width for all, so that plots below each other stand in line."""
-PLACES = {"left": (0, 0), "right": (0, 2), "bottom": (1, 1)}
+AXIS_HEIGHT = 44
+"""Of one below with a label."""
+PLACES = {"left": (0, 0), "bottom": (1, 1)}
 """Row and column of each axis beside what is drawn."""
 
 
@@ -92,19 +94,25 @@ class Curve:
     """A name of :data:`~napari_synapse_cl.widgets.look.COLORS`, or "text"."""
     series: Series
     """Its points."""
-    axis: Literal["left", "right"] = "left"
-    """On which side its values are read."""
     symbol: str | None = None
     """Of its points, as pyqtgraph calls them, or None for a line alone."""
-    faint: bool = False
-    """Whether it stands back."""
     smoothed: bool = False
     """Whether its running mean is drawn in place of its points."""
+    factor: float = 1.0
+    """What its values are multiplied with to be drawn."""
 
     def points(self) -> tuple[np.ndarray, np.ndarray]:
         """Return x and y as they are drawn."""
         x, y = self.series.points
-        return x, smooth(y) if self.smoothed else y
+        return x, self.factor * (smooth(y) if self.smoothed else y)
+
+
+class _Canvas(pg.GraphicsLayoutWidget):
+    """Takes what room there is, and shrinks before what is around it scrolls."""
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for no more than the least."""
+        return QSize(super().sizeHint().width(), self.minimumHeight())
 
 
 class Plot(QWidget):
@@ -115,7 +123,7 @@ class Plot(QWidget):
     viewer
         Its theme gives the colours.
     labels
-        What the axes say, by their sides: left, bottom, right.
+        What the axes say, by their sides: left, bottom.
     height
         The least, in pixels.
     margins
@@ -130,7 +138,10 @@ class Plot(QWidget):
         # pyqtgraph's own legend hides curves inside the axes, and is clipped outside of them.
         self._legend = paragraph()
         self._legend.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-        self._canvas = pg.GraphicsLayoutWidget()
+        self._canvas = _Canvas()
+        # What it shows is told in words elsewhere: it takes no keys.
+        self._canvas.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._canvas.setAccessibleName(f"Plot of {labels['left'] or 'a metric'}")
         self._canvas.setMinimumHeight(height)
         self._main = pg.ViewBox(enableMenu=False)
         self._axes = {side: pg.AxisItem(side) for side in labels}
@@ -142,10 +153,14 @@ class Plot(QWidget):
         for side, axis in self._axes.items():
             grid.addItem(axis, *PLACES[side])
             axis.linkToView(self._main)
+            # It would be said in the label, which some have not.
+            axis.enableAutoSIPrefix(False)
             if labels[side]:
                 axis.setLabel(labels[side])
             if side != "bottom":
                 axis.setWidth(AXIS_WIDTH)
+            elif labels[side]:
+                axis.setHeight(AXIS_HEIGHT)
         grid.layout.setColumnStretchFactor(1, 1)
         grid.layout.setRowStretchFactor(0, 1)
         layout = bare(QVBoxLayout(self), 0)
@@ -167,7 +182,7 @@ class Plot(QWidget):
 
 
 class LivePlot(Plot):
-    """Curves over the steps of a training, with values on the left and on the right.
+    """Curves over the steps of a training, all on one scale.
 
     It is redrawn at most once a second, however fast points come, and not while it is hidden.
 
@@ -175,6 +190,12 @@ class LivePlot(Plot):
     ----------
     viewer
         Its theme gives the colours.
+    left
+        What the values are.
+    limits
+        The lowest and the highest value that there can be, None to show those that there are.
+    bottom
+        What the points are counted in; empty where that is said elsewhere.
 
     Attributes
     ----------
@@ -185,16 +206,23 @@ class LivePlot(Plot):
     pointed = Signal(object)
     """Emitted with the step under the cursor, or None when the cursor has left."""
 
-    def __init__(self, viewer: Any, left: str, right: str) -> None:
-        labels = {"left": left, "bottom": "", "right": right}
-        super().__init__(viewer, labels, MINIMUM_HEIGHT, (0, 4, 0, 0))
+    def __init__(
+        self,
+        viewer: Any,
+        left: str,
+        *,
+        limits: tuple[float, float] | None = None,
+        height: int = MINIMUM_HEIGHT,
+        bottom: str = "",
+    ) -> None:
+        super().__init__(
+            viewer, {"left": left, "bottom": bottom}, height, (0, 4, 8, 6 if bottom else 0)
+        )
         self._items: dict[Curve, pg.PlotDataItem] = {}
-        self._side = pg.ViewBox(enableMenu=False)
+        self._level: tuple[str, pg.InfiniteLine] | None = None
         self._logarithmic = False
-        self._canvas.scene().addItem(self._side)
-        self._axes["right"].linkToView(self._side)
-        self._side.setXLink(self._main)
-        self._main.sigResized.connect(self._follow_size)
+        self._limits = limits
+        self._fit()
         self._timer = QTimer(self, singleShot=True, interval=REDRAW_MS, timeout=self._redraw)
         self._canvas.scene().sigMouseMoved.connect(self._on_mouse)
         self._canvas.scene().sigMouseClicked.connect(self._on_click)
@@ -220,18 +248,23 @@ class LivePlot(Plot):
             autoDownsampleFactor=POINTS_PER_PIXEL,
         )
         self._items[curve] = item
-        if curve.axis == "right":
-            self._side.addItem(item)
-        else:
-            item.setLogMode(False, self._logarithmic)
-            self._main.addItem(item)
+        item.setLogMode(False, self._logarithmic)
+        self._main.addItem(item)
         self.follow_theme()
         self.redraw_soon()
 
-    def remove_curve(self, curve: Curve) -> None:
-        """Draw a curve of the left axis no longer."""
-        self._main.removeItem(self._items.pop(curve))
+    def show_level(self, label: str, value: float) -> None:
+        """Draw a dashed line at a value, in place of the one before."""
+        if self._level is not None:
+            self._main.removeItem(self._level[1])
+        line = pg.InfiniteLine(value, angle=0)
+        self._main.addItem(line, ignoreBounds=True)
+        self._level = (label, line)
         self.follow_theme()
+
+    def follow_steps_of(self, other: "LivePlot") -> None:
+        """Show the same steps as another plot."""
+        self._main.setXLink(other._main)
 
     def redraw_soon(self) -> None:
         """Draw the points that were added."""
@@ -239,19 +272,18 @@ class LivePlot(Plot):
             self._timer.start()
 
     def set_logarithmic(self, logarithmic: bool) -> None:
-        """Show the values on the left on a logarithmic axis, or on a linear one."""
+        """Show the values on a logarithmic axis, or on a linear one."""
         self._logarithmic = logarithmic
         self._axes["left"].setLogMode(y=logarithmic)
-        for curve, item in self._items.items():
-            if curve.axis == "left":
-                item.setLogMode(False, logarithmic)
-        self._main.enableAutoRange()
+        for item in self._items.values():
+            item.setLogMode(False, logarithmic)
+        self._fit()
 
     def color(self, colors: Colors) -> list[str]:
         """Give the curves their colours; return the parts of the legend."""
         legend = []
         for curve, item in self._items.items():
-            color = colors.named(curve.color, 0.4 if curve.faint else 1.0)
+            color = colors.named(curve.color)
             # Wider lines are drawn many times slower.
             item.setPen(color)
             if curve.symbol:
@@ -259,8 +291,13 @@ class LivePlot(Plot):
                 item.setSymbolPen(None)
             if curve.label:
                 mark = "●" if curve.symbol else "─"
-                rgba = f"rgba({color.red()}, {color.green()}, {color.blue()}, {color.alpha()})"
-                legend.append(f"<span style='color:{rgba}'>{mark}&nbsp;{curve.label}</span>")
+                legend.append(
+                    f"<span style='color:{color.name()}'>{mark}&nbsp;{curve.label}</span>"
+                )
+        if self._level is not None:
+            label, line = self._level
+            line.setPen(pg.mkPen(colors.text, style=Qt.PenStyle.DashLine))
+            legend.append(f"- - {label}")
         return legend
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
@@ -273,9 +310,11 @@ class LivePlot(Plot):
         super().leaveEvent(event)
         self.pointed.emit(None)
 
-    def _follow_size(self) -> None:
-        self._side.setGeometry(self._main.sceneBoundingRect())
-        self._side.linkedViewChanged(self._main, self._side.XAxis)
+    def _fit(self) -> None:
+        """Show everything."""
+        self._main.enableAutoRange()
+        if self._limits is not None:
+            self._main.setYRange(*self._limits, padding=0.04)
 
     def _on_mouse(self, position: Any) -> None:
         if self._main.sceneBoundingRect().contains(position):
@@ -283,8 +322,7 @@ class LivePlot(Plot):
 
     def _on_click(self, event: Any) -> None:
         if event.double():
-            self._main.enableAutoRange()
-            self._side.enableAutoRange(axis=self._side.YAxis)
+            self._fit()
 
     def _redraw(self) -> None:
         if self.isVisible():

@@ -11,12 +11,15 @@ from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 from napari_synapse_cl.config import Config, possible_value, read_settings
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.system.environment import settings_folder
-from napari_synapse_cl.system.files import write_json
+from napari_synapse_cl.system.files import read_json, write_json
 from napari_synapse_cl.widgets.layers.boxes import ChosenVolumes
 
 _FOLDER = settings_folder()
 FILE = None if _FOLDER is None else _FOLDER / "settings.json"
 """Where the settings wait for the next start of napari; None where there is no place for them."""
+PLACES = "runs.json"
+"""The file beside it with the places of runs."""
+MOST_PLACES = 100
 SAVE_MS = 1000
 """Least time between two writes of that file."""
 
@@ -138,6 +141,9 @@ class Session(QObject):
         Which layers belong together.
     running
         Kinds of job that run at present.
+    run_places
+        Run folders, and folders of runs, that were used beside the one for all; they outlive
+        napari.
     """
 
     checkpoint_changed = Signal()
@@ -147,6 +153,7 @@ class Session(QObject):
         super().__init__()
         self.last_checkpoint: Path | None = None
         self.running: set[str] = set()
+        self.run_places = _kept_places()
         self.settings = SharedSettings(FILE)
         self.volumes = ChosenVolumes(viewer.layers)
 
@@ -154,6 +161,17 @@ class Session(QObject):
         """Note that a job runs, until its worker's signal `finished`."""
         self.running.add(kind)
         finished.connect(lambda: self.running.discard(kind))
+
+    def add_run_place(self, folder: Path) -> None:
+        """Remember a run folder, or a folder of runs, for the table of runs."""
+        folder = folder.absolute()
+        self.run_places = [*(place for place in self.run_places if place != folder), folder]
+        _keep_places([*(place for place in _kept_places() if place != folder), folder])
+
+    def forget_run_place(self, folder: Path) -> None:
+        """Remember a folder no longer, in which there is no run."""
+        self.run_places = [place for place in self.run_places if place != folder]
+        _keep_places([place for place in _kept_places() if place != folder])
 
     def keep_checkpoint(self, path: str) -> None:
         """Remember the checkpoint that a training left, and tell the other widgets."""
@@ -165,6 +183,23 @@ class Session(QObject):
         if self.last_checkpoint is not None and self.last_checkpoint.is_relative_to(folder):
             self.last_checkpoint = None
             self.checkpoint_changed.emit()
+
+
+def _kept_places() -> list[Path]:
+    """Return the places of runs that were used last; none where they are not kept."""
+    with suppress(OSError, ValueError):
+        found = [] if FILE is None else read_json(FILE.with_name(PLACES))
+        if isinstance(found, dict) and isinstance(found.get("places"), list):
+            return [Path(place) for place in found["places"] if isinstance(place, str)]
+    return []
+
+
+def _keep_places(places: list[Path]) -> None:
+    # As with settings, it is no reason to disturb anyone.
+    with suppress(OSError):
+        if FILE is not None:
+            FILE.parent.mkdir(parents=True, exist_ok=True)
+            write_json(FILE.with_name(PLACES), {"places": [str(p) for p in places[-MOST_PLACES:]]})
 
 
 _SESSIONS: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()

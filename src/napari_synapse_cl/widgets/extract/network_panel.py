@@ -7,7 +7,6 @@ from typing import Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
-    QFileDialog,
     QVBoxLayout,
     QWidget,
 )
@@ -17,7 +16,6 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import Architecture, NetworkInfo
 from napari_synapse_cl.system.downloads import in_full, packaged
 from napari_synapse_cl.system.words import size
-from napari_synapse_cl.widgets import base
 from napari_synapse_cl.widgets.extract.layer_table import LayerTable
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.child import NetworkReader
@@ -78,8 +76,8 @@ class NetworkPanel(QWidget):
         for one in (self.table, self.all_box, self.note, *self.packaged_buttons):
             layout.addWidget(one)
         layout.addStretch(1)
-        tip = "<qt>Choose the folder of a run, in place of a checkpoint file</qt>"
-        self.run_button = button("Run …", tip, self._ask_run)
+        tip = "<qt>Choose a run in the table of runs, in place of a checkpoint file</qt>"
+        self.run_button = button("Runs …", tip)
         form.editor("checkpoint").native.layout().addWidget(self.run_button)
         self._show()
         self.table.choose(self._wanted(Architecture()))
@@ -143,12 +141,6 @@ class NetworkPanel(QWidget):
         if voxel_size != self._voxel_size:
             self._voxel_size = voxel_size
             self._show()
-
-    def _ask_run(self) -> None:
-        start = base.runs_folder()
-        chosen = QFileDialog.getExistingDirectory(self, "Folder of a run", str(start))
-        if chosen:
-            self._form.editor("checkpoint").value = Path(chosen)
 
     def _take_packaged(self, name: str, checked: bool = False) -> None:
         self._form.editor("checkpoint").line_edit.value = name

@@ -28,7 +28,6 @@ from napari_synapse_cl.widgets.look import Colors, button, paragraph, scrolling,
 from napari_synapse_cl.widgets.plots import Plot
 
 MINIMUM_HEIGHT = 200
-AXIS_HEIGHT = 44
 TABLE_HEIGHT = 240
 """Room for the best layers, what is joined of them and the baselines."""
 SCORES = (("recall", "recall", "blue"), ("knn", "kNN", "orange"), ("linear", "linear", "green"))
@@ -66,7 +65,6 @@ class ReportPlot(Plot):
         super().__init__(viewer, labels, MINIMUM_HEIGHT, (0, 4, 8, 6))
         self._report = report
         self._main.setMouseEnabled(x=False, y=False)
-        self._axes["bottom"].setHeight(AXIS_HEIGHT)
         self._curves: list[tuple[pg.PlotCurveItem, str, Any]] = []
         self._draw()
         self.follow_theme()

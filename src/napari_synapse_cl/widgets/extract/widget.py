@@ -42,7 +42,15 @@ from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
 from napari_synapse_cl.widgets.layers.colouring import color_by
 from napari_synapse_cl.widgets.layers.features import is_component
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
-from napari_synapse_cl.widgets.look import EXTRACT, FittingArea, button, sentence, tell
+from napari_synapse_cl.widgets.look import (
+    EXTRACT,
+    RUNS,
+    FittingArea,
+    button,
+    open_dock,
+    sentence,
+    tell,
+)
 
 ESSENTIAL = ("checkpoint", "network", "pooling", "descriptors")
 GROUPS = {
@@ -216,6 +224,7 @@ class ExtractWidget(JobWidget):
         self.image_box.layer_changed.connect(self._show_voxel_size)
         self.image_box.content_changed.connect(self._show_voxel_size)
         self.cancel_button.clicked.connect(partial(self.request, "stop"))
+        self.panel.run_button.clicked.connect(partial(open_dock, self.viewer, RUNS))
         self.points_panel.compare_button.clicked.connect(self.compare)
         self.export_button.clicked.connect(lambda: self._exporter.export(self.selected.layer))
         self.session.checkpoint_changed.connect(self._preset_checkpoint)

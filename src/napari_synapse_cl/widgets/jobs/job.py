@@ -11,7 +11,16 @@ from qtpy.QtCore import QObject, QThreadPool, Signal
 from superqt.utils import FunctionWorker, GeneratorWorker, create_worker
 
 from napari_synapse_cl.errors import JobError
-from napari_synapse_cl.runs.events import Command, Control, Discarded, Event, Progress
+from napari_synapse_cl.runs.bin import empty_bins, move_to_bin
+from napari_synapse_cl.runs.events import (
+    Command,
+    Control,
+    Discarded,
+    Event,
+    Finished,
+    Message,
+    Progress,
+)
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.following import follow
 from napari_synapse_cl.widgets.jobs.child import GRACE_SECONDS, Child
@@ -25,7 +34,24 @@ class Job:
     """Something that runs outside of the window and tells events.
 
     All methods may be called from any thread, :meth:`events` from one alone.
+
+    Attributes
+    ----------
+    discarded_folder
+        The folder of a run that goes to the bin when it has ended, None for one that stays.
     """
+
+    discarded_folder: Path | None = None
+    may_go_on = False
+    """Whether what it tells of may go on when it tells no more."""
+
+    def discard_later(self, folder: Path) -> None:
+        """Stop the run in a folder, and have it moved to the bin when it has ended.
+
+        The last event is then a :class:`~napari_synapse_cl.runs.bin.BinnedRun`.
+        """
+        self.discarded_folder = folder
+        self.request("stop")
 
     def events(self) -> Iterator[Any]:
         """Run, and yield what is told until it ends.
@@ -181,8 +207,16 @@ class JobWorker(_Quiet, GeneratorWorker):
 
 
 def _events(job: Job) -> Generator[Any, None, None]:
+    has_ended = not job.may_go_on
     try:
-        yield from job.events()
+        for event in job.events():
+            has_ended = has_ended or isinstance(event, Finished)
+            yield event
+        if has_ended and job.discarded_folder is not None:
+            binned = move_to_bin(job.discarded_folder)
+            yield binned
+            if text := empty_bins([binned.origin.parent]):
+                yield Message(text)
     except RuntimeError as error:
         # The worker would swallow it, and never end.
         raise JobError(str(error)) from error
@@ -202,6 +236,8 @@ def _thinned(events: Iterator[Event]) -> Iterator[Event]:
 
 class AttachedJob(Job):
     """Follows a run; its end in this window leaves the run as it is."""
+
+    may_go_on = True
 
     def __init__(self, folder: Path) -> None:
         self._folder = RunFolder(folder)

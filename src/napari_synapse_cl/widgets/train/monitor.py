@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 from napari.utils.notifications import show_info
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
     QFileDialog,
     QHBoxLayout,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -20,40 +21,55 @@ from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.runs.events import EpochDone, StepDone
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.following import MetricsRead
-from napari_synapse_cl.runs.metrics import read_metrics
+from napari_synapse_cl.runs.health import chance_of_retrieval
 from napari_synapse_cl.system.files import replacing
 from napari_synapse_cl.widgets.look import bare, button, paragraph, telling
 from napari_synapse_cl.widgets.plots import Curve, LivePlot, Series
 
-METRICS = (
-    "loss",
-    "learning_rate",
-    "validation_loss",
-    "retrieval",
-    "alignment",
-    "uniformity",
-    "effective_rank",
-    "feature_rank",
-    "knn_accuracy",
-)
-"""What is drawn of a run: columns of its tables, and fields of the events."""
 LOSS_HELP = (
     "<qt>Loss of every step and its running mean, and of the held-out synapses after every "
-    "epoch. Drag to move, wheel to zoom, double-click to show all.</qt>"
+    "epoch; lower is better. Drag to move, wheel to zoom, double-click to show all.</qt>"
 )
-HEALTH_HELP = (
-    "<qt>On the held-out synapses, after every epoch.<br>"
-    "<b>Retrieval</b>: share of views whose nearest neighbour is the other view of the same "
-    "synapse; 1 is perfect.<br>"
-    "<b>Alignment</b>: mean squared distance between the two views; low is good.<br>"
-    "<b>Uniformity</b>: how evenly the embeddings are spread; 0 means all in one place, −4 is "
-    "evenly spread.<br>"
-    "<b>Rank of features</b>: how many dimensions the features of crops as they are fill; more is "
-    "better, and since it needs no views it can be compared between recipes.<br>"
-    "<b>kNN accuracy</b>: how well the nearest training synapses tell the labels, if a label "
-    "column is set.</qt>"
+RETRIEVAL_HELP = (
+    "<qt>Share of views of held-out synapses whose nearest neighbour is the other view of the same "
+    "synapse, after every epoch; higher is better, 100 % is perfect. It tells synapses apart, not "
+    "classes.</qt>"
 )
-COMPARISON_COLORS = ("purple", "text")
+DETAILS = {
+    "learning_rate": (
+        "learning rate",
+        "How large the steps are: rises at first, then falls to 0. No sign of success or failure.",
+    ),
+    "alignment": (
+        "alignment, lower is better",
+        "Mean squared distance between the two views of a held-out synapse: from 0, where they "
+        "agree, to 4. Low at once and everywhere it is a collapse: see uniformity.",
+    ),
+    "uniformity": (
+        "uniformity, lower is better",
+        "How evenly the embeddings of held-out synapses are spread: 0 means all in one place, −4 "
+        "is evenly spread.",
+    ),
+    "effective_rank": (
+        "rank of embeddings, higher is better",
+        "How many dimensions the embeddings of held-out synapses fill; 1 is a collapse.",
+    ),
+    "feature_rank": (
+        "rank of features, higher is better",
+        "How many dimensions the features of held-out crops as they are fill. Since it needs no "
+        "views it can be compared between recipes.",
+    ),
+    "knn_accuracy": (
+        "kNN accuracy, higher is better",
+        "How well the nearest training synapses tell the label of held-out ones: 1 is perfect, "
+        "guessing gives 1 by the number of labels. Only with a label column.",
+    ),
+}
+"""What is drawn of a run under Details, each on a scale of its own: its name with its direction,
+and what it means."""
+METRICS = ("loss", "validation_loss", "retrieval", *DETAILS)
+"""What is drawn of a run: columns of its tables, and fields of the events."""
+DETAIL_HEIGHT = 80
 PICTURES, TABLES = "Pictures (*.png)", "Tables (*.csv)"
 
 
@@ -102,7 +118,7 @@ def _write(path: Path, write: Callable[[Path], bool]) -> None:
 
 
 class Monitor(QWidget):
-    """Two live plots of a training, with values under the cursor, comparisons and export.
+    """Live plots of a training, with values under the cursor and export.
 
     Parameters
     ----------
@@ -113,24 +129,33 @@ class Monitor(QWidget):
     ----------
     series
         The points of each metric, by its name.
+    losses, retrieval
+        The plots that are always there.
+    details
+        Those that are unfolded, by the names of their metrics.
     """
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
+        self._viewer = viewer
+        self._folder: Path | None = None
         self.series = {name: Series() for name in METRICS}
-        self.losses = LivePlot(viewer, "Loss", "Learning rate")
-        self.health = LivePlot(viewer, "On held-out pairs", "Effective rank")
-        self._add_curves()
+        self.losses = LivePlot(viewer, "Loss")
+        self.retrieval = LivePlot(viewer, "Found again (%)", limits=(0, 100))
+        self.details: dict[str, LivePlot] = {}
         self.losses.setToolTip(LOSS_HELP)
-        self.health.setToolTip(HEALTH_HELP)
+        self.retrieval.setToolTip(RETRIEVAL_HELP)
+        loss, validation = self.series["loss"], self.series["validation_loss"]
+        self.losses.add_curve(Curve("step", "grey", loss))
+        self.losses.add_curve(Curve("training", "orange", loss, smoothed=True))
+        self.losses.add_curve(Curve("validation", "blue", validation, symbol="o"))
+        found = self.series["retrieval"]
+        self.retrieval.add_curve(
+            Curve("held-out synapses found again", "blue", found, symbol="o", factor=100)
+        )
         self.log_box = QCheckBox("Log axis")
         self.log_box.setToolTip("Show the losses on a logarithmic axis")
         self.log_box.toggled.connect(self.losses.set_logarithmic)
-        self.compare_button = button(
-            "Compare …", "Draw the losses of a past run beside these", self._ask_run
-        )
-        self.clear_button = button("Clear", "Draw this run alone", self.compare_none)
-        self.clear_button.setEnabled(False)
         self.export_button = button(
             "Export …",
             "Save the plots as a picture (.png), or every step and epoch as a table (.csv)",
@@ -140,29 +165,41 @@ class Monitor(QWidget):
         self.values.setAlignment(Qt.AlignmentFlag.AlignTop)
         # Room for two lines, so that nothing jumps.
         self.values.setMinimumHeight(2 * self.values.fontMetrics().lineSpacing() + 2)
-        self._folder: Path | None = None
-        self._compared: dict[Path, list[Curve]] = {}
-        for plot in (self.losses, self.health):
+        self.fold = QToolButton()
+        self.fold.setCheckable(True)
+        self.fold.setAutoRaise(True)
+        self.fold.setText("▸ Details")
+        self.fold.setToolTip("Learning rate, and what tells a healthy network from a collapsed one")
+        self.fold.toggled.connect(self._unfold)
+        self._folded = QWidget()
+        self._folded.hide()
+        self._coming = QTimer(self, singleShot=True, interval=0, timeout=self._add_detail)
+        for plot in (self.losses, self.retrieval):
             plot.pointed.connect(self._show_values)
         self._lay_out()
         self._show_values(None)
 
-    def begin(self, folder: Path, first_step: int = 0) -> None:
+    def begin(self, folder: Path, n_validation: int) -> None:
         """Show the training in a folder from now on.
 
         Parameters
         ----------
-        first_step
-            Steps it has done already; they are read from the folder.
+        n_validation
+            How many synapses are held out.
         """
+        self.clear()
         self._folder = folder
+        if n_validation:
+            chance = 100 * chance_of_retrieval(n_validation)
+            self.retrieval.show_level(f"by chance ({chance:.2g} %)", chance)
+        self.retrieval.setVisible(n_validation > 0)
+        self._redraw_soon()
+
+    def clear(self) -> None:
+        """Show nothing."""
+        self._folder = None
         for series in self.series.values():
             series.clear()
-        run = RunFolder(folder)
-        for columns in (read_metrics(run.steps_file), read_metrics(run.epochs_file)):
-            if columns and first_step:
-                done = columns["step"] <= first_step
-                self._extend({name: values[done] for name, values in columns.items()})
         self._redraw_soon()
 
     def add_step(self, event: StepDone) -> None:
@@ -170,6 +207,8 @@ class Monitor(QWidget):
         self.series["loss"].add(event.step, event.loss)
         self.series["learning_rate"].add(event.step, event.learning_rate)
         self.losses.redraw_soon()
+        if "learning_rate" in self.details:
+            self.details["learning_rate"].redraw_soon()
 
     def add_epoch(self, event: EpochDone) -> None:
         """Add what was measured after an epoch."""
@@ -181,44 +220,12 @@ class Monitor(QWidget):
 
     def add_metrics(self, metrics: MetricsRead) -> None:
         """Add many steps and epochs, as a run folder holds them."""
-        self._extend(metrics.steps)
-        self._extend(metrics.epochs)
+        for columns in (metrics.steps, metrics.epochs):
+            for name, series in self.series.items():
+                if name in columns:
+                    known = np.isfinite(columns[name])
+                    series.extend(columns["step"][known], columns[name][known])
         self._redraw_soon()
-
-    def compare(self, folder: Path) -> None:
-        """Draw the losses of another run too.
-
-        Raises
-        ------
-        InputError
-            If the folder holds no training.
-        """
-        run = RunFolder(folder)
-        steps, epochs = read_metrics(run.steps_file), read_metrics(run.epochs_file)
-        if not steps:
-            raise InputError(f"{folder} holds no training: there is no {run.steps_file.name} in it")
-        if folder in self._compared:
-            return
-        color = COMPARISON_COLORS[len(self._compared) % len(COMPARISON_COLORS)]
-        training, validation = Series(), Series()
-        _extend(training, steps, "loss")
-        _extend(validation, epochs, "validation_loss")
-        curves = [
-            Curve(folder.name, color, training, smoothed=True),
-            Curve("", color, validation, symbol="o"),
-        ]
-        for curve in curves:
-            self.losses.add_curve(curve)
-        self._compared[folder] = curves
-        self.clear_button.setEnabled(True)
-
-    def compare_none(self) -> None:
-        """Draw this run alone."""
-        for curves in self._compared.values():
-            for curve in curves:
-                self.losses.remove_curve(curve)
-        self._compared.clear()
-        self.clear_button.setEnabled(False)
 
     def export(self, path: Path) -> None:
         """Save the plots as a PNG file, or every step and epoch as a CSV table.
@@ -239,47 +246,58 @@ class Monitor(QWidget):
 
     def follow_theme(self) -> None:
         """Take the colours of the viewer's theme."""
-        self.losses.follow_theme()
-        self.health.follow_theme()
+        for plot in self._plots:
+            plot.follow_theme()
 
-    def _add_curves(self) -> None:
-        series = self.series
-        loss = series["loss"]
-        self.losses.add_curve(Curve("step", "orange", loss, faint=True))
-        self.losses.add_curve(Curve("smoothed", "orange", loss, smoothed=True))
-        self.losses.add_curve(Curve("validation", "blue", series["validation_loss"], symbol="o"))
-        rate = Curve("learning rate", "green", series["learning_rate"], axis="right")
-        self.losses.add_curve(rate)
-        for name, color in (
-            ("retrieval", "blue"),
-            ("alignment", "orange"),
-            ("uniformity", "purple"),
-            ("knn_accuracy", "text"),
-        ):
-            label = name.replace("knn_", "kNN ")
-            self.health.add_curve(Curve(label, color, series[name], symbol="o"))
-        rank = Curve("rank of features", "green", series["feature_rank"], axis="right", symbol="o")
-        self.health.add_curve(rank)
+    @property
+    def _plots(self) -> list[LivePlot]:
+        return [self.losses, self.retrieval, *self.details.values()]
 
     def _lay_out(self) -> None:
         toolbar = QHBoxLayout()
         toolbar.addWidget(self.log_box)
         toolbar.addStretch()
-        for one in (self.compare_button, self.clear_button, self.export_button):
-            toolbar.addWidget(one)
+        toolbar.addWidget(self.export_button)
         layout = bare(QVBoxLayout(self), 2)
         layout.addLayout(toolbar)
         layout.addWidget(self.losses, stretch=1)
-        layout.addWidget(self.health, stretch=1)
+        layout.addWidget(self.retrieval, stretch=1)
         layout.addWidget(self.values)
+        layout.addWidget(self.fold)
+        bare(QVBoxLayout(self._folded), 2)
+        layout.addWidget(self._folded)
 
     def _redraw_soon(self) -> None:
-        self.losses.redraw_soon()
-        self.health.redraw_soon()
+        for plot in self._plots:
+            plot.redraw_soon()
+        self._show_known()
 
-    def _extend(self, columns: dict[str, np.ndarray]) -> None:
-        for name, series in self.series.items():
-            _extend(series, columns, name)
+    def _unfold(self, unfolded: bool) -> None:
+        self.fold.setText(f"{'▾' if unfolded else '▸'} Details")
+        self._folded.setVisible(unfolded)
+        if unfolded:
+            self._coming.start()
+
+    def _add_detail(self) -> None:
+        """Make one more plot: all at once would hold up the window."""
+        name = next((name for name in DETAILS if name not in self.details), None)
+        if name is None:
+            return
+        label, meaning = DETAILS[name]
+        plot = LivePlot(self._viewer, "", height=DETAIL_HEIGHT)
+        plot.setToolTip(f"<qt><b>{label.capitalize()}</b><br>{meaning}</qt>")
+        symbol = None if name == "learning_rate" else "o"
+        plot.add_curve(Curve(label, "green", self.series[name], symbol=symbol))
+        plot.pointed.connect(self._show_values)
+        self.details[name] = plot
+        self._folded.layout().addWidget(plot)
+        self._show_known()
+        self._coming.start()
+
+    def _show_known(self) -> None:
+        """Show the details of which something is known."""
+        for name, plot in self.details.items():
+            plot.setVisible(self.series[name].n > 0)
 
     def _show_values(self, step: float | None) -> None:
         if step is None:
@@ -293,13 +311,6 @@ class Monitor(QWidget):
                 parts.append(f"{name.replace('_', ' ')} {point[1]:.3g}")
         self.values.setText(" · ".join(parts))
 
-    def _ask_run(self) -> None:
-        start = "" if self._folder is None else str(self._folder.parent)
-        chosen = QFileDialog.getExistingDirectory(self, "Folder of a past run", start)
-        if chosen:
-            with telling():
-                self.compare(Path(chosen))
-
     def _ask_file(self) -> None:
         chosen, kind = QFileDialog.getSaveFileName(
             self, "Save the plots or their numbers", "training.png", f"{PICTURES};;{TABLES}"
@@ -312,9 +323,3 @@ class Monitor(QWidget):
         with telling():
             self.export(path)
             show_info(f"Saved {path}")
-
-
-def _extend(series: Series, columns: dict[str, np.ndarray], name: str) -> None:
-    if name in columns:
-        known = np.isfinite(columns[name])
-        series.extend(columns["step"][known], columns[name][known])

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import ArrayLike
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
+from napari_synapse_cl.config import Config, read_settings
+from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.events import (
     EpochDone,
+    Finished,
     Message,
     Paused,
     Progress,
@@ -19,11 +26,25 @@ from napari_synapse_cl.runs.events import (
     Started,
     StepDone,
 )
+from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.following import MetricsRead
-from napari_synapse_cl.runs.metrics import step_events
+from napari_synapse_cl.runs.health import HealthCheck, better, does_it_learn
+from napari_synapse_cl.runs.metrics import epoch_events, read_metrics, step_events
 from napari_synapse_cl.system.words import duration
-from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, bare, paragraph, sentence
+from napari_synapse_cl.widgets.look import (
+    MARK,
+    MARK_COLOR,
+    SteadyText,
+    bare,
+    paragraph,
+    scrolling,
+    sentence,
+)
 
+VERDICT_LINES = 4
+UNKNOWN = "Does it learn? After the first epoch it says here what is found again."
+LATEST_STEPS = 1000
+"""So many of the past tell whether a warning still holds; the window would stand still for more."""
 TELL_SECONDS = 1.0
 """Least time between two changes of bar and text: each has the whole window composed anew."""
 
@@ -76,6 +97,12 @@ class RunView(QWidget):
         What the training told at its start, None before.
     step
         The last step that is done.
+    seconds
+        How long the steps took that are done, those of earlier sessions included.
+    first, last, best
+        What was measured after these epochs; None before the first has ended.
+    verdict
+        Says whether it learns.
     """
 
     def __init__(self, viewer: Any) -> None:
@@ -84,17 +111,27 @@ class RunView(QWidget):
         self.bar = QProgressBar()
         self.bar.setFormat("%v of %m")
         self.bar.setToolTip("Steps that are done")
+        self.bar.setAccessibleName("Steps that are done")
         self.warning = paragraph()
         self.warning.setStyleSheet(f"color: {MARK_COLOR}")
         self.warning.hide()
-        self.started: Started | None = None
-        self.step = 0
+        self.verdict = paragraph(selectable=True)
+        self.verdict.setToolTip(
+            "<qt>Whether views of held-out synapses are told apart from all others. By chance one "
+            "is found.</qt>"
+        )
         self._pace = Pace()
-        self._attached = False
         self._told = -TELL_SECONDS
-        layout = bare(QVBoxLayout(self))
+        # What a plot needs at least may be more than there is room for.
+        page = QWidget()
+        self._plots = bare(QVBoxLayout(page), 2)
+        self._plots.addWidget(self.warning)
+        layout = bare(QVBoxLayout(self), 2)
         layout.addWidget(self.bar)
-        layout.addWidget(self.warning)
+        layout.addWidget(SteadyText(self.verdict, VERDICT_LINES))
+        self._area = scrolling(page)
+        layout.addWidget(self._area, stretch=1)
+        self.begin()
 
     @cached_property
     def monitor(self) -> Monitor:
@@ -103,9 +140,11 @@ class RunView(QWidget):
         from napari_synapse_cl.widgets.train.monitor import Monitor
 
         monitor = Monitor(self._viewer)
-        layout = self.layout()
-        assert isinstance(layout, QVBoxLayout)
-        layout.addWidget(monitor, stretch=1)
+        self._plots.addWidget(monitor, stretch=1)
+        # What comes late would be reached last by Tab.
+        order = [self._area, monitor.log_box, monitor.export_button, monitor.fold]
+        for one, following in pairwise(order):
+            self.setTabOrder(one, following)
         return monitor
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
@@ -114,7 +153,7 @@ class RunView(QWidget):
         super().showEvent(event)
 
     def begin(self, *, attached: bool = False) -> None:
-        """Wait for another training.
+        """Wait for another training, and show nothing of the one before.
 
         Parameters
         ----------
@@ -122,35 +161,43 @@ class RunView(QWidget):
             Whether it will tell its steps from the first on, also those that are done already.
         """
         self._attached = attached
-        self.started = None
-        self.step = 0
+        self._forget()
         self.bar.reset()
-        self.warning.hide()
+        self._warn("")
+        if "monitor" in vars(self):
+            self.monitor.clear()
 
     def take(self, event: Any) -> str | None:
         """Show an event, and return what it means in words, if anything."""
         match event:
             case Message(text, "warning"):
                 # A notification is gone after a while.
-                self.warning.setText(MARK + sentence(text))
-                self.warning.show()
+                self._warn(text)
             case Progress(task, done, total):
                 self.bar.setMaximum(total)
                 self.bar.setValue(done)
                 return f"{task.capitalize()}: {done} of {total}"
             case Started():
                 self._on_start(event)
+                self._mind_health(event)
                 return f"Training on {event.device} in {event.precision}."
             case StepDone():
                 self.monitor.add_step(event)
+                self._spend(event.crops_per_second)
+                self._mind_health(event)
                 return self._on_step(event)
             case EpochDone():
                 self.monitor.add_epoch(event)
+                self._on_epoch(event, is_best=event.best)
+                self._mind_health(event)
+                self._judge()
             case MetricsRead(steps):
-                self.monitor.add_metrics(event)
+                self._take_metrics(event)
                 if steps and len(steps["step"]):
                     (last,) = step_events({name: rows[-1:] for name, rows in steps.items()})
                     return self._on_step(last)
+            case Finished():
+                self._judge(at_the_end=True)
             case Paused():
                 self._pace.interrupt()
                 return "Paused."
@@ -164,13 +211,78 @@ class RunView(QWidget):
         if "monitor" in vars(self):
             self.monitor.follow_theme()
 
+    def _forget(self) -> None:
+        self.started: Started | None = None
+        self.step = 0
+        self.seconds = 0.0
+        self.first: EpochDone | None = None
+        self.last: EpochDone | None = None
+        self.best: EpochDone | None = None
+        self._metric = "validation_loss"
+        self._health = HealthCheck()
+        self._of_health: set[str] = set()
+        self.verdict.setText(UNKNOWN)
+
     def _on_start(self, event: Started) -> None:
+        self._forget()
         self.started = event
         self.step = event.step
         self._pace.begin(event.step)
-        self.monitor.begin(Path(event.run), 0 if self._attached else event.step)
+        run = RunFolder(Path(event.run))
+        # Whoever trains says what is wrong with them.
+        with suppress(InputError):
+            self._metric = Config.from_values(read_settings(run.config_file)).best_metric
+        self.monitor.begin(run.path, event.n_validation)
         self.bar.setMaximum(event.total_steps)
         self.bar.setValue(event.step)
+        if event.step and not self._attached:
+            files = (run.steps_file, run.epochs_file)
+            self._take_metrics(MetricsRead(*(_until(read_metrics(f), event.step) for f in files)))
+
+    def _take_metrics(self, metrics: MetricsRead) -> None:
+        self.monitor.add_metrics(metrics)
+        self._spend(metrics.steps.get("crops_per_second", ()))
+        epochs = list(epoch_events(metrics.epochs))
+        for epoch in epochs:
+            self._on_epoch(epoch, is_best=better(epoch, self.best, self._metric))
+        latest = {name: rows[-LATEST_STEPS:] for name, rows in metrics.steps.items()}
+        self._mind_health(*step_events(latest), *epochs)
+        self._judge()
+
+    def _spend(self, crops_per_second: ArrayLike) -> None:
+        rates = np.asarray(crops_per_second, float)
+        if self.started is not None:
+            self.seconds += float((self.started.batch_size / rates[rates > 0]).sum())
+
+    def _on_epoch(self, event: EpochDone, *, is_best: bool) -> None:
+        self.first = self.first or event
+        self.last = event
+        if is_best:
+            self.best = event
+
+    def _judge(self, *, at_the_end: bool = False) -> None:
+        """Say whether it learns; at the end also which epoch's network is offered."""
+        if self.first is None or self.last is None or self.started is None:
+            return
+        text = does_it_learn(self.first, self.last, self.started.n_validation)
+        if at_the_end and self.best is not None:
+            value = getattr(self.best, self._metric)
+            told = "" if value is None else f" ({self._metric.replace('_', ' ')} {value:.3g})"
+            text += f" The best was epoch {self.best.epoch}{told}: its network is offered."
+        self.verdict.setText(text)
+
+    def _mind_health(self, *events: Any) -> None:
+        """Take back a warning of the training's health that holds no longer."""
+        self._health.catch_up(events)
+        self._of_health |= self._health.holding
+        shown = self.warning.text().removeprefix(MARK)
+        gone = self._of_health - self._health.holding
+        if any(shown == sentence(text) for text in gone):
+            self._warn("")
+
+    def _warn(self, text: str) -> None:
+        self.warning.setText(MARK + sentence(text) if text else "")
+        self.warning.setVisible(bool(text))
 
     def _on_step(self, event: StepDone) -> str | None:
         self.step = event.step
@@ -192,3 +304,8 @@ class RunView(QWidget):
             f"loss {event.loss:.3f}\n"
             f"{event.crops_per_second:.1f} crops/s{pace} · {event.memory_gib:.1f} GiB of {memory}"
         )
+
+
+def _until(rows: dict[str, np.ndarray], step: int) -> dict[str, np.ndarray]:
+    """Return the rows of steps that count: those after it are taken again."""
+    return {name: values[rows["step"] <= step] for name, values in rows.items()}

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from qtpy.QtCore import QEvent, QObject
+from napari.utils.notifications import show_info
+from qtpy.QtCore import QEvent, QObject, Signal
 from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -17,16 +18,20 @@ from qtpy.QtWidgets import (
 
 from napari_synapse_cl.config import Config, read_settings
 from napari_synapse_cl.errors import InputError, reason
+from napari_synapse_cl.runs.bin import BIN, KEPT_DAYS, BinnedRun, put_back
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.metrics import read_metrics
+from napari_synapse_cl.system.words import counted, duration
 from napari_synapse_cl.widgets.forms.editors import LARGEST_INT
-from napari_synapse_cl.widgets.look import ask, main_window_of, paragraph
+from napari_synapse_cl.widgets.jobs.job import LatestOnly
+from napari_synapse_cl.widgets.look import ask, expected, main_window_of, paragraph, tell
 
-DISCARD, STOP, LEAVE = "Discard the run", "Stop and keep", "Let it run on"
+DISCARD, STOP, LEAVE = "Discard the run", "Stop", "Detach"
+UNDO = "Undo discard"
 QUESTION = "A training is running. What should become of it?"
 DETAILS = (
     f"“{STOP}” ends it after the step that is under way and saves a checkpoint; it can be "
-    f"continued later. “{LEAVE}” leaves it to itself; “Attach to a run …” shows it again."
+    f"continued later. “{LEAVE}” lets it run on; “Attach” in the table of runs shows it again."
 )
 
 
@@ -130,11 +135,64 @@ class ContinueDialog(QDialog):
         return Config.from_values({**self._run.config.as_json(), **changed})
 
 
-def confirm_discard(parent: QWidget) -> bool:
-    """Ask whether a run is to be removed that was not begun just now."""
-    question = "Remove the whole run, with everything it had done before?"
+def confirm_discard(parent: QWidget, seconds: float, epochs: int) -> bool:
+    """Ask whether a training is to be discarded.
+
+    Parameters
+    ----------
+    seconds, epochs
+        How much would go; no epochs where that is not known yet.
+    """
+    question = (
+        f"{duration(seconds)} of training would go, {counted(epochs, 'epoch')}."
+        if epochs
+        else "The whole run would go, with everything it had done before."
+    )
+    details = (
+        f"The run moves to the bin, the folder {BIN} beside its own, and stays there for "
+        f"{KEPT_DAYS} days. Until then it can be put back: by “{UNDO}”, or in the table of runs."
+    )
     answers = {DISCARD: QMessageBox.ButtonRole.DestructiveRole}
-    return ask(parent, "Discard a run", question, "", answers) == DISCARD
+    return ask(parent, "Discard a run", question, details, answers) == DISCARD
+
+
+class Undo(QObject):
+    """Takes the run that was discarded last out of the bin again.
+
+    Attributes
+    ----------
+    binned
+        That run, None if there is none to put back.
+    """
+
+    ended = Signal(object)
+    """Emitted with the folder that the run is back in, None if it could not be put back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.binned: BinnedRun | None = None
+        self._moves = LatestOnly(put_back)
+        self._moves.done.connect(self._on_moved)
+        self._moves.failed.connect(self._on_failed)
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether there is a run to put back."""
+        return self.binned is not None
+
+    def begin(self) -> None:
+        """Put it back."""
+        self._moves.ask(self.binned)
+
+    def _on_moved(self, folder: Path) -> None:
+        show_info(f"The run is back in {folder}.")
+        if self.binned is not None and self.binned.origin == folder:
+            self.binned = None
+        self.ended.emit(folder)
+
+    def _on_failed(self, error: Exception) -> None:
+        tell(expected(error))
+        self.ended.emit(None)
 
 
 class ClosingGuard(QObject):

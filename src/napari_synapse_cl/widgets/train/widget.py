@@ -7,9 +7,10 @@ from typing import Any
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QDialog, QFileDialog, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDialog, QTabWidget, QVBoxLayout, QWidget
 
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.runs.bin import KEPT_DAYS, BinnedRun
 from napari_synapse_cl.runs.events import (
     CheckpointSaved,
     Discarded,
@@ -17,9 +18,11 @@ from napari_synapse_cl.runs.events import (
     Paused,
     Progress,
     Resumed,
+    Started,
 )
-from napari_synapse_cl.widgets import base, look
-from napari_synapse_cl.widgets.base import JobWidget, run_folder
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.widgets import look
+from napari_synapse_cl.widgets.base import JobWidget, run_folder, runs_folder
 from napari_synapse_cl.widgets.forms.crop_settings import label_layers_of
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.child import how_to_cut
@@ -27,7 +30,7 @@ from napari_synapse_cl.widgets.jobs.inputs import ContinuedRun, RunInputs
 from napari_synapse_cl.widgets.jobs.job import AttachedJob, ChildJob, Job
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes, VolumePair
 from napari_synapse_cl.widgets.layers.taking import LayerData, take
-from napari_synapse_cl.widgets.look import open_dock, scrolling, tell
+from napari_synapse_cl.widgets.look import SteadyText, open_dock, scrolling, tell, telling
 from napari_synapse_cl.widgets.train.buttons import (
     ESSENTIAL,
     GROUPS,
@@ -40,6 +43,7 @@ from napari_synapse_cl.widgets.train.progress import RunView
 from napari_synapse_cl.widgets.train.questions import (
     ClosingGuard,
     ContinueDialog,
+    Undo,
     confirm_discard,
     open_run,
 )
@@ -48,6 +52,7 @@ from napari_synapse_cl.widgets.train.volume_list import VolumeList
 
 PLAN_MS = 150
 """How long the settings must rest before the plan is made anew."""
+STATUS_LINES = 3
 READY = "Ready. The sample under File ▸ Open Sample is a place to begin."
 
 
@@ -69,16 +74,18 @@ class TrainWidget(JobWidget):
         self.settings_menu = SettingsMenu(self.session.settings, shared, self.form.config)
         self.summary = Summary()
         self.view = RunView(viewer)
-        buttons = TrainButtons(self.start_button)
+        self.buttons = buttons = TrainButtons(self.start_button)
         self.pause_button, self.stop_button = buttons.pause, buttons.stop
         self.discard_button, self.extract_button = buttons.discard, buttons.extract
-        self.continue_button, self.attach_button = buttons.go_on, buttons.attach
+        self.runs_button, self.detach_button = buttons.runs, buttons.detach
         self.tabs = QTabWidget()
         self._paused = self._ending = self._discarding = False
+        self._past: Path | None = None
+        self._undo = Undo()
         self._taken: list[LayerData] | None = None
         self._guard = ClosingGuard(self, self._is_own, self._leave)
         self._plan_timer = QTimer(self, singleShot=True, interval=PLAN_MS, timeout=self._show_plan)
-        self._lay_out(buttons)
+        self._lay_out()
         self._connect()
         self.status.setText(READY)
         self.update_buttons()
@@ -105,12 +112,19 @@ class TrainWidget(JobWidget):
         pairs = self.volume_list.pairs()
         return [take(*pair, **self.label_boxes.of(pair.image)) for pair in pairs]
 
-    def run(self, make_job: Any) -> None:
-        """Run a training and show it, or say why that cannot be."""
+    def run(self, make_job: Any, past: Path | None = None) -> None:
+        """Run a training and show it, or say why that cannot be.
+
+        Parameters
+        ----------
+        past
+            The folder of a run that was begun before, None for a new one.
+        """
         before = self.job
         super().run(make_job)
         if self.job is not None and self.job is not before:
             self._paused = self._ending = self._discarding = False
+            self._past, self._undo.binned = past, None
             self.view.begin(attached=isinstance(self.job, AttachedJob))
             self.tabs.setCurrentWidget(self.view)
             self._guard.watch()
@@ -125,26 +139,39 @@ class TrainWidget(JobWidget):
             return
         dialog = ContinueDialog(run, self)
         if dialog.exec() == QDialog.DialogCode.Accepted:
-            self.run(lambda: ChildJob(ContinuedRun(folder, dialog.config())))
+            self.run(lambda: ChildJob(ContinuedRun(folder, dialog.config())), past=folder)
         dialog.deleteLater()
 
     def attach(self, folder: Path) -> None:
         """Show a training that another process runs, or has run."""
-        self.run(lambda: AttachedJob(folder))
+        self.run(lambda: AttachedJob(folder), past=folder)
 
     def on_event(self, event: Any) -> None:
         """Plot losses and say how far the training is."""
         text = self.view.take(event)
         match event:
+            case Started(run=run) if Path(run).parent != runs_folder():
+                self.session.add_run_place(Path(run))
             case CheckpointSaved(path) if not self._discarding:
                 self.session.keep_checkpoint(path)
             case Paused() | Resumed():
                 self._paused = isinstance(event, Paused)
                 self.update_buttons()
+            case Finished() if self._discarding:
+                return
             case Finished():
                 self._on_training_end(event)
                 return
+            case BinnedRun():
+                self._undo.binned = event
+                self.view.begin()
+                self.session.forget_checkpoint(str(event.origin))
+                self.tell_end(
+                    f"Discarded: the run is in the bin, {event.path}, for {KEPT_DAYS} days."
+                )
+                return
             case Discarded(run):
+                self.view.begin()
                 self.session.forget_checkpoint(run)
                 self.tell_end("Discarded: nothing of this training was kept.")
                 return
@@ -166,11 +193,12 @@ class TrainWidget(JobWidget):
         idle = self.job is None
         attached = isinstance(self.job, AttachedJob)
         self.pause_button.setText("Resume" if self._paused else "Pause")
-        for button in (self.pause_button, self.stop_button, self.discard_button):
+        for button in (self.pause_button, self.stop_button):
             button.setEnabled(not idle and not self._ending)
-        self.continue_button.setEnabled(idle)
-        self.attach_button.setText("Detach" if attached else "Attach to run …")
-        self.attach_button.setEnabled(idle or attached)
+        self.detach_button.setEnabled(attached)
+        can_undo = idle and self._undo.is_possible
+        self.buttons.offer_undo(can_undo)
+        self.discard_button.setEnabled(can_undo or (not idle and not self._ending))
         self.extract_button.setEnabled(idle and self.session.last_checkpoint is not None)
 
     def follow_theme(self) -> None:
@@ -189,7 +217,7 @@ class TrainWidget(JobWidget):
         """Plan anew, when the widget is docked once more."""
         self._plan_timer.start()
 
-    def _lay_out(self, buttons: TrainButtons) -> None:
+    def _lay_out(self) -> None:
         page = QWidget()
         settings = QVBoxLayout(page)
         settings.setContentsMargins(0, 4, 0, 0)
@@ -199,15 +227,16 @@ class TrainWidget(JobWidget):
         self.tabs.addTab(self.view, "Progress")
         self.tabs.setCornerWidget(self.settings_menu)
         self.body.addWidget(self.tabs, stretch=1)
-        self.body.addWidget(buttons)
-        self.body.addWidget(self.status)
+        self.body.addWidget(self.buttons)
+        self.body.addWidget(SteadyText(self.status, STATUS_LINES))
 
     def _connect(self) -> None:
         self.pause_button.clicked.connect(self._pause_or_resume)
-        self.stop_button.clicked.connect(partial(self._end, "stop"))
-        self.discard_button.clicked.connect(partial(self._end, "discard"))
-        self.continue_button.clicked.connect(self._ask_run_to_continue)
-        self.attach_button.clicked.connect(self._attach_or_detach)
+        self.stop_button.clicked.connect(self._stop)
+        self.detach_button.clicked.connect(self._detach)
+        self.discard_button.clicked.connect(self._discard_or_undo)
+        self.runs_button.clicked.connect(partial(open_dock, self.viewer, look.RUNS))
+        self._undo.ended.connect(self._on_undone)
         self.extract_button.clicked.connect(self._open_extraction)
         self.form.changed.connect(self._plan_timer.start)
         for box in (self.image_box, self.points_box):
@@ -240,24 +269,50 @@ class TrainWidget(JobWidget):
     def _pause_or_resume(self) -> None:
         self.request("resume" if self._paused else "pause")
 
-    def _end(self, command: str) -> None:
-        if command == "discard" and self._has_a_past() and not confirm_discard(self):
+    def _stop(self) -> None:
+        self._begin_to_end()
+        self.request("stop")
+
+    def _discard_or_undo(self) -> None:
+        if self.job is None:
+            self.discard_button.setEnabled(False)
+            self._undo.begin()
             return
-        self._ending = True
-        self._discarding = command == "discard"
-        self.request(command)
+        view, job = self.view, self.job
+        folder = Path(view.started.run) if view.started is not None else self._past
+        if folder is None or (view.last is None and self._past is None):
+            # Nothing to regret was made yet.
+            self._begin_to_end(discarding=True)
+            self.request("discard")
+            return
+        epochs = 0 if view.last is None else view.last.epoch
+        if confirm_discard(self, view.seconds, epochs) and self.job is job:
+            self._begin_to_end(discarding=True)
+            with telling():
+                job.discard_later(folder)
+
+    def _begin_to_end(self, *, discarding: bool = False) -> None:
+        self._ending, self._discarding = True, discarding
         self.status.setText("Ending after the present step …")
         self.update_buttons()
 
-    def _has_a_past(self) -> bool:
-        """Whether more would be discarded than was begun here."""
-        started = self.view.started
-        return isinstance(self.job, AttachedJob) or (started is not None and started.step > 0)
+    def _on_undone(self, folder: Path | None) -> None:
+        # Another training may have been started meanwhile.
+        if folder is not None and self.job is None:
+            self._offer(RunFolder(folder))
+            self.status.setText(f"The run is back in {folder}.")
+        self.update_buttons()
+
+    def _offer(self, run: RunFolder) -> None:
+        """Offer the network of a run's best epoch, or else of its last step."""
+        best = run.best_checkpoint
+        self.session.keep_checkpoint(str(best if best.exists() else run.last_checkpoint))
 
     def _on_training_end(self, event: Finished) -> None:
-        self.session.keep_checkpoint(event.checkpoint)
+        run = RunFolder(Path(event.checkpoint).parents[1])
+        self._offer(run)
         how = "is complete" if event.outcome == "completed" else f"stopped at step {event.step}"
-        text = f"Training {how}. The network is in {event.checkpoint}"
+        text = f"Training {how}. The network is in {self.session.last_checkpoint}"
         self.tell_end(text)
         show_info(text)
 
@@ -269,25 +324,10 @@ class TrainWidget(JobWidget):
         self.tell_end("The training goes on by itself; attach to it to see it.")
         self.job.leave()
 
-    def _choose_run(self, title: str) -> Path | None:
-        last = self.session.last_checkpoint
-        start = base.runs_folder() if last is None else last.parents[2]
-        chosen = QFileDialog.getExistingDirectory(self, title, str(start))
-        return Path(chosen) if chosen else None
-
-    def _ask_run_to_continue(self) -> None:
-        folder = self._choose_run("Folder of the run to continue")
-        if folder is not None:
-            self.continue_run(folder)
-
-    def _attach_or_detach(self) -> None:
-        if self.job is not None:
-            self.tell_end("Detached; the training goes on without this window.")
-            self.job.end_soon()
-            return
-        folder = self._choose_run("Folder of the run to attach to")
-        if folder is not None:
-            self.attach(folder)
+    def _detach(self) -> None:
+        assert self.job is not None
+        self.tell_end("Detached; the training goes on without this window.")
+        self.job.end_soon()
 
     def _open_extraction(self) -> None:
         widget = open_dock(self.viewer, look.EXTRACT)

@@ -1,0 +1,1 @@
+"""Runs: what was trained so far, as a table, and compared."""
