@@ -11,7 +11,7 @@ import pytest
 from npe2 import PluginManifest
 from pytestqt.qtbot import QtBot
 from qtpy.QtGui import QAction
-from qtpy.QtWidgets import QMenu
+from qtpy.QtWidgets import QLabel, QMenu
 
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY
@@ -97,6 +97,8 @@ def test_our_docks_are_tabs_with_short_titles_and_leave_the_window_low(
     docks = [dock_of(from_the_menu(window.viewer, name)) for name in names]
     qtbot.waitUntil(lambda: len(main.tabifiedDockWidgets(docks[0])) == 4)
     assert [dock.windowTitle() for dock in docks] == names
+    above = [dock.titleBarWidget().findChildren(QLabel) for dock in docks]
+    assert [[label.text() for label in labels] for labels in above] == [[name] for name in names]
     assert all(dock.minimumSizeHint().height() <= 300 for dock in docks)
     # The one that was opened last is in front.
     qtbot.waitUntil(lambda: not docks[-1].visibleRegion().isEmpty())

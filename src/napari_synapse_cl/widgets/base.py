@@ -37,6 +37,7 @@ from napari_synapse_cl.widgets.look import (
     paragraph,
     sentence,
     set_spinner_speed,
+    set_title,
     tell,
     telling,
 )
@@ -120,9 +121,7 @@ class DockWidget(QWidget):
         dock, window = dock_of(self), main_window_of(self)
         if dock is None or window is None:
             return
-        dock.setWindowTitle(self.menu_name)
-        for label in dock.titleBarWidget().findChildren(QLabel):
-            label.setText(self.menu_name)
+        set_title(dock, self.menu_name)
         others = [dock_of(widget) for widget in window.findChildren(DockWidget)]
         fixed = [other for other in others if other not in (None, dock) and not other.isFloating()]
         if fixed and dock not in window.tabifiedDockWidgets(fixed[-1]):

@@ -253,6 +253,13 @@ def dock_of(widget: QWidget) -> Any:
     return parent
 
 
+def set_title(dock: QDockWidget, title: str) -> None:
+    """Set what stands on the tab of a dock of napari's and above it."""
+    dock.setWindowTitle(title)
+    for label in dock.titleBarWidget().findChildren(QLabel):
+        label.setText(title)
+
+
 def scrolling(widget: QWidget) -> QScrollArea:
     """Return a scroll area, as wide as it must be, around a form."""
     area = QScrollArea()
