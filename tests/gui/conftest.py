@@ -79,6 +79,8 @@ def quiet_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_synapse_cl.widgets.base.RUNS", tmp_path / "runs")
     monkeypatch.setattr("napari_synapse_cl.widgets.open_data.layers.CACHE", tmp_path / "cache")
     monkeypatch.setattr("napari_synapse_cl.widgets.session.FILE", tmp_path / "settings.json")
+    # Tests change few settings, and what they leave is as the command line has it.
+    monkeypatch.setattr("napari_synapse_cl.widgets.session.FIRST_RECIPE", "specification")
     # The machine is measured in the tests of that alone.
     monkeypatch.setattr("napari_synapse_cl.widgets.train.summary.PROBE_DELAY_MS", 10**9)
     # Threads that wait for each other's cores make tiny networks slower, not faster.

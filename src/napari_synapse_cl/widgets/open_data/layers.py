@@ -21,7 +21,7 @@ from napari_synapse_cl.runs.events import Level
 from napari_synapse_cl.system.environment import cache_folder
 from napari_synapse_cl.system.files import replacing
 from napari_synapse_cl.system.words import counted, size, triple
-from napari_synapse_cl.widgets.layers.features import METADATA_KEY, plain, with_partners
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY, RECIPE, plain, with_partners
 from napari_synapse_cl.widgets.layers.voxels import LOCATION, ROLES, VOLUME_KEY
 from napari_synapse_cl.widgets.open_data.jobs import Opened
 
@@ -46,9 +46,14 @@ CACHE = cache_folder()
 
 
 def open_sample() -> list[LayerTuple]:
-    """Return the sample as an Image layer and a Points layer, both in nanometres."""
+    """Return the sample as an Image layer and a Points layer, both in nanometres.
+
+    It says that a quick look suits it.
+    """
     sample = cached_sample()
-    return sample_layers(sample.image, sample.synapses, sample.voxel_size)
+    image, points = sample_layers(sample.image, sample.synapses, sample.voxel_size)
+    image[1]["metadata"] = {METADATA_KEY: {RECIPE: "quick"}}
+    return [image, points]
 
 
 def sample_layers(
