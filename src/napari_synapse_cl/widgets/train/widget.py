@@ -229,10 +229,10 @@ class TrainWidget(JobWidget):
             if self._taken is None:
                 self._taken = self.take_several()
             usable = self.page.show_plan(self._taken, measure=self.job is None)
-            if usable and self._refused:
-                # What was wrong has been changed.
+            if usable and (self._refused or self.status.text() == READY):
+                # What was wrong, or missing, is so no longer.
                 self._refused = False
-                self.status.setText(READY)
+                self.status.setText("Ready.")
         except InputError as error:
             self.summary.show_problem(error)
 
