@@ -402,7 +402,7 @@ def test_settings_that_were_replaced_come_back_exactly(
     click(qtbot, widget.presets.undo_button)
     assert widget.form.config() == before
     assert widget.session.settings["num_steps"] == 0
-    # What was taken is not lost either.
+    # Nor is lost what was taken.
     click(qtbot, widget.presets.undo_button)
     assert widget.form.config() == taken
 

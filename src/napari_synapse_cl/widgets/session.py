@@ -93,6 +93,11 @@ class SharedSettings(QObject):
         checked = Config.from_values({name: values[name] for name in names if name in values})
         self._replace({name: getattr(checked, name) for name in names})
 
+    @property
+    def can_undo(self) -> bool:
+        """Whether :meth:`undo` would change anything."""
+        return not self.matches(self._before)
+
     def undo(self) -> None:
         """Bring back the settings from before the last :meth:`load`; once more, take that back."""
         self._replace(self._before)

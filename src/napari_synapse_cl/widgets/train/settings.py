@@ -6,6 +6,7 @@ from pathlib import Path
 from napari.layers import Image
 from napari.utils.notifications import show_info
 from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -79,6 +80,14 @@ FILES = "Settings (*.json)"
 CHANGED = ", changed"
 
 
+class _Choice(QComboBox):
+    """A choice that the wheel, meant for what is around it, does not change."""
+
+    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802 - Qt's name
+        """Leave it to what is around."""
+        event.ignore()
+
+
 class Presets(QWidget):
     """The choice of a preset, with the time that each takes here, and what brings settings back.
 
@@ -104,13 +113,14 @@ class Presets(QWidget):
         self._titles = presets()
         self._times: dict[str | None, str] = {}
         self.name = min(self._titles, key=self._n_changed)
-        self.box = QComboBox()
+        self.box = _Choice()
         self.box.setAccessibleName("Preset")
         self.box.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         self.box.activated.connect(self._on_choice)
-        self.undo_button = button("Undo", "", settings.undo)
+        tip = "<qt>Bring back the settings from before these were taken</qt>"
+        self.undo_button = button("Undo", tip, settings.undo)
         self.undo_button.hide()
         layout = bare(QHBoxLayout(self), 4)
         label = QLabel("Preset")
@@ -151,8 +161,6 @@ class Presets(QWidget):
     def choose(self, name: str) -> None:
         """Take the settings of a preset."""
         self._settings.load(read_recipe(name), recipe_settings())
-        self.name = name
-        self._follow()
 
     def take_from(self, layer: Image | None) -> None:
         """Choose what suits a layer, the first time that it is met and unless much was chosen."""
@@ -160,6 +168,8 @@ class Presets(QWidget):
         name = about.pop(RECIPE, None) if isinstance(about, dict) else None
         if name in self._titles and not self.is_changed:
             self.choose(name)
+            # Nothing is lost that is not chosen again with a click.
+            self.undo_button.hide()
 
     def _n_changed(self, name: str) -> int:
         values = recipe_values(name)
@@ -175,8 +185,7 @@ class Presets(QWidget):
     def _on_load(self) -> None:
         self.name = min(self._titles, key=self._n_changed)
         self._follow()
-        self.undo_button.setToolTip("<qt>Bring back the settings from before these were taken</qt>")
-        self.undo_button.show()
+        self.undo_button.setVisible(self._settings.can_undo)
 
     def _show(self) -> None:
         shown: list[tuple[str, str | None, str]] = []
