@@ -208,6 +208,7 @@ def main() -> None:
         folder = Path(name)
         # The person's own settings stay as they are.
         settings_store.FILE = folder / "settings.json"
+        settings_store.FIRST_RECIPE = "specification"
         np.save(folder / "volume.npy", sample.image)
         sample.synapses.to_csv(folder / "synapses.csv", index=False)
         files = [f"--image={folder / 'volume.npy'}", f"--synapses={folder / 'synapses.csv'}"]

@@ -655,7 +655,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("more", "message"),
         [
-            (["--temperature", "0"], "temperature cannot be '0': input should be greater than 0"),
+            (["--temperature", "0"], "temperature cannot be '0': it must be greater than 0"),
             (["--layer_num", "34"], "no layer 34: this network's features have the layers 0 to 33"),
             (["--crop_size", "20"], "must be a multiple of 16 × 16 × 16"),
             (["--image", "none.tif"], "there is no volume none.tif"),

@@ -62,7 +62,7 @@ def test_every_number_has_bounds() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"temperature": 0}, "temperature cannot be 0: input should be greater than 0"),
+        ({"temperature": 0}, "temperature cannot be 0: it must be greater than 0"),
         ({"batch_size": 1}, "batch_size cannot be 1"),
         ({"learning_rate": float("nan")}, "learning_rate cannot be nan"),
         ({"batchsize": 4}, "there is no setting called batchsize"),

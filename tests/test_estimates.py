@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from conftest import SMALL
-from napari_synapse_cl.config import Config
+from napari_synapse_cl.config import Config, read_recipe, settings_without_effect
 from napari_synapse_cl.data.dataset import Dataset, assemble
 from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.placing import place
-from napari_synapse_cl.data.sample.volume import Sample
+from napari_synapse_cl.data.sample.volume import Sample, _place_synapses
 from napari_synapse_cl.data.tables import Mapping, interpret
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError
@@ -21,7 +21,15 @@ from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.runs.events import Started
 from napari_synapse_cl.system.memory import GIB
 from napari_synapse_cl.system.words import VoxelSize
-from napari_synapse_cl.training.estimates import MEASURED_FOR, Machine, Plan, in_words, plan_of
+from napari_synapse_cl.training.estimates import (
+    MEASURED_FOR,
+    Machine,
+    Plan,
+    forecast,
+    in_words,
+    measured_key,
+    plan_of,
+)
 from napari_synapse_cl.training.memory.plan import SAFETY, StepMemory, StepPlan
 
 SHAPE = (100, 200, 300)
@@ -66,7 +74,14 @@ def row(plan: Plan, label: str) -> str:
 
 class TestCounts:
     @pytest.mark.parametrize(
-        "settings", [{}, {"batch_size": 500}, {"validation_fraction": 0}, {"batch_size": 3}]
+        "settings",
+        [
+            {},
+            {"batch_size": 500},
+            {"validation_fraction": 0},
+            {"batch_size": 3},
+            {"batch_size": 3, "epoch_steps": 1, "num_steps": 5},
+        ],
     )
     def test_they_are_those_of_the_training(
         self, settings: dict[str, Any], sample_files: tuple[Path, Path], sample: Sample,
@@ -81,14 +96,14 @@ class TestCounts:
         assert len(before.split.validation) == started.n_validation
         for name in ("batch_size", "steps_per_epoch", "total_steps"):
             assert getattr(before.schedule, name) == getattr(started, name)
-        assert f"{len(sample.synapses)} used: " in row(before, "Synapses")
+        counts = f"{started.n_training} train, {started.n_validation} validate"
+        assert row(before, "Synapses").startswith(counts)
 
     def test_positions_outside_are_counted_apart(self) -> None:
         some = pd.concat([table(10), pd.DataFrame({"z": [999], "y": [5], "x": [5]})])
         config = Config(crop_size=(32, 32, 32))
         made = plan_of(dataset(some, SHAPE, config, VOXEL_SIZE), config, None)
-        assert row(made, "Synapses").startswith("10 used: ")
-        assert row(made, "Synapses").endswith("1 outside the volume is left out")
+        assert row(made, "Synapses").endswith("1 not used (outside the volume)")
 
     def test_those_inside_train_or_validate_or_are_left_out_at_the_border(self) -> None:
         split = planned().split
@@ -123,9 +138,47 @@ class TestMemoryAndTime:
         assert {"objective", "crop_size", "precision", "fmaps"} < set(MEASURED_FOR)
         assert set(MEASURED_FOR) < set(Config.model_fields)
 
-    def test_time_counts_the_views_of_training_and_a_third_of_those_of_validation(self) -> None:
+    def test_time_counts_the_views_of_training_and_half_as_much_for_the_validation(self) -> None:
         made = planned(num_epochs=3)
-        assert made.seconds == pytest.approx(0.5 * 2 * (3 * 9 * 8 + 3 * 10 / 3))
+        assert made.seconds == pytest.approx(0.5 * 2 * (3 * 9 * 8 + 3 * 10 / 2))
+
+    def test_time_counts_the_start_and_what_is_kept(self) -> None:
+        more = replace(MACHINE, seconds_to_start=7.0, seconds_to_save=2.0)
+        plain, whole = (planned(num_epochs=4, machine=machine) for machine in (MACHINE, more))
+        assert whole.seconds == pytest.approx(plain.seconds + 7 + 1.5 * 4 * 2)
+
+    def test_time_is_a_range_while_it_is_uncertain(self) -> None:
+        unsure = replace(MACHINE, spread=2.0)
+        assert row(planned(num_epochs=3), "Time") == "about 4 min"
+        assert row(planned(num_epochs=3, machine=unsure), "Time") == "2 to 8 min"
+
+    @pytest.mark.parametrize(
+        ("seconds", "spread", "words"),
+        [
+            (240, 1.2, "about 4 min"),
+            (20, 2, "10 to 40 s"),
+            (120, 1.5, "1 to 3 min"),
+            (3600, 1.5, "40 to 90 min"),
+            (20_000, 2, "3 to 11 h"),
+            (5000, 3, "28 min to 4 h 10 min"),
+            (90_000, 4, "6 h 15 min to 4 days"),
+        ],
+    )
+    def test_a_forecast_in_words(self, seconds: float, spread: float, words: str) -> None:
+        assert forecast(seconds, spread) == words
+
+    def test_a_preset_takes_as_long_whatever_the_number_of_synapses(self) -> None:
+        for name in ("quick", "normal", "thorough"):
+            values = {**read_recipe(name), "pretrained": None}
+            plans = [planned(n, **values) for n in (40, 400, 20_000)]
+            steps = [made.schedule.total_steps for made in plans]
+            assert max(steps) < 1.3 * min(steps)
+            seconds = [made.seconds for made in plans]
+            assert max(seconds) < 1.5 * min(seconds)
+
+    def test_how_much_of_an_augmentation_there_is_is_not_measured_anew(self) -> None:
+        some, more, none = (Config(noise_level=level) for level in (0.1, 0.2, 0.0))
+        assert measured_key(some) == measured_key(more) != measured_key(none)
 
     def test_they_are_not_known_before_the_machine_is(self) -> None:
         labels = [label for label, _ in in_words(planned(machine=None))]
@@ -144,6 +197,16 @@ class TestMemoryAndTime:
 class TestWarnings:
     def test_there_are_none_where_all_is_well(self) -> None:
         assert planned().warnings == []
+
+    @pytest.mark.parametrize("name", ["quick", "normal", "thorough"])
+    def test_the_sample_gives_none_under_the_presets(self, name: str) -> None:
+        shape = (192, 320, 320)
+        places = _place_synapses(np.random.default_rng(0), shape, 160)
+        config = Config.from_values(read_recipe(name))
+        synapses = pd.DataFrame(places, columns=["z", "y", "x"])
+        made = plan_of(dataset(synapses, shape, config, (10.0,) * 3), config, MACHINE)
+        assert made.warnings == []
+        assert settings_without_effect(config, left_out={"layer_num"}) == []
 
     @pytest.mark.parametrize(
         ("n", "settings", "warning"),
@@ -210,14 +273,14 @@ class TestWords:
         assert in_words(made) == [
             (
                 "Synapses",
-                "103 used: 77 train, 10 validate · 16 near the border to them are left out · "
-                "2 outside the volume are left out",
+                "77 train, 10 validate, 16 not used (too near to the validation ones), "
+                "2 not used (outside the volume)",
             ),
             ("Crops", "32 × 32 × 32 voxels = 256 × 256 × 256 nm"),
-            ("Steps", "9 per epoch, of 8 pairs each · 900 in all"),
+            ("Steps", "9 per epoch, of 8 pairs each · 900 in all, in 100 epochs"),
             ("Device", "NVIDIA H100 (cuda:0), bfloat16"),
             ("Memory", "about 5.6 of 20.0 GiB free"),
-            ("Time", "about 2 h 6 min"),
+            ("Time", "about 2 h 8 min"),
         ]
 
     def test_singular_and_what_is_not_known(self) -> None:
@@ -225,7 +288,7 @@ class TestWords:
         config = Config.from_values({"crop_size": 32, "batch_size": 8})
         made = plan_of(dataset(some, SHAPE, config, None), config, None)
         assert in_words(made) == [
-            ("Synapses", "1 used: 1 train, 0 validate · 1 outside the volume is left out"),
+            ("Synapses", "1 train, 0 validate, 1 not used (outside the volume)"),
             ("Crops", "32 × 32 × 32 voxels"),
-            ("Steps", "1 per epoch, of 1 pair each · 100 in all"),
+            ("Steps", "1 per epoch, of 1 pair each · 100 in all, in 100 epochs"),
         ]

@@ -29,6 +29,7 @@ def test_the_wheel_holds_the_manifest_and_its_entry_point(built: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         assert MANIFEST in archive.namelist()
         assert "napari_synapse_cl/networks/fibsem-10nm.safetensors" in archive.namelist()
+        assert "napari_synapse_cl/networks/fibsem-10nm.json" in archive.namelist()
         assert "napari_synapse_cl/config/recipes/tissue.json" in archive.namelist()
         [entry_points] = [n for n in archive.namelist() if n.endswith("entry_points.txt")]
         text = archive.read(entry_points).decode()

@@ -16,6 +16,7 @@ from napari_synapse_cl.config import Config, read_recipe
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.checkpoints import load_backbone
 from napari_synapse_cl.models.vgg3d import Vgg3D, to_network_range
+from napari_synapse_cl.pipeline import answers
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.system.downloads import is_cached, local_file, packaged
 
@@ -30,6 +31,14 @@ def test_it_is_there_and_says_what_it_was_trained_on() -> None:
     assert found.architecture.fmaps == (12, 24, 48, 96)
     assert found.crop_size == (32, 32, 32)
     assert found.voxel_size == (10, 10, 10)
+
+
+def test_what_lies_beside_it_is_what_a_process_with_pytorch_answers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answers.main("network", LOCATION, "trained")
+    beside = local_file(LOCATION).with_suffix(".json")
+    assert json.loads(beside.read_text()) == json.loads(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("setting", ["pretrained", "checkpoint"])

@@ -7,7 +7,14 @@ import pytest
 
 from conftest import as_flags
 from napari_synapse_cl.cli import main, make_config, make_parser
-from napari_synapse_cl.config import RECIPES, Config, about_recipe, read_recipe, recipe_settings
+from napari_synapse_cl.config import (
+    RECIPES,
+    Config,
+    about_recipe,
+    presets,
+    read_recipe,
+    recipe_settings,
+)
 from napari_synapse_cl.errors import InputError
 
 
@@ -21,13 +28,19 @@ def test_that_of_the_specification_is_the_defaults() -> None:
     assert Config.from_values(read_recipe("specification")) == Config()
 
 
+def test_the_window_offers_four() -> None:
+    assert list(presets().values()) == ["Quick look", "Normal", "Thorough", "As specified"]
+
+
 def test_none_says_on_what_or_where() -> None:
     places = {"image", "synapses", "output", "crops", "voxel_size", "device"}
     assert not places & set(recipe_settings())
+    for name in RECIPES:
+        assert set(read_recipe(name)) <= {*recipe_settings(), "layer_num"}
 
 
 def test_there_is_no_other() -> None:
-    with pytest.raises(InputError, match="there is no recipe tissues; there are specification"):
+    with pytest.raises(InputError, match="there is no recipe tissues; there are quick, normal"):
         read_recipe("tissues")
 
 
@@ -57,6 +70,20 @@ class TestOnTheCommandLine:
         plain = Config.from_values(read_recipe("tissue")).as_json()
         for name in read_recipe("tissue"):
             assert written[name] == plain[name], name
+
+    def test_a_run_of_so_many_steps_writes_down_its_epochs_and_goes_on(
+        self, flags: list[str], tmp_path: Path
+    ) -> None:
+        steps = ["--num_steps", "5", "--epoch_steps", "2", "--train_only"]
+        assert main([*flags, *steps]) == 0
+        config = Config.from_file(tmp_path / "run" / "config.json")
+        # In whole epochs of two steps.
+        assert (config.num_epochs, config.num_steps, config.epoch_steps) == (3, 0, 2)
+        metrics = tmp_path / "run" / "steps.csv"
+        assert len(metrics.read_text().splitlines()) == 1 + 6
+        more = ["--resume", "--output", str(tmp_path / "run"), "--num_epochs", "4"]
+        assert main(more) == 0
+        assert len(metrics.read_text().splitlines()) == 1 + 8
 
     def test_a_run_that_goes_on_is_given_none(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -71,6 +71,12 @@ class TestHoldingOut:
         split = split_by_space(somewhere(n), 0.1, [CUBES], [ONE_VOXEL])
         assert len(split.validation) == expected
 
+    @pytest.mark.parametrize(("most", "expected"), [(None, 20), (20, 20), (8, 8), (1, 2)])
+    def test_no_more_are_held_out_than_there_may_be(self, most: int | None, expected: int) -> None:
+        split = split_by_space(somewhere(100), 0.2, [CUBES], [ONE_VOXEL], most)
+        assert len(split.validation) == expected
+        assert len(split.training) == 100 - expected
+
     def test_each_volume_holds_out_its_share(self) -> None:
         volumes = np.repeat([0, 1, 2], [40, 20, 10])
         positions = somewhere(70)._replace(volumes=volumes)

@@ -177,6 +177,34 @@ def test_the_order_of_the_synapses_is_drawn_once_an_epoch(monkeypatch: pytest.Mo
         assert taken.tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize(
+    ("settings", "n_training", "expected"),
+    [
+        ({"num_epochs": 3}, 100, (8, 12, 36)),
+        ({"num_epochs": 3, "epoch_steps": 5}, 100, (8, 5, 15)),
+        ({"num_epochs": 3, "epoch_steps": 50}, 100, (8, 12, 36)),
+        ({"num_steps": 100}, 100, (8, 12, 108)),
+        ({"num_steps": 100, "epoch_steps": 5}, 100, (8, 5, 100)),
+        ({"num_steps": 100, "epoch_steps": 5}, 100_000, (8, 5, 100)),
+        ({"num_steps": 100, "epoch_steps": 5}, 6, (6, 1, 100)),
+    ],
+)
+def test_steps_may_be_bounded_and_epochs_follow_from_them(
+    settings: dict[str, int], n_training: int, expected: tuple[int, int, int]
+) -> None:
+    schedule = Schedule.plan(Config(batch_size=8, **settings), n_training)
+    assert (schedule.batch_size, schedule.steps_per_epoch, schedule.total_steps) == expected
+    assert schedule.epochs * schedule.steps_per_epoch == schedule.total_steps
+
+
+def test_short_epochs_draw_others_each_time() -> None:
+    schedule = Schedule.plan(Config(batch_size=8, epoch_steps=2, num_epochs=40), 100)
+    order = Order(0, np.arange(100), schedule)
+    epochs = [np.concatenate([order.of_step(2 * e + s)[1] for s in range(2)]) for e in range(40)]
+    assert all(len(set(epoch)) == 16 for epoch in epochs)
+    assert len(set(np.concatenate(epochs))) == 100
+
+
 def test_training_lowers_the_loss(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(**LEARNING)
     losses = [event.training_loss for event in of_kind(EpochDone, list(trainer.run()))]

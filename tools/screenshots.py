@@ -138,10 +138,11 @@ def show_preview(viewer: napari.Viewer) -> None:
 def show_training(viewer: napari.Viewer, folder: Path, *, pictures: bool) -> None:
     """Train, and take the pictures of the settings and of the progress."""
     dock, train = viewer.window.add_plugin_dock_widget(PLUGIN, TRAIN)
-    fill_in(train, SETTINGS)
     if pictures:
         wait(lambda: "GiB free" in train.summary.text())
         take(viewer, "train_settings")
+    train.presets.choose("specification")
+    fill_in(train, SETTINGS)
     fill_in(train, {"output": folder / "run"})
     train.start_button.click()
     if pictures:

@@ -3,7 +3,7 @@
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 _OF_DISKS = {
@@ -22,6 +22,20 @@ class InputError(ValueError):
     The command line prints it as one line and exits with code 2; the window shows it as a
     notification. Programming mistakes raise other exceptions.
     """
+
+
+class SettingError(InputError):
+    """A setting cannot have the value that it was given, or settings are at odds.
+
+    Parameters
+    ----------
+    names
+        The settings, by name; the first is the one to look at.
+    """
+
+    def __init__(self, message: str, names: Sequence[str]) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
 
 
 class JobError(Exception):

@@ -82,6 +82,8 @@ def quiet_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_synapse_cl.widgets.session.FILE", tmp_path / "settings.json")
     recent = "napari_synapse_cl.widgets.open_data.recent.FILE"
     monkeypatch.setattr(recent, tmp_path / "recent.json")
+    # Tests change few settings, and what they leave is as the command line has it.
+    monkeypatch.setattr("napari_synapse_cl.widgets.session.FIRST_RECIPE", "specification")
     # The machine is measured in the tests of that alone.
     monkeypatch.setattr("napari_synapse_cl.widgets.train.summary.PROBE_DELAY_MS", 10**9)
     # Threads that wait for each other's cores make tiny networks slower, not faster.

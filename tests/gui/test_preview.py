@@ -657,7 +657,7 @@ def test_settings_of_crops_are_seen_at_once(preview: Any, window: Any, qtbot: Qt
 
 def test_what_cannot_be_shown_is_said(preview: Any, window: Any, qtbot: QtBot) -> None:
     fill_in(preview, {"crop_size": "abc"})
-    assert "rop_size cannot be 'abc'" in preview.status.text()
+    assert "“Crop size” cannot be 'abc': it must be a whole number" in preview.status.text()
     assert not preview.add_button.isEnabled()
     fill_in(preview, {"crop_size": "16"})
     wait_for_pictures(qtbot, preview)

@@ -5,23 +5,36 @@ import json
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from napari.layers import Layer
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QLocale, Qt
+from qtpy.QtCore import QLocale, QPoint, Qt
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QLineEdit,
+    QScrollArea,
+    QScrollBar,
+)
+from superqt import QCollapsible
 
-from napari_synapse_cl.config import Config, read_recipe
+from napari_synapse_cl.config import Config, presets, recipe_values
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets import base
 from napari_synapse_cl.widgets.base import run_folder, runs_folder
-from napari_synapse_cl.widgets.forms.form import Form
-from napari_synapse_cl.widgets.look import MARK
+from napari_synapse_cl.widgets.forms.form import BACK, Form
+from napari_synapse_cl.widgets.look import MARK, in_words
+from napari_synapse_cl.widgets.open_data.layers import open_sample
 from napari_synapse_cl.widgets.session import SharedSettings
 
-from .conftest import EXTRACT, PREVIEW, TRAIN, fill_in, messages, open_widget
+from .conftest import EXTRACT, LONG, PREVIEW, TRAIN, click, fill_in, messages, open_widget
 
 
 def label(widget: Any, name: str) -> Any:
@@ -176,7 +189,7 @@ def test_file_that_cannot_be_loaded_changes_nothing(
     choose(tmp_path / "bad.json")
     widget.settings_menu.load_action.trigger()
     (message,) = messages(notifications, "error")
-    assert "“Batch size” cannot be 1" in message
+    assert message == "“Batch size” cannot be 1: it must be at least 2."
     assert widget.form.config().batch_size == 6
     assert widget.form.config().seed == 0
 
@@ -202,7 +215,7 @@ def test_crop_settings_at_odds_are_marked(window: Any) -> None:
     for name in (TRAIN, PREVIEW):
         widget = open_widget(window.viewer, name)
         fill_in(widget, {"roles": "cleft=7", "keep": "vesicles+cleft", "percentiles": "99 1"})
-        for setting, words in (("keep", "to keep vesicles"), ("percentiles", "must rise")):
+        for setting, words in (("keep", "To keep vesicles"), ("percentiles", "must rise")):
             assert label(widget, setting).text().startswith(MARK)
             assert words in widget.form.editor(setting).native.toolTip()
         # What cannot be used is not passed on, until it can be.
@@ -253,26 +266,235 @@ def test_every_setting_says_what_it_means(window: Any) -> None:
         for setting in widget.form.names:
             field = Config.model_fields[setting]
             tooltip = widget.form.editor(setting).native.toolTip()
-            assert html.escape(field.description or "?") in tooltip
+            assert html.escape(in_words(field.description or "?")) in tooltip
+            # By the names of other fields, and of no flags.
+            raw = [name for name in Config.model_fields if "_" in name and name in tooltip]
+            assert not raw
+            assert "--" not in tooltip
 
 
-def test_a_recipe_is_taken_from_the_menu_by_all_widgets(
-    window: Any, notifications: list[Notification]
+def choose_preset(widget: Any, title: str) -> None:
+    """Choose a preset as a click in the list does."""
+    box = widget.presets.box
+    titles = [box.itemText(i).partition(" · ")[0] for i in range(box.count())]
+    box.setCurrentIndex(titles.index(title))
+    box.activated.emit(titles.index(title))
+
+
+def preset(widget: Any) -> str:
+    return widget.presets.box.currentText().partition(" · ")[0]
+
+
+class TestPresets:
+    def test_a_preset_is_taken_by_all_widgets(self, window: Any, qtbot: QtBot) -> None:
+        trainer, preview = (open_widget(window.viewer, name) for name in (TRAIN, PREVIEW))
+        box = trainer.presets.box
+        assert [box.itemText(i) for i in range(box.count())] == list(presets().values())
+        assert preset(trainer) == "As specified"
+        # What a person's volume is, and where it is trained, no preset decides.
+        fill_in(trainer, {"batch_size": 6, "device": "cpu", "intensity": "crop", "seed": 3})
+        for title, name in (("Normal", "normal"), ("As specified", "specification")):
+            choose_preset(trainer, title)
+            assert preset(trainer) == title
+            config = trainer.form.config()
+            for setting, value in recipe_values(name).items():
+                if setting in trainer.form.names:
+                    assert getattr(config, setting) == value, setting
+            assert preview.form.config().grey_unit == recipe_values(name)["grey_unit"]
+            assert (config.device, config.intensity, config.seed) == ("cpu", "crop", 3)
+
+    def test_a_setting_that_is_changed_by_hand_shows_and_can_be_set_back(
+        self, window: Any, qtbot: QtBot
+    ) -> None:
+        widget = open_widget(window.viewer, TRAIN)
+        choose_preset(widget, "Normal")
+        for name, value in {"crop_size": "48", "temperature": 0.5}.items():
+            before = recipe_values("normal")[name]
+            fill_in(widget, {name: value})
+            qtbot.waitUntil(lambda: preset(widget) == "Normal, changed")
+            assert BACK in label(widget, name).text()
+            assert "Normal:" in label(widget, name).toolTip()
+            assert BACK not in label(widget, "batch_size").text()
+            # A click on the name alone does nothing.
+            qtbot.mouseClick(label(widget, name), Qt.MouseButton.LeftButton, pos=QPoint(4, 8))
+            assert BACK in label(widget, name).text()
+            end = label(widget, name).sizeHint().width() - 4
+            qtbot.mouseClick(label(widget, name), Qt.MouseButton.LeftButton, pos=QPoint(end, 8))
+            qtbot.waitUntil(lambda: preset(widget) == "Normal")
+            assert getattr(widget.form.config(), name) == before
+            assert BACK not in label(widget, name).text()
+        fill_in(widget, {"temperature": 0.5})
+        qtbot.waitUntil(lambda: preset(widget) == "Normal, changed")
+        choose_preset(widget, "Normal")
+        assert preset(widget) == "Normal"
+        assert widget.form.config().temperature == recipe_values("normal")["temperature"]
+
+    def test_the_first_settings_are_not_those_that_take_a_day(
+        self, window: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.undo()
+        monkeypatch.setattr("napari_synapse_cl.widgets.session.FILE", None)
+        widget = open_widget(window.viewer, TRAIN)
+        assert preset(widget) == "Normal"
+        assert widget.form.config().num_steps == recipe_values("normal")["num_steps"]
+
+    def test_epochs_that_are_filled_in_count_in_place_of_steps(self, window: Any) -> None:
+        widget = open_widget(window.viewer, TRAIN)
+        choose_preset(widget, "Normal")
+        fill_in(widget, {"num_epochs": 7})
+        assert (widget.form.config().num_steps, widget.form.config().num_epochs) == (0, 7)
+        choose_preset(widget, "Normal")
+        assert widget.form.config().num_steps == recipe_values("normal")["num_steps"]
+
+    def test_the_sample_opens_with_a_quick_look_unless_much_was_chosen(
+        self, make_napari_viewer: Any, monkeypatch: pytest.MonkeyPatch, sample: Any, qtbot: QtBot
+    ) -> None:
+        monkeypatch.setattr(
+            "napari_synapse_cl.widgets.open_data.layers.cached_sample", lambda: sample
+        )
+        viewer = make_napari_viewer()
+        widget = open_widget(viewer, TRAIN)
+        for layer in open_sample():
+            viewer.add_layer(Layer.create(*layer))
+        assert preset(widget) == "Quick look"
+        # Once, and not each time that its layer is chosen.
+        choose_preset(widget, "Thorough")
+        viewer.add_image(sample.image)
+        widget.image_box.choose(viewer.layers[-1])
+        widget.image_box.choose(viewer.layers[0])
+        assert preset(widget) == "Thorough"
+        fill_in(widget, {"temperature": 0.5})
+        viewer.layers.clear()
+        for layer in open_sample():
+            viewer.add_layer(Layer.create(*layer))
+        qtbot.waitUntil(lambda: preset(widget) == "Thorough, changed")
+        assert widget.form.config().temperature == 0.5
+
+
+@pytest.mark.parametrize("take", ["default", "preset", "file"])
+def test_settings_that_were_replaced_come_back_exactly(
+    window: Any, take: str, tmp_path: Path, choose: Any, qtbot: QtBot
 ) -> None:
-    trainer, preview = (open_widget(window.viewer, name) for name in (TRAIN, PREVIEW))
-    fill_in(trainer, {"batch_size": 6, "temperature": 0.9})
-    actions = {action.text(): action for action in trainer.settings_menu.recipes.actions()}
-    assert list(actions) == ["Specification", "Tissue", "Quick"]
-    actions["Tissue"].trigger()
-    recipe = Config.from_values(read_recipe("tissue"))
-    assert trainer.form.config().temperature == recipe.temperature
-    assert preview.form.config().grey_unit == "spread"
-    # What no recipe says stays.
-    assert trainer.form.config().batch_size == 6
-    assert any("Recipe tissue" in text for text in messages(notifications, "info"))
-    actions["Specification"].trigger()
-    assert trainer.form.config().temperature == Config().temperature
-    assert preview.form.config().grey_unit == "absolute"
+    widget = open_widget(window.viewer, TRAIN)
+    assert widget.presets.undo_button.isHidden()
+    tuned = {
+        "crop_size": "16 32 32",
+        "learning_rate": "3e-5",
+        "pretrained": tmp_path / "net.pt",
+        "freeze_backbone": True,
+        "cutout_kinds": "corner",
+        "device": "cpu",
+        "num_epochs": 7,
+    }
+    fill_in(widget, tuned)
+    before = widget.form.config()
+    (tmp_path / "other.json").write_text('{"seed": 5, "num_steps": 9}')
+    choose(tmp_path / "other.json")
+    if take == "default":
+        widget.settings_menu.default_action.trigger()
+        assert widget.form.config() == Config()
+    elif take == "preset":
+        choose_preset(widget, "Quick look")
+    else:
+        widget.settings_menu.load_action.trigger()
+    taken = widget.form.config()
+    assert taken != before
+    click(qtbot, widget.presets.undo_button)
+    assert widget.form.config() == before
+    assert widget.session.settings["num_steps"] == 0
+    # Nor is lost what was taken.
+    click(qtbot, widget.presets.undo_button)
+    assert widget.form.config() == taken
+
+
+def test_defaults_replace_also_what_cannot_be_used(window: Any) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    fill_in(widget, {"crop_size": "thirty"})
+    widget.settings_menu.default_action.trigger()
+    assert widget.form.config() == Config()
+    assert not widget.form.problems
+
+
+class TestAdvanced:
+    def test_they_are_folded_and_searched(self, window: Any, qtbot: QtBot) -> None:
+        window.viewer.window._qt_window.show()
+        widget = open_widget(window.viewer, TRAIN)
+        native = {name: widget.form.editor(name).native for name in widget.form.names}
+        qtbot.waitUntil(widget.page.advanced.toggle.isVisible)
+        assert not any(one.isVisible() for one in native.values())
+        click(qtbot, widget.page.advanced.toggle)
+        assert native["batch_size"].isVisible()
+        assert not native["temperature"].isVisible()
+        qtbot.keyClicks(widget.page.advanced.search, "Temperature")
+        assert native["temperature"].isVisible()
+        assert not native["batch_size"].isVisible()
+        titles = [group.text() for group in widget.form._groups if group.isVisible()]
+        assert titles == ["Objective"]
+        # What a setting does is searched too.
+        widget.page.advanced.search.setText("queue of earlier embeddings")
+        assert [n for n, one in native.items() if one.isVisible()] == ["objective"]
+        widget.page.advanced.search.clear()
+        assert native["batch_size"].isVisible()
+        assert not native["temperature"].isVisible()
+
+    def test_a_refused_setting_is_shown_and_its_error_goes_when_it_is_mended(
+        self, window: Any, qtbot: QtBot, notifications: list[Notification]
+    ) -> None:
+        window.viewer.window._qt_window.show()
+        widget = open_widget(window.viewer, TRAIN)
+        fill_in(widget, {"n_convolutions": "2 x"})
+        click(qtbot, widget.start_button)
+        field = widget.form.editor("n_convolutions").native
+        qtbot.waitUntil(field.isVisible)
+        qtbot.waitUntil(lambda: field.visibleRegion().boundingRect().height() > 5)
+        assert widget.focusWidget() is field
+        [message] = messages(notifications, "error")
+        assert message == "“Convolutions” cannot be 'x': it must be a whole number."
+        assert widget.status.text() == message
+        qtbot.waitUntil(lambda: ">Convolutions</a>” cannot be" in widget.summary.text())
+        fill_in(widget, {"n_convolutions": "2 2"})
+        qtbot.waitUntil(lambda: message not in widget.status.text())
+        qtbot.waitUntil(lambda: "cannot be" not in widget.summary.text(), timeout=LONG)
+
+    def test_a_link_in_the_summary_leads_to_the_field(self, window: Any, qtbot: QtBot) -> None:
+        window.viewer.window._qt_window.show()
+        widget = open_widget(window.viewer, TRAIN)
+        widget.summary.linkActivated.emit("queue_size")
+        qtbot.waitUntil(widget.form.editor("queue_size").native.isVisible)
+
+
+def test_the_tab_key_follows_the_eye(window: Any, qtbot: QtBot) -> None:
+    window.viewer.window._qt_window.show()
+    widget = open_widget(window.viewer, TRAIN)
+    click(qtbot, widget.page.advanced.toggle)
+    widget.page.advanced.search.setText("rate")
+    qtbot.waitUntil(widget.form.editor("learning_rate").native.isVisible)
+    tops, part = [], widget.image_box
+    while True:
+        is_reached = part.isVisible() and part.isEnabled() and widget.isAncestorOf(part)
+        is_reached = is_reached and not isinstance(part, QScrollArea)
+        if is_reached and part.focusPolicy() & Qt.FocusPolicy.TabFocus:
+            tops.append((part.mapTo(widget, QPoint(0, 0)).y(), part))
+        part = part.nextInFocusChain()
+        if part is widget.image_box:
+            break
+    inputs = [widget.image_box, widget.points_box, widget.presets.box, widget.page.advanced.search]
+    inputs += [widget.form.editor("learning_rate").native, widget.start_button]
+    parts = [part for _, part in tops]
+    assert [part for part in parts if part in inputs] == inputs
+    for (above, first), (below, then) in pairwise(tops):
+        assert above <= below + 12, (first, then)
+
+
+def test_every_input_has_a_name(window: Any) -> None:
+    kinds = (QAbstractSpinBox, QAbstractSlider, QComboBox, QLineEdit, QAbstractButton)
+    for name in (TRAIN, PREVIEW, EXTRACT):
+        widget = open_widget(window.viewer, name)
+        for kind in kinds:
+            for part in widget.form.findChildren(kind):
+                is_inner = isinstance(part.parent(), QAbstractSpinBox | QComboBox | QCollapsible)
+                if not is_inner and not isinstance(part, QScrollBar):
+                    assert part.accessibleName() or getattr(part, "text", str)(), (name, part)
 
 
 def test_the_network_that_comes_with_the_program_is_named_in_both_forms(window: Any) -> None:
@@ -281,8 +503,8 @@ def test_the_network_that_comes_with_the_program_is_named_in_both_forms(window: 
         widget.form.editor(name).line_edit.value = "fibsem-10nm"
     assert trainer.form.config().pretrained == "package://fibsem-10nm"
     assert extractor.panel.checkpoint == "package://fibsem-10nm"
-    trainer.settings_menu.recipes.actions()[2].trigger()
+    choose_preset(trainer, "Quick look")
     assert trainer.form.config().pretrained == "package://fibsem-10nm"
     assert trainer.form.config().crop_size == (32, 32, 32)
-    trainer.settings_menu.recipes.actions()[0].trigger()
+    choose_preset(trainer, "As specified")
     assert trainer.form.config().pretrained is None

@@ -1,6 +1,7 @@
 """What a training will be is said before it is started, and follows the form and the layers."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,21 @@ import pytest
 from napari.layers import Points
 from pytestqt.qtbot import QtBot
 
-from napari_synapse_cl.data.placing import NO_VOXEL_SIZE
+from conftest import Files
 from napari_synapse_cl.training.estimates import plan_of
+from napari_synapse_cl.widgets.train.progress import Pace
 
-from .conftest import LONG, SMALL, TRAIN, click, fill_in, job_processes, open_widget
+from .conftest import (
+    ENDLESS,
+    LONG,
+    SMALL,
+    TRAIN,
+    click,
+    command_line,
+    fill_in,
+    job_processes,
+    open_widget,
+)
 
 
 def text(widget: Any) -> str:
@@ -25,9 +37,7 @@ def wait_for(qtbot: QtBot, widget: Any, *words: str) -> None:
 def test_synapses_crops_and_steps_are_said(window: Any, qtbot: QtBot) -> None:
     widget = open_widget(window.viewer, TRAIN)
     fill_in(widget, SMALL)
-    wait_for(
-        qtbot, widget, "12 used: 10 train, 2 validate", "16 × 16 × 16 voxels", "160 × 160 × 160 nm"
-    )
+    wait_for(qtbot, widget, "10 train, 2 validate", "16 × 16 × 16 voxels", "160 × 160 × 160 nm")
     wait_for(qtbot, widget, "2 per epoch, of 4 pairs each · 4 in all")
     fill_in(widget, {"num_epochs": 5, "crop_size": "16 32 32"})
     wait_for(qtbot, widget, "10 in all", "160 × 320 × 320 nm")
@@ -36,9 +46,9 @@ def test_synapses_crops_and_steps_are_said(window: Any, qtbot: QtBot) -> None:
 def test_points_that_are_added_outside_are_counted(window: Any, qtbot: QtBot) -> None:
     widget = open_widget(window.viewer, TRAIN)
     fill_in(widget, SMALL)
-    wait_for(qtbot, widget, "12 used")
+    wait_for(qtbot, widget, "10 train")
     window.points.add([[900, 900, 900]])
-    wait_for(qtbot, widget, "12 used", "1 outside the volume is left out")
+    wait_for(qtbot, widget, "10 train, 2 validate, 1 not used (outside the volume)")
 
 
 def test_warnings_are_said_in_words(window: Any, qtbot: QtBot, make_napari_viewer: Any) -> None:
@@ -50,16 +60,19 @@ def test_warnings_are_said_in_words(window: Any, qtbot: QtBot, make_napari_viewe
     viewer.add_image(window.image.data)
     viewer.add_points(window.points.data[:, ::-1])
     widget = open_widget(viewer, TRAIN)
-    wait_for(qtbot, widget, NO_VOXEL_SIZE.removeprefix("t"))
+    wait_for(
+        qtbot, widget, "The voxel size is not known", "with “<a href='voxel_size'", "Voxel size"
+    )
+    assert "--" not in text(widget)
     assert isinstance(viewer.layers[1], Points)
 
 
 def test_what_prevents_a_training_is_said(window: Any, qtbot: QtBot) -> None:
     widget = open_widget(window.viewer, TRAIN)
     fill_in(widget, {"temperature": 0.0})
-    wait_for(qtbot, widget, "emperature cannot be 0")
+    wait_for(qtbot, widget, "Temperature</a> cannot be 0.0: it must be greater than 0")
     fill_in(widget, {"temperature": 0.1})
-    wait_for(qtbot, widget, "12 used")
+    wait_for(qtbot, widget, "10 train")
     window.points.data = np.array([[900.0, 900, 900]])
     wait_for(qtbot, widget, "outside the volume")
     window.viewer.layers.clear()
@@ -102,6 +115,10 @@ def test_machine_is_measured_in_a_process_of_its_own(
     fill_in(widget, SMALL)
     wait_for(qtbot, widget, "Measuring")
     wait_for(qtbot, widget, "Device", "float32", "GiB free", "Time")
+    # Then for what the presets would take.
+    box = widget.presets.box
+    qtbot.waitUntil(lambda: all(" · " in box.itemText(i) for i in range(box.count())), timeout=LONG)
+    assert box.itemText(box.findData("specification")).endswith((" min", " h", " days"))
     assert not job_processes()
     # The same settings are not measured twice.
     fill_in(widget, {"num_epochs": 7})
@@ -128,3 +145,60 @@ def test_a_training_is_started_while_the_machine_is_measured(
     qtbot.waitUntil(lambda: bool(job_processes()), timeout=LONG)
     click(qtbot, widget.start_button)
     qtbot.waitUntil(lambda: "complete" in widget.status.text(), timeout=LONG)
+
+
+class TestTimeLeft:
+    def pace(self, monkeypatch: pytest.MonkeyPatch) -> tuple[Pace, list[float]]:
+        clock = [1000.0]
+        monkeypatch.setattr("time.monotonic", lambda: clock[0])
+        return Pace(), clock
+
+    def test_it_counts_what_lies_between_steps_but_no_pause(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pace, clock = self.pace(monkeypatch)
+        # The first step is slow, every tenth is followed by a validation.
+        clock[0] += 60
+        pace.take(1)
+        for step in range(2, 102):
+            clock[0] += 5 if step % 10 == 1 else 1
+            if step == 50:
+                pace.interrupt()
+                clock[0] += 1000
+            pace.take(step)
+        assert pace.left(1000) == "about 23 min left"
+
+    def test_it_is_not_said_before_it_was_measured_and_then_as_a_range(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pace, clock = self.pace(monkeypatch)
+        # All that was done before is told at once.
+        clock[0] += 0.1
+        pace.take(500)
+        for step, words in enumerate(("measuring", "measuring", "measuring", "3 to 8 min")):
+            assert pace.left(100).startswith(words), step
+            clock[0] += 3
+            pace.take(501 + step)
+
+    def test_it_follows_a_change(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pace, clock = self.pace(monkeypatch)
+        for step in range(3000):
+            clock[0] += 1 if step < 1500 else 3
+            pace.take(step)
+        assert pace.left(100) == "about 5 min left"
+
+    def test_after_attaching_it_is_measured(
+        self, window: Any, qtbot: QtBot, sample_files: Files, tmp_path: Path, choose: Any
+    ) -> None:
+        widget = open_widget(window.viewer, TRAIN)
+        with command_line(sample_files, tmp_path / "run", ENDLESS):
+            steps = tmp_path / "run" / "steps.csv"
+            qtbot.waitUntil(
+                lambda: steps.exists() and len(steps.read_text().splitlines()) > 40, timeout=LONG
+            )
+            choose(tmp_path / "run")
+            click(qtbot, widget.attach_button)
+            qtbot.waitUntil(lambda: "measuring" in widget.status.text(), timeout=LONG)
+            qtbot.waitUntil(lambda: " left" in widget.status.text(), timeout=LONG)
+            click(qtbot, widget.attach_button)
+            qtbot.waitUntil(widget.start_button.isEnabled, timeout=LONG)

@@ -187,7 +187,7 @@ def test_settings_that_cannot_be_used_are_told_and_marked(
     fill_in(widget, {"temperature": 0.0, "output": tmp_path / "run"})
     click(qtbot, widget.start_button)
     (message,) = messages(notifications, "error")
-    assert "emperature cannot be 0" in message
+    assert message.startswith("Temperature cannot be 0.0: it must be greater than 0")
     assert not (tmp_path / "run").exists()
     assert widget.start_button.isEnabled()
 

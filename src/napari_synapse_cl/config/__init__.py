@@ -15,9 +15,11 @@ from napari_synapse_cl.config.flat import (
     Config,
     about_recipe,
     possible_value,
+    presets,
     read_recipe,
     read_settings,
     recipe_settings,
+    recipe_values,
 )
 from napari_synapse_cl.config.sections import ExtractionConfig, ModelConfig, RunConfig
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig

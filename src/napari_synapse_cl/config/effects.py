@@ -183,6 +183,7 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
     "fmaps": (_TRAINS, _unless("pretrained")),
     "n_convolutions": (_TRAINS, _unless("pretrained")),
     "downsampling": (_TRAINS, _unless("pretrained")),
+    "num_epochs": (_TRAINS, _unless("num_steps")),
     "temperature": (_TRAINS, _only("objective", "nt_xent", "dcl", "moco")),
     "momentum": (_TRAINS, _only("objective", "moco", "byol")),
     "queue_size": (_TRAINS, _only("objective", "moco")),

@@ -1,6 +1,8 @@
 """All settings of one run, where they are read from, and recipes of them."""
 
 import json
+import re
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +14,7 @@ from napari_synapse_cl.config.data_sections import CropConfig, DataConfig
 from napari_synapse_cl.config.fields import Section, absolute
 from napari_synapse_cl.config.sections import ExtractionConfig, ModelConfig, RunConfig
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
-from napari_synapse_cl.errors import InputError, reason
+from napari_synapse_cl.errors import InputError, SettingError, reason
 from napari_synapse_cl.system.files import read_json
 from napari_synapse_cl.system.words import shown
 
@@ -158,7 +160,7 @@ class Config(
         except ValidationError as error:
             # One value can be wrong in several ways that read the same.
             problems = dict.fromkeys(_in_words(problem) for problem in error.errors())
-            raise InputError("; ".join(problems)) from None
+            raise SettingError("; ".join(problems), _names_in(error)) from None
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
@@ -178,6 +180,8 @@ SECTIONS: tuple[type[Section], ...] = tuple(
 
 ABOUT = "about"
 """Beside the settings in the ``config.json`` of a run: what else decides it, and is no setting."""
+TITLE = "title"
+"""Beside the settings of a recipe: what the window calls it."""
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -212,7 +216,16 @@ def possible_value(name: str, value: Any) -> Any:
     try:
         return getattr(section.model_validate({name: value}), name)
     except ValidationError as error:
-        raise InputError(_in_words(error.errors()[0])) from None
+        raise SettingError(_in_words(error.errors()[0]), [name]) from None
+
+
+def _names_in(error: ValidationError) -> list[str]:
+    """Return the settings that an error is about; those at odds are named in its message."""
+    found = []
+    for problem in error.errors():
+        words = [str(problem["loc"][0])] if problem["loc"] else re.findall(r"\w+", problem["msg"])
+        found += [word for word in words if word in Config.model_fields]
+    return found
 
 
 def _in_words(problem: Any) -> str:
@@ -223,13 +236,42 @@ def _in_words(problem: Any) -> str:
     name = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
         return f"there is no setting called {name}"
-    return f"{name} cannot be {shown(problem['input'])}: {message[0].lower()}{message[1:]}"
+    return f"{name} cannot be {shown(problem['input'])}: {_demand(problem, message)}"
+
+
+_DEMANDS = {
+    "greater_than": "it must be greater than {gt}",
+    "greater_than_equal": "it must be at least {ge}",
+    "less_than": "it must be less than {lt}",
+    "less_than_equal": "it must be at most {le}",
+    "literal_error": "it must be {expected}",
+    "missing": "there are too few values",
+    "too_short": "there are too few values",
+    "too_long": "there are too many values",
+    "string_too_short": "it must not be empty",
+    "string_pattern_mismatch": "it must be one that is named in its description",
+}
+"""What pydantic demands of a value, in our words, by the kind of its error."""
+
+
+def _demand(problem: Any, message: str) -> str:
+    """Say what a value of a setting must be."""
+    kind = problem["type"]
+    if kind in _DEMANDS:
+        return _DEMANDS[kind].format(**problem.get("ctx", {}))
+    if kind.startswith("int_"):
+        return "it must be a whole number"
+    if kind.startswith(("float_", "finite_")):
+        return "it must be a number"
+    return (message[0].lower() + message[1:]).replace("input should be", "it must be")
 
 
 _FOLDER = files("napari_synapse_cl.config") / "recipes"
 
-RECIPES: tuple[str, ...] = ("specification", "tissue", "quick")
+RECIPES: tuple[str, ...] = ("quick", "normal", "thorough", "tissue", "specification")
 """Their names, in the order in which they are offered; each has a file of its own."""
+_OF_PLACE_OR_LUCK = {"cell_column", "seed", "grey_spread"}
+"""Settings of the sections below that say what is trained on, or are drawn."""
 
 
 def read_recipe(name: str) -> dict[str, Any]:
@@ -240,9 +282,7 @@ def read_recipe(name: str) -> dict[str, Any]:
     InputError
         If there is no such recipe.
     """
-    content = _content(name)
-    content.pop(ABOUT)
-    return content
+    return {key: value for key, value in _content(name).items() if key not in (ABOUT, TITLE)}
 
 
 def about_recipe(name: str) -> str:
@@ -250,12 +290,29 @@ def about_recipe(name: str) -> str:
     return str(_content(name)[ABOUT])
 
 
+def presets() -> dict[str, str]:
+    """Return what the window calls the recipes that it offers, by their names."""
+    return {name: content[TITLE] for name in RECIPES if TITLE in (content := _content(name))}
+
+
 def recipe_settings() -> list[str]:
-    """Return the names of all settings that some recipe says, in their order."""
-    named = {name for recipe in RECIPES for name in read_recipe(recipe)}
-    return [name for name in Config.model_fields if name in named]
+    """Return the names of the settings that decide how is learnt, in their order.
+
+    Recipes say no others, but for which layers are read after it.
+    """
+    sections = (AugmentationConfig, ModelConfig, TrainingConfig)
+    deciding = {"crop_size", *(name for s in sections for name in s.model_fields)}
+    return [name for name in Config.model_fields if name in deciding - _OF_PLACE_OR_LUCK]
 
 
+@cache
+def recipe_values(name: str) -> dict[str, Any]:
+    """Return the values of all :func:`recipe_settings` under a recipe."""
+    config = Config.from_values(read_recipe(name))
+    return {setting: getattr(config, setting) for setting in recipe_settings()}
+
+
+@cache
 def _content(name: str) -> dict[str, Any]:
     if name not in RECIPES:
         raise InputError(f"there is no recipe {name}; there are {', '.join(RECIPES)}")

@@ -25,6 +25,21 @@ class TrainingConfig(Section):
 
     batch_size: int = setting(32, "Synapses in a batch; each gives two views.", ge=2, le=65_536)
     num_epochs: int = setting(100, "Passes over the training synapses.", ge=1, le=1_000_000)
+    num_steps: int = setting(
+        0,
+        "Steps in all: there are as many epochs as they take, in place of num_epochs. 0 for "
+        "num_epochs.",
+        ge=0,
+        le=1_000_000_000,
+    )
+    epoch_steps: int = setting(
+        0,
+        "Most steps of an epoch. Of more synapses each epoch draws some, and no more are held out "
+        "for the validation than it trains on. 0 for epochs of all synapses.",
+        title="Steps an epoch",
+        ge=0,
+        le=1_000_000,
+    )
     learning_rate: float = setting(1e-4, "Peak learning rate of AdamW.", gt=0, le=10)
     weight_decay: float = setting(
         1e-4, "Weight decay of AdamW; none on biases and batch norms.", ge=0, le=10

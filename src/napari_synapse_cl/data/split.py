@@ -103,7 +103,8 @@ def split_of(dataset: Dataset, config: Config) -> Split:
     shape = dataset.context(config)
     sizes = dataset.image_sizes
     extents = [Resampling(shape, size, dataset.voxel_size).source_shape for size in sizes]
-    return split_by_space(dataset.positions, config.validation_fraction, sizes, extents)
+    most = config.epoch_steps * config.batch_size or None
+    return split_by_space(dataset.positions, config.validation_fraction, sizes, extents, most)
 
 
 def split_by_space(
@@ -111,6 +112,7 @@ def split_by_space(
     fraction: float,
     voxel_sizes: Sequence[tuple[float, float, float]],
     extents: Sequence[tuple[int, int, int]],
+    most: int | None = None,
 ) -> Split:
     """Hold out the synapses at one end of each volume, apart from those that train.
 
@@ -137,9 +139,13 @@ def split_by_space(
         Voxel size of each volume along z, y, x, in any unit.
     extents
         How far a crop reaches in each volume along z, y, x, in voxels of it.
+    most
+        How many are held out at most; None for no bound.
     """
     taking_part = np.flatnonzero(positions.is_first)
-    n_validation = max(MINIMUM_VALIDATION, round(fraction * len(taking_part))) if fraction else 0
+    wanted = round(fraction * len(taking_part))
+    wanted = wanted if most is None else min(wanted, most)
+    n_validation = max(MINIMUM_VALIDATION, wanted) if fraction else 0
     if len(taking_part) - n_validation < MINIMUM_TRAINING:
         n_validation = 0
     volumes = np.zeros(len(positions.voxels), dtype=np.int64)

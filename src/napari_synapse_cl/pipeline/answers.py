@@ -12,7 +12,9 @@ output as a line of JSON, or ``{"error": …}`` if what it was asked about canno
 """
 
 import json
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from math import prod
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -42,13 +45,18 @@ from napari_synapse_cl.training.memory.measure import clipped, step_memory
 from napari_synapse_cl.training.objectives import make_objective
 from napari_synapse_cl.training.optimization import Optimization
 
-SECONDS = 1.0
+_IMPORTED = time.time()
+SECONDS = 3.0
 """How long the steps that are timed may take together."""
 REPEATS = 3
 SIDES = (32, 48, 64, 96, 128, 512)
 """Sides that the timed views are clipped to, as far as there is time for them."""
 LEAST_PAIRS = 2
 """With which all objectives have negatives."""
+SPREAD = 1.2
+"""Factor by which steps differ that are measured at their full size."""
+SPREAD_OF_SMALLER = 0.1
+"""Exponent with which it grows with how much smaller the measured steps are."""
 
 
 def main(topic: str, *arguments: str) -> None:
@@ -79,6 +87,11 @@ def _network(location: str, which: str) -> dict[str, Any]:
         opened.crop_settings,
         tuple(networks),
     ).as_dict()
+
+
+def _seconds_to_start() -> float:
+    """Return how long this process took until PyTorch was there, as that of a training does."""
+    return max(0.0, _IMPORTED - psutil.Process().create_time())
 
 
 class _Load(NamedTuple):
@@ -119,13 +132,17 @@ def probe(config: Config) -> Machine:
     memory = step_memory(model, config, config.voxel_size or CUBES, device)
     precision, (pair, _) = next(iter(memory.pair.items()))
     timer = _Timer(model, config, device, precision)
+    seconds, spread = timer.seconds_per_view(max_pairs=(memory.free - memory.fixed) // pair)
     return Machine(
         device=str(device),
         device_name=device_name(device),
         memory=memory,
         resident=resident,
-        seconds_per_view=timer.seconds_per_view(max_pairs=(memory.free - memory.fixed) // pair),
+        seconds_per_view=seconds,
         total_downsampling=downsampling,
+        seconds_to_start=_seconds_to_start(),
+        seconds_to_save=timer.seconds_to_save(),
+        spread=spread,
     )
 
 
@@ -143,8 +160,17 @@ class _Timer:
         to_device(self._objective, device)
         self._optimizer = Optimization(model, self._objective, config, 1).optimizer
 
-    def seconds_per_view(self, max_pairs: int) -> float:
-        """Return how long a view of a training step takes, the minimum of a few.
+    def seconds_to_save(self) -> float:
+        """Return how long a checkpoint of the model and the optimiser takes to write."""
+        start = time.perf_counter()
+        with tempfile.TemporaryFile() as file:
+            states = [part.state_dict() for part in (self._model, self._objective, self._optimizer)]
+            torch.save(states, file)
+            os.fsync(file.fileno())
+        return time.perf_counter() - start
+
+    def seconds_per_view(self, max_pairs: int) -> tuple[float, float]:
+        """Return how long a view of a training step takes, and by which factor that may be off.
 
         Parameters
         ----------
@@ -166,13 +192,18 @@ class _Timer:
             load = larger[-1]
             self._time_passes(load)
             seconds = self._time_passes(load)
+        measured = [seconds]
         for _ in range(REPEATS - 1):
             # On a busy or slow machine one is enough: the estimate is waited for.
             if time.perf_counter() < deadline:
-                seconds = min(seconds, self._time_passes(load))
+                measured.append(self._time_passes(load))
+        seconds = sorted(measured)[len(measured) // 2]
         optimiser = min(self._time_optimiser() for _ in range(REPEATS))
         share = optimiser / (VIEWS * self._config.batch_size)
-        return seconds * prod(self._config.crop_size) / load.voxels + share
+        whole = _Load(self._config.crop_size, self._config.batch_size).voxels
+        spread = SPREAD * max(1.0, whole / load.voxels) ** SPREAD_OF_SMALLER
+        spread *= (max(measured) / min(measured)) ** 0.5
+        return seconds * prod(self._config.crop_size) / load.voxels + share, spread
 
     def _loads(self, max_pairs: int) -> list[_Load]:
         """Return steps of growing size, up to that of the training, as far as they fit."""

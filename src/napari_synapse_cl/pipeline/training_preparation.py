@@ -130,6 +130,9 @@ def prepare_training(config: Config, ranks: Ranks = ALONE) -> TrainingJob:
     warnings += data_warnings(folder, data) if checkpoint else []
     device = choose_device(config.device)
     schedule = Schedule.plan(config, len(split.training), ranks.size)
+    if config.num_steps:
+        # A run that goes on counts in epochs.
+        config = config.model_copy(update={"num_epochs": schedule.epochs, "num_steps": 0})
     warnings += schedule_warnings(schedule, checkpoint)
     to_device(model, device)
     share = schedule.batch_size // ranks.size

@@ -11,7 +11,7 @@ from typing import Self
 
 from pydantic import TypeAdapter
 
-from napari_synapse_cl.config import Config
+from napari_synapse_cl.config import AugmentationConfig, Config
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.placing import NO_VOXEL_SIZE
 from napari_synapse_cl.data.split import TOO_FEW, Split, split_of
@@ -39,14 +39,23 @@ MEASURED_FOR = (
     "batch_size",
     "device",
     "precision",
+    "texture_weight",
+    *AugmentationConfig.model_fields,
 )
-"""Settings that a :class:`Machine` depends on: after a change of one of them it is out of date."""
+"""Settings that a :class:`Machine` depends on; how much there is of an augmentation or of the
+texture task makes no difference."""
 VIEWS = 2
 """Views of each synapse in a batch."""
-VALIDATION_COST = 1 / 3
-"""Of a view that is validated on, compared with one that is trained on: no backward pass."""
+VALIDATION_COST = 1 / 2
+"""Of a synapse that is validated on, compared with one that is trained on: two views and the crop
+as it is, without a backward pass."""
+SURE = 1.3
+"""Up to this factor a forecast is told as one number."""
 PLAIN_PASSES = 3
 """Forward passes that a step takes as long as, where nothing is done to save memory."""
+MINUTE, HOUR = 60.0, 3600.0
+MOST_OF_A_UNIT = 100
+"""More of it are said in the next one."""
 CUBES = (1.0, 1.0, 1.0)
 
 
@@ -65,6 +74,12 @@ class Machine:
     """Of a training step that saves no memory; all that is done for a view in it."""
     total_downsampling: Triple
     """Of the network along z, y, x; each side of a crop is a multiple of it."""
+    seconds_to_start: float = 0.0
+    """Until a process is ready to train."""
+    seconds_to_save: float = 0.0
+    """Of a checkpoint."""
+    spread: float = 1.0
+    """By which factor a step may take longer or shorter than was measured."""
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -105,13 +120,48 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """How long it takes, once a machine is known; reading crops and writing are left out."""
-        assert self.machine is not None
-        batch_size = self.schedule.batch_size
+        """How long it takes, once a machine is known; reading crops is left out."""
+        machine = self.machine
+        assert machine is not None
+        batch_size, epochs = self.schedule.batch_size, self.schedule.epochs
         passes = self.step.passes(batch_size) / PLAIN_PASSES
-        validated = self.config.num_epochs * len(self.split.validation) * VALIDATION_COST
+        validated = epochs * len(self.split.validation) * VALIDATION_COST
         n_views = VIEWS * (self.schedule.total_steps * batch_size * passes + validated)
-        return n_views * self.machine.seconds_per_view
+        # An epoch is kept, and half of them as the best too.
+        around = machine.seconds_to_start + 1.5 * epochs * machine.seconds_to_save
+        return n_views * machine.seconds_per_view + around
+
+    @property
+    def forecast(self) -> str:
+        """How long it takes in words, once a machine is known: a range while that is uncertain."""
+        assert self.machine is not None
+        return forecast(self.seconds, self.machine.spread)
+
+
+def forecast(seconds: float, spread: float) -> str:
+    """Return in words how long something will take.
+
+    Parameters
+    ----------
+    seconds
+        What it is most likely to be.
+    spread
+        By which factor it may be more or less.
+    """
+    if spread <= SURE:
+        return f"about {duration(max(1.0, seconds))}"
+    low, high = max(1.0, seconds / spread), max(1.0, seconds * spread)
+    for unit, name in ((HOUR, "h"), (MINUTE, "min"), (1.0, "s")):
+        if low >= unit and high < MOST_OF_A_UNIT * unit:
+            return f"{round(low / unit)} to {round(high / unit)} {name}"
+    return f"{duration(low)} to {duration(high)}"
+
+
+def measured_key(config: Config) -> str:
+    """Return what of the settings a :class:`Machine` is measured for."""
+    graded = {"texture_weight", *AugmentationConfig.model_fields}
+    values = config.model_dump(mode="json", include=set(MEASURED_FOR))
+    return json.dumps({n: bool(v) if n in graded else v for n, v in values.items()})
 
 
 def plan_of(dataset: Dataset, config: Config, machine: Machine | None) -> Plan:
@@ -145,14 +195,12 @@ def plan_of(dataset: Dataset, config: Config, machine: Machine | None) -> Plan:
 def in_words(plan: Plan) -> list[tuple[str, str]]:
     """Return a plan as rows of a label and a text, without what is not known yet."""
     positions, split, schedule = plan.dataset.positions, plan.split, plan.schedule
-    counts = (
-        f"{len(positions.voxels)} used: {len(split.training)} train, "
-        f"{len(split.validation)} validate"
+    counts = [f"{len(split.training)} train", f"{len(split.validation)} validate"]
+    unused = (
+        (len(split.left_out), "too near to the validation ones"),
+        (positions.n_outside, "outside the volume"),
     )
-    near = (len(split.left_out), "near the border to them")
-    for n, where in (near, (positions.n_outside, "outside the volume")):
-        if n:
-            counts += f" · {n} {where} {_verb(n, 'is', 'are')} left out"
+    counts += [f"{n} not used ({why})" for n, why in unused if n]
     crops = f"{size(plan.config.crop_size)} voxels"
     voxel_size = plan.dataset.known_voxel_size
     if voxel_size is not None:
@@ -160,9 +208,9 @@ def in_words(plan: Plan) -> list[tuple[str, str]]:
         crops += f" = {size([n * length for n, length in sides])} nm"
     steps = (
         f"{schedule.steps_per_epoch} per epoch, of {counted(schedule.batch_size, 'pair')} each · "
-        f"{schedule.total_steps} in all"
+        f"{schedule.total_steps} in all, in {counted(schedule.epochs, 'epoch')}"
     )
-    rows = [("Synapses", counts), ("Crops", crops), ("Steps", steps)]
+    rows = [("Synapses", ", ".join(counts)), ("Crops", crops), ("Steps", steps)]
     machine = plan.machine
     if machine is not None:
         memory, saving = machine.memory, plan.step.saving(schedule.batch_size)
@@ -172,7 +220,7 @@ def in_words(plan: Plan) -> list[tuple[str, str]]:
         rows += [
             ("Device", f"{machine.device_name} ({machine.device}), {plan.step.precision}"),
             ("Memory", f"about {needed:.1f} of {free:.1f} GiB free{saving and f': {saving}'}"),
-            ("Time", f"about {duration(max(1.0, plan.seconds))}"),
+            ("Time", plan.forecast),
         ]
     return rows
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import cos, pi
+from math import ceil, cos, pi
 from typing import Any, Self
 
 import numpy as np
@@ -40,7 +40,15 @@ class Schedule:
                 f"{min(config.batch_size, n_training)} synapses: start fewer, or raise batch_size"
             )
         steps_per_epoch = n_training // batch_size
-        return cls(batch_size, steps_per_epoch, steps_per_epoch * config.num_epochs)
+        if config.epoch_steps:
+            steps_per_epoch = min(steps_per_epoch, config.epoch_steps)
+        epochs = ceil(config.num_steps / steps_per_epoch) or config.num_epochs
+        return cls(batch_size, steps_per_epoch, steps_per_epoch * epochs)
+
+    @property
+    def epochs(self) -> int:
+        """How many there are."""
+        return self.total_steps // self.steps_per_epoch
 
     def continues(self, checkpoint: Mapping[str, Any]) -> bool:
         """Return whether the next step is the very one that the checkpoint's training took next."""
@@ -104,7 +112,7 @@ def stages_waiting(
 
 
 class Order:
-    """The synapses of every step: all of them once an epoch, but for those that fill no batch.
+    """The synapses of every step: all once an epoch, but for those that its batches do not hold.
 
     The order of an epoch follows from the seed and its number alone, so that a training which goes
     on from a checkpoint takes the very steps it would have taken.

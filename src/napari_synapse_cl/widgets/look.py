@@ -201,12 +201,12 @@ def label_of(name: str) -> str:
 def in_words(text: str) -> str:
     """Return a message with labels of fields in the place of flags and names of settings.
 
-    Names of one word are left as they are, unless they stand as a flag; so are those in paths.
+    Names that are words are left as they are, unless they stand as a flag; so are those in paths.
     """
 
     def label(found: re.Match[str]) -> str:
         flag, name = found[1], found[2]
-        if name not in Config.model_fields or not (flag or "_" in name):
+        if name not in Config.model_fields or not (flag or "_" in name or name == "fmaps"):
             return found[0]
         return f"“{BUTTONS.get(name) or label_of(name)}”"
 

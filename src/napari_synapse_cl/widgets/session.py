@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
-from napari_synapse_cl.config import Config, possible_value, read_settings
+from napari_synapse_cl.config import Config, possible_value, read_settings, recipe_values
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.system.environment import settings_folder
 from napari_synapse_cl.system.files import read_json, write_json
@@ -20,6 +20,9 @@ FILE = None if _FOLDER is None else _FOLDER / "settings.json"
 PLACES = "runs.json"
 """The file beside it with the places of runs."""
 MOST_PLACES = 100
+FIRST_RECIPE = "normal"
+"""What settings are before anybody has changed any: the defaults would take a day on many
+computers."""
 SAVE_MS = 1000
 """Least time between two writes of that file."""
 
@@ -32,18 +35,30 @@ class SharedSettings(QObject):
     file
         Where they are kept from one start of napari to the next. What it holds that cannot be
         used, a damaged file included, is passed over. None where they cannot be kept.
+
+    Attributes
+    ----------
+    is_loading
+        Whether what changes is taken from elsewhere, and not filled in.
     """
 
     changed = Signal(str, object)
-    """Emitted with the name and the new value of a setting."""
+    """Emitted with the name and the value of a setting that was given another, or loaded."""
+    loaded = Signal()
+    """Emitted when settings were taken from elsewhere; :meth:`undo` brings back those before."""
 
     def __init__(self, file: Path | None) -> None:
         super().__init__()
         self._file = file
         self._changed: set[str] = set()
+        self._before: dict[str, Any] = {}
+        self.is_loading = False
         self._values = self._read()
         self._timer = QTimer(self, singleShot=True, interval=SAVE_MS, timeout=self.keep)
         QCoreApplication.instance().aboutToQuit.connect(self.keep)
+        if file is None or not file.exists():
+            first = recipe_values(FIRST_RECIPE)
+            self._put({name: value for name, value in first.items() if value != self[name]})
 
     def __getitem__(self, name: str) -> Any:
         return self._values.get(name, Config.model_fields[name].default)
@@ -62,9 +77,7 @@ class SharedSettings(QObject):
         """
         value = possible_value(name, value)
         if value != self[name] or not self.is_set(name):
-            self._values[name] = value
-            self._changed.add(name)
-            self._timer.start()
+            self._put({name: value})
             self.changed.emit(name, value)
 
     def load(self, values: dict[str, Any], names: list[str]) -> None:
@@ -81,8 +94,37 @@ class SharedSettings(QObject):
             If one of them cannot be used; nothing has changed then.
         """
         checked = Config.from_values({name: values[name] for name in names if name in values})
-        for name in names:
-            self.set(name, getattr(checked, name))
+        self._replace({name: getattr(checked, name) for name in names})
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether :meth:`undo` would change anything."""
+        return not self.matches(self._before)
+
+    def undo(self) -> None:
+        """Bring back the settings from before the last :meth:`load`; once more, take that back."""
+        self._replace(self._before)
+
+    def matches(self, values: dict[str, Any]) -> bool:
+        """Return whether settings have these values."""
+        return all(self[name] == value for name, value in values.items())
+
+    def _replace(self, values: dict[str, Any]) -> None:
+        if not self.matches(values):
+            self._before = {name: self[name] for name in values}
+        self._put({name: value for name, value in values.items() if value != self[name]})
+        self.is_loading = True
+        for name, value in values.items():
+            # Also those that are as before: what was typed for one may not have been possible.
+            self.changed.emit(name, value)
+        self.is_loading = False
+        self.loaded.emit()
+
+    def _put(self, values: dict[str, Any]) -> None:
+        self._values |= values
+        self._changed |= values.keys()
+        if values:
+            self._timer.start()
 
     def keep(self) -> None:
         """Write the settings that have changed here where the next start of napari finds them.

@@ -14,7 +14,7 @@ from superqt import QDoubleSlider
 
 from napari_synapse_cl.config import AugmentationConfig, slider_end, unit_of
 from napari_synapse_cl.widgets.forms.crop_settings import WHAT_TO_KEEP
-from napari_synapse_cl.widgets.look import bare
+from napari_synapse_cl.widgets.look import bare, label_of
 
 SUFFIXES = {"degrees": " °"}
 """Units that are written otherwise than they are called."""
@@ -212,6 +212,20 @@ def make_editor(name: str, field: FieldInfo, placeholder: str | None = None) -> 
     return editor
 
 
+def parts_of(editor: ValueWidget) -> list[QWidget]:
+    """Return what a person fills in of a widget; the button that browses says what it is for."""
+    if isinstance(editor, FileEdit):
+        return [editor.line_edit.native]
+    if isinstance(editor, NumberEditor):
+        return [editor.box, editor.slider]
+    return [editor.native]
+
+
+def entry_of(editor: ValueWidget) -> QWidget:
+    """Return where a value is typed or chosen."""
+    return parts_of(editor)[0]
+
+
 def as_editor_value(name: str, editor: ValueWidget, value: Any) -> Any:
     """Return a setting's value as its widget takes it."""
     if isinstance(editor, LineEdit):
@@ -239,6 +253,7 @@ def _make_path_editor(name: str, placeholder: str | None) -> ValueWidget:
     editor.choose_btn.text = "…"
     editor.choose_btn.native.setMaximumWidth(BROWSE_WIDTH)
     editor.choose_btn.native.setToolTip("Choose in a file dialog")
+    editor.choose_btn.native.setAccessibleName(f"{label_of(name)}: choose in a file dialog")
     return editor
 
 

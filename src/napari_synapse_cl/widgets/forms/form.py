@@ -8,22 +8,68 @@ from typing import Any, get_origin
 
 from magicgui.widgets import FileEdit, LineEdit
 from pydantic.fields import FieldInfo
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtGui import QKeyEvent, QMouseEvent
+from qtpy.QtWidgets import QFormLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_synapse_cl.config import Config, is_url, possible_value, unit_of
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.downloads import in_full
 from napari_synapse_cl.widgets.forms.crop_settings import RELATED, odds
-from napari_synapse_cl.widgets.forms.editors import ValueWidget, as_editor_value, make_editor
-from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, bare, label_of
+from napari_synapse_cl.widgets.forms.editors import (
+    ValueWidget,
+    as_editor_value,
+    as_text,
+    entry_of,
+    make_editor,
+    parts_of,
+)
+from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, bare, in_words, label_of, sentence
 from napari_synapse_cl.widgets.session import Session
 
 NAMES = {"label_column", "cell_column"}
 """Settings that are one text, whatever is in it."""
+BACK = "↺"
+"""Sets a setting back."""
 LABEL_WIDTH = 118
 """One width for all labels, so that the fields of several forms stand in line."""
+
+
+class SettingLabel(QLabel):
+    """The name of a setting; where it ends in :data:`BACK`, that is a button."""
+
+    set_back = Signal()
+    """Emitted when it is clicked, or pressed with a key."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.setMinimumWidth(LABEL_WIDTH)
+
+    def show_text(self, text: str) -> None:
+        """Show a text."""
+        self.setText(text)
+        policy = Qt.FocusPolicy.TabFocus if self._has_button else Qt.FocusPolicy.NoFocus
+        self.setFocusPolicy(policy)
+        self.setAccessibleDescription("Set back" if self._has_button else "")
+
+    @property
+    def _has_button(self) -> bool:
+        return self.text().endswith(BACK)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:  # noqa: N802 - Qt's name
+        """Notice a click on the button."""
+        end = self.sizeHint().width()
+        start = end - self.fontMetrics().horizontalAdvance(f" {BACK}")
+        if self._has_button and start <= event.position().x() <= end:
+            self.set_back.emit()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
+        """Notice that the button is pressed with a key."""
+        if self._has_button and event.key() in (Qt.Key.Key_Space, Qt.Key.Key_Return):
+            self.set_back.emit()
+        else:
+            super().keyPressEvent(event)
 
 
 class Form(QWidget):
@@ -55,10 +101,12 @@ class Form(QWidget):
         super().__init__()
         self._placeholders = placeholders or {}
         self._editors: dict[str, ValueWidget] = {}
-        self._labels: dict[str, QLabel] = {}
+        self._labels: dict[str, SettingLabel] = {}
         self._groups: dict[QCollapsible, tuple[str, Sequence[str]]] = {}
         self._problems: dict[str, str] = {}
         self._odds: dict[str, str] = {}
+        self._usual: dict[str, Any] = {}
+        self._usual_of = ""
         self._session: Session | None = None
         self._shared: set[str] = set()
         layout = bare(QVBoxLayout(self), 2)
@@ -69,6 +117,9 @@ class Form(QWidget):
             group.setToolTip(f"<qt>{', '.join(map(label_of, names))}</qt>")
             group.layout().setContentsMargins(0, 0, 0, 0)
             group.addWidget(self._rows(names))
+            # Else the tab key would lead through fields that nobody sees.
+            group.content().hide()
+            group.toggled.connect(group.content().setVisible)
             self._groups[group] = (title, names)
             layout.addWidget(group)
         layout.addStretch()
@@ -100,6 +151,44 @@ class Form(QWidget):
             self._take_setting(name, session.settings[name])
         session.settings.changed.connect(self._take_setting)
 
+    def compare_with(self, values: Mapping[str, Any], whose: str) -> None:
+        """Mark what differs from these values from now on, and offer to set it back to them.
+
+        Parameters
+        ----------
+        whose
+            What has these values, as in "Normal".
+        """
+        self._usual, self._usual_of = dict(values), whose
+        for name in self._usual.keys() & self._editors.keys():
+            self._mark(name)
+
+    def search(self, text: str) -> None:
+        """Show the settings alone whose label, name or description holds all words of a text."""
+        words = text.lower().split()
+        for name, editor in self._editors.items():
+            about = f"{label_of(name)} {name} {Config.model_fields[name].description}".lower()
+            rows = editor.native.parentWidget().layout()
+            rows.setRowVisible(editor.native, all(word in about for word in words))
+        for group, (_, names) in self._groups.items():
+            found = [n for n in names if not self._editors[n].native.isHidden()]
+            group.setVisible(bool(found))
+            (group.expand if words and found else group.collapse)(animate=False)
+
+    def reveal(self, name: str) -> None:
+        """Bring a setting into sight and the cursor into it."""
+        for group, (_, names) in self._groups.items():
+            if name in names:
+                group.expand(animate=False)
+        native = self._editors[name].native
+        area = native.parentWidget()
+        while area is not None:
+            if isinstance(area, QScrollArea):
+                # What has just been opened has no place before it is laid out.
+                QTimer.singleShot(0, partial(area.ensureWidgetVisible, native))
+            area = area.parentWidget()
+        entry_of(self._editors[name]).setFocus()
+
     def config(self, *, left_out: Sequence[str] = (), **more: Any) -> Config:
         """Return the settings that are filled in.
 
@@ -130,8 +219,12 @@ class Form(QWidget):
             field = Config.model_fields[name]
             editor = make_editor(name, field, self._placeholders.get(name))
             editor.native.setObjectName(name)
-            label = QLabel(label_of(name))
-            label.setMinimumWidth(LABEL_WIDTH)
+            label = SettingLabel(label_of(name))
+            label.setBuddy(entry_of(editor))
+            label.set_back.connect(partial(self._set_back, name))
+            for part in parts_of(editor):
+                part.setAccessibleName(label_of(name))
+                part.setAccessibleDescription(field.description or "")
             for widget in (label, editor.native):
                 widget.setToolTip(tooltip_of(field))
             editor.changed.connect(partial(self._on_edit, name))
@@ -185,18 +278,38 @@ class Form(QWidget):
         return possible_value(name, value)
 
     def _mark(self, name: str) -> None:
-        problem = self.problems.get(name)
-        field = Config.model_fields[name]
-        self._labels[name].setText((MARK if problem else "") + label_of(name))
+        problem, field = self.problems.get(name), Config.model_fields[name]
+        mark, text, tip = MARK if problem else "", label_of(name), tooltip_of(field, problem)
+        if self._is_unusual(name):
+            usual = as_text(name, self._usual[name]) or "nothing"
+            text = f"<b>{text}</b> {BACK}"
+            back = html.escape(f"{self._usual_of}: {usual}. {BACK} sets it back.")
+            tip = tip.replace("</qt>", f"<br><b>{back}</b></qt>")
+        self._labels[name].show_text(mark + text)
         self._labels[name].setStyleSheet(f"color: {MARK_COLOR}" if problem else "")
         for widget in (self._labels[name], self._editors[name].native):
-            widget.setToolTip(tooltip_of(field, problem))
+            widget.setToolTip(tip)
         for group, (title, names) in self._groups.items():
             group.setText((MARK if any(n in self.problems for n in names) else "") + title)
 
+    def _is_unusual(self, name: str) -> bool:
+        """Whether a setting differs from what it is compared with."""
+        if name not in self._usual:
+            return False
+        try:
+            return bool(self._possible(name) != self._usual[name])
+        except InputError:
+            return True
+
+    def _set_back(self, name: str) -> None:
+        self._show(name, self._usual[name])
+
     def _take_setting(self, name: str, value: Any) -> None:
-        if name not in self._shared:
-            return
+        if name in self._shared:
+            self._show(name, value)
+
+    def _show(self, name: str, value: Any) -> None:
+        """Show a value in a field."""
         try:
             shown = possible_value(name, self._filled_in(name))
         except InputError as error:
@@ -230,6 +343,6 @@ def typed_roles(text: str) -> list[str]:
 def tooltip_of(field: FieldInfo, problem: str | None = None) -> str:
     """Say what a setting does, in which unit, and what is wrong with what is filled in."""
     unit = f" In {unit_of(field)}." if unit_of(field) else ""
-    wrong = f"<b>{MARK}{html.escape(problem)}.</b><br>" if problem else ""
+    wrong = f"<b>{MARK}{html.escape(sentence(problem))}</b><br>" if problem else ""
     # As rich text it is wrapped.
-    return f"<qt>{wrong}{html.escape(field.description or '')}{unit}</qt>"
+    return f"<qt>{wrong}{html.escape(in_words(field.description or ''))}{unit}</qt>"

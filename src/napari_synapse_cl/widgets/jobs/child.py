@@ -16,7 +16,7 @@ from napari_synapse_cl.config import Config, absolute, is_url
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.models.architecture import NetworkInfo
 from napari_synapse_cl.runs.events import Command, Event, Failed, from_line
-from napari_synapse_cl.system.downloads import is_cached, local_file
+from napari_synapse_cl.system.downloads import PACKAGE, is_cached, local_file
 from napari_synapse_cl.system.words import VoxelSize
 from napari_synapse_cl.widgets.jobs.inputs import HowToCut
 
@@ -223,8 +223,7 @@ class NetworkReader:
         key = _identity(checkpoint, which)
         info = self._known.get(key)
         if info is None:
-            answer = self._question.ask(absolute(str(checkpoint)), which)
-            info = self._known[key] = NetworkInfo.from_dict(answer)
+            info = self._known[key] = NetworkInfo.from_dict(self._ask(checkpoint, which))
         return info
 
     def voxel_size_of(self, pretrained: str | None) -> VoxelSize | None:
@@ -255,6 +254,13 @@ class NetworkReader:
     def end(self) -> None:
         """End the process, if it runs."""
         self._question.end()
+
+    def _ask(self, checkpoint: str | Path, which: str) -> dict[str, Any]:
+        location = absolute(str(checkpoint))
+        if location.startswith(PACKAGE) and which == "trained":
+            # Beside a network of the program lies what would be answered.
+            return dict(json.loads(local_file(location).with_suffix(".json").read_text("utf-8")))
+        return self._question.ask(location, which)
 
 
 def _identity(checkpoint: str | Path, which: str) -> tuple[Any, ...]:

@@ -107,3 +107,5 @@ def prefix_of(column: str) -> str:
 
 METADATA_KEY = "napari_synapse_cl"
 """The same key that files keep their record under."""
+RECIPE = "recipe"
+"""In the metadata of an image under that key: the preset that suits it, until it was chosen."""

@@ -17,6 +17,7 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Command, Message, Progress, from_line
 from napari_synapse_cl.widgets.jobs.child import PYTHON, WINDOWS_FLAGS, step_back
 from napari_synapse_cl.widgets.jobs.job import Job, JobWorker
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY, RECIPE
 from napari_synapse_cl.widgets.look import sentence
 from napari_synapse_cl.widgets.open_data.layers import LayerTuple, sample_layers
 
@@ -93,7 +94,7 @@ class SampleJob(Job):
 def open_sample() -> list[LayerTuple]:
     """Return the sample as an Image layer and a Points layer, both in nanometres.
 
-    napari wants them at once, and drawing them takes long: until they are there, the window's
+    The image says that a quick look suits it. napari wants them at once, and drawing them takes long: until they are there, the window's
     events are handled in here.
 
     Raises
@@ -111,7 +112,9 @@ def open_sample() -> list[LayerTuple]:
         sample = _wait_for(job)
     finally:
         _awaited.remove(job)
-    return sample_layers(sample.image, sample.synapses, sample.voxel_size)
+    image, points = sample_layers(sample.image, sample.synapses, sample.voxel_size)
+    image[1]["metadata"] = {METADATA_KEY: {RECIPE: "quick"}}
+    return [image, points]
 
 
 def _wait_for(job: SampleJob) -> Any:

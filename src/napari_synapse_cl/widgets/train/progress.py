@@ -30,7 +30,7 @@ from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.following import MetricsRead
 from napari_synapse_cl.runs.health import HealthCheck, better, does_it_learn
 from napari_synapse_cl.runs.metrics import epoch_events, read_metrics, step_events
-from napari_synapse_cl.system.words import duration
+from napari_synapse_cl.training.estimates import forecast
 from napari_synapse_cl.widgets.look import (
     MARK,
     MARK_COLOR,
@@ -47,36 +47,47 @@ LATEST_STEPS = 1000
 """So many of the past tell whether a warning still holds; the window would stand still for more."""
 TELL_SECONDS = 1.0
 """Least time between two changes of bar and text: each has the whole window composed anew."""
+PACE_SECONDS = 300.0
+"""How far back the pace is looked at, at least."""
+LEAST_STEPS = 3
+"""Steps that are timed before anything is said of the time that is left."""
 
 
 class Pace:
-    """How long a step takes: a mean that forgets slowly."""
+    """How long steps take, with what happens between them; the first is not like the others."""
 
     def __init__(self) -> None:
-        self.begin(0)
+        self.begin()
 
-    def begin(self, step: int) -> None:
-        """Start to measure at a step."""
-        self._step = step
-        self._seconds: float | None = None
-        self._last: float | None = time.monotonic()
+    def begin(self) -> None:
+        """Start to measure, with the next step."""
+        self._done, self._spent = 0, 0.0
+        self._marks = [(self._done, self._spent)]
+        self._last: tuple[int, float] | None = None
 
     def interrupt(self) -> None:
-        """Leave out the time until the next step."""
+        """Leave out the time until the next step, and that step."""
         self._last = None
 
     def take(self, step: int) -> None:
         """Note that a step is done now."""
         now = time.monotonic()
-        if self._last is not None and step > self._step:
-            seconds = (now - self._last) / (step - self._step)
-            before = seconds if self._seconds is None else self._seconds
-            self._seconds = 0.9 * before + 0.1 * seconds
-        self._step, self._last = step, now
+        if self._last is not None:
+            self._done += step - self._last[0]
+            self._spent += now - self._last[1]
+        self._last = step, now
+        self._marks.append((self._done, self._spent))
+        if self._spent - self._marks[0][1] > 2 * PACE_SECONDS:
+            # Many at once: it would take long to look for old ones in each step.
+            self._marks = self._marks[len(self._marks) // 2 :]
 
-    def seconds_for(self, steps: int) -> float | None:
-        """Return how long further steps will take, None if no step was measured."""
-        return None if self._seconds is None else steps * self._seconds
+    def left(self, steps: int) -> str:
+        """Say how long further steps will take: a range while few were timed."""
+        first, start = self._marks[0]
+        n, seconds = self._done - first, self._spent - start
+        if n < LEAST_STEPS:
+            return "measuring how long it takes"
+        return f"{forecast(steps * seconds / n, 1 + 2 / n)} left"
 
 
 if TYPE_CHECKING:
@@ -227,7 +238,7 @@ class RunView(QWidget):
         self._forget()
         self.started = event
         self.step = event.step
-        self._pace.begin(event.step)
+        self._pace.begin()
         run = RunFolder(Path(event.run))
         # Whoever trains says what is wrong with them.
         with suppress(InputError):
@@ -296,8 +307,7 @@ class RunView(QWidget):
         self._told = now
         self.bar.setValue(event.step)
         epochs = -(-total // self.started.steps_per_epoch)
-        left = self._pace.seconds_for(total - event.step)
-        pace = "" if left is None or event.step == total else f" · {duration(left)} left"
+        pace = "" if event.step == total else f" · {self._pace.left(total - event.step)}"
         memory = "GPU memory" if self.started.device.startswith("cuda") else "memory"
         return (
             f"Epoch {event.epoch} of {epochs} · step {event.step} of {total} · "

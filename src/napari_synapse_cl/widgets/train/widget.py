@@ -7,7 +7,7 @@ from typing import Any
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QDialog, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDialog, QTabWidget
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.bin import KEPT_DAYS, BinnedRun
@@ -24,21 +24,14 @@ from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.widgets import look
 from napari_synapse_cl.widgets.base import JobWidget, run_folder, runs_folder
 from napari_synapse_cl.widgets.forms.crop_settings import label_layers_of
-from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.child import how_to_cut
 from napari_synapse_cl.widgets.jobs.inputs import ContinuedRun, RunInputs
 from napari_synapse_cl.widgets.jobs.job import AttachedJob, ChildJob, Job
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes, VolumePair
 from napari_synapse_cl.widgets.layers.taking import LayerData, take
-from napari_synapse_cl.widgets.look import SteadyText, open_dock, scrolling, tell, telling
-from napari_synapse_cl.widgets.train.buttons import (
-    ESSENTIAL,
-    GROUPS,
-    OF_ONE_RUN,
-    PLACEHOLDERS,
-    SettingsMenu,
-    TrainButtons,
-)
+from napari_synapse_cl.widgets.look import SteadyText, open_dock, tell, telling
+from napari_synapse_cl.widgets.train.buttons import TrainButtons
+from napari_synapse_cl.widgets.train.page import SettingsPage
 from napari_synapse_cl.widgets.train.progress import RunView
 from napari_synapse_cl.widgets.train.questions import (
     ClosingGuard,
@@ -47,7 +40,6 @@ from napari_synapse_cl.widgets.train.questions import (
     confirm_discard,
     open_run,
 )
-from napari_synapse_cl.widgets.train.summary import Summary
 from napari_synapse_cl.widgets.train.volume_list import VolumeList
 
 PLAN_MS = 150
@@ -65,14 +57,13 @@ class TrainWidget(JobWidget):
 
     def __init__(self, viewer: Viewer) -> None:
         super().__init__(viewer)
-        self.form = Form(ESSENTIAL, GROUPS, PLACEHOLDERS)
-        shared = [name for name in self.form.names if name not in OF_ONE_RUN]
-        self.form.share(shared, self.session)
+        self.page = SettingsPage(self.session)
+        self.form, self.summary = self.page.form, self.page.summary
+        self.presets, self.settings_menu = self.page.presets, self.page.menu
         self.label_boxes = LabelBoxes(self, partial(label_layers_of, self.form), self.form.changed)
         self.volume_list = VolumeList(self.session.volumes, self._chosen_pair)
         self.add_row("", self.volume_list)
-        self.settings_menu = SettingsMenu(self.session.settings, shared, self.form.config)
-        self.summary = Summary()
+        self.rows.addRow(self.presets)
         self.view = RunView(viewer)
         self.buttons = buttons = TrainButtons(self.start_button)
         self.pause_button, self.stop_button = buttons.pause, buttons.stop
@@ -82,6 +73,7 @@ class TrainWidget(JobWidget):
         self._paused = self._ending = self._discarding = False
         self._past: Path | None = None
         self._undo = Undo()
+        self._refused = False
         self._taken: list[LayerData] | None = None
         self._guard = ClosingGuard(self, self._is_own, self._leave)
         self._plan_timer = QTimer(self, singleShot=True, interval=PLAN_MS, timeout=self._show_plan)
@@ -89,12 +81,13 @@ class TrainWidget(JobWidget):
         self._connect()
         self.status.setText(READY)
         self.update_buttons()
+        self._take_preset()
         self._plan_timer.start()
 
     def make_job(self) -> Job:
         """Return the training that the form describes."""
         several = self.take_several()
-        config = self.form.config(train_only=True)
+        config = self.page.config()
         folder = run_folder(config.output)
         return ChildJob(RunInputs(several, config, folder, partial(how_to_cut, config)))
 
@@ -122,6 +115,7 @@ class TrainWidget(JobWidget):
         """
         before = self.job
         super().run(make_job)
+        self._refused = self.job is None
         if self.job is not None and self.job is not before:
             self._paused = self._ending = self._discarding = False
             self._past, self._undo.binned = past, None
@@ -218,14 +212,10 @@ class TrainWidget(JobWidget):
         self._plan_timer.start()
 
     def _lay_out(self) -> None:
-        page = QWidget()
-        settings = QVBoxLayout(page)
-        settings.setContentsMargins(0, 4, 0, 0)
-        settings.addWidget(scrolling(self.form), stretch=3)
-        settings.addWidget(scrolling(self.summary), stretch=2)
-        self.tabs.addTab(page, "Settings")
-        self.tabs.addTab(self.view, "Progress")
+        # First, so that the tab key comes to it before what is below.
         self.tabs.setCornerWidget(self.settings_menu)
+        self.tabs.addTab(self.page, "Settings")
+        self.tabs.addTab(self.view, "Progress")
         self.body.addWidget(self.tabs, stretch=1)
         self.body.addWidget(self.buttons)
         self.body.addWidget(SteadyText(self.status, STATUS_LINES))
@@ -239,6 +229,8 @@ class TrainWidget(JobWidget):
         self._undo.ended.connect(self._on_undone)
         self.extract_button.clicked.connect(self._open_extraction)
         self.form.changed.connect(self._plan_timer.start)
+        self.page.asked_for.connect(partial(self.tabs.setCurrentWidget, self.page))
+        self.image_box.layer_changed.connect(self._take_preset)
         for box in (self.image_box, self.points_box):
             box.layer_changed.connect(self.volume_list.refresh)
             box.layer_changed.connect(self._take_anew)
@@ -246,6 +238,9 @@ class TrainWidget(JobWidget):
         self.label_boxes.changed.connect(self._take_anew)
         self.volume_list.changed.connect(self._take_anew)
         self.session.checkpoint_changed.connect(self.update_buttons)
+
+    def _take_preset(self) -> None:
+        self.presets.take_from(self.image_box.layer)
 
     def _chosen_pair(self) -> VolumePair | None:
         image, points = self.image_box.layer, self.points_box.layer
@@ -262,7 +257,11 @@ class TrainWidget(JobWidget):
             # It takes a while of many points, and is the same whatever the form says.
             if self._taken is None:
                 self._taken = self.take_several()
-            self.summary.show_plan(self._taken, self.form.config(), measure=self.job is None)
+            usable = self.page.show_plan(self._taken, measure=self.job is None)
+            if usable and (self._refused or self.status.text() == READY):
+                # What was wrong, or missing, is so no longer.
+                self._refused = False
+                self.status.setText("Ready.")
         except InputError as error:
             self.summary.show_problem(error)
 
