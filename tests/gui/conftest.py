@@ -111,6 +111,19 @@ def notifications() -> Iterator[list[Notification]]:
 
 
 @pytest.fixture
+def sample_at_hand(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let *Open Sample* draw a small sample."""
+    from napari_synapse_cl.data.sample.storage import write_sample
+    from napari_synapse_cl.widgets.open_data.sample import SampleJob
+
+    def draw(self: SampleJob, file: Path, seed: int) -> Iterator[Any]:
+        write_sample(file, sample)
+        return iter(())
+
+    monkeypatch.setattr(SampleJob, "_draw", draw)
+
+
+@pytest.fixture
 def window(make_napari_viewer: Callable[..., napari.Viewer], sample: Sample) -> Any:
     """A viewer with the sample's layers."""
     viewer = make_napari_viewer()

@@ -1,7 +1,7 @@
 """Sessions: what a viewer holds is saved to one file, and is there again at the next start."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,11 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtWidgets import QMenu
 
 from conftest import full_disk
-from napari_synapse_cl.data.sample.storage import write_sample
 from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.widgets.layers.boxes import VolumePair
 from napari_synapse_cl.widgets.layers.voxels import is_opened_with
 from napari_synapse_cl.widgets.look import dock_of
 from napari_synapse_cl.widgets.open_data import recent
-from napari_synapse_cl.widgets.open_data.sample import SampleJob
 from napari_synapse_cl.widgets.session import session_of
 
 from .conftest import EXTRACT, LONG, PLUGIN, PREVIEW, TRAIN, click, messages, open_widget
@@ -218,13 +216,8 @@ def test_the_sample_is_kept_with_points_that_were_changed(
     sample: Sample,
     tmp_path: Path,
     choose: Callable[[Path], None],
-    monkeypatch: pytest.MonkeyPatch,
+    sample_at_hand: None,
 ) -> None:
-    def draw(self: SampleJob, file: Path, seed: int) -> Iterator[Any]:
-        write_sample(file, sample)
-        return iter(())
-
-    monkeypatch.setattr(SampleJob, "_draw", draw)
     widget = start()
     image, points = widget.viewer.open_sample(PLUGIN, "em_sample")
     points.add([[1, 2, 3]])

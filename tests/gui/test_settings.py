@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from napari.layers import Layer
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QLocale, QPoint, Qt
@@ -31,10 +30,19 @@ from napari_synapse_cl.widgets import base
 from napari_synapse_cl.widgets.base import run_folder, runs_folder
 from napari_synapse_cl.widgets.forms.form import BACK, Form
 from napari_synapse_cl.widgets.look import MARK, in_words
-from napari_synapse_cl.widgets.open_data.layers import open_sample
 from napari_synapse_cl.widgets.session import SharedSettings
 
-from .conftest import EXTRACT, LONG, PREVIEW, TRAIN, click, fill_in, messages, open_widget
+from .conftest import (
+    EXTRACT,
+    LONG,
+    PLUGIN,
+    PREVIEW,
+    TRAIN,
+    click,
+    fill_in,
+    messages,
+    open_widget,
+)
 
 
 def label(widget: Any, name: str) -> Any:
@@ -347,15 +355,11 @@ class TestPresets:
         assert widget.form.config().num_steps == recipe_values("normal")["num_steps"]
 
     def test_the_sample_opens_with_a_quick_look_unless_much_was_chosen(
-        self, make_napari_viewer: Any, monkeypatch: pytest.MonkeyPatch, sample: Any, qtbot: QtBot
+        self, make_napari_viewer: Any, sample_at_hand: None, sample: Any, qtbot: QtBot
     ) -> None:
-        monkeypatch.setattr(
-            "napari_synapse_cl.widgets.open_data.layers.cached_sample", lambda: sample
-        )
         viewer = make_napari_viewer()
         widget = open_widget(viewer, TRAIN)
-        for layer in open_sample():
-            viewer.add_layer(Layer.create(*layer))
+        viewer.open_sample(PLUGIN, "em_sample")
         assert preset(widget) == "Quick look"
         # Once, and not each time that its layer is chosen.
         choose_preset(widget, "Thorough")
@@ -365,8 +369,7 @@ class TestPresets:
         assert preset(widget) == "Thorough"
         fill_in(widget, {"temperature": 0.5})
         viewer.layers.clear()
-        for layer in open_sample():
-            viewer.add_layer(Layer.create(*layer))
+        viewer.open_sample(PLUGIN, "em_sample")
         qtbot.waitUntil(lambda: preset(widget) == "Thorough, changed")
         assert widget.form.config().temperature == 0.5
 

@@ -94,8 +94,8 @@ class SampleJob(Job):
 def open_sample() -> list[LayerTuple]:
     """Return the sample as an Image layer and a Points layer, both in nanometres.
 
-    The image says that a quick look suits it. napari wants them at once, and drawing them takes long: until they are there, the window's
-    events are handled in here.
+    The image says that a quick look suits it. napari wants them at once, and drawing them takes
+    long: until they are there, the window's events are handled in here.
 
     Raises
     ------
