@@ -310,6 +310,9 @@ class TestSaving:
     ) -> None:
         found = [PluginManifest.from_distribution(name) for name in (PLUGIN, "napari")]
         plugins = PluginManager()
+        # Some versions find plugins by themselves.
+        for manifest in list(plugins.iter_manifests()):
+            plugins.unregister(manifest.name)
         for manifest in found if is_ours_found_first else found[::-1]:
             plugins.register(manifest)
 
