@@ -631,7 +631,7 @@ class TestWhatCannotBe:
         image = self._with_margin(viewer)
         folder = tmp_path / "out"
         widget = open_filled_in(qtbot, image, viewer, checkpoint, output=folder)
-        words = "No layer is ticked: tick one or more"
+        words = "No network layer is ticked: tick one or more"
         self.assert_refused(qtbot, widget, notifications, words, folder)
         widget.panel.table.choose([20])
         widget.form.editor("checkpoint").line_edit.value = ""

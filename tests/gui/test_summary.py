@@ -23,6 +23,7 @@ from .conftest import (
     fill_in,
     job_processes,
     open_widget,
+    select_run,
 )
 
 
@@ -188,7 +189,7 @@ class TestTimeLeft:
         assert pace.left(100) == "about 5 min left"
 
     def test_after_attaching_it_is_measured(
-        self, window: Any, qtbot: QtBot, sample_files: Files, tmp_path: Path, choose: Any
+        self, window: Any, qtbot: QtBot, sample_files: Files, tmp_path: Path
     ) -> None:
         widget = open_widget(window.viewer, TRAIN)
         with command_line(sample_files, tmp_path / "run", ENDLESS):
@@ -196,9 +197,8 @@ class TestTimeLeft:
             qtbot.waitUntil(
                 lambda: steps.exists() and len(steps.read_text().splitlines()) > 40, timeout=LONG
             )
-            choose(tmp_path / "run")
-            click(qtbot, widget.attach_button)
+            click(qtbot, select_run(qtbot, window.viewer, tmp_path / "run").attach_button)
             qtbot.waitUntil(lambda: "measuring" in widget.status.text(), timeout=LONG)
             qtbot.waitUntil(lambda: " left" in widget.status.text(), timeout=LONG)
-            click(qtbot, widget.attach_button)
+            click(qtbot, widget.detach_button)
             qtbot.waitUntil(widget.start_button.isEnabled, timeout=LONG)

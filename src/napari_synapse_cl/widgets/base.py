@@ -26,11 +26,10 @@ from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH
 from napari_synapse_cl.widgets.jobs.job import Job, JobWorker
 from napari_synapse_cl.widgets.layers.boxes import LayerBox, PairNote
 from napari_synapse_cl.widgets.layers.taking import LayerData, take
+from napari_synapse_cl.widgets.layouts import FittingArea, bare
 from napari_synapse_cl.widgets.look import (
     CALM,
     NORMAL,
-    FittingArea,
-    bare,
     button,
     dock_of,
     main_window_of,

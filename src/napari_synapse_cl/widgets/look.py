@@ -3,23 +3,19 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any
 
 from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
 from npe2 import PluginManager
-from qtpy.QtCore import QEvent, QMargins, QObject, QSize, Qt
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QDockWidget,
     QLabel,
-    QLayout,
     QMainWindow,
     QMessageBox,
     QPushButton,
-    QScrollArea,
-    QSizePolicy,
     QWidget,
 )
 
@@ -50,10 +46,6 @@ OPEN, TRAIN, PREVIEW, EXTRACT, RUNS = (
 )
 BUTTONS = {"resume": "Continue"}
 """What is a flag of the command line and a button in the window."""
-BORDER = 1
-"""Around what scrolls, by napari's style sheet, in pixels."""
-PADDING = 16
-"""Above and below a text, in pixels."""
 CALM, NORMAL = 10, 100
 """Speed in percent."""
 
@@ -110,6 +102,11 @@ def expected(error: Exception) -> Exception:
     return error
 
 
+def link(target: str, text: str) -> str:
+    """Return rich text that can be clicked, in colours that are read on light and on dark."""
+    return f"<a href='{target}' style='color:{MARK_COLOR}'>{text}</a>"
+
+
 def button(text: str, tip: str = "", clicked: Callable[..., Any] | None = None) -> QPushButton:
     """Return a button with what it says under the mouse, and does when it is clicked."""
     made = QPushButton(text)
@@ -126,37 +123,6 @@ def paragraph(text: str = "", *, selectable: bool = False) -> QLabel:
     if selectable:
         label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return label
-
-
-def tab_in_order(page: QWidget) -> None:
-    """Let the tab key lead through the inputs as they are laid out, not as they were made."""
-    inputs = list(_inputs(page))
-    for one, following in pairwise(inputs):
-        QWidget.setTabOrder(one, following)
-
-
-def _inputs(part: QWidget | QLayout) -> Iterator[QWidget]:
-    if isinstance(part, QLayout):
-        for i in range(part.count()):
-            item = part.itemAt(i)
-            inner = item.widget() or item.layout()
-            if inner is not None:
-                yield from _inputs(inner)
-        return
-    if isinstance(part, QScrollArea):
-        yield from _inputs(part.widget())
-    elif part.focusPolicy() & Qt.FocusPolicy.TabFocus:
-        yield part
-    elif part.layout() is not None:
-        yield from _inputs(part.layout())
-
-
-def bare(layout: Any, spacing: int | None = None) -> Any:
-    """Return a layout without margins, and with so many pixels between what is in it."""
-    layout.setContentsMargins(0, 0, 0, 0)
-    if spacing is not None:
-        layout.setSpacing(spacing)
-    return layout
 
 
 def ask(
@@ -258,71 +224,6 @@ def set_title(dock: QDockWidget, title: str) -> None:
     dock.setWindowTitle(title)
     for label in dock.titleBarWidget().findChildren(QLabel):
         label.setText(title)
-
-
-def scrolling(widget: QWidget) -> QScrollArea:
-    """Return a scroll area, as wide as it must be, around a form."""
-    area = QScrollArea()
-    _scroll(area, widget)
-    return area
-
-
-def _scroll(area: QScrollArea, widget: QWidget) -> None:
-    area.setWidget(widget)
-    area.setWidgetResizable(True)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setFrameShape(QScrollArea.Shape.NoFrame)
-
-
-class SteadyText(QScrollArea):
-    """A place of so many lines for a text: a longer one scrolls, and nothing around it jumps."""
-
-    def __init__(self, text: QLabel, n_lines: int) -> None:
-        super().__init__()
-        self._n_lines = n_lines
-        text.setAlignment(Qt.AlignmentFlag.AlignTop)
-        _scroll(self, text)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
-        # What holds a text that can be read as it is needs no keys.
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-
-    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Return the height of its lines in the present font."""
-        height = self._n_lines * self.widget().fontMetrics().lineSpacing() + PADDING
-        return QSize(super().sizeHint().width(), height)
-
-    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Return the height of its lines in the present font."""
-        return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
-
-
-class FittingArea(QScrollArea):
-    """A scroll area no higher than what is in it and as wide, which yields where room is scarce."""
-
-    def __init__(self, widget: QWidget) -> None:
-        super().__init__()
-        _scroll(self, widget)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
-        # It scrolls to the input that has the focus.
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        widget.installEventFilter(self)
-
-    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Return the size of what is in it, and of the border that napari's style sheet draws."""
-        return self.widget().sizeHint().grownBy(QMargins(0, BORDER, 0, BORDER))
-
-    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Ask for the width of what is in it: it scrolls in height alone."""
-        bar = self.verticalScrollBar()
-        beside = bar.sizeHint().width() if bar.isVisibleTo(self) else 0
-        width = self.widget().minimumSizeHint().width() + beside + 2 * BORDER
-        return QSize(width, super().minimumSizeHint().height())
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """Notice that what is in it has another size now."""
-        if event.type() == QEvent.Type.LayoutRequest:
-            self.updateGeometry()
-        return super().eventFilter(watched, event)
 
 
 def main_window_of(widget: QWidget) -> QMainWindow | None:

@@ -12,7 +12,8 @@ from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_synapse_cl.widgets.look import Colors, bare, paragraph
+from napari_synapse_cl.widgets.layouts import bare
+from napari_synapse_cl.widgets.look import Colors, paragraph
 
 POINTS_PER_PIXEL = 2
 """As many are drawn at most; more are averaged."""

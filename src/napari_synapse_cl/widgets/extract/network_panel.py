@@ -20,7 +20,8 @@ from napari_synapse_cl.widgets.extract.layer_table import LayerTable
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.child import NetworkReader
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
-from napari_synapse_cl.widgets.look import bare, button, expected, paragraph, sentence
+from napari_synapse_cl.widgets.layouts import bare
+from napari_synapse_cl.widgets.look import button, expected, paragraph, sentence
 
 NO_NETWORK = "Choose a checkpoint or a run, or take the network that comes with the program."
 ALL = "All {} layers of the network"

@@ -24,7 +24,8 @@ from napari_synapse_cl.errors import JobError, reason
 from napari_synapse_cl.features.layer_report import LayerScore, Report, to_table
 from napari_synapse_cl.system.files import replacing
 from napari_synapse_cl.system.words import listing
-from napari_synapse_cl.widgets.look import Colors, button, paragraph, scrolling, sentence, tell
+from napari_synapse_cl.widgets.layouts import scrolling
+from napari_synapse_cl.widgets.look import Colors, button, paragraph, sentence, tell
 from napari_synapse_cl.widgets.plots import Plot
 
 MINIMUM_HEIGHT = 200

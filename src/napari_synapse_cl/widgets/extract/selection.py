@@ -16,7 +16,8 @@ from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import CONTENT_EVENTS
 from napari_synapse_cl.widgets.layers.colouring import color_by
 from napari_synapse_cl.widgets.layers.features import feature_match
-from napari_synapse_cl.widgets.look import bare, button, expected, paragraph, tell
+from napari_synapse_cl.widgets.layouts import bare
+from napari_synapse_cl.widgets.look import button, expected, paragraph, tell
 
 AS_THEY_ARE = "as they are"
 

@@ -42,15 +42,8 @@ from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
 from napari_synapse_cl.widgets.layers.colouring import color_by
 from napari_synapse_cl.widgets.layers.features import is_component
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
-from napari_synapse_cl.widgets.look import (
-    EXTRACT,
-    RUNS,
-    FittingArea,
-    button,
-    open_dock,
-    sentence,
-    tell,
-)
+from napari_synapse_cl.widgets.layouts import FittingArea
+from napari_synapse_cl.widgets.look import EXTRACT, RUNS, button, open_dock, sentence, tell
 
 ESSENTIAL = ("checkpoint", "network", "pooling", "descriptors")
 GROUPS = {

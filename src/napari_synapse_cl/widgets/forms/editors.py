@@ -14,7 +14,8 @@ from superqt import QDoubleSlider
 
 from napari_synapse_cl.config import AugmentationConfig, slider_end, unit_of
 from napari_synapse_cl.widgets.forms.crop_settings import WHAT_TO_KEEP
-from napari_synapse_cl.widgets.look import bare, label_of
+from napari_synapse_cl.widgets.layouts import bare
+from napari_synapse_cl.widgets.look import label_of
 
 SUFFIXES = {"degrees": " °"}
 """Units that are written otherwise than they are called."""

@@ -25,7 +25,8 @@ from napari_synapse_cl.widgets.forms.editors import (
     make_editor,
     parts_of,
 )
-from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, bare, in_words, label_of, sentence
+from napari_synapse_cl.widgets.layouts import bare
+from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, in_words, label_of, sentence
 from napari_synapse_cl.widgets.session import Session
 
 NAMES = {"label_column", "cell_column"}

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QComboBox, QLabel
 
 from napari_synapse_cl.widgets.layers.taking import mismatch
 from napari_synapse_cl.widgets.layers.voxels import is_opened_with
-from napari_synapse_cl.widgets.look import MARK, sentence
+from napari_synapse_cl.widgets.look import MARK, link, sentence
 
 CONTENT_EVENTS = ("data", "scale", "translate", "rotate", "shear", "affine", "units")
 """Of a layer: what it holds and where."""
@@ -263,8 +263,8 @@ class PairNote(QLabel):
         image, points = self._box.layer, self._points
         problem = mismatch(image, points) if image is not None and points is not None else None
         right = None if problem is None else self._right()
-        link = "" if right is None else f' <a href="#">Use {html.escape(right.name)}</a>'
-        self.setText(f"{MARK}{html.escape(sentence(problem or ''))}{link}")
+        use = "" if right is None else link("#", f"Use {html.escape(right.name)}")
+        self.setText(f"{MARK}{html.escape(sentence(problem or ''))} {use}")
         self.setVisible(problem is not None)
 
     def _right(self) -> Layer | None:

@@ -23,15 +23,8 @@ from napari_synapse_cl.data.opening import TABLES
 from napari_synapse_cl.data.volumes import FILE_SUFFIXES
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH, Form, empty_rows, tooltip_of
-from napari_synapse_cl.widgets.look import (
-    MARK,
-    FittingArea,
-    bare,
-    button,
-    label_of,
-    paragraph,
-    sentence,
-)
+from napari_synapse_cl.widgets.layouts import FittingArea, bare
+from napari_synapse_cl.widgets.look import MARK, button, label_of, paragraph, sentence
 from napari_synapse_cl.widgets.open_data.jobs import is_dataset
 from napari_synapse_cl.widgets.open_data.recent import Use
 

@@ -16,6 +16,7 @@ from napari_synapse_cl.system.words import size
 from napari_synapse_cl.widgets.base import DockWidget
 from napari_synapse_cl.widgets.jobs.job import Job, JobWorker, LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import VolumePair
+from napari_synapse_cl.widgets.layouts import tab_in_order
 from napari_synapse_cl.widgets.look import (
     MARK,
     MARK_COLOR,
@@ -23,7 +24,6 @@ from napari_synapse_cl.widgets.look import (
     button,
     paragraph,
     sentence,
-    tab_in_order,
     tell,
     telling,
 )

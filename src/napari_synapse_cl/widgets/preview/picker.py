@@ -13,7 +13,8 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSpinBox, QStackedL
 
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.widgets.layers.voxels import in_units_of
-from napari_synapse_cl.widgets.look import bare, button
+from napari_synapse_cl.widgets.layouts import bare
+from napari_synapse_cl.widgets.look import button
 
 REACH = 4
 """Pixels that the mouse may move between press and release of a click."""

@@ -23,6 +23,7 @@ from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
 from napari_synapse_cl.widgets.layers.taking import LayerData, take, take_position
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
+from napari_synapse_cl.widgets.layouts import scrolling
 from napari_synapse_cl.widgets.look import (
     PREVIEW,
     TRAIN,
@@ -30,7 +31,6 @@ from napari_synapse_cl.widgets.look import (
     expected,
     open_dock,
     paragraph,
-    scrolling,
     sentence,
 )
 from napari_synapse_cl.widgets.preview.pairs import Pair, PairMaker, PairRequest, view_layers

@@ -18,13 +18,12 @@ from napari_synapse_cl.runs.listing import ListedRun, list_runs
 from napari_synapse_cl.system.words import counted, listing
 from napari_synapse_cl.widgets.base import DockWidget, runs_folder
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
+from napari_synapse_cl.widgets.layouts import SteadyText, bare
 from napari_synapse_cl.widgets.look import (
     COLORS,
     EXTRACT,
     RUNS,
     TRAIN,
-    SteadyText,
-    bare,
     button,
     expected,
     open_dock,

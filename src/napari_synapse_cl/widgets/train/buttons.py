@@ -4,7 +4,8 @@ from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
 
 from napari_synapse_cl.runs.bin import KEPT_DAYS
-from napari_synapse_cl.widgets.look import bare, button
+from napari_synapse_cl.widgets.layouts import bare
+from napari_synapse_cl.widgets.look import button
 from napari_synapse_cl.widgets.train.questions import UNDO
 
 N_COLUMNS = 12

@@ -23,7 +23,8 @@ from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.following import MetricsRead
 from napari_synapse_cl.runs.health import chance_of_retrieval
 from napari_synapse_cl.system.files import replacing
-from napari_synapse_cl.widgets.look import bare, button, paragraph, telling
+from napari_synapse_cl.widgets.layouts import bare
+from napari_synapse_cl.widgets.look import button, paragraph, telling
 from napari_synapse_cl.widgets.plots import Curve, LivePlot, Series
 
 LOSS_HELP = (

@@ -9,7 +9,8 @@ from napari_synapse_cl.config import Config, recipe_values
 from napari_synapse_cl.errors import InputError, SettingError
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.layers.taking import LayerData
-from napari_synapse_cl.widgets.look import bare, button, scrolling
+from napari_synapse_cl.widgets.layouts import bare, scrolling
+from napari_synapse_cl.widgets.look import button
 from napari_synapse_cl.widgets.session import Session
 from napari_synapse_cl.widgets.train.settings import (
     ESSENTIAL,

@@ -31,15 +31,8 @@ from napari_synapse_cl.runs.following import MetricsRead
 from napari_synapse_cl.runs.health import HealthCheck, better, does_it_learn
 from napari_synapse_cl.runs.metrics import epoch_events, read_metrics, step_events
 from napari_synapse_cl.training.estimates import forecast
-from napari_synapse_cl.widgets.look import (
-    MARK,
-    MARK_COLOR,
-    SteadyText,
-    bare,
-    paragraph,
-    scrolling,
-    sentence,
-)
+from napari_synapse_cl.widgets.layouts import SteadyText, bare, scrolling
+from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, paragraph, sentence
 
 VERDICT_LINES = 4
 UNKNOWN = "Does it learn? After the first epoch it says here what is found again."

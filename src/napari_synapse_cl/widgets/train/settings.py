@@ -31,7 +31,8 @@ from napari_synapse_cl.config import (
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.forms import crop_settings
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY, RECIPE
-from napari_synapse_cl.widgets.look import bare, button, telling
+from napari_synapse_cl.widgets.layouts import bare
+from napari_synapse_cl.widgets.look import button, telling
 from napari_synapse_cl.widgets.session import SharedSettings, save_settings
 
 ESSENTIAL = (

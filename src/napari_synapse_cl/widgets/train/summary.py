@@ -29,9 +29,8 @@ from napari_synapse_cl.training.estimates import (
 from napari_synapse_cl.widgets.jobs.child import NetworkReader, Question
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.taking import LayerData, dataset_of
-from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, expected, label_of, sentence
+from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, expected, label_of, link, sentence
 
-LINK = f"<a href='{{0}}' style='color:{MARK_COLOR}'>{{1}}</a>"
 PROBE_DELAY_MS = 800
 """How long the settings must rest before the machine is measured for them."""
 LOOKING = "Looking at the volume and the synapses …"
@@ -245,4 +244,4 @@ _NAMED = re.compile("(?<=“)[^”]+(?=”)|^[^“]+(?= cannot be )")
 def _linked(found: re.Match[str]) -> str:
     label = found[0]
     name = _NAMES.get(label)
-    return label if name is None else LINK.format(name, label)
+    return label if name is None else link(name, label)

@@ -10,7 +10,8 @@ from qtpy.QtWidgets import QHBoxLayout, QSizePolicy, QToolButton, QVBoxLayout, Q
 from superqt import QElidingLabel
 
 from napari_synapse_cl.widgets.layers.boxes import ChosenVolumes, VolumePair, content_emitters
-from napari_synapse_cl.widgets.look import bare, button
+from napari_synapse_cl.widgets.layouts import bare
+from napari_synapse_cl.widgets.look import button
 
 
 class VolumeList(QWidget):

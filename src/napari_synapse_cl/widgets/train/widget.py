@@ -29,7 +29,8 @@ from napari_synapse_cl.widgets.jobs.inputs import ContinuedRun, RunInputs
 from napari_synapse_cl.widgets.jobs.job import AttachedJob, ChildJob, Job
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes, VolumePair
 from napari_synapse_cl.widgets.layers.taking import LayerData, take
-from napari_synapse_cl.widgets.look import SteadyText, open_dock, tell, telling
+from napari_synapse_cl.widgets.layouts import SteadyText
+from napari_synapse_cl.widgets.look import open_dock, tell, telling
 from napari_synapse_cl.widgets.train.buttons import TrainButtons
 from napari_synapse_cl.widgets.train.page import SettingsPage
 from napari_synapse_cl.widgets.train.progress import RunView
