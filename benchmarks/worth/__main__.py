@@ -90,10 +90,11 @@ def study_command(options: argparse.Namespace, flags: list[str]) -> None:
             if summary.results_file(options.work, name, seed).exists():
                 continue
             run = options.work / "study" / f"{summary.stem(name)}-{seed}"
-            arguments = ["train", str(options.work), str(run), *STUDY[name], "--seed", str(seed)]
             if (run / "checkpoints" / "last.pt").exists():
-                arguments += ["--resume"]
-            main([*arguments, "--no-figures"])
+                reading.run("--train_only", "--resume", "--output", run)
+            else:
+                flags = [*STUDY[name], "--seed", str(seed), "--no-figures"]
+                main(["train", str(options.work), str(run), *flags])
             add_network(options.work, name, seed, run, [])
 
 

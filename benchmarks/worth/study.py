@@ -3,12 +3,18 @@
 BASE = ("--recipe", "tissue", "--no-uniform_rotation", "--cutout_prob", "0", "--shift_range", "40",
         "--texture_weight", "0", "--num_epochs", "25")  # fmt: skip
 """Little change of grey, small rotations, moved centres; 300 steps of the training positions."""
+SHORT = ("--recipe", "tissue", "--num_epochs", "25")
 LONG = ("--random", "3000", "--recipe", "tissue", "--num_epochs", "16")
 """The recipe with ten times the random positions: 1,200 steps."""
 
 STUDY: dict[str, tuple[str, ...]] = {
     "tissue, 1200 steps": LONG,
     "tissue without cutouts, 1200 steps": (*LONG, "--cutout_prob", "0"),
+    "tissue": SHORT,
+    "tissue, texture 4": (*SHORT, "--texture_weight", "4"),
+    "tissue, texture 4, no cutouts": (*SHORT, "--texture_weight", "4", "--cutout_prob", "0"),
+    "tissue, texture 4, periphery kept": (*SHORT, "--texture_weight", "4",
+                                          "--cutout_kinds", "cuboid", "corner"),
     "base": BASE,
     "base + any rotation": (*BASE, "--uniform_rotation"),
     "base + cutouts": (*BASE, "--cutout_prob", "0.5"),
@@ -23,6 +29,5 @@ STUDY: dict[str, tuple[str, ...]] = {
     "base, batches of 128": (*BASE, "--batch_size", "128"),
     "base, 24 maps": (*BASE, "--fmaps", "24"),
     "base, 48 voxels": (*BASE, "--crop_size", "48"),
-    "tissue": ("--recipe", "tissue", "--num_epochs", "25"),
 }  # fmt: skip
 """Flags of ``train`` by the name of the row."""
