@@ -4,7 +4,7 @@ Trainings are cut to two steps; all else is as a person meets it. What is chosen
 dialog counts as a click.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,17 @@ class Person:
 
 
 @pytest.fixture
-def person(qtbot: QtBot, make_napari_viewer: Any, monkeypatch: pytest.MonkeyPatch) -> Person:
+def person(
+    qtbot: QtBot, make_napari_viewer: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Person]:
     monkeypatch.setattr("napari_synapse_cl.widgets.session.FIRST_RECIPE", "normal")
     for name in ("quick", "normal"):
         monkeypatch.setitem(flat._content(name), "num_steps", 2)
+    flat.recipe_values.cache_clear()
     viewer = make_napari_viewer()
     viewer.window._qt_window.show()
-    return Person(qtbot, viewer)
+    yield Person(qtbot, viewer)
+    flat.recipe_values.cache_clear()
 
 
 def train_and_extract(person: Person) -> Points:
