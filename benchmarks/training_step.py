@@ -35,15 +35,14 @@ from speed.random_crops import RandomCrops
 from napari_synapse_cl.augmentations.transforms import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.models.vgg3d import ContrastiveModel
 from napari_synapse_cl.system.devices import choose_device, device_name, memory_of, to_device
 from napari_synapse_cl.system.distributed import ALONE
 from napari_synapse_cl.system.memory import GIB, keep_freed_memory
-from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.memory.measure import step_memory
 from napari_synapse_cl.training.memory.plan import StepPlan
 from napari_synapse_cl.training.objectives import KINDS, make_objective
-from napari_synapse_cl.training.optimization import Optimization
+from napari_synapse_cl.training.step import FullBatch, Optimization
 from napari_synapse_cl.training.views import Views
 
 CUBES = (1.0, 1.0, 1.0)

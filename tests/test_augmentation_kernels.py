@@ -8,9 +8,8 @@ from torch import Tensor
 
 from napari_synapse_cl.augmentations import resampling
 from napari_synapse_cl.augmentations.composition import Drawn, affine_matrices, apply, draw
-from napari_synapse_cl.augmentations.placement import Flip
 from napari_synapse_cl.augmentations.resampling import centre_crop, resample
-from napari_synapse_cl.augmentations.rotation import Rotation
+from napari_synapse_cl.augmentations.spatial import Flip, Rotation
 from napari_synapse_cl.config import AugmentationConfig
 from napari_synapse_cl.system.loops import Loop
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from napari_synapse_cl.augmentations import composition, transforms
 from napari_synapse_cl.augmentations.base import IntensityTransform, SpatialTransform, per_view
-from napari_synapse_cl.augmentations.blur import Blur
 from napari_synapse_cl.augmentations.composition import (
     Drawn,
     affine_matrices,
@@ -22,11 +21,10 @@ from napari_synapse_cl.augmentations.composition import (
     draw_pair,
     plain_values,
 )
-from napari_synapse_cl.augmentations.greys import Brightness, Contrast
-from napari_synapse_cl.augmentations.noise import Noise
-from napari_synapse_cl.augmentations.placement import Flip
+from napari_synapse_cl.augmentations.detail import Blur
+from napari_synapse_cl.augmentations.greys import Brightness, Contrast, Noise
 from napari_synapse_cl.augmentations.resampling import centre_crop, resample
-from napari_synapse_cl.augmentations.rotation import Rotation
+from napari_synapse_cl.augmentations.spatial import Flip, Rotation
 from napari_synapse_cl.augmentations.transforms import (
     INTENSITY,
     SECTIONS,

@@ -11,8 +11,9 @@ from conftest import SMALL, Files
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.pipeline import run as run_pipeline
-from napari_synapse_cl.runs import bin as runs_bin
-from napari_synapse_cl.runs.bin import (
+from napari_synapse_cl.runs import listing
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.listing import (
     BIN,
     KEPT_DAYS,
     NOTE,
@@ -21,7 +22,6 @@ from napari_synapse_cl.runs.bin import (
     put_back,
     runs_in_bin,
 )
-from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.ownership import LIST
 from napari_synapse_cl.system.folder_lock import Hold
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_moved_whole_stays_whole(
 
 
 def test_a_run_that_is_trained_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs_bin, "PATIENCE", 0.2)
+    monkeypatch.setattr(listing, "PATIENCE", 0.2)
     with Hold(folder):
         before = set(contents(folder))
         with pytest.raises(InputError, match="stop it first"):

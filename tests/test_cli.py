@@ -37,7 +37,7 @@ from napari_synapse_cl.runs.events import (
     to_line,
 )
 from napari_synapse_cl.runs.metrics import read_metrics
-from napari_synapse_cl.training import batch
+from napari_synapse_cl.training import step as training_step
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ class TestWholeJob:
         self, flags: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         needed: list[int] = []
-        monkeypatch.setattr(batch, "make_room", needed.append)
+        monkeypatch.setattr(training_step, "make_room", needed.append)
         assert main([*flags, "--train_only"]) == 0
         # Of some weights, maps of 16 cubed and their gradients.
         assert all(2**20 < n < 2**28 for n in needed)

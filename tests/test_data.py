@@ -15,7 +15,7 @@ from napari_synapse_cl.augmentations.transforms import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cache import CachedCrops, cut_crops, fill_cache
 from napari_synapse_cl.data.crops.cutting import cut_crop
-from napari_synapse_cl.data.crops.identity import VERSION, cache_folder
+from napari_synapse_cl.data.crops.sources import VERSION, cache_folder
 from napari_synapse_cl.data.dataset import Dataset, assemble
 from napari_synapse_cl.data.intensity import intensity_range
 from napari_synapse_cl.data.parts import Part, Positions

@@ -13,10 +13,10 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.losses import nt_xent
 from napari_synapse_cl.models.norms import statistics_kept, weigh_first_batches
-from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.models.vgg3d import ContrastiveModel
 from napari_synapse_cl.system.distributed import ALONE
-from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.objectives import KINDS, make_objective
+from napari_synapse_cl.training.step import FullBatch
 
 CPU = torch.device("cpu")
 N = 6

@@ -12,17 +12,15 @@ from torch import Tensor
 
 from napari_synapse_cl.augmentations.base import section_numbers
 from napari_synapse_cl.augmentations.composition import affine_matrices, apply, describe, draw
-from napari_synapse_cl.augmentations.cutout import Cutout
-from napari_synapse_cl.augmentations.greys import Gamma
-from napari_synapse_cl.augmentations.noise import Speckle, noise_like
-from napari_synapse_cl.augmentations.placement import Scale, Shift
-from napari_synapse_cl.augmentations.rotation import UniformRotation
+from napari_synapse_cl.augmentations.detail import Cutout
+from napari_synapse_cl.augmentations.greys import Gamma, Speckle, noise_like
 from napari_synapse_cl.augmentations.sections import (
     LostSections,
     SectionBlur,
     SectionBrightness,
     SlippedSections,
 )
+from napari_synapse_cl.augmentations.spatial import Scale, Shift, UniformRotation
 from napari_synapse_cl.augmentations.transforms import (
     INTENSITY,
     SECTIONS,

@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from napari_synapse_cl.augmentations.placement import draw_jitters
 from napari_synapse_cl.augmentations.resampling import moved_crops
+from napari_synapse_cl.augmentations.spatial import draw_jitters
 from napari_synapse_cl.augmentations.transforms import with_jitter_room
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.features.descriptors import descriptor_columns

@@ -14,9 +14,8 @@ from conftest import SMALL, Files
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.pipeline import run as run_pipeline
-from napari_synapse_cl.runs.bin import move_to_bin, put_back
 from napari_synapse_cl.runs.folder import RunFolder
-from napari_synapse_cl.runs.listing import ListedRun, list_runs
+from napari_synapse_cl.runs.listing import ListedRun, list_runs, move_to_bin, put_back
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.system.folder_lock import Holder
 

@@ -15,7 +15,7 @@ from conftest import Files
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.models.vgg3d import ContrastiveModel
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.system import memory
 from napari_synapse_cl.system.memory import is_shortage

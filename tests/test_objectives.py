@@ -8,7 +8,7 @@ import torch
 from napari_synapse_cl.config import Config, TrainingConfig
 from napari_synapse_cl.models import losses
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.models.vgg3d import ContrastiveModel
 from napari_synapse_cl.training.objectives import (
     KINDS,
     Objective,
@@ -16,7 +16,7 @@ from napari_synapse_cl.training.objectives import (
     make_objective,
     of_pairs,
 )
-from napari_synapse_cl.training.objectives.momentum import Byol, Moco
+from napari_synapse_cl.training.objectives.kinds import Byol, Moco
 
 N, K = 4, 8
 SYNAPSES = torch.arange(N)[:, None].expand(-1, 2)

@@ -18,7 +18,7 @@ from napari_synapse_cl.data.opening import open_dataset
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models import losses
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.models.vgg3d import ContrastiveModel
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.training.objectives import Objective, make_objective
 from napari_synapse_cl.training.partners import Partners, cells_of

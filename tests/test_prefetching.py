@@ -18,7 +18,7 @@ from napari_synapse_cl.data.split import Split
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_checkpoint
-from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.models.vgg3d import ContrastiveModel
 from napari_synapse_cl.runs.events import EpochDone, Started, StepDone
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.training.memory.plan import StepMemory, StepPlan

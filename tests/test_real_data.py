@@ -14,8 +14,7 @@ from conftest import SMALL
 from napari_synapse_cl.config import Config, CropConfig
 from napari_synapse_cl.data.crops.cache import CachedCrops, fill_cache
 from napari_synapse_cl.data.crops.cutting import CropState, Cutter
-from napari_synapse_cl.data.crops.identity import cache_folder
-from napari_synapse_cl.data.crops.sources import StreamedCrops
+from napari_synapse_cl.data.crops.sources import StreamedCrops, cache_folder
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.opening import open_dataset
 from napari_synapse_cl.data.parts import Part, Positions

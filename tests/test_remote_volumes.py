@@ -22,7 +22,7 @@ import pytest
 import tensorstore
 import zarr
 
-from napari_synapse_cl.data.crops.identity import fingerprint
+from napari_synapse_cl.data.crops.sources import fingerprint
 from napari_synapse_cl.data.formats.locations import is_url, parse
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError, JobError

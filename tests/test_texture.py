@@ -13,12 +13,12 @@ from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_checkpoint
-from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.models.vgg3d import ContrastiveModel
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.system.distributed import ALONE
-from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.objectives import Objective, chance_loss, make_objective
 from napari_synapse_cl.training.objectives.base import N_LEVELS, TextureTask, describe
+from napari_synapse_cl.training.step import FullBatch
 
 CPU = torch.device("cpu")
 

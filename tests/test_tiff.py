@@ -14,7 +14,7 @@ from PIL import Image
 from conftest import deflated_zeros, grown
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.arrays import ReadArray
-from napari_synapse_cl.data.crops.identity import cache_folder
+from napari_synapse_cl.data.crops.sources import cache_folder
 from napari_synapse_cl.data.opening import open_dataset
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.errors import InputError, JobError

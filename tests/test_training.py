@@ -25,7 +25,7 @@ from napari_synapse_cl.features.embeddings import feature_rank, measure
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.models.losses import nt_xent
-from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.models.vgg3d import ContrastiveModel
 from napari_synapse_cl.runs.events import (
     CheckpointSaved,
     EpochDone,
@@ -37,7 +37,7 @@ from napari_synapse_cl.runs.events import (
 )
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.metrics import read_metrics
-from napari_synapse_cl.training import batch
+from napari_synapse_cl.training import step as training_step
 from napari_synapse_cl.training.memory.plan import StepMemory, StepPlan
 from napari_synapse_cl.training.objectives import KINDS, of_pairs
 from napari_synapse_cl.training.schedule import (
@@ -525,7 +525,7 @@ class TestMemory:
         memory = StepMemory(10**12, {"float32": (0, 0)}, 0)
         trainer = make_trainer(micro_batch_size=2, num_epochs=1, memory=memory)
         needed: list[int] = []
-        monkeypatch.setattr(batch, "make_room", needed.append)
+        monkeypatch.setattr(training_step, "make_room", needed.append)
         self.run_out(trainer, monkeypatch, [2])
         list(trainer.run())
         # Two parts of each step, twice through the backbone. The second step is taken again.

@@ -20,7 +20,7 @@ import tifffile
 from PIL import Image
 
 from napari_synapse_cl.data.arrays import ReadArray
-from napari_synapse_cl.data.crops.identity import fingerprint
+from napari_synapse_cl.data.crops.sources import fingerprint
 from napari_synapse_cl.data.formats.places import nanometres, size_in_nm
 from napari_synapse_cl.data.formats.tiff_pages import DecodedPieces
 from napari_synapse_cl.data.volumes import Volume, open_volume

@@ -19,7 +19,7 @@ import torch
 from measuring import Case, Section, Target, interleaved
 
 from napari_synapse_cl.augmentations.composition import apply, draw
-from napari_synapse_cl.augmentations.rotation import rotations
+from napari_synapse_cl.augmentations.spatial import rotations
 from napari_synapse_cl.augmentations.transforms import context_shape
 from napari_synapse_cl.config import AugmentationConfig
 from napari_synapse_cl.system.devices import choose_device

@@ -164,8 +164,7 @@ def _train(settings: dict[str, Any], started: float) -> dict[str, Any]:
     from napari_synapse_cl.pipeline import run, training
     from napari_synapse_cl.runs.events import StepDone
     from napari_synapse_cl.system.memory import keep_freed_memory
-    from napari_synapse_cl.training.batch import FullBatch
-    from napari_synapse_cl.training.optimization import Optimization
+    from napari_synapse_cl.training.step import FullBatch, Optimization
     from napari_synapse_cl.training.training_state import Keeper
     from napari_synapse_cl.training.validation import Validation
     from napari_synapse_cl.training.views import Prefetching, Views

@@ -27,13 +27,12 @@ from napari_synapse_cl.data.formats import stores
 from napari_synapse_cl.data.parts import Part, Positions
 from napari_synapse_cl.data.volumes import Volume, open_volume
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.models.vgg3d import ContrastiveModel
 from napari_synapse_cl.system.devices import choose_device, choose_precision, to_device
 from napari_synapse_cl.system.distributed import ALONE
 from napari_synapse_cl.system.words import Triple
-from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.objectives import make_objective
-from napari_synapse_cl.training.optimization import Optimization
+from napari_synapse_cl.training.step import FullBatch, Optimization
 from napari_synapse_cl.training.views import Views
 
 CUBES = (1.0, 1.0, 1.0)

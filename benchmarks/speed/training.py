@@ -14,14 +14,12 @@ from torch import Tensor, nn
 from napari_synapse_cl.augmentations.transforms import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.models.vgg3d import Vgg3D
+from napari_synapse_cl.models.vgg3d import ContrastiveModel, Vgg3D
 from napari_synapse_cl.system.devices import choose_device, choose_precision, to_device
 from napari_synapse_cl.system.distributed import ALONE
 from napari_synapse_cl.system.memory import keep_freed_memory
-from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.objectives import make_objective
-from napari_synapse_cl.training.optimization import Optimization
+from napari_synapse_cl.training.step import FullBatch, Optimization
 from napari_synapse_cl.training.views import Views
 
 CUBES = (1.0, 1.0, 1.0)

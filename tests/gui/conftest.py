@@ -80,8 +80,8 @@ def quiet_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_synapse_cl.widgets.base.RUNS", tmp_path / "runs")
     monkeypatch.setattr("napari_synapse_cl.data.sample.storage.CACHE", tmp_path / "cache")
     monkeypatch.setattr("napari_synapse_cl.widgets.session.FILE", tmp_path / "settings.json")
-    recent = "napari_synapse_cl.widgets.open_data.recent.FILE"
-    monkeypatch.setattr(recent, tmp_path / "recent.json")
+    remembered = "napari_synapse_cl.widgets.open_data.sessions.FILE"
+    monkeypatch.setattr(remembered, tmp_path / "recent.json")
     # Tests change few settings, and what they leave is as the command line has it.
     monkeypatch.setattr("napari_synapse_cl.widgets.session.FIRST_RECIPE", "specification")
     # The machine is measured in the tests of that alone.

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from napari.layers import Points
 
-from napari_synapse_cl.widgets.layers.colouring import CATEGORY_COLORS, color_by
+from napari_synapse_cl.widgets.layers.features import CATEGORY_COLORS, color_by
 
 N = 6
 

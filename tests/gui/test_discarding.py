@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QMessageBox
 
 from conftest import Files
 from napari_synapse_cl.models.checkpoints import load_checkpoint
-from napari_synapse_cl.runs.bin import BIN, runs_in_bin
+from napari_synapse_cl.runs.listing import BIN, runs_in_bin
 
 from .conftest import (
     ENDLESS,

@@ -27,7 +27,7 @@ from napari_synapse_cl.runs.events import Control
 from napari_synapse_cl.widgets.jobs.inputs import RunInputs
 from napari_synapse_cl.widgets.layers.taking import take
 from napari_synapse_cl.widgets.layers.voxels import in_units_of, is_opened_with
-from napari_synapse_cl.widgets.open_data import recent
+from napari_synapse_cl.widgets.open_data import sessions
 from napari_synapse_cl.widgets.open_data.fields import are_swapped
 from napari_synapse_cl.widgets.open_data.jobs import is_dataset
 from napari_synapse_cl.widgets.open_data.layers import LevelArray
@@ -486,19 +486,19 @@ class TestRecent:
 
     def test_the_list_is_short_and_what_is_opened_again_comes_first(self) -> None:
         for i in [*range(12), 8]:
-            recent.remember_use({"image": f"{i}.tif", "synapses": "t.csv"})
-        names = [use["image"] for use in recent.recent_uses()]
+            sessions.remember_use({"image": f"{i}.tif", "synapses": "t.csv"})
+        names = [use["image"] for use in sessions.recent_uses()]
         assert names == [f"{i}.tif" for i in (8, 11, 10, 9, 7, 6, 5, 4)]
 
     @pytest.mark.parametrize(
         "content", ["", "[]", '{"opened": 3}', '{"opened": [3, {}, {"image": 3}]}']
     )
     def test_a_damaged_list_is_none(self, content: str) -> None:
-        assert recent.FILE is not None
-        recent.FILE.write_text(content)
-        assert recent.recent_uses() == []
-        recent.remember_use({"image": "em.tif"})
-        assert recent.recent_uses() == [{"image": "em.tif"}]
+        assert sessions.FILE is not None
+        sessions.FILE.write_text(content)
+        assert sessions.recent_uses() == []
+        sessions.remember_use({"image": "em.tif"})
+        assert sessions.recent_uses() == [{"image": "em.tif"}]
 
 
 class TestWhatCannotBeOpened:
@@ -690,7 +690,7 @@ class TestFields:
         self, make_napari_viewer: Callable[..., napari.Viewer], qtbot: QtBot, tmp_path: Path
     ) -> None:
         (tmp_path / "s.json").write_text("{}")
-        recent.remember_session(tmp_path / "s.json")
+        sessions.remember_session(tmp_path / "s.json")
         viewer = make_napari_viewer(show=True)
         widget = open_widget(viewer, OPEN)
         for group in widget.findChildren(QCollapsible):

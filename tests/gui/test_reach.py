@@ -21,8 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_synapse_cl.widgets.look import dock_of
-from napari_synapse_cl.widgets.train.buttons import START_KEYS, STOP_KEYS
-from napari_synapse_cl.widgets.train.questions import ContinueDialog, open_run
+from napari_synapse_cl.widgets.train.controls import START_KEYS, STOP_KEYS, ContinueDialog, open_run
 
 from .conftest import ENDLESS, LONG, RUNS, TRAIN, fill_in, n_steps, open_widget, wait_for_end
 

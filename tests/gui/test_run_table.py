@@ -14,8 +14,8 @@ from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QLineEdit
 
-from napari_synapse_cl.runs.bin import BIN, NOTE, runs_in_bin
 from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.listing import BIN, NOTE, runs_in_bin
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.widgets import base
 from napari_synapse_cl.widgets.look import open_dock
@@ -193,7 +193,7 @@ def test_runs_are_moved_to_the_bin_and_put_back(
 def test_what_was_in_the_bin_for_long_is_removed_and_that_is_said(
     window: Any, qtbot: QtBot, two: list[Path], notifications: list[Notification]
 ) -> None:
-    from napari_synapse_cl.runs.bin import move_to_bin
+    from napari_synapse_cl.runs.listing import move_to_bin
 
     binned = move_to_bin(two[0])
     note = binned.path / NOTE

@@ -15,7 +15,7 @@ from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.widgets.jobs.job import AttachedJob
-from napari_synapse_cl.widgets.train.questions import ContinueDialog
+from napari_synapse_cl.widgets.train.controls import ContinueDialog
 from napari_synapse_cl.widgets.train.widget import TrainWidget
 
 from .conftest import (

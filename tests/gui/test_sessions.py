@@ -20,7 +20,7 @@ from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.widgets.layers.boxes import VolumePair
 from napari_synapse_cl.widgets.layers.voxels import is_opened_with
 from napari_synapse_cl.widgets.look import dock_of
-from napari_synapse_cl.widgets.open_data import recent
+from napari_synapse_cl.widgets.open_data import sessions
 from napari_synapse_cl.widgets.session import session_of
 
 from .conftest import EXTRACT, LONG, PLUGIN, PREVIEW, TRAIN, click, messages, open_widget
@@ -370,9 +370,9 @@ class TestFiles:
         choose(tmp_path / "mine")
         choose_in_menu(opened, "Save session …")
         qtbot.waitUntil((tmp_path / "mine.json").is_file, timeout=20_000)
-        qtbot.waitUntil(lambda: recent.last_session() == tmp_path / "mine.json")
+        qtbot.waitUntil(lambda: sessions.last_session() == tmp_path / "mine.json")
         (tmp_path / "mine.json").unlink()
-        assert recent.last_session() is None
+        assert sessions.last_session() is None
 
     def test_nothing_is_offered_where_something_is_open_or_nothing_was_saved(
         self, opened: Any, start: Callable[[], Any], qtbot: QtBot, tmp_path: Path, choose: Any

@@ -13,7 +13,7 @@ from napari_synapse_cl.augmentations.base import (
     reflected,
     section_numbers,
 )
-from napari_synapse_cl.augmentations.blur import blur_matrices
+from napari_synapse_cl.augmentations.detail import blur_matrices
 from napari_synapse_cl.config import AugmentationConfig
 
 if TYPE_CHECKING:

@@ -13,18 +13,15 @@ from napari_synapse_cl.augmentations.base import (
     SectionTransform,
     SpatialTransform,
 )
-from napari_synapse_cl.augmentations.blur import Blur
-from napari_synapse_cl.augmentations.cutout import Cutout
-from napari_synapse_cl.augmentations.greys import Brightness, Contrast, Gamma
-from napari_synapse_cl.augmentations.noise import Noise, Speckle
-from napari_synapse_cl.augmentations.placement import Flip, Scale, Shift
-from napari_synapse_cl.augmentations.rotation import Rotation, UniformRotation
+from napari_synapse_cl.augmentations.detail import Blur, Cutout
+from napari_synapse_cl.augmentations.greys import Brightness, Contrast, Gamma, Noise, Speckle
 from napari_synapse_cl.augmentations.sections import (
     LostSections,
     SectionBlur,
     SectionBrightness,
     SlippedSections,
 )
+from napari_synapse_cl.augmentations.spatial import Flip, Rotation, Scale, Shift, UniformRotation
 from napari_synapse_cl.config import AugmentationConfig, unit_of
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import triple

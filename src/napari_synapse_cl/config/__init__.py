@@ -4,8 +4,13 @@ The command line's flags, the forms in the widgets, the ``config.json`` of a run
 settings in the documentation are all made from the fields of the sections.
 """
 
-from napari_synapse_cl.config.augmentation_section import IN_GREY_UNITS, AugmentationConfig
-from napari_synapse_cl.config.data_sections import CropConfig, DataConfig, VolumeConfig
+from napari_synapse_cl.config.data_sections import (
+    IN_GREY_UNITS,
+    AugmentationConfig,
+    CropConfig,
+    DataConfig,
+    VolumeConfig,
+)
 from napari_synapse_cl.config.effects import settings_without_effect
 from napari_synapse_cl.config.fields import Section, absolute, slider_end, unit_of, values_by_role
 from napari_synapse_cl.config.flat import (

@@ -8,8 +8,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from napari_synapse_cl.config.augmentation_section import IN_GREY_UNITS, AugmentationConfig
-from napari_synapse_cl.config.data_sections import CropConfig, DataConfig
+from napari_synapse_cl.config.data_sections import (
+    IN_GREY_UNITS,
+    AugmentationConfig,
+    CropConfig,
+    DataConfig,
+)
 from napari_synapse_cl.config.fields import Section
 from napari_synapse_cl.config.flat import SECTIONS, Config
 from napari_synapse_cl.config.sections import ExtractionConfig, ModelConfig, RunConfig

@@ -9,8 +9,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError, field_serializer, model_validator
 
-from napari_synapse_cl.config.augmentation_section import AugmentationConfig
-from napari_synapse_cl.config.data_sections import CropConfig, DataConfig
+from napari_synapse_cl.config.data_sections import AugmentationConfig, CropConfig, DataConfig
 from napari_synapse_cl.config.fields import Section, absolute
 from napari_synapse_cl.config.sections import ExtractionConfig, ModelConfig, RunConfig
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig

@@ -14,11 +14,11 @@ from napari_synapse_cl.augmentations.transforms import (
     with_jitter_room,
 )
 from napari_synapse_cl.config import Config, CropConfig
+from napari_synapse_cl.data import pd
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.crops.cache import CachedCrops
 from napari_synapse_cl.data.crops.sources import StreamedCrops
 from napari_synapse_cl.data.intensity import contrast_warning
-from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.parts import Part, Positions
 from napari_synapse_cl.data.placing import Placed, centred
 from napari_synapse_cl.data.tables.typed import joined

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from napari_synapse_cl.config import Config, VolumeConfig, is_url, values_by_role
 from napari_synapse_cl.data.crops.cache import CachedCrops
-from napari_synapse_cl.data.crops.identity import crop_settings
+from napari_synapse_cl.data.crops.sources import crop_settings
 from napari_synapse_cl.data.dataset import Dataset, assemble
 from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.data.placing import place

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_synapse_cl.config import Config
+from napari_synapse_cl.data import pd
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.crops.cutting import CUBES
 from napari_synapse_cl.data.crops.masks import presynaptic_side
 from napari_synapse_cl.data.crops.recipes import SIDES, Recipe
-from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.parts import AXES, Part
 from napari_synapse_cl.data.tables import Mapping as TableMapping
 from napari_synapse_cl.data.tables import PositionTable, in_voxels, interpret

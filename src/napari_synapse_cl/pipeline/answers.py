@@ -31,7 +31,7 @@ from napari_synapse_cl.augmentations.transforms import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import NetworkInfo, nearest_crop_size
-from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.models.vgg3d import ContrastiveModel
 from napari_synapse_cl.pipeline.networks import make_model, open_network, run_of
 from napari_synapse_cl.pipeline.provenance import Which
 from napari_synapse_cl.system.devices import choose_device, device_name, memory_in_use, to_device
@@ -39,11 +39,10 @@ from napari_synapse_cl.system.distributed import ALONE
 from napari_synapse_cl.system.downloads import local_file
 from napari_synapse_cl.system.memory import GIB
 from napari_synapse_cl.system.words import Triple
-from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.estimates import CUBES, VIEWS, Machine
 from napari_synapse_cl.training.memory.measure import clipped, step_memory
 from napari_synapse_cl.training.objectives import make_objective
-from napari_synapse_cl.training.optimization import Optimization
+from napari_synapse_cl.training.step import FullBatch, Optimization
 
 _IMPORTED = time.time()
 SECONDS = 3.0

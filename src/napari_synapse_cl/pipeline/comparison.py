@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from napari_synapse_cl.augmentations import composition
-from napari_synapse_cl.augmentations.placement import draw_jitters
 from napari_synapse_cl.augmentations.resampling import moved_crops
+from napari_synapse_cl.augmentations.spatial import draw_jitters
 from napari_synapse_cl.augmentations.transforms import with_jitter_room
 from napari_synapse_cl.config import (
     AugmentationConfig,

@@ -20,7 +20,7 @@ import torch
 
 from napari_synapse_cl import __version__
 from napari_synapse_cl.config import Config, Section, absolute
-from napari_synapse_cl.data.crops.identity import fingerprint
+from napari_synapse_cl.data.crops.sources import fingerprint
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.formats.locations import parse, split_file
 from napari_synapse_cl.data.opening import entries_of

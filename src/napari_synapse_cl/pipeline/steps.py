@@ -1,6 +1,5 @@
 """What the jobs of the pipeline share."""
 
-import json
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,6 +17,7 @@ from napari_synapse_cl.runs.events import Control, Event, Message, Progress
 from napari_synapse_cl.runs.folder import default_folder
 from napari_synapse_cl.system.distributed import Ranks
 from napari_synapse_cl.system.downloads import is_cached, local_file
+from napari_synapse_cl.system.files import read_record
 from napari_synapse_cl.system.folder_lock import HeldError, Hold
 
 MARKS_OF_RECORDS = {"napari-synapse-cl", "napari_synapse_cl", "pooling"}
@@ -99,11 +99,7 @@ def check_absent(targets: Iterable[Path], config: Config) -> None:
 
 
 def _is_record(file: Path) -> bool:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and not MARKS_OF_RECORDS.isdisjoint(content)
+    return not MARKS_OF_RECORDS.isdisjoint(read_record(file))
 
 
 def how_data_were_read(dataset: Dataset) -> Iterator[Event]:

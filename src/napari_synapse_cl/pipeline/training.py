@@ -9,8 +9,7 @@ import numpy as np
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cache import CachedCrops, cache_size, cut_crops
 from napari_synapse_cl.data.crops.cutting import CropState
-from napari_synapse_cl.data.crops.identity import cache_folder
-from napari_synapse_cl.data.crops.sources import CropSource, StreamedCrops
+from napari_synapse_cl.data.crops.sources import CropSource, StreamedCrops, cache_folder
 from napari_synapse_cl.pipeline.exporting import export_trained, exports_of
 from napari_synapse_cl.pipeline.extraction import extract, results_of
 from napari_synapse_cl.pipeline.extraction_preparation import ExtractionJob

@@ -20,16 +20,17 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.tables import check_format
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.export_formats import check_export
-from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.pipeline.networks import make_model, open_pretrained
-from napari_synapse_cl.pipeline.provenance import about_run, sources_of
-from napari_synapse_cl.pipeline.resuming import (
+from napari_synapse_cl.models.vgg3d import ContrastiveModel
+from napari_synapse_cl.pipeline.networks import (
     check_that_nobody_trains,
     checkpoint_to_resume,
     data_warnings,
+    make_model,
+    open_pretrained,
     plan_before,
     schedule_warnings,
 )
+from napari_synapse_cl.pipeline.provenance import about_run, sources_of
 from napari_synapse_cl.runs.events import Level
 from napari_synapse_cl.runs.folder import RunFolder, default_folder
 from napari_synapse_cl.runs.recording import check_tensorboard

@@ -26,7 +26,13 @@ from napari_synapse_cl.runs.events import (
 )
 from napari_synapse_cl.runs.metrics import EPOCH_COLUMNS, STEP_COLUMNS, append_row, keep_until
 from napari_synapse_cl.runs.ownership import ALWAYS, FROM_THE_START, Ownership
-from napari_synapse_cl.system.files import new_folder_name, read_json, remove_partial, write_json
+from napari_synapse_cl.system.files import (
+    new_folder_name,
+    read_json,
+    read_record,
+    remove_partial,
+    write_json,
+)
 from napari_synapse_cl.system.folder_lock import Holder, check_folder, process_lives, remove_marks
 
 BY_HAND = "hand"
@@ -158,11 +164,7 @@ class RunFolder:
 
         Nothing where that cannot be read.
         """
-        try:
-            content = read_json(self._started_file)
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return read_record(self._started_file)
 
     def features_file(self, config: Config) -> Path:
         """Return where the table of features of these layers and this pooling goes."""
@@ -177,10 +179,7 @@ class RunFolder:
 
     def about(self) -> dict[str, Any]:
         """Return what ``config.json`` says beside the settings; nothing of runs of old versions."""
-        try:
-            about = read_json(self.config_file).get(ABOUT)
-        except (OSError, ValueError, AttributeError):
-            return {}
+        about = read_record(self.config_file).get(ABOUT)
         return about if isinstance(about, dict) else {}
 
     def create(self, config: Config, about: Mapping[str, Any] | None = None) -> None:

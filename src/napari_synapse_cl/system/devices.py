@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -21,7 +20,7 @@ from torch import nn
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.distributed import local_cuda_device
 from napari_synapse_cl.system.environment import cache_folder
-from napari_synapse_cl.system.files import read_json, write_json
+from napari_synapse_cl.system.files import keep_record, read_record
 from napari_synapse_cl.system.memory import GIB, Memory, main_memory, return_freed_memory
 
 _CACHE = cache_folder()
@@ -47,24 +46,13 @@ def remembered(name: str, measure: Callable[[], float | None]) -> float | None:
     measure
         Measures it. None, for what cannot be measured, is remembered too.
     """
-    known = {} if FILE is None else _known(FILE)
+    known = read_record(FILE)
     if name not in known:
         known[name] = measure()
-        if FILE is not None:
-            # Without a folder to write to it is measured again the next time.
-            with suppress(OSError):
-                FILE.parent.mkdir(parents=True, exist_ok=True)
-                write_json(FILE, known)
+        # Without a folder to write to it is measured again the next time.
+        keep_record(FILE, known)
     value = known[name]
     return value if isinstance(value, float) else None
-
-
-def _known(file: Path) -> dict[str, Any]:
-    try:
-        known = read_json(file)
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
 
 
 def choose_device(name: str) -> torch.device:

@@ -12,7 +12,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from math import inf
 from pathlib import Path
@@ -238,6 +238,28 @@ def read_json(path: Path) -> Any:
         If it is no JSON in UTF-8, names something twice, or is nested too deeply.
     """
     return parse_json(path.read_bytes())
+
+
+def read_record(path: Path | None) -> dict[str, Any]:
+    """Return the object that a JSON file holds; nothing where there is none that can be read."""
+    with suppress(OSError, ValueError):
+        content = None if path is None else read_json(path)
+        return content if isinstance(content, dict) else {}
+    return {}
+
+
+def keep_record(path: Path | None, content: dict[str, Any]) -> None:
+    """Write what is to outlive the program; that it cannot is no reason to disturb anyone.
+
+    Parameters
+    ----------
+    path
+        None where there is no place for it.
+    """
+    if path is not None:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, content)
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -17,7 +17,7 @@ from napari_synapse_cl.data.crops.sources import CropSource
 from napari_synapse_cl.data.split import Split
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.models.norms import weigh_first_batches
-from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.models.vgg3d import ContrastiveModel
 from napari_synapse_cl.runs.events import (
     CheckpointSaved,
     EpochDone,
@@ -32,13 +32,12 @@ from napari_synapse_cl.system.devices import memory_in_use, to_device
 from napari_synapse_cl.system.distributed import ALONE, Ranks
 from napari_synapse_cl.system.memory import is_shortage, stop_keeping
 from napari_synapse_cl.system.words import counted
-from napari_synapse_cl.training.batch import FullBatch
 from napari_synapse_cl.training.memory.measure import step_memory, what_happened, what_to_change
 from napari_synapse_cl.training.memory.plan import StepMemory, StepPlan
 from napari_synapse_cl.training.objectives import chance_loss, make_objective
-from napari_synapse_cl.training.optimization import Optimization
 from napari_synapse_cl.training.partners import Partners
 from napari_synapse_cl.training.schedule import Order, Schedule, Selection
+from napari_synapse_cl.training.step import FullBatch, Optimization
 from napari_synapse_cl.training.training_state import Keeper
 from napari_synapse_cl.training.validation import Labelled, Validation
 from napari_synapse_cl.training.views import Views

@@ -14,7 +14,7 @@ import torch
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError, JobError, reason
 from napari_synapse_cl.models.checkpoints import check_finite, save_checkpoint
-from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.models.vgg3d import ContrastiveModel
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.system.words import shown
 from napari_synapse_cl.training.memory.plan import StepPlan

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from napari_synapse_cl.data.split import Split
 from napari_synapse_cl.features.embeddings import feature_rank, measure
-from napari_synapse_cl.models.projection import ContrastiveModel
-from napari_synapse_cl.training.batch import FullBatch
+from napari_synapse_cl.models.vgg3d import ContrastiveModel
 from napari_synapse_cl.training.objectives import Objective, of_pairs
+from napari_synapse_cl.training.step import FullBatch
 from napari_synapse_cl.training.views import VALIDATION_EPOCH
 
 MOST_MEASURED = 4096

@@ -213,10 +213,7 @@ def open_dock(viewer: Any, name: str) -> Any:
 
 def dock_of(widget: QWidget) -> Any:
     """Return the dock that a widget is in, None if it is in none."""
-    parent = widget.parentWidget()
-    while parent is not None and not isinstance(parent, QDockWidget):
-        parent = parent.parentWidget()
-    return parent
+    return _around(widget, QDockWidget)
 
 
 def set_title(dock: QDockWidget, title: str) -> None:
@@ -228,8 +225,12 @@ def set_title(dock: QDockWidget, title: str) -> None:
 
 def main_window_of(widget: QWidget) -> QMainWindow | None:
     """Return napari's window that a widget is docked in, also if its dock floats."""
+    return _around(widget, QMainWindow)
+
+
+def _around(widget: QWidget, kind: type[QWidget]) -> Any:
     parent = widget.parentWidget()
-    while parent is not None and not isinstance(parent, QMainWindow):
+    while parent is not None and not isinstance(parent, kind):
         parent = parent.parentWidget()
     return parent
 

@@ -11,7 +11,7 @@ from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 from napari_synapse_cl.config import Config, possible_value, read_settings, recipe_values
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.system.environment import settings_folder
-from napari_synapse_cl.system.files import read_json, write_json
+from napari_synapse_cl.system.files import keep_record, read_record, write_json
 from napari_synapse_cl.widgets.layers.boxes import ChosenVolumes
 
 _FOLDER = settings_folder()
@@ -136,11 +136,8 @@ class SharedSettings(QObject):
         fields = Config.model_fields
         kept = {**self._read(), **{name: self[name] for name in self._changed}}
         self._changed.clear()
-        values = {n: _as_json(v) for n, v in kept.items() if v != fields[n].default}
-        # Settings that cannot be kept are no reason to disturb anyone.
-        with suppress(OSError):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._file, values)
+        changed = {name: value for name, value in kept.items() if value != fields[name].default}
+        keep_record(self._file, json.loads(json.dumps(changed, default=str)))
 
     def _read(self) -> dict[str, Any]:
         """Return what is kept; what cannot be used, a damaged file included, is passed over."""
@@ -164,10 +161,6 @@ def save_settings(config: Config, names: list[str], path: Path) -> None:
         write_json(path, config.model_dump(mode="json", include=set(names)))
     except OSError as error:
         raise InputError(f"cannot write the settings to {path}: {reason(error)}") from None
-
-
-def _as_json(value: Any) -> Any:
-    return json.loads(json.dumps(value, default=str))
 
 
 class Session(QObject):
@@ -229,19 +222,14 @@ class Session(QObject):
 
 def _kept_places() -> list[Path]:
     """Return the places of runs that were used last; none where they are not kept."""
-    with suppress(OSError, ValueError):
-        found = [] if FILE is None else read_json(FILE.with_name(PLACES))
-        if isinstance(found, dict) and isinstance(found.get("places"), list):
-            return [Path(place) for place in found["places"] if isinstance(place, str)]
-    return []
+    found = read_record(FILE and FILE.with_name(PLACES)).get("places")
+    places = found if isinstance(found, list) else []
+    return [Path(place) for place in places if isinstance(place, str)]
 
 
 def _keep_places(places: list[Path]) -> None:
-    # As with settings, it is no reason to disturb anyone.
-    with suppress(OSError):
-        if FILE is not None:
-            FILE.parent.mkdir(parents=True, exist_ok=True)
-            write_json(FILE.with_name(PLACES), {"places": [str(p) for p in places[-MOST_PLACES:]]})
+    kept = {"places": [str(place) for place in places[-MOST_PLACES:]]}
+    keep_record(FILE and FILE.with_name(PLACES), kept)
 
 
 _SESSIONS: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()

@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike
 
 from napari_synapse_cl.data.arrays import bounded
 from napari_synapse_cl.data.crops.cutting import CUBES, REASONS, CropState
-from napari_synapse_cl.data.crops.identity import VERSION, crop_settings
-from napari_synapse_cl.data.crops.sources import CropSource, StreamedCrops
+from napari_synapse_cl.data.crops.sources import VERSION, CropSource, StreamedCrops, crop_settings
 from napari_synapse_cl.data.intensity import to_unit_range
 from napari_synapse_cl.data.parts import Positions
 from napari_synapse_cl.errors import InputError, reason

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from napari_synapse_cl.data.arrays import Region, first_line
-from napari_synapse_cl.data.formats.chunk_names import Index, names_of
-from napari_synapse_cl.data.formats.locations import METADATA
+from napari_synapse_cl.data.formats.locations import METADATA, Index, names_of
 from napari_synapse_cl.data.formats.places import Messages, no_chunks
 from napari_synapse_cl.data.formats.tiff_pages import DECODED
 from napari_synapse_cl.errors import JobError

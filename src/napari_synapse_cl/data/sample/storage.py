@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_synapse_cl import __version__
-from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.data import pd
 from napari_synapse_cl.data.parts import AXES
 from napari_synapse_cl.errors import reason
 from napari_synapse_cl.runs.events import Message, Progress, to_line

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.data import pd
 
 if TYPE_CHECKING:
     import pyarrow as pa

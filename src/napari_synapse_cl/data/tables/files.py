@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.data import pd
 from napari_synapse_cl.data.tables.conventions import by_name, column_named, find_positions
 from napari_synapse_cl.data.tables.neuroglancer import read_annotations
 from napari_synapse_cl.data.tables.text import read_text

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.data import pd
 from napari_synapse_cl.data.tables.columns import as_numbers, is_missing_word
 from napari_synapse_cl.data.tables.conventions import (
     AS_FOUND,

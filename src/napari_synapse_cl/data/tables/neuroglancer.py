@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from napari_synapse_cl.data import pd
 from napari_synapse_cl.data.formats.places import nanometres
-from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.tables.typed import from_cells
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.files import read_json

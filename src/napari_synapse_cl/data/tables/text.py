@@ -11,7 +11,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.data import pd
 from napari_synapse_cl.data.tables.columns import exchange_commas, from_text
 
 if TYPE_CHECKING:

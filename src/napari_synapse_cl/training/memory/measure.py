@@ -14,7 +14,7 @@ from napari_synapse_cl.models.norms import (
     run_modules,
     statistics_kept,
 )
-from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.models.vgg3d import ContrastiveModel
 from napari_synapse_cl.system.devices import autocast, memory_of, usable_precisions
 from napari_synapse_cl.system.memory import GIB
 from napari_synapse_cl.system.words import counted, size, triple

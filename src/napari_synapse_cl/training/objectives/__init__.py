@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from napari_synapse_cl.config import Config, TrainingConfig
-from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.models.vgg3d import ContrastiveModel
 from napari_synapse_cl.training.objectives.base import KINDS, Objective, of_pairs
 
 for _module in iter_modules(__path__):

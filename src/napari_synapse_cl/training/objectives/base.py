@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_synapse_cl.config import Config, TrainingConfig
-from napari_synapse_cl.models.projection import ContrastiveModel
+from napari_synapse_cl.models.vgg3d import ContrastiveModel
 
 N_LEVELS = 24
 """Grey values from black to white, of each the share of voxels below it."""

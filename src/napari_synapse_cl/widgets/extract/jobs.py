@@ -20,7 +20,7 @@ import numpy as np
 from napari.layers import Image, Points, Shapes
 
 from napari_synapse_cl.config import AugmentationConfig, Config
-from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.data import pd
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.runs.events import Growing, Message, Progress, Wrote
 from napari_synapse_cl.system.files import read_json

@@ -14,8 +14,7 @@ from napari_synapse_cl.system.words import counted, size
 from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import CONTENT_EVENTS
-from napari_synapse_cl.widgets.layers.colouring import color_by
-from napari_synapse_cl.widgets.layers.features import feature_match
+from napari_synapse_cl.widgets.layers.features import color_by, feature_match
 from napari_synapse_cl.widgets.layouts import bare
 from napari_synapse_cl.widgets.look import button, expected, paragraph, tell
 

@@ -39,8 +39,7 @@ from napari_synapse_cl.widgets.forms.crop_settings import label_layers_used
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.job import Job
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
-from napari_synapse_cl.widgets.layers.colouring import color_by
-from napari_synapse_cl.widgets.layers.features import is_component
+from napari_synapse_cl.widgets.layers.features import color_by, is_component
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
 from napari_synapse_cl.widgets.layouts import FittingArea
 from napari_synapse_cl.widgets.look import EXTRACT, RUNS, button, open_dock, sentence, tell

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from napari_synapse_cl.config import Config
+from napari_synapse_cl.data import pd
 from napari_synapse_cl.data.crops.cache import cache_size, cut_crops
-from napari_synapse_cl.data.crops.identity import cache_folder
+from napari_synapse_cl.data.crops.sources import cache_folder
 from napari_synapse_cl.data.dataset import SEGMENTATION, Dataset
-from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.parts import AXES
 from napari_synapse_cl.data.placing import IN_VOXELS
 from napari_synapse_cl.data.tables import interpret

@@ -11,7 +11,6 @@ from qtpy.QtCore import QObject, QThreadPool, Signal
 from superqt.utils import FunctionWorker, GeneratorWorker, create_worker
 
 from napari_synapse_cl.errors import JobError
-from napari_synapse_cl.runs.bin import empty_bins, move_to_bin
 from napari_synapse_cl.runs.events import (
     Command,
     Control,
@@ -23,6 +22,7 @@ from napari_synapse_cl.runs.events import (
 )
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.following import follow
+from napari_synapse_cl.runs.listing import empty_bins, move_to_bin
 from napari_synapse_cl.widgets.jobs.child import GRACE_SECONDS, Child
 from napari_synapse_cl.widgets.jobs.inputs import Inputs
 
@@ -48,7 +48,7 @@ class Job:
     def discard_later(self, folder: Path) -> None:
         """Stop the run in a folder, and have it moved to the bin when it has ended.
 
-        The last event is then a :class:`~napari_synapse_cl.runs.bin.BinnedRun`.
+        The last event is then a :class:`~napari_synapse_cl.runs.listing.BinnedRun`.
         """
         self.discarded_folder = folder
         self.request("stop")
@@ -66,8 +66,8 @@ class Job:
         raise NotImplementedError
 
     def request(self, command: Command) -> None:
-        """Pause, resume, stop or discard."""
-        raise NotImplementedError
+        """Pause, resume, stop or discard; what has nothing to pause or to keep ends."""
+        self.end_soon()
 
     def end_soon(self) -> None:
         """End, and keep what was reached."""

@@ -1,21 +1,28 @@
-"""Columns of tables as features of layers, and what metadata and units say, without napari.
+"""Columns of tables as features of points, and points coloured by them.
 
-The reader of tables needs these before a viewer does.
+napari is imported late: the reader of tables needs these before a viewer does.
 """
 
 from __future__ import annotations
 
+import colorsys
+import html
 import re
 from collections.abc import Hashable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.data import pd
 from napari_synapse_cl.data.parts import AXES
-from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, as_numbers
+from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, as_numbers, numbers_said
 from napari_synapse_cl.data.tables.conventions import Source, by_name, find_partners
 from napari_synapse_cl.data.tables.typed import in_objects
+from napari_synapse_cl.system.words import counted
+
+if TYPE_CHECKING:
+    from napari.layers import Points
 
 SIDES = {"side_1": "side_1_coord_{}", "side_2": "side_2_coord_{}"}
 """How columns of a side are named that have numbers for x, y, z; others end with the axis."""
@@ -109,3 +116,139 @@ METADATA_KEY = "napari_synapse_cl"
 """The same key that files keep their record under."""
 RECIPE = "recipe"
 """In the metadata of an image under that key: the preset that suits it, until it was chosen."""
+
+
+CATEGORY_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
+"""Okabe and Ito's, told apart by colour-blind people too."""
+LIGHTNESS = (1.0, 0.5, 1.4)
+"""Of the colours of the first seven classes, of the next seven and of the seven after these."""
+NUMBER_COLORS = "viridis"
+MOST_CLASSES = 12
+"""Classes that a legend names; the others are counted."""
+N_STEPS = 12
+"""Squares that stand for the colours of numbers."""
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What the colours of points mean.
+
+    Attributes
+    ----------
+    colors, texts
+        A colour, as #rrggbb, and what it stands for; of numbers the lowest and the highest alone
+        have a text.
+    n_missing
+        Points without a value, which are not shown.
+    of_numbers
+        Whether colours stand for numbers, in place of classes.
+    """
+
+    colors: tuple[str, ...]
+    texts: tuple[str, ...]
+    n_missing: int
+    of_numbers: bool
+
+    def as_html(self) -> str:
+        """Return the legend as rich text."""
+        squares = [f'<span style="color: {color}">■</span>' for color in self.colors]
+        texts = [html.escape(text) for text in self.texts]
+        if self.of_numbers:
+            shown = f"{texts[0]} {''.join(squares)} {texts[-1]}" if texts else "no values"
+        else:
+            named = [f"{s} {t}" for s, t in zip(squares, texts, strict=True)][:MOST_CLASSES]
+            if len(squares) > MOST_CLASSES:
+                named.append(f"and {len(squares) - MOST_CLASSES} more")
+            shown = " &nbsp; ".join(named)
+        if self.n_missing:
+            shown += f"<br>{counted(self.n_missing, 'point')} without a value: not shown"
+        return shown
+
+
+def color_by(points: Points, column: str) -> Legend:
+    """Colour points by a column: numbers, dates and spans along a colormap, all else as classes.
+
+    Points that have no value are transparent.
+
+    Parameters
+    ----------
+    column
+        Its name, as text.
+
+    Returns
+    -------
+    Legend
+        What the colours mean.
+    """
+    from napari.utils.colormaps import ensure_colormap
+
+    names: dict[str, Hashable] = {str(name): name for name in points.features.columns}
+    values = points.features[names[column]].reset_index(drop=True)
+    numbers = _numbers(values)
+    missing = values.isna().to_numpy(bool) if numbers is None else ~np.isfinite(numbers)
+    rgba = np.zeros((len(values), 4))
+    if numbers is None:
+        codes, classes = pd.factorize(values[~missing].map(str))
+        palette = np.array([_class_color(i) for i in range(len(classes))]).reshape(-1, 4)
+        rgba[~missing] = palette[codes]
+        legend = Legend(tuple(map(_hex, palette)), tuple(classes), int(missing.sum()), False)
+    else:
+        known = numbers[~missing]
+        colormap = ensure_colormap(NUMBER_COLORS)
+        rgba[~missing] = colormap.map(_shares(known))
+        steps = colormap.map(np.linspace(0, 1, N_STEPS))
+        ends = () if missing.all() else _ends(values[~missing], known)
+        legend = Legend(tuple(map(_hex, steps)), ends, int(missing.sum()), True)
+    # As napari has it, colours of numbers cannot give way to those of classes, nor of dates to any.
+    points.face_color = rgba
+    return legend
+
+
+def freeze_colors(points: Points) -> None:
+    """Let points keep their colours whatever becomes of the column that these come from."""
+    if points.face_color_mode != "direct":
+        points.face_color = points.face_color.copy()
+    if points.border_color_mode != "direct":
+        points.border_color = points.border_color.copy()
+
+
+def _numbers(values: pd.Series) -> np.ndarray | None:
+    """Return what is told along a colormap, NaN where there is none; None for classes."""
+    if values.dtype.kind in "mM":
+        numbers = values.astype("int64").to_numpy(np.float64)
+        numbers[values.isna()] = np.nan
+        return numbers
+    if values.dtype == object and not values.map(pd.api.types.is_scalar).all():
+        return None
+    return numbers_said(values)
+
+
+def _shares(known: np.ndarray) -> np.ndarray:
+    """Return where numbers lie between the lowest and the highest, from 0 to 1."""
+    if not len(known):
+        return known
+    # The span of the largest floats has no number.
+    scaled = known / max(float(np.abs(known).max()), np.finfo(float).tiny)
+    low, high = scaled.min(), scaled.max()
+    return np.asarray((scaled - low) / ((high - low) or 1))
+
+
+def _ends(values: pd.Series, numbers: np.ndarray) -> tuple[str, str]:
+    if values.dtype.kind in "mM":
+        return str(values.min()), str(values.max())
+    return f"{numbers.min():.4g}", f"{numbers.max():.4g}"
+
+
+def _class_color(number: int) -> np.ndarray:
+    """Return the colour of a class, ``(4,)``: after 21 of them they come again."""
+    from napari.utils.colormaps.standardize_color import transform_color
+
+    rgba = transform_color(CATEGORY_COLORS[number % len(CATEGORY_COLORS)])[0]
+    factor = LIGHTNESS[number // len(CATEGORY_COLORS) % len(LIGHTNESS)]
+    hue, light, saturation = colorsys.rgb_to_hls(*rgba[:3].tolist())
+    light = light * factor if factor < 1 else 1 - (1 - light) / factor
+    return np.array([*colorsys.hls_to_rgb(hue, light, saturation), 1.0])
+
+
+def _hex(rgba: np.ndarray) -> str:
+    return "#" + "".join(f"{round(255 * float(v)):02x}" for v in rgba[:3])

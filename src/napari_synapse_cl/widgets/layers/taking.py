@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels, Points
 from numpy.typing import ArrayLike
 
 from napari_synapse_cl.config import Config, values_by_role
+from napari_synapse_cl.data import pd
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.dataset import Dataset, assemble
-from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.parts import AXES, Part
 from napari_synapse_cl.data.placing import Placed, place_points
 from napari_synapse_cl.data.volumes import AlignedLabels, Volume
@@ -123,13 +122,8 @@ def take(
         raise InputError(f"the layer {points.name} holds {points.ndim}D points; 3D ones are needed")
     if len(points.data) == 0:
         raise InputError(f"the layer {points.name} holds no points")
-    return LayerData(
-        volume=volume,
-        table=_table(voxels_in(image, points, points.data), points.features),
-        voxel_size=voxel_size_of(image),
-        location=location_of(image),
-        **_labels(image, labels, segmentation),
-    )
+    table = _table(voxels_in(image, points, points.data), points.features)
+    return _with_labels(image, volume, table, labels, segmentation)
 
 
 def take_position(
@@ -164,13 +158,8 @@ def take_position(
             f"z, y, x = {', '.join(f'{v:.0f}' for v in voxel)} lies outside the layer "
             f"{image.name} of {' × '.join(map(str, volume.shape))} voxels; click inside of it"
         )
-    return LayerData(
-        volume=volume,
-        table=pd.DataFrame([voxel], columns=list(AXES)),
-        voxel_size=voxel_size_of(image),
-        location=location_of(image),
-        **_labels(image, labels, segmentation),
-    )
+    table = pd.DataFrame([voxel], columns=list(AXES))
+    return _with_labels(image, volume, table, labels, segmentation)
 
 
 def mismatch(image: Image, points: Points) -> str | None:
@@ -198,16 +187,25 @@ def mismatch(image: Image, points: Points) -> str | None:
     return f"{outside.mean():.0%} of {points.name} lies outside of {image.name}{counted_in}"
 
 
-def _labels(image: Image, labels: Labels | None, segmentation: Labels | None) -> dict[str, Any]:
-    """Return the attributes of :class:`LayerData` that tell of labels."""
+def _with_labels(
+    image: Image,
+    volume: Volume,
+    table: pd.DataFrame,
+    labels: Labels | None,
+    segmentation: Labels | None,
+) -> LayerData:
     chosen = {"labels": labels, "segmentation": segmentation}
     layers = {name: layer for name, layer in chosen.items() if layer is not None}
     places = {name: location_of(layer) for name, layer in layers.items()}
-    return {
-        "label_locations": {name: place for name, place in places.items() if place is not None},
-        "roles": () if labels is None else roles_of(labels),
+    return LayerData(
+        volume=volume,
+        table=table,
+        voxel_size=voxel_size_of(image),
+        location=location_of(image),
+        label_locations={name: place for name, place in places.items() if place is not None},
+        roles=() if labels is None else roles_of(labels),
         **{name: labels_over(image, layer) for name, layer in layers.items()},
-    }
+    )
 
 
 def _table(voxels: np.ndarray, features: pd.DataFrame) -> pd.DataFrame:

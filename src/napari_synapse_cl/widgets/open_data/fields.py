@@ -26,7 +26,7 @@ from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH, Form, empty_rows, 
 from napari_synapse_cl.widgets.layouts import FittingArea, bare
 from napari_synapse_cl.widgets.look import MARK, button, label_of, paragraph, sentence
 from napari_synapse_cl.widgets.open_data.jobs import is_dataset
-from napari_synapse_cl.widgets.open_data.recent import Use
+from napari_synapse_cl.widgets.open_data.sessions import Use
 
 LOOK_DELAY_MS = 300
 """What is typed is looked at when no key has been pressed for so long."""

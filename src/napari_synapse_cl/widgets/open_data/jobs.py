@@ -17,7 +17,6 @@ from napari_synapse_cl.data.placing import Placed, place
 from napari_synapse_cl.data.tables import open_table
 from napari_synapse_cl.data.volumes import AlignedLabels, Volume, open_volume
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.runs.events import Command
 from napari_synapse_cl.system.words import triple
 from napari_synapse_cl.widgets.jobs.job import Job
 
@@ -94,10 +93,6 @@ class OpenJob(Job):
         except RuntimeError as error:
             # The worker would swallow it.
             raise JobError(str(error)) from error
-
-    def request(self, command: Command) -> None:
-        """End: there is nothing to pause or to keep."""
-        self.end_soon()
 
     def end_soon(self) -> None:
         """End as soon as what is being opened has answered."""

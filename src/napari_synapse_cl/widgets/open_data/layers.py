@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from napari_synapse_cl.config import absolute
+from napari_synapse_cl.data import pd
 from napari_synapse_cl.data.arrays import Array3D, whole_key
-from napari_synapse_cl.data.late_pandas import pd
 from napari_synapse_cl.data.parts import AXES
 from napari_synapse_cl.data.placing import Placed
 from napari_synapse_cl.data.volumes import AlignedLabels, Volume

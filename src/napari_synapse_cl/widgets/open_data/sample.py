@@ -14,7 +14,7 @@ from qtpy.QtCore import QCoreApplication, QEventLoop
 
 from napari_synapse_cl.data.sample.storage import sample_events
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.runs.events import Command, Message, Progress, from_line
+from napari_synapse_cl.runs.events import Message, Progress, from_line
 from napari_synapse_cl.widgets.jobs.child import PYTHON, WINDOWS_FLAGS, step_back
 from napari_synapse_cl.widgets.jobs.job import Job, JobWorker
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY, RECIPE
@@ -50,10 +50,6 @@ class SampleJob(Job):
                 yield told
         except OSError as error:
             raise JobError(f"the sample volume cannot be drawn: {error}") from error
-
-    def request(self, command: Command) -> None:
-        """End: there is nothing to pause or to keep."""
-        self.end_soon()
 
     def end_soon(self) -> None:
         """End the process that draws."""

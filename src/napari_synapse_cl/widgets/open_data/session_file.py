@@ -20,7 +20,7 @@ from napari.utils.colormaps import AVAILABLE_COLORMAPS
 from napari_synapse_cl import __version__
 from napari_synapse_cl.data.volumes import open_volume
 from napari_synapse_cl.errors import InputError, JobError, reason
-from napari_synapse_cl.runs.events import Command, Message, Progress
+from napari_synapse_cl.runs.events import Message, Progress
 from napari_synapse_cl.system.files import read_json, write_json
 from napari_synapse_cl.system.words import size
 from napari_synapse_cl.widgets.jobs.job import Job
@@ -193,10 +193,6 @@ class SessionJob(Job):
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 yield Missing(name, f"its entry in the session is damaged: {reason(error)}")
         yield content
-
-    def request(self, command: Command) -> None:
-        """End: there is nothing to pause or to keep."""
-        self.end_soon()
 
     def end_soon(self) -> None:
         """End as soon as what is being opened has answered."""

@@ -1,6 +1,7 @@
-"""Save what a viewer holds as a session, and open it again: layers, pairs, network, docks, view."""
+"""Save what a viewer holds as a session, open it again, and remember what was opened lately."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,66 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_synapse_cl.runs.events import Level
+from napari_synapse_cl.system.environment import settings_folder
+from napari_synapse_cl.system.files import keep_record, read_record
 from napari_synapse_cl.widgets.layers.boxes import VolumePair
 from napari_synapse_cl.widgets.look import EXTRACT, OPEN, PREVIEW, TRAIN, dock_of, open_dock
 from napari_synapse_cl.widgets.open_data.session_file import Gathered, Missing, Restored, gather
 from napari_synapse_cl.widgets.session import Session, session_of
+
+_FOLDER = settings_folder()
+FILE = None if _FOLDER is None else _FOLDER / "recent.json"
+"""Where it is kept; None where there is no place for it."""
+MOST = 8
+"""Uses of “Open data” that are remembered."""
+
+Use = dict[str, str]
+"""What stood in the fields of “Open data”, by their names; empty ones are left out."""
+
+
+def recent_uses() -> list[Use]:
+    """Return what was opened lately, the last first."""
+    listed = read_record(FILE).get("opened")
+    return [use for use in (listed if isinstance(listed, list) else []) if _is_use(use)][:MOST]
+
+
+def remember_use(use: Use) -> None:
+    """Put what was opened in the first place; other ways to read the same are no other use."""
+
+    def files(use: Use) -> list[str | None]:
+        return [use.get(name) for name in ("image", "synapses")]
+
+    others = [other for other in recent_uses() if files(other) != files(use)]
+    _remember(opened=[use, *others][:MOST])
+
+
+def last_session() -> Path | None:
+    """Return the file of the session that was saved or opened last, if it is there still."""
+    named = read_record(FILE).get("session")
+    if not isinstance(named, str):
+        return None
+    path = Path(named)
+    with suppress(OSError):
+        return path if path.is_file() else None
+    return None
+
+
+def remember_session(path: Path) -> None:
+    """Remember a session that was saved or opened."""
+    _remember(session=str(path.absolute()))
+
+
+def _is_use(use: Any) -> bool:
+    return (
+        isinstance(use, dict)
+        and bool(use.get("image"))
+        and all(isinstance(value, str) for value in use.values())
+    )
+
+
+def _remember(**changed: Any) -> None:
+    keep_record(FILE, {**read_record(FILE), **changed})
+
 
 DOCKS = (OPEN, TRAIN, PREVIEW, EXTRACT)
 BOXES = ("image_box", "points_box")

@@ -36,15 +36,17 @@ from napari_synapse_cl.widgets.open_data.layers import (
     show_place,
     with_size,
 )
-from napari_synapse_cl.widgets.open_data.recent import (
+from napari_synapse_cl.widgets.open_data.session_file import SessionJob, write_session
+from napari_synapse_cl.widgets.open_data.sessions import (
+    Restoring,
     Use,
+    ask_file,
+    gather_session,
     last_session,
     recent_uses,
     remember_session,
     remember_use,
 )
-from napari_synapse_cl.widgets.open_data.session_file import SessionJob, write_session
-from napari_synapse_cl.widgets.open_data.sessions import Restoring, ask_file, gather_session
 
 ASK_SIZE = "Fill it in above, along z, y, x in nm; until then lengths are in voxels."
 

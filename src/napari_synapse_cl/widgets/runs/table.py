@@ -8,8 +8,7 @@ from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QAbstractItemView, QTreeWidget, QTreeWidgetItem
 
-from napari_synapse_cl.runs.bin import KEPT_DAYS
-from napari_synapse_cl.runs.listing import ListedRun
+from napari_synapse_cl.runs.listing import KEPT_DAYS, ListedRun
 from napari_synapse_cl.system.words import storage
 
 COLUMNS = {

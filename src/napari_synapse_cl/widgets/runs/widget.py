@@ -12,9 +12,16 @@ from qtpy.QtGui import QDesktopServices, QShowEvent
 from qtpy.QtWidgets import QFileDialog, QGridLayout
 
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.runs.bin import KEPT_DAYS, BinnedRun, empty_bins, move_to_bin, put_back
 from napari_synapse_cl.runs.folder import RunFolder
-from napari_synapse_cl.runs.listing import ListedRun, list_runs
+from napari_synapse_cl.runs.listing import (
+    KEPT_DAYS,
+    BinnedRun,
+    ListedRun,
+    empty_bins,
+    list_runs,
+    move_to_bin,
+    put_back,
+)
 from napari_synapse_cl.system.words import counted, listing
 from napari_synapse_cl.widgets.base import DockWidget, runs_folder
 from napari_synapse_cl.widgets.jobs.job import LatestOnly

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_synapse_cl.data.late_pandas import pd
+from napari_synapse_cl.data import pd
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.runs.events import EpochDone, StepDone
 from napari_synapse_cl.runs.folder import RunFolder

@@ -10,7 +10,6 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QDialog, QTabWidget
 
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.runs.bin import KEPT_DAYS, BinnedRun
 from napari_synapse_cl.runs.events import (
     CheckpointSaved,
     Discarded,
@@ -21,6 +20,7 @@ from napari_synapse_cl.runs.events import (
     Started,
 )
 from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.listing import KEPT_DAYS, BinnedRun
 from napari_synapse_cl.widgets import look
 from napari_synapse_cl.widgets.base import JobWidget, run_folder, runs_folder
 from napari_synapse_cl.widgets.forms.crop_settings import label_layers_of
@@ -31,17 +31,16 @@ from napari_synapse_cl.widgets.layers.boxes import LabelBoxes, VolumePair
 from napari_synapse_cl.widgets.layers.taking import LayerData, take
 from napari_synapse_cl.widgets.layouts import SteadyText
 from napari_synapse_cl.widgets.look import open_dock, tell, telling
-from napari_synapse_cl.widgets.train.buttons import TrainButtons
-from napari_synapse_cl.widgets.train.page import SettingsPage
-from napari_synapse_cl.widgets.train.progress import RunView
-from napari_synapse_cl.widgets.train.questions import (
+from napari_synapse_cl.widgets.train.controls import (
     ClosingGuard,
     ContinueDialog,
+    TrainButtons,
     Undo,
     confirm_discard,
     open_run,
 )
-from napari_synapse_cl.widgets.train.volume_list import VolumeList
+from napari_synapse_cl.widgets.train.progress import RunView
+from napari_synapse_cl.widgets.train.setup import SettingsPage, VolumeList
 
 PLAN_MS = 150
 """How long the settings must rest before the plan is made anew."""

@@ -1,4 +1,4 @@
-"""What is asked of a training: how far it goes on, whether it is given up or let run on."""
+"""What a training is steered by: its buttons, and questions before it goes on or is given up."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,25 +6,29 @@ from pathlib import Path
 
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QEvent, QObject, Signal
+from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
     QFormLayout,
+    QGridLayout,
     QMainWindow,
     QMessageBox,
+    QPushButton,
     QSpinBox,
     QWidget,
 )
 
 from napari_synapse_cl.config import Config, read_settings
 from napari_synapse_cl.errors import InputError, reason
-from napari_synapse_cl.runs.bin import BIN, KEPT_DAYS, BinnedRun, put_back
 from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.listing import BIN, KEPT_DAYS, BinnedRun, put_back
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.system.words import counted, duration
 from napari_synapse_cl.widgets.forms.editors import LARGEST_INT
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
-from napari_synapse_cl.widgets.look import ask, expected, main_window_of, paragraph, tell
+from napari_synapse_cl.widgets.layouts import bare
+from napari_synapse_cl.widgets.look import ask, button, expected, main_window_of, paragraph, tell
 
 DISCARD, STOP, LEAVE = "Discard the run", "Stop", "Detach"
 UNDO = "Undo discard"
@@ -249,3 +253,75 @@ class ClosingGuard(QObject):
 def _is_closed_by_a_person(window: QMainWindow) -> bool:
     """Whether someone sees what is closed; a program closes the canvas before the window."""
     return window.isVisible() and getattr(window, "_qt_viewer", window).isVisible()
+
+
+N_COLUMNS = 12
+START_KEYS, STOP_KEYS = "Ctrl+Return", "Ctrl+."
+OFFER_DISCARD = "Discard …"
+
+
+class TrainButtons(QWidget):
+    """Two rows of buttons; what ends a training for good lies apart from what keeps it.
+
+    Parameters
+    ----------
+    start
+        The button that starts a training.
+
+    Attributes
+    ----------
+    pause, stop, detach, discard
+        For a training that runs.
+    runs, extract
+        For what comes before and after.
+    """
+
+    def __init__(self, start: QPushButton) -> None:
+        super().__init__()
+        start.setToolTip(f"Train on the chosen layers with these settings ({START_KEYS})")
+        self.pause = button("Pause", "Wait after the present step, or go on")
+        self.stop = button(
+            "Stop",
+            "<qt>End after the present step and keep the network as it is then; the run can be "
+            f"continued later ({STOP_KEYS})</qt>",
+        )
+        self.detach = button(
+            "Detach",
+            "<qt>Show it here no longer and let it go on; “Attach” in the table of runs shows it "
+            "again</qt>",
+        )
+        self.runs = button(
+            "Runs …",
+            "<qt>The trainings so far as a table: continue one, attach to one that runs, compare "
+            "them</qt>",
+        )
+        self.extract = button(
+            "Extract features", "Put features of the trained network onto the points"
+        )
+        self.discard = button(OFFER_DISCARD)
+        grid = bare(QGridLayout(self), 4)
+        for one, row, column, width in (
+            (start, 0, 0, 3),
+            (self.pause, 0, 3, 3),
+            (self.stop, 0, 6, 3),
+            (self.detach, 0, 9, 3),
+            (self.runs, 1, 0, 3),
+            (self.extract, 1, 3, 4),
+            (self.discard, 1, 8, 4),
+        ):
+            grid.addWidget(one, row, column, 1, width)
+        for column in range(N_COLUMNS):
+            grid.setColumnStretch(column, 1)
+        for keys, pressed in ((START_KEYS, start), (STOP_KEYS, self.stop)):
+            # A button forgets its own key when its text changes.
+            QShortcut(QKeySequence(keys), self, pressed.click)
+
+    def offer_undo(self, is_offered: bool) -> None:
+        """Let the button that discards take that back, or discard again."""
+        self.discard.setText(UNDO if is_offered else OFFER_DISCARD)
+        self.discard.setToolTip(
+            "<qt>Take the run out of the bin again, to where it was</qt>"
+            if is_offered
+            else "<qt>End it and give up what it has made. Once an epoch has ended this is asked "
+            f"about, and can be undone for {KEPT_DAYS} days.</qt>"
+        )
