@@ -16,7 +16,7 @@ from napari_synapse_cl.training.objectives import (
     make_objective,
     of_pairs,
 )
-from napari_synapse_cl.training.objectives.kinds import Byol, Moco
+from napari_synapse_cl.training.objectives.methods import Byol, Moco
 
 N, K = 4, 8
 SYNAPSES = torch.arange(N)[:, None].expand(-1, 2)
