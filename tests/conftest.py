@@ -100,6 +100,16 @@ def deflated_zeros(n_bytes: int) -> bytes:
     return b"\x78\x9c" + part * (n_bytes // 2**24) + packer.flush()
 
 
+class Bomb:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return open, (str(self.path), "w")
+
+
 def _hear_the_terminal() -> None:
     """Undo what nohup does, under which these tests may run and which children inherit."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -7,12 +7,15 @@ import zipfile
 from pathlib import Path
 from typing import IO, Any
 
+import joblib
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from napari_synapse_cl.config import Config
+from napari_synapse_cl.data.tables import read_table
+from napari_synapse_cl.data.volumes import open_volume
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint, save_checkpoint
@@ -213,6 +216,18 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(
         load_backbone(file)
     assert not trace.exists()
     assert plain_pickle or ".mkdir)" in str(refused.value), "what would be called is named"
+
+
+def test_a_file_of_joblib_is_refused_and_does_not_run(tmp_path: Path) -> None:
+    file, trace = tmp_path / "c.joblib", tmp_path / "trace"
+    joblib.dump({"model_state_dict": Malicious(trace)}, file)
+    with pytest.raises(InputError, match="could run code"):
+        load_backbone(file)
+    with pytest.raises(InputError, match=r"c\.joblib"):
+        open_volume(file)
+    with pytest.raises(InputError, match=r"c\.joblib is no table that can be read"):
+        read_table(file)
+    assert not trace.exists()
 
 
 class Record:

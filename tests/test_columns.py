@@ -1,5 +1,6 @@
 """What goes into a table comes out of it: digits, words, blanks and types."""
 
+import gzip
 import json
 import os
 import pickle
@@ -20,8 +21,8 @@ import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
-from conftest import deflated_zeros
-from napari_synapse_cl.data.tables import interpret, open_table, read_table
+from conftest import Bomb, deflated_zeros
+from napari_synapse_cl.data.tables import interpret, open_table, read_table, text
 from napari_synapse_cl.data.tables.columns import numbers_said
 from napari_synapse_cl.data.tables.conventions import by_name, column_named
 from napari_synapse_cl.data.tables.typed import joined, settled
@@ -317,6 +318,15 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused(kind: str, tmp_path: Pa
         read[kind](path)
 
 
+def test_text_that_unpacks_to_gigabytes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "_LARGEST_SMALL", 2**20)
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"z,y,x\n" + b"1,2,3\n" * 2**20))
+    with pytest.raises(InputError, match="it unpacks to more than 100 times its size"):
+        read_table(tmp_path / "t.csv.gz")
+
+
 @pytest.mark.parametrize("repeats", [False, True], ids=["compressed", "said to repeat"])
 def test_a_parquet_file_that_unpacks_to_gigabytes_is_refused(repeats: bool, tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
@@ -362,16 +372,6 @@ def test_an_h5ad_file_that_fills_the_memory_or_leads_elsewhere_is_refused(
     with pytest.raises(InputError, match=message) as refused:
         tables.read_table(path)
     assert "\n" not in str(refused.value)
-
-
-class Bomb:
-    """Leaves a file behind where it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return open, (str(self.path), "w")
 
 
 @pytest.mark.parametrize("extension", ["arrow.py_extension_type", "pandas.period"])

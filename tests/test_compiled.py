@@ -4,12 +4,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from napari_synapse_cl.system.loops import Loop, share
+from napari_synapse_cl.system.loops import Loop, compiled, share
 
 MODULE = """
 import numba
@@ -113,3 +114,15 @@ def test_what_goes_wrong_in_another_thread_is_raised() -> None:
 
     with pytest.raises(ValueError, match="in a thread"):
         share(work, 3)
+
+
+def test_where_nothing_can_be_kept_loops_are_compiled_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def njit(cache: bool = False, **options: Any) -> Any:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr("numba.njit", njit)
+    assert compiled(nogil=True)(len) is len

@@ -1,5 +1,6 @@
 """Volumes are opened lazily, tables are checked, and crops are cut where they should be."""
 
+import errno
 import gc
 import json
 import warnings
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import crops_of
+from conftest import Bomb, crops_of
 from napari_synapse_cl.augmentations.transforms import context_shape
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.cache import CachedCrops, cut_crops, fill_cache
@@ -242,3 +243,32 @@ def test_positions_of_crops_that_are_damaged_are_said_in_one_line(
         warnings.simplefilter("always")
         gc.collect()
     assert not [w for w in caught if str(tmp_path) in str(w.message)]
+
+
+@pytest.mark.parametrize("name", ["crops.npy", "positions.npz"])
+def test_nothing_that_a_folder_of_crops_carries_is_run(name: str, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    for part, shape in {"crops": (1, 2, 2, 2), "windows": (1, 2), "states": (1,)}.items():
+        np.save(tmp_path / f"{part}.npy", np.ones(shape, np.uint8))
+    (tmp_path / "index.json").write_text(json.dumps({"version": VERSION}))
+    bad = np.array([Bomb(trace)], dtype=object)
+    if name == "crops.npy":
+        np.save(tmp_path / name, bad, allow_pickle=True)
+    else:
+        np.savez(tmp_path / name, voxels=bad, rows=bad)
+    with pytest.raises(InputError, match="is no folder of crops") as refused:
+        CachedCrops(tmp_path)
+    assert "\n" not in str(refused.value)
+    assert not trace.exists()
+
+
+def test_crops_that_a_full_disk_does_not_take_are_told(
+    grey: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("napari_synapse_cl.data.crops.cache.create_array", full)
+    source = crops_of(Volume(grey), all_positions((10, 12, 14)), (8, 8, 8))
+    with pytest.raises(InputError, match=r"cannot write the crops to .*: the disk is full"):
+        list(fill_cache(source, tmp_path / "crops", 1))

@@ -1,6 +1,7 @@
 """The device and the precision are chosen by trying."""
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,3 +85,13 @@ def test_a_precision_that_was_asked_for_is_taken_and_used(precision: str) -> Non
     with devices.autocast(CPU, precision):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == getattr(torch, precision)
+
+
+@pytest.mark.parametrize("place", ["no home", "a home that takes nothing"])
+def test_what_cannot_be_remembered_is_measured_each_time(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    file = None if place == "no home" else tmp_path / "file" / "cache" / "probes.json"
+    monkeypatch.setattr(devices, "FILE", file)
+    assert [devices.remembered("probe", lambda n=n: n) for n in (1.5, 2.5)] == [1.5, 2.5]

@@ -164,6 +164,17 @@ class TestStreams:
         assert main([*flags, "--output", str(tmp_path / "run"), "--device", "cpu"]) == 2
         assert b"gr\\xf6\\xdfe.npy" in raw.getvalue()
 
+    def test_a_finished_job_names_its_results_to_a_terminal_that_lacks_their_signs(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        raw, folder = io.BytesIO(), tmp_path / "größe ≤ 2"
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+        flags = ["--export_only", "--export", "pt", "--checkpoint", "fibsem-10nm"]
+        assert main([*flags, "--device", "cpu", "--output", str(folder)]) == 0
+        assert b"gr\\xf6\\xdfe \\u2264 2" in raw.getvalue()
+        assert (folder / "vgg3d.pt").exists()
+
     def test_streams_that_are_missing_are_made_up_for(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -172,6 +183,15 @@ class TestStreams:
         make_safe()
         assert say(sys.stdout, "text")
         assert sys.stdin.read() == ""
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="other systems have no such processes")
+    def test_no_file_that_is_opened_becomes_a_stream_that_was_closed(self, tmp_path: Path) -> None:
+        process = os.fork()
+        if process == 0:
+            os.closerange(0, 3)
+            make_safe()
+            os._exit(os.open(tmp_path / "results.csv", os.O_WRONLY | os.O_CREAT))
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) > 2
 
     def test_a_reader_that_has_gone_away_ends_no_job(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stderr", Dead())

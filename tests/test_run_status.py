@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -77,6 +78,17 @@ class TestStatus:
             assert other.is_alive() is True
             process.kill()
             wait_for(lambda: other.is_alive() is False)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+    def test_a_process_that_was_halted_is_alive(self, status: RunStatus) -> None:
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+            halted = psutil.Process(process.pid)
+            other = replace(status, pid=process.pid, process_started=halted.create_time())
+            process.send_signal(signal.SIGSTOP)
+            wait_for(lambda: halted.status() == psutil.STATUS_STOPPED)
+            is_alive = other.is_alive()
+            process.kill()
+        assert is_alive is True
 
     def test_another_process_of_the_same_number_is_not_it(self, status: RunStatus) -> None:
         assert replace(status, process_started=status.process_started - 60).is_alive() is False

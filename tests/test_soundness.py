@@ -78,6 +78,13 @@ def test_a_checkpoint_that_says_what_cannot_be_is_refused_with_it(
         check_sound(damaged, Path("last.pt"))
 
 
+@pytest.mark.parametrize("name", CHECKPOINT)
+def test_a_checkpoint_that_lacks_an_entry_is_none_to_go_on_with(name: str) -> None:
+    rest = {key: value for key, value in CHECKPOINT.items() if key != name}
+    with pytest.raises(InputError, match=r"last\.pt is no checkpoint of a training to go on with"):
+        check_sound(rest, Path("last.pt"))
+
+
 def test_a_network_whose_weights_are_not_finite_is_refused(tmp_path: Path) -> None:
     architecture = Architecture((1, 2), (1, 1), ((2, 2, 2),) * 2)
     network = Vgg3D.from_architecture(architecture)
