@@ -240,6 +240,14 @@ def _swap(file: Path, drawn: random.Random) -> None:
         other.write_bytes(content)
 
 
+def _flip_weight(file: Path, drawn: random.Random) -> None:
+    """Change one of a network's weights by the least that can be."""
+    content = bytearray(file.read_bytes())
+    weights = load_checkpoint(file)["model_state_dict"]["features.0.weight"]
+    content[content.index(weights.numpy().tobytes())] ^= 1
+    file.write_bytes(content)
+
+
 def _take_other_log(file: Path, drawn: random.Random) -> None:
     others = [file.with_name(name) for name in ("steps.csv", "epochs.csv")]
     steps, epochs = (other.read_bytes() for other in others)
@@ -279,5 +287,5 @@ KINDS: dict[str, Callable[[Path, random.Random], Any]] = {
     "number": _replace_number,
     "nested": _nest,
 }
-OTHER_KINDS = {"other log": _take_other_log}
+OTHER_KINDS = {"other log": _take_other_log, "weight": _flip_weight}
 """Not drawn: what few files can suffer."""

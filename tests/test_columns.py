@@ -180,6 +180,12 @@ def test_an_exact_name_wins(names: list[str]) -> None:
     assert interpret(table, "t").positions.tolist() == [[1, 2, 3]]
 
 
+def test_a_name_is_found_through_blanks_and_another_case() -> None:
+    table = pd.DataFrame({" Z ": [1], "Y": [2], "x ": [3]})
+    assert interpret(table, "t").positions.tolist() == [[1, 2, 3]]
+    assert column_named(table.columns, "z") == " Z "
+
+
 def test_columns_that_stand_first_are_the_positions() -> None:
     own = pd.DataFrame({name: [i] for i, name in enumerate(["z", "y", "x", *AXES_OF_NAPARI])})
     assert interpret(own, "t").positions.tolist() == [[0, 1, 2]]

@@ -115,6 +115,13 @@ def test_a_flipped_bit_in_a_checkpoint_is_refused(
     assert outcome.kind in ("refused", "equal"), outcome
 
 
+@pytest.mark.parametrize("action", ["resume", "extract", "export"])
+def test_a_flipped_bit_in_a_weight_is_refused(campaign: Campaign, action: str) -> None:
+    outcome = campaign.outcome(Case("checkpoints/last.pt", "weight", action, 0))
+    assert outcome.kind == "refused", outcome
+    assert "does not match its check sum" in outcome.text
+
+
 @pytest.mark.parametrize("name", ["crops.npy", "windows.npy", "states.npy", "sums.npy"])
 def test_a_flipped_bit_in_a_cache_is_cut_anew_and_told(campaign: Campaign, name: str) -> None:
     (file,) = [file for file in campaign.files if file.endswith(f"/{name}")]

@@ -36,6 +36,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, b"")
         elif path == "/length.pt":
             self.answer(200, CONTENT, **{"Content-Length": "many"}, length=None)
+        elif path == "/huge.pt":
+            self.answer(200, CONTENT, length=10**12)
         elif path == "/elsewhere.pt":
             self.answer(302, b"", Location="file:///etc/hostname")
         elif path == "/round.pt":
@@ -155,6 +157,7 @@ def test_what_progress_raises_ends_the_download(server: Server, tmp_path: Path) 
         ("cut.pt", r"cut\.pt cannot be downloaded: the connection broke off"),
         ("empty.pt", r"empty\.pt cannot be downloaded: the server sends an empty file"),
         ("length.pt", "the server says that it has “many” bytes"),
+        ("huge.pt", r"huge\.pt has more than 8 GiB, which is no network"),
         ("elsewhere.pt", "leads on to another address, which cannot be followed"),
         ("round.pt", "leads on to another address, which cannot be followed"),
         ("page", "page leads to a web page and not to a file"),
