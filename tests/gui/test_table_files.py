@@ -194,6 +194,21 @@ class TestReading:
         assert [str(unit) for unit in layer.units] == ["nanometer"] * 3
         assert list(layer.features["id"]) == [1, 2]
 
+    @pytest.mark.parametrize("names", ["z;y;x", "z_nm;y_nm;x_nm"])
+    @pytest.mark.parametrize("separator", [";", "\t"])
+    def test_text_of_any_separator_and_encoding_opens_as_in_a_terminal(
+        self, names: str, separator: str, tmp_path: Path
+    ) -> None:
+        path, comma = tmp_path / "t.csv", "," if separator == ";" else "."
+        rows = [f"{names};note;code", f"1{comma}5;2;3;5 µm;00012", f"4;5{comma}25;6;NA;2E10"]
+        text = "\n".join(rows).replace(";", separator)
+        path.write_text(text, encoding="latin-1")
+        assert get_reader(str(path))
+        [(points, keywords, _)] = read_points(str(path))
+        assert points.tolist() == [[1.5, 2, 3], [4, 5.25, 6]]
+        assert keywords["features"]["note"].tolist() == ["5 µm", "NA"]
+        assert keywords["features"]["code"].tolist() == ["00012", "2E10"]
+
     @pytest.mark.parametrize("suffix", ["csv", "tsv", "xlsx", "parquet"])
     def test_tables_of_anything_else_are_left_alone(self, tmp_path: Path, suffix: str) -> None:
         prices = pd.DataFrame({"item": ["a"], "price": [1.0]})

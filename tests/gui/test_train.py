@@ -313,6 +313,22 @@ def test_a_start_into_a_folder_that_another_job_holds_is_told_and_changes_nothin
     assert n_steps(widget) == 0
 
 
+def test_a_start_into_a_folder_with_anothers_files_is_told_and_changes_nothing(
+    window: Any, qtbot: QtBot, tmp_path: Path, notifications: list[Notification]
+) -> None:
+    widget = open_widget(window.viewer, TRAIN)
+    fill_in(widget, {**SMALL, "output": tmp_path / "run"})
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "synister.pt").write_text("mine")
+    click(qtbot, widget.start_button)
+    qtbot.waitUntil(lambda: bool(messages(notifications, "error")), timeout=LONG)
+    (message,) = messages(notifications, "error")
+    assert "checkpoints/synister.pt is there already" in message
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert [path.read_text() for path in files] == ["mine"]
+    assert n_steps(widget) == 0
+
+
 def test_a_run_folder_whose_name_is_too_long_is_told(
     window: Any, qtbot: QtBot, tmp_path: Path, notifications: list[Notification]
 ) -> None:
