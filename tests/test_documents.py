@@ -77,3 +77,11 @@ def test_datasets_that_cannot_be_read_are_refused_in_a_line(
         read_entries(file)
     assert len(str(error.value)) < 1000
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_dataset_of_json_that_is_nested_too_deeply_is_refused_in_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "dataset.json"
+    file.write_bytes(b'{"volumes": ' + NESTED + b"}")
+    with pytest.raises(InputError, match="nested too deeply") as error:
+        read_entries(file)
+    assert len(str(error.value).splitlines()) == 1
