@@ -80,8 +80,8 @@ def test_features_are_extracted_with_it_at_its_voxel_size(
 
 def test_the_quick_recipe_starts_from_it(flags: list[str], tmp_path: Path) -> None:
     assert read_recipe("quick")["pretrained"] == NAME
-    more = ["--recipe", "quick", "--voxel_size", "8", "--num_epochs", "1", "--train_only"]
-    assert main([*flags, "--crop_size", "32", *more]) == 0
+    more = ["--recipe", "quick", "--voxel_size", "8", "--num_steps", "2", "--train_only"]
+    assert main([*flags, "--crop_size", "32", "--batch_size", "4", *more]) == 0
     started = json.loads((tmp_path / "run" / "config.json").read_text())
     assert started["pretrained"] == LOCATION
     assert np.isfinite(read_metrics(tmp_path / "run" / "steps.csv")["loss"]).all()

@@ -1,5 +1,6 @@
 """Sessions: what a viewer holds is saved to one file, and is there again at the next start."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -310,16 +311,17 @@ class TestWhatIsMissing:
     ) -> None:
         content = save(qtbot, opened, tmp_path / "s.json", choose)
         widget = start()
+        # Each kind of damage in turn, so that every key meets one and every layer all.
+        damages = itertools.cycle((3, None, "x", [], {}))
         for i, entry in enumerate(content["layers"]):
             for name in [key for key in entry if key not in ("name", "volume", "metadata")]:
-                for damage in (3, None, "x", [], {}):
-                    layers = list(content["layers"])
-                    layers[i] = {**entry, name: damage}
-                    (tmp_path / "s.json").write_text(json.dumps({**content, "layers": layers}))
-                    widget.viewer.layers.clear()
-                    found = open_again(qtbot, widget, tmp_path / "s.json", choose)
-                    others = {e["name"] for j, e in enumerate(content["layers"]) if j != i}
-                    assert others <= {layer.name for layer in found}
+                layers = list(content["layers"])
+                layers[i] = {**entry, name: next(damages)}
+                (tmp_path / "s.json").write_text(json.dumps({**content, "layers": layers}))
+                widget.viewer.layers.clear()
+                found = open_again(qtbot, widget, tmp_path / "s.json", choose)
+                others = {e["name"] for j, e in enumerate(content["layers"]) if j != i}
+                assert others <= {layer.name for layer in found}
 
     @pytest.mark.parametrize("part", ["labels", "listed", "network", "docks", "selected", "view"])
     def test_a_part_that_is_damaged_is_said(
