@@ -59,13 +59,13 @@ class Fork(subprocess.Popen):
         (
             _executable, _preexec_fn, _close_fds, _pass_fds, cwd, env, _startupinfo, _flags, _shell,
             p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite,
-            _restore_signals, _gid, _gids, _uid, _umask, start_new_session, _process_group,
+            _restore_signals, _gid, _gids, _uid, _umask, _start_new_session, process_group,
         ) = more  # fmt: skip
         request = {
             "arguments": [str(argument) for argument in module],
             "folder": str(cwd or os.getcwd()),
             "environment": dict(os.environ if env is None else env),
-            "new_session": bool(start_new_session),
+            "process_group": process_group,
         }
         message = json.dumps(request).encode()
         assert len(message) < LARGEST_REQUEST
@@ -143,8 +143,8 @@ def serve(connection: socket.socket) -> list[str]:
 
 def become(request: dict[str, Any], ends: list[int]) -> list[str]:
     """Be in this process what was requested, and return what it is to run."""
-    if request["new_session"]:
-        os.setsid()
+    if request["process_group"] == 0:
+        os.setpgid(0, 0)
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])

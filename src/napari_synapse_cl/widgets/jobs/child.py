@@ -64,8 +64,10 @@ class Child:
             encoding="utf-8",
             env={**os.environ, "PYTHONIOENCODING": "utf-8"},
             creationflags=WINDOWS_FLAGS,
-            # A terminal that napari was started from takes its own processes with it.
-            start_new_session=True,
+            # A terminal that napari was started from takes its own processes with it. In a session
+            # of its own, though, the child would not step back: Linux shares the processor among
+            # sessions, and how nice a process is counts only inside of one.
+            process_group=0,
         )
         self._detached = False
         step_back(self._process)
