@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.layers import Image
+from napari.utils import progress
 from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QScrollArea
 
 from napari_synapse_cl.runs.events import EpochDone, Finished, Message, Started, StepDone
@@ -60,6 +62,40 @@ def test_it_says_whether_it_learns_and_which_network_is_offered(view: Any, tmp_p
     view.begin()
     assert view.verdict.text() == UNKNOWN
     assert view.monitor.series["retrieval"].n == 0
+
+
+def test_each_step_that_is_told_has_the_window_composed_once(
+    window: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
+    main_window = window.viewer.window._qt_window
+    main_window.show()
+    widget = open_widget(window.viewer, TRAIN)
+    widget.tabs.setCurrentWidget(widget.view)
+    qtbot.waitUntil(lambda: "monitor" in vars(widget.view), timeout=30_000)
+    # As a job would have.
+    widget._progress = progress(total=0, desc="Training")
+    widget.on_event(started(tmp_path))
+    qtbot.wait(1500)
+    composed: list[int] = []
+
+    class Counter(QObject):
+        def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+            if event.type() == QEvent.Type.UpdateRequest:
+                composed.append(step)
+            return False
+
+    counter = Counter()
+    main_window.installEventFilter(counter)
+    for step in range(1, 5):
+        loss = 3 - 0.1 * step
+        widget.on_event(StepDone(1, step, loss, 1e-3, crops_per_second=10, memory_gib=1))
+        qtbot.wait(1500)
+        assert f"step {step} of" in widget.status.text()
+        assert widget.view.monitor.losses.drawn(widget.view.monitor.losses.curves[0])[0][-1] == step
+    main_window.removeEventFilter(counter)
+    widget._progress.close()
+    # The first may find a text as long as none before.
+    assert [composed.count(step) for step in range(2, 5)] == [1, 1, 1]
 
 
 def test_the_best_of_a_run_that_is_attached_to_is_that_of_its_own_metric(

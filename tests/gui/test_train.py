@@ -340,11 +340,23 @@ def test_a_run_folder_whose_name_is_too_long_is_told(
     assert "File name too long" in message
 
 
-def test_animation_is_calm_while_a_training_runs(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
+def test_animation_moves_with_the_steps_that_are_told_and_by_itself_no_more(
+    window: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
     bar = window.viewer.window._qt_window.statusBar()
     [movie] = [label.movie() for label in bar.findChildren(QLabel) if label.movie()]
     widget = open_widget(window.viewer, TRAIN)
-    train(qtbot, widget, tmp_path / "run", ENDLESS)
+    fill_in(widget, {**ENDLESS, "output": tmp_path / "run"})
+    click(qtbot, widget.start_button)
     assert movie.speed() == CALM
+    qtbot.waitUntil(lambda: n_steps(widget) > 0, timeout=60_000)
+    assert movie.speed() == 0
+    click(qtbot, widget.pause_button)
+    qtbot.waitUntil(lambda: widget.status.text() == "Paused.", timeout=60_000)
+    still = movie.currentFrameNumber()
+    qtbot.wait(1500)
+    assert movie.currentFrameNumber() == still
+    click(qtbot, widget.pause_button)
+    qtbot.waitUntil(lambda: movie.currentFrameNumber() != still, timeout=60_000)
     discard(qtbot, widget)
     assert movie.speed() == NORMAL

@@ -8,15 +8,8 @@ from typing import Any
 from napari.layers import Image, Points
 from napari.utils import progress
 from napari.utils.notifications import show_info, show_warning
-from qtpy.QtCore import QEvent, QSize, QTimer
-from qtpy.QtWidgets import (
-    QFormLayout,
-    QLabel,
-    QLayout,
-    QSizePolicy,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import QCoreApplication, QEvent, QSize, QTimer
+from qtpy.QtWidgets import QFormLayout, QLabel, QLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Message
@@ -39,6 +32,7 @@ from napari_synapse_cl.widgets.look import (
     set_title,
     tell,
     telling,
+    turn_spinner,
 )
 from napari_synapse_cl.widgets.session import session_of
 
@@ -293,6 +287,9 @@ class JobWidget(LayersWidget):
         bar = self._progress
         if bar is None:
             return
+        turn_spinner(self)
+        # Texts take their places before the window is composed, or it is composed once more.
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
         # napari handles other events meanwhile, the end of the job among them.
         if task and task != bar.desc.removesuffix(": "):
             bar.set_description(task)

@@ -9,7 +9,7 @@ from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
 from npe2 import PluginManager
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QColor
+from qtpy.QtGui import QColor, QMovie
 from qtpy.QtWidgets import (
     QDockWidget,
     QLabel,
@@ -48,6 +48,8 @@ BUTTONS = {"resume": "Continue"}
 """What is a flag of the command line and a button in the window."""
 CALM, NORMAL = 10, 100
 """Speed in percent."""
+TURN = 6
+"""How many pictures of the animation are passed over at once when it is turned by hand."""
 
 
 class Colors:
@@ -246,10 +248,27 @@ def set_spinner_speed(widget: QWidget, percent: int) -> None:
     widget
         A widget docked in napari's window.
     percent
-        Of its own speed.
+        Of its own speed; at 0 it stands still.
     """
+    for movie in _spinners(widget):
+        movie.setSpeed(percent)
+
+
+def turn_spinner(widget: QWidget) -> None:
+    """Turn the animation beside "activity" on by hand, with something else that is drawn now.
+
+    Parameters
+    ----------
+    widget
+        A widget docked in napari's window.
+    """
+    for movie in _spinners(widget):
+        movie.setSpeed(0)
+        for _ in range(TURN):
+            movie.jumpToNextFrame()
+
+
+def _spinners(widget: QWidget) -> list[QMovie]:
     window = main_window_of(widget)
-    if window is not None:
-        for label in window.statusBar().findChildren(QLabel):
-            if label.movie() is not None:
-                label.movie().setSpeed(percent)
+    labels = [] if window is None else window.statusBar().findChildren(QLabel)
+    return [label.movie() for label in labels if label.movie() is not None]

@@ -272,6 +272,12 @@ class LivePlot(Plot):
         if not self._timer.isActive():
             self._timer.start()
 
+    def redraw_now(self) -> None:
+        """Draw what is to be drawn soon, for the window is composed anew now anyway."""
+        if self._timer.isActive():
+            self._timer.stop()
+            self._redraw()
+
     def set_logarithmic(self, logarithmic: bool) -> None:
         """Show the values on a logarithmic axis, or on a linear one."""
         self._logarithmic = logarithmic
@@ -329,3 +335,5 @@ class LivePlot(Plot):
         if self.isVisible():
             for curve, item in self._items.items():
                 item.setData(*curve.points())
+            # Axes that are fitted while they are painted have it all painted twice.
+            self._canvas.scene().prepareForPaint()

@@ -26,7 +26,7 @@ from napari_synapse_cl.runs.listing import empty_bins, move_to_bin
 from napari_synapse_cl.widgets.jobs.child import GRACE_SECONDS, Child
 from napari_synapse_cl.widgets.jobs.inputs import Inputs
 
-PROGRESS_INTERVAL = 0.05
+PROGRESS_INTERVAL = 0.25
 """Least time in seconds between two reports of progress; cutting crops makes thousands a second."""
 
 

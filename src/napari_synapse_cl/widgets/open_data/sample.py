@@ -18,7 +18,7 @@ from napari_synapse_cl.runs.events import Message, Progress, from_line
 from napari_synapse_cl.widgets.jobs.child import PYTHON, WINDOWS_FLAGS, step_back
 from napari_synapse_cl.widgets.jobs.job import Job, JobWorker
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY, RECIPE
-from napari_synapse_cl.widgets.look import sentence
+from napari_synapse_cl.widgets.look import CALM, NORMAL, sentence, set_spinner_speed
 from napari_synapse_cl.widgets.open_data.layers import LayerTuple, sample_layers
 
 PROGRAM = "napari_synapse_cl.data.sample.storage"
@@ -156,7 +156,13 @@ def _run(job: Job, hear: Any, fail: Any) -> None:
     worker.finished.connect(loop.quit)
     viewer = current_viewer()
     if viewer is not None:
-        viewer.window._qt_window.destroyed.connect(loop.quit)
+        window = viewer.window._qt_window
+        window.destroyed.connect(loop.quit)
+        set_spinner_speed(window.centralWidget(), CALM)
     worker.start()
     # In a context of its own, or napari took whatever is opened meanwhile for the sample.
     Context().run(loop.exec)
+    if viewer is not None:
+        # The window may be gone.
+        with suppress(RuntimeError):
+            set_spinner_speed(window.centralWidget(), NORMAL)

@@ -211,6 +211,11 @@ class Monitor(QWidget):
         if "learning_rate" in self.details:
             self.details["learning_rate"].redraw_soon()
 
+    def redraw_now(self) -> None:
+        """Draw what is to be drawn soon."""
+        for plot in self._plots:
+            plot.redraw_now()
+
     def add_epoch(self, event: EpochDone) -> None:
         """Add what was measured after an epoch."""
         for name, series in self.series.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from functools import cached_property
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from napari_synapse_cl.runs.following import MetricsRead
 from napari_synapse_cl.runs.health import HealthCheck, better, does_it_learn
 from napari_synapse_cl.runs.metrics import epoch_events, read_metrics, step_events
 from napari_synapse_cl.training.estimates import forecast
+from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layouts import SteadyText, bare, scrolling
 from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, paragraph, sentence
 
@@ -126,6 +128,10 @@ class RunView(QWidget):
         )
         self._pace = Pace()
         self._told = -TELL_SECONDS
+        self._imports = LatestOnly(import_module)
+        self._imports.done.connect(self._show_plots)
+        # Whoever makes the plots is told what is wrong.
+        self._imports.failed.connect(self._show_plots)
         # What a plot needs at least may be more than there is room for.
         page = QWidget()
         self._plots = bare(QVBoxLayout(page), 2)
@@ -152,9 +158,14 @@ class RunView(QWidget):
         return monitor
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
-        """Have plots to show."""
-        _ = self.monitor
+        """Have plots to show, once what draws them is imported without holding up the window."""
         super().showEvent(event)
+        if "monitor" not in vars(self):
+            self._imports.ask("napari_synapse_cl.widgets.train.monitor")
+
+    def _show_plots(self, _: Any) -> None:
+        if self.isVisible():
+            _ = self.monitor
 
     def begin(self, *, attached: bool = False) -> None:
         """Wait for another training, and show nothing of the one before.
@@ -298,7 +309,11 @@ class RunView(QWidget):
         if now - self._told < TELL_SECONDS and event.step < total:
             return None
         self._told = now
+        # A bar paints itself at once otherwise, and has the window composed for that alone.
+        self.bar.setUpdatesEnabled(False)
         self.bar.setValue(event.step)
+        self.bar.setUpdatesEnabled(True)
+        self.monitor.redraw_now()
         epochs = -(-total // self.started.steps_per_epoch)
         pace = "" if event.step == total else f" · {self._pace.left(total - event.step)}"
         memory = "GPU memory" if self.started.device.startswith("cuda") else "memory"
