@@ -10,6 +10,8 @@ from napari.layers import Points
 
 from napari_synapse_cl.widgets.layers.features import CATEGORY_COLORS, color_by
 
+from .conftest import EXTRACT, open_widget
+
 N = 6
 
 
@@ -83,6 +85,65 @@ def test_a_column_of_missing_values_alone_shows_no_point() -> None:
     points = points_with(value=[np.nan] * N)
     assert "no values" in color_by(points, "value").as_html()
     assert not points.face_color[:, 3].any()
+
+
+def choose(box: Any, name: str) -> None:
+    """Choose a column as a click in the list does."""
+    index = box.findText(name)
+    assert index > 0
+    box.setCurrentIndex(index)
+    box.activated.emit(index)
+
+
+def test_every_column_may_follow_every_other_and_has_a_legend(window: Any) -> None:
+    points = window.points
+    n = len(points.data)
+    order, halves = np.arange(n), np.arange(n) < n // 2
+    columns: dict[Any, Any] = {
+        "number": order / 2,
+        "text": [f"class {i}" for i in order],
+        "date": pd.date_range("2020-01-01", periods=n),
+        "span": pd.to_timedelta(order, "h"),
+        "complex": order + 1j,
+        "list": [[int(i), 0] for i in order],
+        "infinite": np.where(halves, np.inf, order),
+        7: order,
+    }
+    window.viewer.layers.selection.active = window.image
+    points.features = pd.DataFrame(columns)
+    window.viewer.layers.selection.active = points
+    box = open_widget(window.viewer, EXTRACT).points_panel.color_box
+    names = list(map(str, columns))
+    for name in [*names, *names[::-1], "number", "date", "text", "span", "number", "list"]:
+        box.legend.setText("")
+        choose(box, name)
+        known = ~halves if name == "infinite" else np.full(n, True)
+        assert (points.face_color[:, 3] > 0).tolist() == known.tolist(), name
+        assert len(set(shades(points))) >= known.sum(), name
+        assert box.legend.text().count("■") == n
+        assert not box.legend.isHidden()
+
+
+def test_the_legend_is_there_again_with_the_points(window: Any) -> None:
+    points, viewer = window.points, window.viewer
+    points.features = pd.DataFrame({"size": np.arange(float(len(points.data)))})
+    viewer.layers.selection.active = points
+    box = open_widget(viewer, EXTRACT).points_panel.color_box
+    choose(box, "size")
+    legend = box.legend.text()
+    for other in (window.image, viewer.add_points([[1, 2, 3]])):
+        viewer.layers.selection.active = other
+        assert box.column is None
+        assert box.legend.isHidden()
+        viewer.layers.selection.active = points
+        assert box.column == "size"
+        assert box.legend.text() == legend
+        assert not box.legend.isHidden()
+    viewer.layers.selection.active = window.image
+    points.face_color = "red"
+    viewer.layers.selection.active = points
+    assert box.column is None
+    assert box.legend.isHidden()
 
 
 def test_a_column_whose_name_is_no_text_is_found_by_what_is_read() -> None:

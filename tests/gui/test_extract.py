@@ -178,7 +178,7 @@ class TestResults:
     def test_a_new_layer_is_drawn_as_the_old_one_is(
         self, window: Any, widget: Any, qtbot: QtBot
     ) -> None:
-        drawn = {"opacity": 0.35, "projection_mode": "none", "blending": "additive"}
+        drawn = {"opacity": 0.35, "out_of_slice_display": True, "blending": "additive"}
         for name, value in drawn.items():
             setattr(window.points, name, value)
         window.points.border_width = 0.3
@@ -189,6 +189,27 @@ class TestResults:
         assert {name: getattr(new, name) for name in drawn} == drawn
         for name in ("border_width", "shown", "size", "symbol", "border_color"):
             np.testing.assert_array_equal(getattr(new, name), getattr(window.points, name))
+
+    def test_the_colours_of_a_new_layer_have_a_legend(
+        self, window: Any, widget: Any, qtbot: QtBot
+    ) -> None:
+        widget.points_panel.place_box.setCurrentText("a new Points layer")
+        extract(qtbot, widget)
+        new = window.viewer.layers[-1]
+        assert len(np.unique(new.face_color, axis=0)) > 4
+        window.viewer.layers.selection.active = new
+        box = widget.points_panel.color_box
+        assert box.column == "L20_mean_PC1"
+        assert f"{new.features['L20_mean_PC1'].max():.4g}" in box.legend.text()
+
+    def test_the_line_that_tells_the_result_names_volume_run_network_and_layer(
+        self, widget: Any, qtbot: QtBot, trained: Path, notifications: list[Notification]
+    ) -> None:
+        widget.panel.table.choose([3, 20])
+        extract(qtbot, widget)
+        said = f"read in EM sample, by network layers 3 and 20 of {trained}."
+        assert widget.status.text().endswith(said)
+        assert messages(notifications, "info")[-1].endswith(said)
 
     def test_a_point_that_is_nowhere_has_no_features_and_the_others_have(
         self, window: Any, widget: Any, qtbot: QtBot

@@ -230,6 +230,29 @@ class TestVolume:
         assert str(folder) in widget.status.text()
 
     @pytest.mark.usefixtures("known")
+    def test_maps_that_cannot_be_read_end_the_extraction_with_a_word(
+        self,
+        viewer: napari.Viewer,
+        qtbot: QtBot,
+        voxels: np.ndarray,
+        checkpoint: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        notifications: list[Notification],
+    ) -> None:
+        def fail(folder: Path) -> Any:
+            raise RuntimeError("the maps are locked")
+
+        monkeypatch.setattr("napari_synapse_cl.widgets.extract.jobs.read_maps", fail)
+        image = viewer.add_image(voxels, name="EM", **ANISOTROPIC)
+        widget = open_filled_in(qtbot, image, viewer, checkpoint, 3, output=tmp_path / "out")
+        click(qtbot, widget.start_button)
+        wait_for_end(qtbot, widget)
+        assert widget.status.text() == "The maps are locked."
+        assert messages(notifications, "error") == ["The maps are locked."]
+        assert list(viewer.layers) == [image]
+
+    @pytest.mark.usefixtures("known")
     def test_at_a_point_is_what_the_point_gets_at_the_centre_of_its_crop(
         self,
         viewer: napari.Viewer,

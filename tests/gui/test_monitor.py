@@ -119,6 +119,8 @@ def test_no_two_scales_share_an_axis_and_each_detail_says_what_it_is(
     low, high = found._main.viewRange()[1]
     assert -10 < low < 0
     assert 100 < high < 110
+    axes = [plot._axes["bottom"].labelText for plot in (monitor.losses, found)]
+    assert axes == ["step", "step"]
     [curve] = found.curves
     shares = monitor.series["retrieval"].points[1]
     np.testing.assert_allclose(curve.points()[1], 100 * shares)

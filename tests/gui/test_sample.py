@@ -10,6 +10,7 @@ import napari
 import numpy as np
 import pytest
 from napari.layers import Image, Points
+from napari.utils import progress
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt, QTimer
@@ -237,6 +238,37 @@ class TestInTheWindow:
         assert isinstance(image, Image)
         assert isinstance(points, Points)
         assert refused == ["the sample volume is being opened already: it will be there soon"]
+
+    def test_how_far_it_is_stands_in_the_activity_dock(
+        self,
+        make_napari_viewer: Callable[..., napari.Viewer],
+        drawn: list[int],
+        sample: Sample,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        go = threading.Event()
+
+        def draw(self: SampleJob, file: Path, seed: int) -> Iterator[Progress]:
+            write_sample(file, sample)
+            yield Progress("drawing the sample volume", 3, 5)
+            go.wait(20)
+
+        monkeypatch.setattr(SampleJob, "_draw", draw)
+        shown: list[tuple[str, int, int]] = []
+
+        def look() -> None:
+            bars = [bar for bar in progress._all_instances if bar.n]
+            if not bars:
+                QTimer.singleShot(50, look)
+                return
+            shown.extend((bar.desc, bar.n, bar.total) for bar in bars)
+            go.set()
+
+        QTimer.singleShot(50, look)
+        viewer = make_napari_viewer()
+        viewer.open_sample(PLUGIN, "em_sample")
+        assert shown == [("Drawing the sample volume: ", 3, 5)]
+        assert not progress._all_instances
 
     def test_a_window_that_is_closed_meanwhile_ends_it(
         self,

@@ -5,10 +5,12 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
@@ -24,12 +26,13 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_synapse_cl.config import Config, presets, recipe_values
+from napari_synapse_cl.config import Config, possible_value, presets, recipe_values
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets import base
 from napari_synapse_cl.widgets.base import run_folder, runs_folder
 from napari_synapse_cl.widgets.forms.form import BACK, Form
-from napari_synapse_cl.widgets.look import MARK, in_words
+from napari_synapse_cl.widgets.forms.typed import holds
+from napari_synapse_cl.widgets.look import MARK, OPEN, in_words
 from napari_synapse_cl.widgets.session import SharedSettings
 
 from .conftest import (
@@ -92,6 +95,26 @@ def test_settings_are_written_a_moment_after_a_change(
     assert json.loads(file.read_text()) == {"batch_size": 6}
 
 
+def test_two_windows_do_not_overwrite_each_others_settings(
+    make_napari_viewer: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
+    first, second = (open_widget(make_napari_viewer(), TRAIN) for _ in range(2))
+    file = tmp_path / "settings.json"
+    fill_in(first, {"batch_size": 6})
+    qtbot.waitUntil(file.exists)
+    fill_in(second, {"seed": 3})
+    qtbot.waitUntil(lambda: "seed" in file.read_text())
+    fill_in(first, {"temperature": 0.5})
+    qtbot.waitUntil(lambda: "temperature" in file.read_text())
+    assert json.loads(file.read_text()) == {"batch_size": 6, "seed": 3, "temperature": 0.5}
+    # Nor is written again what the other has changed meanwhile.
+    fill_in(second, {"batch_size": 8})
+    qtbot.waitUntil(lambda: '"batch_size": 8' in file.read_text())
+    fill_in(first, {"num_epochs": 7})
+    qtbot.waitUntil(lambda: "num_epochs" in file.read_text())
+    assert json.loads(file.read_text())["batch_size"] == 8
+
+
 def test_two_windows_keep_what_was_changed_in_each(tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     first, second = SharedSettings(file), SharedSettings(file)
@@ -132,6 +155,68 @@ def test_a_comma_is_a_decimal_mark_as_a_point_is(
         qtbot.keyClicks(field, typed)
         qtbot.keyClick(field, Qt.Key.Key_Return)
         assert getattr(form.config(), name) == value
+
+
+@pytest.fixture(params=[QLocale.Language.German, QLocale.Language.French], ids=["de", "fr"])
+def language(request: pytest.FixtureRequest) -> Iterator[None]:
+    """That of the machine, before there is a window."""
+    QLocale.setDefault(QLocale(request.param))
+    yield
+    QLocale.setDefault(QLocale.system())
+
+
+def test_every_field_for_numbers_takes_both_marks_and_groups_no_digits(
+    language: None, window: Any, qtbot: QtBot
+) -> None:
+    widgets = [open_widget(window.viewer, name) for name in (OPEN, TRAIN, PREVIEW, EXTRACT)]
+    seen = set()
+    for widget in widgets:
+        form = widget.form
+        for name in form.names:
+            editor, annotation = form.editor(name), Config.model_fields[name].annotation
+            if annotation is int:
+                editor.value = min(1234, editor.native.maximum())
+                assert str(editor.value) in editor.native.text()
+            if not holds(annotation, float):
+                continue
+            seen.add(name)
+            is_one, typed_in = annotation is float, "0.5" if "percent" not in name else "0.5 99.5"
+            box = getattr(editor.native, "box", editor.native)
+            if box is not editor.native:
+                fitting = ("0.5", "0.2", "1.5", "20.5")
+                typed_in = next(t for t in fitting if box.minimum() <= float(t) < box.maximum())
+            for mark in ".,":
+                for typed in ("1 2" if "percent" in name else "1", typed_in.replace(".", mark)):
+                    box.selectAll()
+                    qtbot.keyClicks(box, typed)
+                    if is_one:
+                        qtbot.keyClick(box, Qt.Key.Key_Return)
+                taken = np.atleast_1d(possible_value(name, form._filled_in(name)))
+                assert set(taken) == set(map(float, typed_in.split())), (widget.menu_name, name)
+    assert {"learning_rate", "temperature", "voxel_size", "percentiles", "noise_level"} <= seen
+
+
+@pytest.mark.parametrize(
+    ("typed", "taken"),
+    [
+        ("8,5", (8.5, 8.5, 8.5)),
+        ("8,5 4 4,25", (8.5, 4, 4.25)),
+        ("8,5, 4, 4,25", (8.5, 4, 4.25)),
+        ("8,5; 4; 4,25", (8.5, 4, 4.25)),
+        ("8,4,4", (8, 4, 4)),
+        ("8.5,4.5,4", (8.5, 4.5, 4)),
+        ("8, 4, 4", (8, 4, 4)),
+    ],
+)
+def test_a_comma_between_numbers_parts_them(
+    qtbot: QtBot, typed: str, taken: tuple[float, ...]
+) -> None:
+    form = Form(["network_voxel_size", "crop_size"])
+    qtbot.addWidget(form)
+    form.editor("network_voxel_size").value = typed
+    form.editor("crop_size").value = "16,32,32"
+    assert form.config().network_voxel_size == taken
+    assert form.config().crop_size == (16, 32, 32)
 
 
 @pytest.mark.parametrize(

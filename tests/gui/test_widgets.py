@@ -4,18 +4,21 @@ import subprocess
 import sys
 import warnings
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from npe2 import PluginManifest
 from pytestqt.qtbot import QtBot
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QLabel, QMenu
 
+from napari_synapse_cl.features.tables import write_table
 from napari_synapse_cl.widgets.forms.form import Form
-from napari_synapse_cl.widgets.layers.features import METADATA_KEY
-from napari_synapse_cl.widgets.layers.voxels import LOCATION, VOLUME_KEY
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY, VOLUME_KEY
+from napari_synapse_cl.widgets.layers.voxels import LOCATION
 from napari_synapse_cl.widgets.look import OPEN, dock_of, sentence
 from napari_synapse_cl.widgets.train.monitor import Monitor
 
@@ -121,6 +124,12 @@ def test_a_widget_that_is_docked_again_goes_on_following(
     if name == PREVIEW:
         widget.image_box.choose(window.image)
         qtbot.waitUntil(lambda: widget.up_to_date, timeout=LONG)
+    elif name == EXTRACT:
+        viewer.layers.selection.active = window.points
+        assert widget.selected.text().startswith("Synapses: ")
+    else:
+        viewer.layers.remove(window.points)
+        qtbot.waitUntil(lambda: "no points layer" in widget.summary.text(), timeout=LONG)
     viewer.window.remove_dock_widget(widget)
 
 
@@ -163,18 +172,39 @@ class TestPointsKnowTheirVolume:
         assert widget.image_box.layer is window.image
         assert widget.pair_note.isHidden()
 
-    def test_points_opened_with_one_file_are_not_those_of_another(self, window: Any) -> None:
+    @pytest.mark.parametrize("name", [TRAIN, PREVIEW, EXTRACT])
+    def test_points_opened_with_one_file_are_not_those_of_another(
+        self, window: Any, name: str
+    ) -> None:
         points, image = window.points, window.image
         image.metadata = {METADATA_KEY: {LOCATION: "/data/a.tif"}}
         points.metadata = {VOLUME_KEY: {"name": "a", LOCATION: "/data/a.tif"}}
         same = self.other(window, image.data.shape, "b")
         same.metadata = {METADATA_KEY: {LOCATION: "/data/b.tif"}}
-        widget = open_widget(window.viewer, TRAIN)
+        window.viewer.layers.selection = {points}
+        widget = open_widget(window.viewer, name)
         widget.image_box.choose(same)
         assert "Synapses was opened with a, not with b." in widget.pair_note.text()
         image.name = "renamed"
-        widget.points_box.layer_changed.emit()
+        widget.pair_note.linkActivated.emit("#")
         assert widget.image_box.layer is image
+
+    @pytest.mark.parametrize("saved_by", ["napari", "the command line"])
+    def test_a_table_of_ours_knows_it_too(self, window: Any, tmp_path: Path, saved_by: str) -> None:
+        path = tmp_path / "table.csv"
+        if saved_by == "napari":
+            window.points.save(str(path), plugin=PLUGIN)
+        else:
+            table = pd.DataFrame(window.points.data, columns=list("zyx")).assign(L20_mean_000=0.5)
+            write_table(table, path, {"volume": "EM sample", "voxel_size": [10, 10, 10]})
+        window.viewer.layers.remove(window.points)
+        other = self.other(window, (500, 500, 500))
+        widget = open_widget(window.viewer, TRAIN)
+        widget.image_box.choose(other)
+        [opened] = window.viewer.open(path, plugin=PLUGIN)
+        widget.points_box.choose(opened)
+        assert widget.image_box.layer is window.image
+        assert widget.pair_note.isHidden()
 
     def test_other_units_are_named(self, window: Any) -> None:
         window.image.units = ("pixel",) * 3
@@ -182,6 +212,22 @@ class TestPointsKnowTheirVolume:
         window.points.metadata = {}
         widget = open_widget(window.viewer, TRAIN)
         assert "it counts in nanometer, the volume in pixel." in widget.pair_note.text()
+
+    @pytest.mark.parametrize("name", [TRAIN, PREVIEW, EXTRACT])
+    def test_lengths_and_voxels_are_warned_of_wherever_points_lie(
+        self, window: Any, name: str
+    ) -> None:
+        window.points.metadata = {}
+        large = window.viewer.add_image(np.zeros((2000, 2000, 4000), bool), name="large")
+        window.viewer.layers.selection = {window.points}
+        widget = open_widget(window.viewer, name)
+        widget.image_box.choose(large)
+        assert "Synapses counts in nanometer, the volume in pixel." in widget.pair_note.text()
+        assert not widget.pair_note.isHidden()
+        # They are drawn in the same place, so nobody has forgotten but the unit.
+        window.points.units = ("pixel",) * 3
+        widget.image_box.choose(window.image)
+        assert widget.pair_note.isHidden()
 
     def test_points_without_a_history_that_lie_inside_are_taken_as_they_are(
         self, window: Any

@@ -56,6 +56,8 @@ PLAIN_PASSES = 3
 MINUTE, HOUR = 60.0, 3600.0
 MOST_OF_A_UNIT = 100
 """More of it are said in the next one."""
+LEAST_OF_A_UNIT = 0.75
+"""From here on a range begins with one of it: "1 to 2 min" in place of "59 s to 2 min"."""
 CUBES = (1.0, 1.0, 1.0)
 
 
@@ -152,7 +154,7 @@ def forecast(seconds: float, spread: float) -> str:
         return f"about {duration(max(1.0, seconds))}"
     low, high = max(1.0, seconds / spread), max(1.0, seconds * spread)
     for unit, name in ((HOUR, "h"), (MINUTE, "min"), (1.0, "s")):
-        if low >= unit and high < MOST_OF_A_UNIT * unit:
+        if low >= LEAST_OF_A_UNIT * unit and high < MOST_OF_A_UNIT * unit:
             return f"{round(low / unit)} to {round(high / unit)} {name}"
     return f"{duration(low)} to {duration(high)}"
 

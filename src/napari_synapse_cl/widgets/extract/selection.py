@@ -2,7 +2,9 @@
 
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import numpy as np
 from napari.layers import Image, Layer, Points, Shapes
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, QSignalBlocker, Signal
@@ -156,6 +158,8 @@ class ColumnBox(QComboBox):
 class ColorBox(ColumnBox):
     """Colours the points of a layer by the column that is chosen.
 
+    For as long as a layer has its colours, their column is chosen when it is selected again.
+
     Attributes
     ----------
     legend
@@ -166,16 +170,20 @@ class ColorBox(ColumnBox):
         super().__init__(AS_THEY_ARE, with_features=True)
         self.legend = paragraph(selectable=True)
         self._layer: Points | None = None
+        self._colored: WeakKeyDictionary[Any, tuple[str, str, np.ndarray]] = WeakKeyDictionary()
         self.activated.connect(self._color)
 
     def show_columns(self, layer: Layer | None) -> None:
-        """Offer the columns of a layer; of another layer none is chosen at first."""
+        """Offer the columns of a layer; of another layer the one that it is coloured by, if any."""
         points = layer if isinstance(layer, Points) else None
-        if points is not self._layer:
-            self._layer = points
+        is_other = points is not self._layer
+        self._layer = points
+        if is_other:
             with QSignalBlocker(self):
                 self.setCurrentIndex(0)
         super().show_columns(points)
+        if is_other and points is not None:
+            self._recall(points)
         if self.column is None:
             self._tell("")
 
@@ -184,15 +192,34 @@ class ColorBox(ColumnBox):
         self.setCurrentText(column)
         self._color()
 
+    def color_other(self, layer: Points, column: str) -> str:
+        """Colour a layer by a column, and return what the colours mean, as rich text."""
+        legend = color_by(layer, column).as_html()
+        self._colored[_itself(layer)] = column, legend, layer.face_color.copy()
+        return legend
+
     def _color(self, index: Any = None) -> None:
         if self._layer is not None and self.column is not None:
-            self._tell(color_by(self._layer, self.column).as_html())
+            self._tell(self.color_other(self._layer, self.column))
         else:
             self._tell("")
+
+    def _recall(self, layer: Points) -> None:
+        """Choose the column that a layer is coloured by, unless it has other colours now."""
+        column, legend, colors = self._colored.get(_itself(layer), ("", "", None))
+        if colors is not None and np.array_equal(colors, layer.face_color):
+            with QSignalBlocker(self):
+                self.setCurrentText(column)
+            self._tell(legend)
 
     def _tell(self, text: str) -> None:
         self.legend.setText(text)
         self.legend.setVisible(bool(text))
+
+
+def _itself(layer: Layer) -> Layer:
+    """Return a layer in place of the proxy of it that napari gives to plugins."""
+    return getattr(layer, "__wrapped__", layer)
 
 
 def _sorted_out(names: list[str]) -> tuple[list[str], list[str], list[str]]:

@@ -15,6 +15,7 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Progress
 from napari_synapse_cl.runs.folder import BY_HAND
 from napari_synapse_cl.system.files import new_folder_name
+from napari_synapse_cl.system.words import listing
 from napari_synapse_cl.widgets.base import JobWidget, runs_folder
 from napari_synapse_cl.widgets.extract.columns import (
     REPLACE,
@@ -39,7 +40,7 @@ from napari_synapse_cl.widgets.forms.crop_settings import label_layers_used
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.job import Job
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
-from napari_synapse_cl.widgets.layers.features import color_by, is_component
+from napari_synapse_cl.widgets.layers.features import is_component
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
 from napari_synapse_cl.widgets.layouts import FittingArea
 from napari_synapse_cl.widgets.look import EXTRACT, RUNS, button, open_dock, sentence, tell
@@ -268,8 +269,9 @@ class ExtractWidget(JobWidget):
             return
         self._color(layer, columns)
         part = "" if record.get("complete", True) else " for a part of its points"
-        network = record.get("checkpoint")
-        by = f", by {network}" if network else ""
+        read = [str(one["index"]) for one in record.get("layers", ())]
+        layers = f"network layer{'s' * (len(read) > 1)} {listing(read)} of" if read else ""
+        by = f", by {layers} {record['checkpoint']}" if read else ""
         self._tell_result(
             f"The Points layer {layer.name} has {len(columns)} new columns{part}, from "
             f"{columns[0]} on, read in {results.volume}{by}"
@@ -281,7 +283,7 @@ class ExtractWidget(JobWidget):
         components = [name for name in columns if is_component(name)]
         if layer is not self.selected.layer:
             for name in components[:1]:
-                color_by(layer, name)
+                box.color_other(layer, name)
         elif box.column is not None or components:
             box.color(box.column or components[0])
 

@@ -70,19 +70,21 @@ class DecimalBox(QDoubleSpinBox):
         self, lowest: float, highest: float, exponent: int, unit: str, decimals: int
     ) -> None:
         super().__init__()
+        self.least_decimals = decimals
         plain = QLocale.c()
         plain.setNumberOptions(QLocale.NumberOption.OmitGroupSeparator)
         self.setLocale(plain)
-        self.least_decimals = decimals
+        # With fewer Qt drops the mark that is typed, where there are none: 12.5 becomes 125.
+        self.setDecimals(MOST_DECIMALS)
         self.setRange(lowest, highest)
         self.setSingleStep(10.0**exponent)
         self.setSuffix(SUFFIXES.get(unit, f" {unit}" if unit else ""))
 
-    def show_number(self, value: float) -> None:
-        """Show a number with all its decimals: a setting may come from elsewhere."""
-        fraction = f"{value:.{MOST_DECIMALS}f}".rstrip("0").partition(".")[2]
-        self.setDecimals(max(self.least_decimals, len(fraction)))
-        self.setValue(float(value))
+    def textFromValue(self, value: float) -> str:  # noqa: N802 - Qt's name
+        """Return a number with all its decimals: one may be typed, or come from elsewhere."""
+        whole, _, fraction = f"{value:.{MOST_DECIMALS}f}".partition(".")
+        fraction = fraction.rstrip("0").ljust(self.least_decimals, "0")
+        return f"{whole}.{fraction}" if fraction else whole
 
     def validate(self, text: str, position: int) -> Any:
         """Return what Qt says of the text, which has a point in place of a comma now."""
@@ -155,7 +157,7 @@ class NumberEditor(QWidget):
 
     @value.setter
     def value(self, value: float) -> None:
-        self.box.show_number(value)
+        self.box.setValue(float(value))
         self._show_on_slider()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name

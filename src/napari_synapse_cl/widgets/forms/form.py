@@ -1,7 +1,6 @@
 """A form made from the fields of the settings."""
 
 import html
-import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, get_origin
@@ -25,6 +24,7 @@ from napari_synapse_cl.widgets.forms.editors import (
     make_editor,
     parts_of,
 )
+from napari_synapse_cl.widgets.forms.typed import holds, typed_roles, typed_values
 from napari_synapse_cl.widgets.layouts import bare
 from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, in_words, label_of, sentence
 from napari_synapse_cl.widgets.session import Session
@@ -245,8 +245,9 @@ class Form(QWidget):
         if name in NAMES:
             return editor.value.strip() or None
         if isinstance(editor, LineEdit):
-            parts = editor.value.replace(",", " ").split()
-            several = len(parts) > 1 or get_origin(Config.model_fields[name].annotation) is tuple
+            annotation = Config.model_fields[name].annotation
+            parts = typed_values(editor.value, fractions=holds(annotation, float))
+            several = len(parts) > 1 or get_origin(annotation) is tuple
             return (parts if several else " ".join(parts)) or None
         return editor.value
 
@@ -330,15 +331,6 @@ def empty_rows() -> tuple[QWidget, QFormLayout]:
     layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
     return rows, layout
-
-
-def typed_roles(text: str) -> list[str]:
-    """Return roles as the setting takes them, however they were spaced: "cleft=7, vesicles=6, 8".
-
-    What is no role is left as it is, for the setting to complain of.
-    """
-    parts = re.split(r"[\s,;]+(?=\w+=)", re.sub(r"\s*=\s*", "=", text.strip()))
-    return [re.sub(r"[\s,;]+", ",", part.strip(" ,;")) for part in parts if part.strip(" ,;")]
 
 
 def tooltip_of(field: FieldInfo, problem: str | None = None) -> str:

@@ -114,6 +114,8 @@ def prefix_of(column: str) -> str:
 
 METADATA_KEY = "napari_synapse_cl"
 """The same key that files keep their record under."""
+VOLUME_KEY = "napari_synapse_cl_volume"
+"""Where the metadata of points say which volume they were opened with: its location and name."""
 RECIPE = "recipe"
 """In the metadata of an image under that key: the preset that suits it, until it was chosen."""
 

@@ -27,7 +27,12 @@ from napari_synapse_cl.features.tables import (
     write_table,
 )
 from napari_synapse_cl.system.words import counted
-from napari_synapse_cl.widgets.layers.features import METADATA_KEY, plain, prefix_of
+from napari_synapse_cl.widgets.layers.features import (
+    METADATA_KEY,
+    VOLUME_KEY,
+    plain,
+    prefix_of,
+)
 
 PLAIN = (".csv", ".tsv", ".xlsx", ".parquet")
 """Suffixes of tables that may hold positions under other names than z, y, x."""
@@ -38,6 +43,9 @@ IDENTITY = {
     "affine": np.eye(4),
 }
 """Transforms that need not be kept."""
+
+OPENED_WITH = "opened_with"
+"""Where the record says which volume the points belong to: its location and name."""
 
 LayerTuple = tuple[np.ndarray, dict[str, Any], str]
 
@@ -96,7 +104,8 @@ def write_points(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     """Write a 3D points layer as a table in the format of the suffix, else CSV; name the files.
 
     The record of the file holds the layer's provenance under "records", its voxel size in nm if
-    its units are lengths, and its transforms. Features named z, y or x give way to the positions.
+    its units are lengths, its transforms, and the volume that it was opened with. Features named
+    z, y or x give way to the positions.
 
     Parameters
     ----------
@@ -168,7 +177,7 @@ def _read(path: Path) -> LayerTuple:
     keywords = {
         "name": path.stem,
         "features": features.reset_index(drop=True),
-        "metadata": {METADATA_KEY: _provenance(record, features)},
+        "metadata": {METADATA_KEY: _provenance(record, features), **_volume(record)},
         **geometry,
     }
     return found.positions[has_position], keywords, "points"
@@ -211,6 +220,8 @@ def _record(meta: dict[str, Any]) -> dict[str, Any]:
         "records": _plain(meta.get("metadata", {}).get(METADATA_KEY, {})),
         "geometry": geometry,
     }
+    if VOLUME_KEY in meta.get("metadata", {}):
+        record[OPENED_WITH] = _plain(meta["metadata"][VOLUME_KEY])
     lengths = [nanometres(unit) for unit in units]
     if None not in lengths:
         record["voxel_size"] = (np.abs(scale) * np.array(lengths, dtype=float)).tolist()
@@ -228,6 +239,12 @@ def _provenance(record: dict[str, Any], features: pd.DataFrame) -> dict[str, Any
         return record["records"]
     names = [str(name) for name in features.columns if FEATURE_COLUMN.fullmatch(str(name))]
     return {prefix_of(name): record for name in names} if record else {}
+
+
+def _volume(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what the metadata of a layer say of the volume that it was opened with, if known."""
+    known = record.get(OPENED_WITH)
+    return {VOLUME_KEY: known} if isinstance(known, dict) and "name" in known else {}
 
 
 def _geometry(record: dict[str, Any], path: Path) -> dict[str, Any]:

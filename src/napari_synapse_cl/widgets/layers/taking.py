@@ -13,14 +13,14 @@ from napari_synapse_cl.config import Config, values_by_role
 from napari_synapse_cl.data import pd
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.dataset import Dataset, assemble
+from napari_synapse_cl.data.formats.places import nanometres
 from napari_synapse_cl.data.parts import AXES, Part
 from napari_synapse_cl.data.placing import Placed, place_points
 from napari_synapse_cl.data.volumes import AlignedLabels, Volume
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.widgets.layers.features import feature_match
+from napari_synapse_cl.widgets.layers.features import VOLUME_KEY, feature_match
 from napari_synapse_cl.widgets.layers.voxels import (
     THE_LAYER,
-    VOLUME_KEY,
     is_opened_with,
     labels_over,
     location_of,
@@ -179,12 +179,19 @@ def mismatch(image: Image, points: Points) -> str | None:
     shape = (image.data[0] if image.multiscale else image.data).shape
     voxels = voxels_in(image, points, some)
     outside = ~((voxels > -0.5) & (voxels < np.array(shape) - 0.5)).all(axis=1)
-    if outside.mean() <= 0.5:
-        return None
     units = [str(layer.units[-1]) for layer in (points, image)]
-    counted_in = f"; it counts in {units[0]}, the volume in {units[1]}"
-    counted_in = "" if units[0] == units[1] else counted_in
+    counted_in = f"{units[0]}, the volume in {units[1]}"
+    if outside.mean() <= 0.5:
+        return f"{points.name} counts in {counted_in}" if _are_at_odds(points, image) else None
+    counted_in = "" if units[0] == units[1] else f"; it counts in {counted_in}"
     return f"{outside.mean():.0%} of {points.name} lies outside of {image.name}{counted_in}"
+
+
+def _are_at_odds(points: Points, image: Image) -> bool:
+    """Whether one of two layers counts in lengths and the other does not, nor lies as it does."""
+    in_lengths = [nanometres(layer.units[-1]) is not None for layer in (points, image)]
+    lies_alike = not in_lengths[0] and np.allclose(points.scale, image.scale)
+    return in_lengths[0] != in_lengths[1] and not lies_alike
 
 
 def _with_labels(

@@ -13,7 +13,7 @@ from napari_synapse_cl.data.formats.places import nanometres
 from napari_synapse_cl.data.intensity import sample_blocks
 from napari_synapse_cl.data.volumes import AlignedLabels, Volume, open_volume
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.widgets.layers.features import METADATA_KEY
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY, VOLUME_KEY
 
 THE_LAYER = "the layer "
 ROLES = "roles"
@@ -24,8 +24,6 @@ LOCATION = "location"
 """Where the metadata of a layer that we opened say from what."""
 OPENED_AS = "opened_as"
 """Where they say what was asked for, where that has several levels of which this is the finest."""
-VOLUME_KEY = "napari_synapse_cl_volume"
-"""Where the metadata of points say which volume they were opened with: its location and name."""
 CHANNEL_AXIS = "channel"
 
 
@@ -123,7 +121,8 @@ def is_opened_with(points: Layer, image: Image) -> bool | None:
         return True if image.name == known.get("name") else None
     records = points.metadata.get(METADATA_KEY)
     found = records.values() if isinstance(records, dict) else ()
-    names = {record["image"] for record in found if isinstance(record, dict) and "image" in record}
+    # The command line knows a volume by its file, which is what we call its layer.
+    names = [r.get("image", r.get("volume")) for r in found if isinstance(r, dict)]
     return True if image.name in names else None
 
 

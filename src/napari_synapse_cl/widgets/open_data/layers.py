@@ -16,12 +16,16 @@ from napari_synapse_cl.data.placing import Placed
 from napari_synapse_cl.data.volumes import AlignedLabels, Volume
 from napari_synapse_cl.runs.events import Level
 from napari_synapse_cl.system.words import VoxelSize, counted, size, triple
-from napari_synapse_cl.widgets.layers.features import METADATA_KEY, plain, with_partners
+from napari_synapse_cl.widgets.layers.features import (
+    METADATA_KEY,
+    VOLUME_KEY,
+    plain,
+    with_partners,
+)
 from napari_synapse_cl.widgets.layers.voxels import (
     LOCATION,
     OPENED_AS,
     ROLES,
-    VOLUME_KEY,
     in_world,
 )
 from napari_synapse_cl.widgets.open_data.jobs import IN_SIGHT, Opened

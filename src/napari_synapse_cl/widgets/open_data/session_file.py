@@ -24,8 +24,8 @@ from napari_synapse_cl.runs.events import Message, Progress
 from napari_synapse_cl.system.files import read_json, write_json
 from napari_synapse_cl.system.words import size
 from napari_synapse_cl.widgets.jobs.job import Job
-from napari_synapse_cl.widgets.layers.features import METADATA_KEY
-from napari_synapse_cl.widgets.layers.voxels import OPENED_AS, VOLUME_KEY, geometry_of, location_of
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY, VOLUME_KEY
+from napari_synapse_cl.widgets.layers.voxels import OPENED_AS, geometry_of, location_of
 from napari_synapse_cl.widgets.look import PLUGIN
 from napari_synapse_cl.widgets.open_data.jobs import levels_of, read_first
 from napari_synapse_cl.widgets.open_data.layers import LayerTuple, layer_data

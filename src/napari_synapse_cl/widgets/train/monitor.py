@@ -141,8 +141,8 @@ class Monitor(QWidget):
         self._viewer = viewer
         self._folder: Path | None = None
         self.series = {name: Series() for name in METRICS}
-        self.losses = LivePlot(viewer, "Loss")
-        self.retrieval = LivePlot(viewer, "Found again (%)", limits=(0, 100))
+        self.losses = LivePlot(viewer, "Loss", bottom="step")
+        self.retrieval = LivePlot(viewer, "Found again (%)", limits=(0, 100), bottom="step")
         self.details: dict[str, LivePlot] = {}
         self.losses.setToolTip(LOSS_HELP)
         self.retrieval.setToolTip(RETRIEVAL_HELP)
