@@ -17,13 +17,27 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QScrollArea,
+    QSpinBox,
     QWidget,
 )
+from superqt import QCollapsible
 
-from napari_synapse_cl.widgets.look import dock_of
+from napari_synapse_cl.widgets.layouts import APART, GAP, Buttons
+from napari_synapse_cl.widgets.look import OPEN, dock_of
 from napari_synapse_cl.widgets.train.controls import START_KEYS, STOP_KEYS, ContinueDialog, open_run
 
-from .conftest import ENDLESS, LONG, RUNS, TRAIN, fill_in, n_steps, open_widget, wait_for_end
+from .conftest import (
+    ENDLESS,
+    EXTRACT,
+    LONG,
+    PREVIEW,
+    RUNS,
+    TRAIN,
+    fill_in,
+    n_steps,
+    open_widget,
+    wait_for_end,
+)
 
 INPUTS = (
     QAbstractButton,
@@ -33,6 +47,9 @@ INPUTS = (
     QLineEdit,
     QProgressBar,
 )
+
+
+TAB = Qt.FocusPolicy.TabFocus
 
 
 def unnamed(widget: QWidget) -> list[str]:
@@ -81,6 +98,10 @@ def test_what_runs_has_names_and_an_order_that_follow_the_eye(
     buttons = train.stop_button.parentWidget()
     for part in (train.view, buttons, runs, dialog):
         assert not unnamed(part)
+    # Plots take no keys, nor does what they are drawn on.
+    monitor = train.view.monitor
+    for one in (monitor.losses, monitor.retrieval):
+        assert not [w for w in one.findChildren(QWidget) if w.focusPolicy() & TAB]
     pressed = [one for one in in_tab_order(train) if buttons.isAncestorOf(one)]
     assert len(pressed) == 7
     assert pressed == by_place(pressed, train)
@@ -93,6 +114,52 @@ def test_what_runs_has_names_and_an_order_that_follow_the_eye(
     order = in_tab_order(runs)
     assert len(order) == 8
     assert order == by_place(order, runs)
+
+
+def test_what_is_folded_away_is_not_in_the_way_of_tab(window: Any, qtbot: QtBot) -> None:
+    window.viewer.window._qt_window.show()
+    opener = open_widget(window.viewer, OPEN)
+    qtbot.waitUntil(opener.open_button.isVisible)
+    folded = in_tab_order(opener)
+    assert folded == by_place(folded, opener)
+    for group in opener.findChildren(QCollapsible):
+        group.expand(animate=False)
+    qtbot.waitUntil(opener.labels.line.isVisible)
+    qtbot.wait(50)
+    unfolded = in_tab_order(opener)
+    assert opener.labels.line in set(unfolded) - set(folded)
+    # They may be scrolled to a place below the buttons, and yet they come before these.
+    fields = [one for one in unfolded if opener.fields.isAncestorOf(one)]
+    assert fields == by_place(fields, opener)
+    assert unfolded == [*fields, *(one for one in folded if one not in fields)]
+
+
+def test_volumes_that_are_listed_are_reached_before_what_is_below(
+    window: Any, qtbot: QtBot
+) -> None:
+    window.viewer.window._qt_window.show()
+    widget = open_widget(window.viewer, TRAIN)
+    qtbot.waitUntil(widget.volume_list.isVisible)
+    widget.volume_list.add_button.click()
+    [cross] = widget.volume_list.remove_buttons
+    qtbot.waitUntil(cross.isVisible)
+    order = in_tab_order(widget)
+    places = [order.index(one) for one in (widget.points_box, cross, widget.presets.box)]
+    assert places == sorted(places)
+
+
+def test_long_names_of_volumes_go_on_in_a_further_line(window: Any, qtbot: QtBot) -> None:
+    window.viewer.window._qt_window.show()
+    widget = open_widget(window.viewer, TRAIN)
+    widget.volume_list.add_button.click()
+    name = "_".join(["a_volume_with_a_rather_long_name"] * 3)
+    image = window.viewer.add_image(window.image.data, name=name, scale=window.image.scale)
+    image.units = window.image.units
+    widget.image_box.choose(image)
+    qtbot.waitUntil(lambda: name in widget.summary.text().replace("\u200b", ""), timeout=LONG)
+    area = widget.summary.parentWidget()
+    qtbot.waitUntil(lambda: widget.summary.width() <= area.width())
+    assert widget.summary.minimumSizeHint().width() < area.width()
 
 
 def test_a_training_is_started_and_stopped_by_keys(
@@ -116,32 +183,93 @@ def test_a_training_is_started_and_stopped_by_keys(
     assert "stopped at step" in widget.status.text()
 
 
-@pytest.mark.parametrize(("size", "font"), [((1280, 800), 14), ((1024, 700), 9)])
-def test_nothing_is_cut_off(
-    size: tuple[int, int], font: int, window: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+def cut_off(widget: QWidget) -> list[str]:
+    """What has not the room in a widget that its words or numbers take."""
+    found = []
+    for one in widget.findChildren(QWidget):
+        if not one.isVisible():
+            continue
+        fits = True
+        if isinstance(one, QLabel) and one.wordWrap():
+            fits = one.height() >= one.heightForWidth(one.width()) - 1
+        elif isinstance(one, QLabel | QAbstractButton) and one.text():
+            text = one.fontMetrics().horizontalAdvance(one.text())
+            is_rich = Qt.mightBeRichText(one.text())
+            fits = (is_rich or one.width() >= text) and one.height() >= one.sizeHint().height() - 1
+        elif isinstance(one, QAbstractSpinBox):
+            text = one.fontMetrics().horizontalAdvance(one.text())
+            fits = one.lineEdit().width() > text
+        elif isinstance(one, QScrollArea) and one.widget() is not None:
+            # What does not fit in height scrolls; in width nothing does but tables and paths.
+            least = one.widget().minimumSizeHint().width()
+            fits = one.horizontalScrollBar().isVisible() or one.viewport().width() >= least
+        if not fits:
+            words = one.text() if isinstance(one, QLabel | QAbstractButton | QSpinBox) else ""
+            found.append(f"{type(one).__name__} {words} {one.size()}")
+    return found
+
+
+def _settled(qtbot: QtBot, widget: QWidget) -> None:
+    """Wait until a widget is laid out with nothing cut off."""
+
+    def check() -> None:
+        assert not cut_off(widget)
+
+    qtbot.waitUntil(check)
+
+
+@pytest.mark.parametrize("name", [OPEN, TRAIN, PREVIEW, EXTRACT, RUNS])
+@pytest.mark.parametrize(("size", "font"), [((1280, 800), 14), ((1024, 700), 9), ((1024, 700), 14)])
+def test_nothing_is_cut_off_and_the_window_is_no_larger_than_asked_for(
+    name: str,
+    size: tuple[int, int],
+    font: int,
+    window: Any,
+    qtbot: QtBot,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(get_settings().appearance, "font_size", font)
     main = window.viewer.window._qt_window
     main.show()
+    # Which napari's style sheet follows, and takes back at the end.
+    monkeypatch.setattr(get_settings().appearance, "font_size", font)
     main.resize(*size)
-    for name in (TRAIN, RUNS):
-        widget = open_widget(window.viewer, name)
-        if name == TRAIN:
-            widget.tabs.setCurrentWidget(widget.view)
-            qtbot.waitUntil(widget.view.monitor.isVisible)
-        qtbot.wait(300)
-        assert main.width() <= size[0]
-        assert main.height() <= size[1]
-        for one in widget.findChildren(QPushButton):
-            if one.isVisible():
-                assert one.width() >= one.minimumSizeHint().width(), one.text()
-                text = one.fontMetrics().horizontalAdvance(one.text())
-                assert one.width() >= text, one.text()
-        # What does not fit in height scrolls; in width nothing does but the table.
-        for area in widget.findChildren(QScrollArea):
-            if area.isVisible() and area.widget() is not None:
-                least = area.widget().minimumSizeHint().width()
-                assert area.viewport().width() >= least, area.widget()
+    qtbot.wait(50)
+    assert (main.width(), main.height()) == size
+    widget = open_widget(window.viewer, name)
+    widest = set()
+    if name == TRAIN:
+        widget.page.advanced.toggle.setChecked(True)
+    for unfolded in (False, True):
+        for group in widget.findChildren(QCollapsible):
+            (group.expand if unfolded else group.collapse)(animate=False)
+        qtbot.wait(50)
+        _settled(qtbot, widget)
+        widest.add((main.width(), main.height()))
+    if name == TRAIN:
+        widget.tabs.setCurrentWidget(widget.view)
+        qtbot.waitUntil(widget.view.monitor.isVisible)
+        qtbot.wait(50)
+        _settled(qtbot, widget)
+    assert {*widest, (main.width(), main.height())} == {size}
+
+
+def test_buttons_go_on_in_a_further_row_and_what_lies_apart_stays_so(qtbot: QtBot) -> None:
+    one, two, three = buttons = [QPushButton(f"Button {i}") for i in range(3)]
+    row = Buttons((one, two, None, three))
+    qtbot.addWidget(row)
+    row.show()
+    least = max(button.sizeHint().width() for button in buttons)
+    row.resize(4 * least, 200)
+    assert len({button.y() for button in buttons}) == 1
+    assert three.x() > two.geometry().right() + APART
+    wide = row.sizeHint().height()
+    row.resize(2 * least + 2 * GAP, 200)
+    assert one.y() == two.y() < three.y()
+    assert three.geometry().right() == row.rect().right()
+    assert wide < row.sizeHint().height() < row.minimumSizeHint().height() + 1
+    two.setText("Button with more words")
+    qtbot.waitUntil(lambda: one.y() < two.y() < three.y())
+    assert row.minimumSizeHint().width() == two.sizeHint().width()
 
 
 @pytest.fixture(autouse=True)

@@ -93,7 +93,6 @@ class TrainingConfig(Section):
         0.5,
         "Share of the pairs whose second view is of another synapse, of the same cell or near; "
         "where there is none it is of the synapse itself.",
-        title="Share of other positives",
         ge=0,
         le=1,
     )

@@ -9,7 +9,7 @@ from napari.layers import Image, Points
 from napari.utils import progress
 from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import QCoreApplication, QEvent, QSize, QTimer
-from qtpy.QtWidgets import QFormLayout, QLabel, QLayout, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Message
@@ -19,7 +19,7 @@ from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH
 from napari_synapse_cl.widgets.jobs.job import Job, JobWorker
 from napari_synapse_cl.widgets.layers.boxes import LayerBox, PairNote
 from napari_synapse_cl.widgets.layers.taking import LayerData, take
-from napari_synapse_cl.widgets.layouts import FittingArea, bare
+from napari_synapse_cl.widgets.layouts import FittingArea, Rows, bare
 from napari_synapse_cl.widgets.look import (
     CALM,
     NORMAL,
@@ -38,8 +38,9 @@ from napari_synapse_cl.widgets.session import session_of
 
 RUNS = "synapse_cl_runs"
 """Folder in a person's home for the runs that were given none."""
-MINIMUM_WIDTH = 380
-"""In a narrower dock the title is clipped."""
+PREFERRED_WIDTH = 380
+"""Of a dock, where there is room for it, in pixels."""
+MARGIN = 6
 
 
 class _Yielding(QVBoxLayout):
@@ -69,10 +70,10 @@ class DockWidget(QWidget):
         self._released = False
         self._page = QWidget()
         self.body = _Yielding(self._page)
+        self.body.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
         self._area = FittingArea(self._page)
         self._area.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         bare(QVBoxLayout(self)).addWidget(self._area)
-        self.setMinimumWidth(MINIMUM_WIDTH)
         self._settling = QTimer(self, singleShot=True, interval=0, timeout=self._settle)
 
     def release(self) -> None:
@@ -89,14 +90,14 @@ class DockWidget(QWidget):
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Leave the room to the viewer's canvas, but clip no part."""
-        return QSize(self.minimumWidth(), self._page.sizeHint().height())
+        return QSize(max(PREFERRED_WIDTH, self.minimumWidth()), self._page.sizeHint().height())
 
     def event(self, event: QEvent) -> bool:
         """Notice that it is docked, and that its dock is closed: then it has no parent."""
         handled = super().event(event)
         if event.type() == QEvent.Type.LayoutRequest:
             # A dock keeps the least width that its widget has had, unless that is told so.
-            self.setMinimumWidth(max(MINIMUM_WIDTH, self._area.minimumSizeHint().width()))
+            self.setMinimumWidth(self._area.minimumSizeHint().width())
         if event.type() == QEvent.Type.ParentChange:
             closed = self.parent() is None
             if closed and not self._released:
@@ -138,9 +139,9 @@ class LayersWidget(DockWidget):
         self.image_box = LayerBox(viewer, Image)
         self.image_box.setToolTip("Image layer with the EM volume")
         self.pair_note = PairNote(self.image_box)
-        self.rows = QFormLayout()
-        self.rows.setVerticalSpacing(3)
-        self.body.addLayout(self.rows)
+        rows = Rows()
+        self.rows = rows.form
+        self.body.addWidget(rows)
         self.add_row("Volume", self.image_box)
         if self.chooses_points:
             self.points_box = LayerBox(viewer, Points, self.without_points)

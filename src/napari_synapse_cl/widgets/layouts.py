@@ -1,16 +1,31 @@
 """How parts of our docks lie: layouts, areas that scroll, the order of the tab key."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from qtpy.QtCore import QEvent, QMargins, QObject, QSize, Qt
-from qtpy.QtWidgets import QLabel, QLayout, QScrollArea, QSizePolicy, QWidget
+from qtpy.QtCore import QEvent, QMargins, QObject, QRect, QSize, Qt
+from qtpy.QtGui import QResizeEvent
+from qtpy.QtWidgets import (
+    QFormLayout,
+    QLabel,
+    QLayout,
+    QScrollArea,
+    QSizePolicy,
+    QWidget,
+)
+from superqt import QCollapsible
 
 BORDER = 1
 """Around what scrolls, by napari's style sheet, in pixels."""
 PADDING = 16
 """Above and below a text, in pixels."""
+GAP = 4
+"""Between buttons, in pixels."""
+QWIDGETSIZE_MAX = 2**24 - 1
+"""Qt's name for no bound."""
+APART = 16
+"""Between buttons that are to lie apart, in pixels."""
 
 
 def bare(layout: Any, spacing: int | None = None) -> Any:
@@ -23,9 +38,7 @@ def bare(layout: Any, spacing: int | None = None) -> Any:
 
 def scrolling(widget: QWidget) -> QScrollArea:
     """Return a scroll area, as wide as it must be, around a form."""
-    area = QScrollArea()
-    _scroll(area, widget)
-    return area
+    return Area(widget)
 
 
 def _scroll(area: QScrollArea, widget: QWidget) -> None:
@@ -44,6 +57,8 @@ class SteadyText(QScrollArea):
         text.setAlignment(Qt.AlignmentFlag.AlignTop)
         _scroll(self, text)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        # A path may be one word that is longer than the line.
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
         # What holds a text that can be read as it is needs no keys.
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
 
@@ -57,20 +72,13 @@ class SteadyText(QScrollArea):
         return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
 
 
-class FittingArea(QScrollArea):
-    """A scroll area no higher than what is in it and as wide, which yields where room is scarce."""
+class Area(QScrollArea):
+    """A scroll area as wide as what is in it must be: it scrolls in height alone."""
 
     def __init__(self, widget: QWidget) -> None:
         super().__init__()
         _scroll(self, widget)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
-        # It scrolls to the input that has the focus.
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         widget.installEventFilter(self)
-
-    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Return the size of what is in it, and of the border that napari's style sheet draws."""
-        return self.widget().sizeHint().grownBy(QMargins(0, BORDER, 0, BORDER))
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Ask for the width of what is in it: it scrolls in height alone."""
@@ -84,6 +92,221 @@ class FittingArea(QScrollArea):
         if event.type() == QEvent.Type.LayoutRequest:
             self.updateGeometry()
         return super().eventFilter(watched, event)
+
+
+class FittingArea(Area):
+    """A scroll area no higher than what is in it, which yields where room is scarce."""
+
+    def __init__(self, widget: QWidget) -> None:
+        super().__init__(widget)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        # It scrolls to the input that has the focus.
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Return the size of what is in it, and of the border that napari's style sheet draws."""
+        return self.widget().sizeHint().grownBy(QMargins(0, BORDER, 0, BORDER))
+
+
+class Paragraph(QLabel):
+    """A text that wraps, and asks for as much height as it takes at its width.
+
+    A label of Qt's own asks for one line where the layout around does not go by the width, and is
+    cut off there.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text)
+        self._is_placed = False
+        self.setWordWrap(True)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for the height at the present width."""
+        return self._as_high_as_it_is(super().sizeHint())
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for the height at the present width."""
+        return self._as_high_as_it_is(super().minimumSizeHint())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        """Notice that it takes more lines, or fewer."""
+        super().resizeEvent(event)
+        if not self._is_placed or event.size().width() != event.oldSize().width():
+            self._is_placed = True
+            self.updateGeometry()
+
+    def _as_high_as_it_is(self, hint: QSize) -> QSize:
+        if not self._is_placed or not self.text():
+            return hint
+        return QSize(hint.width(), self.heightForWidth(max(self.width(), hint.width())))
+
+
+class Group(QCollapsible):
+    """Fields that are folded away below a title.
+
+    Parameters
+    ----------
+    title
+        Stands on the button that unfolds them.
+    """
+
+    def __init__(self, title: str, fields: QWidget) -> None:
+        super().__init__(title, expandedIcon="▾", collapsedIcon="▸")
+        self.setDuration(0)
+        self.layout().setContentsMargins(0, 0, 0, 0)
+        self.addWidget(fields)
+        self._show(is_open=False)
+        self.toggled.connect(self._show)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Leave the height to the layout: what is in it takes more lines where it is narrow."""
+        return False
+
+    def _show(self, is_open: bool) -> None:
+        # Else the tab key would lead through fields that nobody sees.
+        self.content().setVisible(is_open)
+        self.content().setMaximumHeight(QWIDGETSIZE_MAX)
+
+
+class Rows(QWidget):
+    """Fields with labels before them, or above where there is no room beside.
+
+    Attributes
+    ----------
+    form
+        Their layout.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_placed = False
+        self.form = bare(QFormLayout(self))
+        self.form.setVerticalSpacing(3)
+        self.form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self.form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+        self.form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for the height at the present width: not every layout around asks for that."""
+        return QSize(self.form.sizeHint().width(), self._height())
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for the height at the present width, and for the widest label or field."""
+        return QSize(self.form.minimumSize().width(), self._height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        """Notice that rows have become two, or one."""
+        super().resizeEvent(event)
+        if not self._is_placed or event.size().width() != event.oldSize().width():
+            self._is_placed = True
+            self.updateGeometry()
+
+    def _height(self) -> int:
+        if not self._is_placed:
+            return int(self.form.sizeHint().height())
+        return int(self.form.heightForWidth(max(self.width(), self.form.minimumSize().width())))
+
+
+class Buttons(QWidget):
+    """Rows of buttons and the like, which go on in further rows where they have no room.
+
+    Parameters
+    ----------
+    rows
+        The buttons of each row; what follows None lies apart.
+    """
+
+    def __init__(self, *rows: Sequence[QWidget | None]) -> None:
+        super().__init__()
+        self._rows = rows
+        self._is_placed = False
+        for one in self.buttons:
+            one.setParent(self)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for the width of the widest row, and for the height at the present width."""
+        width = max(_width_of(row) for row in self._rows)
+        return QSize(width, self._height())
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for the width of the widest button, and for the height at the present width."""
+        width = max(one.sizeHint().width() for one in self.buttons)
+        return QSize(width, self._height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        """Place the buttons."""
+        super().resizeEvent(event)
+        self._is_placed = True
+        self._place()
+        if event.size().width() != event.oldSize().width():
+            self.updateGeometry()
+
+    def event(self, event: QEvent) -> bool:
+        """Notice that a button says something else."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self._place()
+            self.updateGeometry()
+        return super().event(event)
+
+    @property
+    def buttons(self) -> list[QWidget]:
+        """All of them, row by row."""
+        return [one for row in self._rows for one in row if one is not None]
+
+    def _height(self) -> int:
+        lines = self._lines()
+        return len(lines) * (self._line_height + GAP) - GAP
+
+    @property
+    def _line_height(self) -> int:
+        return max(one.sizeHint().height() for one in self.buttons)
+
+    def _lines(self) -> list[list[QWidget | None]]:
+        """Return what stands beside each other at the present width."""
+        if not self._is_placed:
+            return [list(row) for row in self._rows]
+        lines: list[list[QWidget | None]] = []
+        for row in self._rows:
+            line: list[QWidget | None] = []
+            for one in row:
+                if one is not None and any(line) and _width_of([*line, one]) > self.width():
+                    # It lies apart in a line of its own too.
+                    n = len(line) - (line[-1] is None)
+                    lines.append(line[:n])
+                    line = line[n:]
+                line.append(one)
+            lines.append(line)
+        return lines
+
+    def _place(self) -> None:
+        y, height = 0, self._line_height
+        for line in self._lines():
+            x = 0
+            for one, width in zip(line, self._shared_out(line), strict=True):
+                if one is not None:
+                    one.setGeometry(QRect(x, y, width, height))
+                x += width + (0 if one is None else GAP)
+            y += height + GAP
+
+    def _shared_out(self, line: Sequence[QWidget | None]) -> list[int]:
+        """Return how wide what stands in a line becomes: alike, where all words have room so."""
+        asked = [APART if one is None else one.sizeHint().width() for one in line]
+        if line[0] is None:
+            return [self.width() - _width_of(line) + APART, *asked[1:]]
+        n = sum(one is not None for one in line)
+        room = self.width() - APART * (len(line) - n) - GAP * (n - 1)
+        alike = room // n
+        if all(alike >= width for one, width in zip(line, asked, strict=True) if one is not None):
+            return [APART if one is None else alike for one in line]
+        more = max(0, self.width() - _width_of(line)) // n
+        return [n + (0 if one is None else more) for one, n in zip(line, asked, strict=True)]
+
+
+def _width_of(line: Sequence[QWidget | None]) -> int:
+    """Return how wide what stands beside each other is at least."""
+    widths = [APART if one is None else GAP + one.sizeHint().width() for one in line]
+    return sum(widths) - GAP
 
 
 def tab_in_order(page: QWidget) -> None:
@@ -105,5 +328,7 @@ def _inputs(part: QWidget | QLayout) -> Iterator[QWidget]:
         yield from _inputs(part.widget())
     elif part.focusPolicy() & Qt.FocusPolicy.TabFocus:
         yield part
+    elif isinstance(part, Buttons):
+        yield from part.buttons
     elif part.layout() is not None:
         yield from _inputs(part.layout())

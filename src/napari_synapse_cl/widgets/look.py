@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.widgets.layouts import Paragraph
 
 MARK = "⚠ "
 """Stands before what cannot be used, and before warnings."""
@@ -46,6 +47,8 @@ OPEN, TRAIN, PREVIEW, EXTRACT, RUNS = (
 )
 BUTTONS = {"resume": "Continue"}
 """What is a flag of the command line and a button in the window."""
+LONG_WORD = 20
+"""Letters of a word that may not fit in a line."""
 CALM, NORMAL = 10, 100
 """Speed in percent."""
 TURN = 6
@@ -104,6 +107,12 @@ def expected(error: Exception) -> Exception:
     return error
 
 
+def breakable(text: str) -> str:
+    """Return a text whose long words, as names of files are, can go on in a further line."""
+    long_word = rf"\S{{{LONG_WORD},}}"
+    return re.sub(long_word, lambda word: re.sub(r"(?<=[\W_])", "\u200b", word[0]), text)
+
+
 def link(target: str, text: str) -> str:
     """Return rich text that can be clicked, in colours that are read on light and on dark."""
     return f"<a href='{target}' style='color:{MARK_COLOR}'>{text}</a>"
@@ -120,8 +129,7 @@ def button(text: str, tip: str = "", clicked: Callable[..., Any] | None = None) 
 
 def paragraph(text: str = "", *, selectable: bool = False) -> QLabel:
     """Return a text that is as long as it must be, of which parts may be copied."""
-    label = QLabel(text)
-    label.setWordWrap(True)
+    label = Paragraph(text)
     if selectable:
         label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return label

@@ -141,7 +141,8 @@ class Plot(QWidget):
         self._legend.setAlignment(Qt.AlignmentFlag.AlignHCenter)
         self._canvas = _Canvas()
         # What it shows is told in words elsewhere: it takes no keys.
-        self._canvas.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        for part in (self._canvas, self._canvas.viewport()):
+            part.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._canvas.setAccessibleName(f"Plot of {labels['left'] or 'a metric'}")
         self._canvas.setMinimumHeight(height)
         self._main = pg.ViewBox(enableMenu=False)

@@ -79,7 +79,10 @@ class NetworkPanel(QWidget):
         layout.addStretch(1)
         tip = "<qt>Choose a run in the table of runs, in place of a checkpoint file</qt>"
         self.run_button = button("Runs …", tip)
-        form.editor("checkpoint").native.layout().addWidget(self.run_button)
+        checkpoint = form.editor("checkpoint")
+        checkpoint.native.layout().addWidget(self.run_button)
+        # What comes late would be reached last by Tab.
+        form.setTabOrder(checkpoint.choose_btn.native, self.run_button)
         self._show()
         self.table.choose(self._wanted(Architecture()))
         self._reader.done.connect(self._on_info)

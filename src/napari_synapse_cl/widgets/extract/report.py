@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import (
     QDialog,
     QFileDialog,
@@ -139,7 +139,7 @@ class ReportDialog(QDialog):
         self._report = report
         self.setWindowTitle("Which network layer?")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        self.resize(*SIZE)
+        self.resize(QSize(*SIZE).boundedTo(parent.window().size()))
         self.plot = ReportPlot(viewer, report)
         self.table = self._make_table()
         self.use_button = button("", clicked=self._use)
@@ -163,6 +163,7 @@ class ReportDialog(QDialog):
     def _make_table(self) -> QTreeWidget:
         table = QTreeWidget()
         table.setHeaderLabels(list(COLUMNS))
+        table.setAccessibleName("Scores of network layers")
         table.setRootIsDecorated(False)
         table.setUniformRowHeights(True)
         table.setMinimumHeight(TABLE_HEIGHT)

@@ -8,7 +8,7 @@ import numpy as np
 from napari.layers import Image, Layer, Points, Shapes
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, QSignalBlocker, Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QGridLayout, QLabel, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QWidget
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.files import safe_name
@@ -17,7 +17,7 @@ from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import CONTENT_EVENTS
 from napari_synapse_cl.widgets.layers.features import color_by, feature_match
-from napari_synapse_cl.widgets.layouts import bare
+from napari_synapse_cl.widgets.layouts import Paragraph, Rows
 from napari_synapse_cl.widgets.look import button, expected, paragraph, tell
 
 AS_THEY_ARE = "as they are"
@@ -29,7 +29,7 @@ HINT = "select a Points, Image or Shapes layer in the layer list"
 FILTERS = ("CSV (*.csv)", "Parquet (*.parquet)", "NumPy (*.npz)", "AnnData (*.h5ad)")
 
 
-class SelectedLayer(QLabel):
+class SelectedLayer(Paragraph):
     """Says which layer is selected, and what it would get features for.
 
     Attributes
@@ -45,7 +45,6 @@ class SelectedLayer(QLabel):
         super().__init__()
         self._selection = viewer.layers.selection
         self.layer: Layer | None = None
-        self.setWordWrap(True)
         self._selection.events.active.connect(self._follow_selection)
         self._follow_selection()
 
@@ -233,7 +232,7 @@ def _sorted_out(names: list[str]) -> tuple[list[str], list[str], list[str]]:
     return components, others, channels
 
 
-class PointsPanel(QWidget):
+class PointsPanel(Rows):
     """Choices that make sense for a Points layer alone.
 
     Attributes
@@ -265,19 +264,17 @@ class PointsPanel(QWidget):
             "<qt>Column with labels, such as classes: network layers are then compared by how well "
             "they tell these too</qt>"
         )
-        layout = bare(QGridLayout(self), 4)
-        layout.setColumnMinimumWidth(0, LABEL_WIDTH)
-        layout.setColumnStretch(1, 1)
-        for row, name, box in (
-            (0, "Columns on", self.place_box),
-            (1, "Points coloured", self.color_box),
-            (3, "Labels", self.label_box),
+        for name, box in (
+            ("Columns on", self.place_box),
+            ("Points coloured", self.color_box),
+            ("Labels", self.label_box),
         ):
             box.setAccessibleName(name)
-            layout.addWidget(QLabel(name), row, 0)
-            layout.addWidget(box, row, 1)
-        layout.addWidget(self.color_box.legend, 2, 0, 1, 2)
-        layout.addWidget(self.compare_button, 4, 0, 1, 2)
+            label = QLabel(name)
+            label.setMinimumWidth(LABEL_WIDTH)
+            self.form.addRow(label, box)
+        self.form.insertRow(2, self.color_box.legend)
+        self.form.addRow(self.compare_button)
 
     @property
     def on_new_layer(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from napari.layers import Image, Points, Shapes
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QHBoxLayout, QSpinBox
+from qtpy.QtWidgets import QSpinBox
 
 from napari_synapse_cl.data.crops.recipes import EVERYTHING
 from napari_synapse_cl.errors import InputError, JobError
@@ -42,7 +42,7 @@ from napari_synapse_cl.widgets.jobs.job import Job
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
 from napari_synapse_cl.widgets.layers.features import is_component
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
-from napari_synapse_cl.widgets.layouts import FittingArea
+from napari_synapse_cl.widgets.layouts import Buttons, FittingArea
 from napari_synapse_cl.widgets.look import EXTRACT, RUNS, button, open_dock, sentence, tell
 
 ESSENTIAL = ("checkpoint", "network", "pooling", "descriptors")
@@ -206,10 +206,8 @@ class ExtractWidget(JobWidget):
         self.body.addWidget(FittingArea(self.form))
         self.body.addWidget(self.panel, stretch=1)
         self.body.addWidget(self.points_panel)
-        buttons = QHBoxLayout()
-        for one in (self.start_button, self.cancel_button, self.export_button):
-            buttons.addWidget(one)
-        self.body.addLayout(buttons)
+        buttons = (self.start_button, self.cancel_button, self.export_button)
+        self.body.addWidget(Buttons(buttons))
         self.body.addWidget(self.status)
 
     def _connect(self) -> None:

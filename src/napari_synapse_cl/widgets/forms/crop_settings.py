@@ -48,7 +48,7 @@ MORE_AUGMENTATION = {
     "More augmentation": tuple(
         name for name in AUGMENTATION if name not in (*ESSENTIAL_AUGMENTATION, *SECTIONS)
     ),
-    "Augmentation of sections": SECTIONS,
+    "Section augmentation": SECTIONS,
 }
 PLACEHOLDERS = {
     "network_voxel_size": "of the network or volume",

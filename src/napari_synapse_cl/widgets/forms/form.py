@@ -9,8 +9,7 @@ from magicgui.widgets import FileEdit, LineEdit
 from pydantic.fields import FieldInfo
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QKeyEvent, QMouseEvent
-from qtpy.QtWidgets import QFormLayout, QLabel, QScrollArea, QVBoxLayout, QWidget
-from superqt import QCollapsible
+from qtpy.QtWidgets import QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_synapse_cl.config import Config, is_url, possible_value, unit_of
 from napari_synapse_cl.errors import InputError
@@ -25,7 +24,7 @@ from napari_synapse_cl.widgets.forms.editors import (
     parts_of,
 )
 from napari_synapse_cl.widgets.forms.typed import holds, typed_roles, typed_values
-from napari_synapse_cl.widgets.layouts import bare
+from napari_synapse_cl.widgets.layouts import Group, Rows, bare
 from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, in_words, label_of, sentence
 from napari_synapse_cl.widgets.session import Session
 
@@ -103,7 +102,7 @@ class Form(QWidget):
         self._placeholders = placeholders or {}
         self._editors: dict[str, ValueWidget] = {}
         self._labels: dict[str, SettingLabel] = {}
-        self._groups: dict[QCollapsible, tuple[str, Sequence[str]]] = {}
+        self._groups: dict[Group, tuple[str, Sequence[str]]] = {}
         self._problems: dict[str, str] = {}
         self._odds: dict[str, str] = {}
         self._usual: dict[str, Any] = {}
@@ -113,14 +112,8 @@ class Form(QWidget):
         layout = bare(QVBoxLayout(self), 2)
         layout.addWidget(self._rows(essential))
         for title, names in (groups or {}).items():
-            group = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
-            group.setDuration(0)
+            group = Group(title, self._rows(names))
             group.setToolTip(f"<qt>{', '.join(map(label_of, names))}</qt>")
-            group.layout().setContentsMargins(0, 0, 0, 0)
-            group.addWidget(self._rows(names))
-            # Else the tab key would lead through fields that nobody sees.
-            group.content().hide()
-            group.toggled.connect(group.content().setVisible)
             self._groups[group] = (title, names)
             layout.addWidget(group)
         layout.addStretch()
@@ -215,7 +208,7 @@ class Form(QWidget):
         return Config.from_values({**values, **more})
 
     def _rows(self, names: Sequence[str]) -> QWidget:
-        rows, layout = empty_rows()
+        rows = Rows()
         for name in names:
             field = Config.model_fields[name]
             editor = make_editor(name, field, self._placeholders.get(name))
@@ -230,7 +223,7 @@ class Form(QWidget):
                 widget.setToolTip(tooltip_of(field))
             editor.changed.connect(partial(self._on_edit, name))
             self._editors[name], self._labels[name] = editor, label
-            layout.addRow(label, editor.native)
+            rows.form.addRow(label, editor.native)
         return rows
 
     def _filled_in(self, name: str) -> Any:
@@ -321,16 +314,6 @@ class Form(QWidget):
             self._editors[name].line_edit.value = value
         elif shown != value:
             self._editors[name].value = as_editor_value(name, self._editors[name], value)
-
-
-def empty_rows() -> tuple[QWidget, QFormLayout]:
-    """Return a widget for fields with labels before them, and its layout."""
-    rows = QWidget()
-    layout = bare(QFormLayout(rows))
-    layout.setVerticalSpacing(3)
-    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
-    return rows, layout
 
 
 def tooltip_of(field: FieldInfo, problem: str | None = None) -> str:

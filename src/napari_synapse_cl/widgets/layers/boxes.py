@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QComboBox, QLabel
 
 from napari_synapse_cl.widgets.layers.taking import mismatch
 from napari_synapse_cl.widgets.layers.voxels import is_opened_with
+from napari_synapse_cl.widgets.layouts import Paragraph
 from napari_synapse_cl.widgets.look import MARK, link, sentence
 
 CONTENT_EVENTS = ("data", "scale", "translate", "rotate", "shear", "affine", "units")
@@ -57,7 +58,7 @@ class LayerBox(QComboBox):
     ) -> None:
         super().__init__()
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(12)
+        self.setMinimumContentsLength(8)
         self._list = viewer.layers
         self._kind = kind
         self._empty = empty
@@ -240,14 +241,13 @@ class LabelBoxes(QObject):
             self.painted.emit()
 
 
-class PairNote(QLabel):
+class PairNote(Paragraph):
     """Chooses the volume that points were opened with, and warns of a pair that does not fit."""
 
     def __init__(self, box: LayerBox) -> None:
         super().__init__()
         self._box = box
         self._points: Points | None = None
-        self.setWordWrap(True)
         self.linkActivated.connect(self._put_right)
         for changed in (box.layer_changed, box.content_changed):
             changed.connect(self.check)

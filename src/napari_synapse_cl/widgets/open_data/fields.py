@@ -16,14 +16,13 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_synapse_cl.config import Config, VolumeConfig, absolute
 from napari_synapse_cl.data.opening import TABLES
 from napari_synapse_cl.data.volumes import FILE_SUFFIXES
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH, Form, empty_rows, tooltip_of
-from napari_synapse_cl.widgets.layouts import FittingArea, bare
+from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH, Form, tooltip_of
+from napari_synapse_cl.widgets.layouts import FittingArea, Group, Rows, bare
 from napari_synapse_cl.widgets.look import MARK, button, label_of, paragraph, sentence
 from napari_synapse_cl.widgets.open_data.jobs import is_dataset
 from napari_synapse_cl.widgets.open_data.sessions import Use
@@ -170,7 +169,7 @@ class Fields(QWidget):
         self.swap_offer = Offer("Swap", self.swap)
         self.form = Form(
             IN_FORM[:1],
-            {"How positions are written": IN_FORM[1:]},
+            {"Reading positions": IN_FORM[1:]},
             {
                 "voxel_size": "as the file says",
                 "position_columns": "as their names say",
@@ -247,10 +246,7 @@ class Fields(QWidget):
         return are_swapped(self.places["image"].text, self.places["synapses"].text)
 
     def _lay_out(self) -> None:
-        self._labels_group = QCollapsible("Labels", expandedIcon="▾", collapsedIcon="▸")
-        self._labels_group.setDuration(0)
-        self._labels_group.layout().setContentsMargins(0, 0, 0, 0)
-        self._labels_group.addWidget(_rows(self._labels))
+        self._labels_group = Group("Labels", _rows(self._labels))
         self._synapses_row = _rows({"synapses": self.places["synapses"]})
         scrolled = QWidget()
         inside = bare(QVBoxLayout(scrolled), 3)
@@ -266,13 +262,13 @@ class Fields(QWidget):
 
 def _rows(fields: dict[str, LocationEdit]) -> QWidget:
     """Return labelled fields, by the names of their settings."""
-    made, layout = empty_rows()
+    made = Rows()
     for name, field in fields.items():
         label = QLabel(field.name)
         label.setMinimumWidth(LABEL_WIDTH)
         for widget in (label, field.line):
             widget.setToolTip(tooltip_of(Config.model_fields[name]))
-        layout.addRow(label, field)
+        made.form.addRow(label, field)
     return made
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from napari.layers import Layer
 from napari.viewer import Viewer
-from qtpy.QtWidgets import QHBoxLayout, QMenu
+from qtpy.QtWidgets import QMenu
 
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Level
@@ -16,7 +16,7 @@ from napari_synapse_cl.system.words import size
 from napari_synapse_cl.widgets.base import DockWidget
 from napari_synapse_cl.widgets.jobs.job import Job, JobWorker, LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import VolumePair
-from napari_synapse_cl.widgets.layouts import tab_in_order
+from napari_synapse_cl.widgets.layouts import Buttons, tab_in_order
 from napari_synapse_cl.widgets.look import (
     MARK,
     MARK_COLOR,
@@ -170,15 +170,11 @@ class OpenWidget(DockWidget):
         worker.start()
 
     def _lay_out(self) -> None:
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.open_button)
-        buttons.addWidget(self.cancel_button)
-        buttons.addWidget(self.recent_button)
-        buttons.addWidget(self.session_button)
         body = self.body
         body.addWidget(self.session_offer)
         body.addWidget(self.fields)
-        body.addLayout(buttons)
+        buttons = (self.open_button, self.cancel_button, self.recent_button, self.session_button)
+        body.addWidget(Buttons(buttons))
         body.addWidget(self.size_offer)
         body.addWidget(self.status)
         body.addStretch()

@@ -9,11 +9,11 @@ import numpy as np
 from napari.layers import Image, Points
 from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSpinBox, QStackedLayout, QWidget
+from qtpy.QtWidgets import QLabel, QPushButton, QSpinBox, QStackedLayout, QWidget
 
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.widgets.layers.voxels import in_units_of
-from napari_synapse_cl.widgets.layouts import bare
+from napari_synapse_cl.widgets.layouts import Buttons
 from napari_synapse_cl.widgets.look import button
 
 REACH = 4
@@ -159,11 +159,9 @@ class SynapsePicker(QWidget):
         self._clicks.hold()
 
     def _lay_out(self) -> None:
-        numbers = QWidget()
-        row = bare(QHBoxLayout(numbers))
-        row.addWidget(self.number_box, stretch=1)
-        for one in (self.previous_button, self.next_button, self.random_button):
-            row.addWidget(one)
+        numbers = Buttons(
+            (self.number_box, self.previous_button, self.next_button, self.random_button)
+        )
         self._choices = QStackedLayout(self)
         self._choices.addWidget(numbers)
         self._choices.addWidget(self.position_label)

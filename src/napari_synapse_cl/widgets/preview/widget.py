@@ -5,7 +5,7 @@ from functools import partial
 from napari.layers import Image
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QSpinBox
+from qtpy.QtWidgets import QHBoxLayout, QSizePolicy, QSpinBox
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.base import LayersWidget
@@ -23,7 +23,7 @@ from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
 from napari_synapse_cl.widgets.layers.taking import LayerData, take, take_position
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
-from napari_synapse_cl.widgets.layouts import scrolling
+from napari_synapse_cl.widgets.layouts import Buttons, scrolling
 from napari_synapse_cl.widgets.look import (
     PREVIEW,
     TRAIN,
@@ -90,7 +90,7 @@ class PreviewWidget(LayersWidget):
         self.pictures = PairPictures(viewer)
         tip = "Move the crosshair back to the synapse"
         self.centre_button = button("Centre", tip, self.pictures.reset_centre)
-        self.origin, self.warnings, self.status = QLabel(), paragraph(), paragraph()
+        self.origin, self.warnings, self.status = paragraph(), paragraph(), paragraph()
         self.pair: Pair | None = None
         self._asked: PairRequest | None = None
         self._data: LayerData | None = None
@@ -182,14 +182,12 @@ class PreviewWidget(LayersWidget):
         self.warnings.setToolTip("<qt>What a network would see here without knowing better</qt>")
 
     def _lay_out(self) -> None:
-        epoch, below, buttons = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
+        epoch, below = QHBoxLayout(), QHBoxLayout()
         self.epoch_box.setAccessibleName("Epoch")
         epoch.addWidget(self.epoch_box, stretch=1)
         epoch.addWidget(self.new_pair_button)
         below.addWidget(self.origin, stretch=1)
         below.addWidget(self.centre_button)
-        buttons.addWidget(self.add_button)
-        buttons.addWidget(self.train_button)
         self.add_row("Synapse", self.picker)
         self.add_row("Epoch", epoch)
         for label in (self.warnings, self.status):
@@ -200,7 +198,7 @@ class PreviewWidget(LayersWidget):
         self.body.addWidget(self.warnings)
         self.body.addWidget(self.status)
         self.body.addWidget(scrolling(self.form), stretch=1)
-        self.body.addLayout(buttons)
+        self.body.addWidget(Buttons((self.add_button, self.train_button)))
 
     def _connect(self) -> None:
         self._requests.done.connect(self._show)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QCheckBox, QDialog, QVBoxLayout, QWidget
 
@@ -55,7 +55,7 @@ class ComparisonDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle("Runs compared")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        self.resize(*SIZE)
+        self.resize(QSize(*SIZE).boundedTo(parent.window().size()))
         self._viewer = viewer
         self.losses = LivePlot(viewer, "Loss")
         self.retrieval = LivePlot(viewer, "Found again (%)", limits=(0, 100), bottom="epoch")

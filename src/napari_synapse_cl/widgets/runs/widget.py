@@ -9,7 +9,7 @@ from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices, QShowEvent
-from qtpy.QtWidgets import QFileDialog, QGridLayout
+from qtpy.QtWidgets import QFileDialog
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.folder import RunFolder
@@ -25,7 +25,7 @@ from napari_synapse_cl.runs.listing import (
 from napari_synapse_cl.system.words import counted, listing
 from napari_synapse_cl.widgets.base import DockWidget, runs_folder
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
-from napari_synapse_cl.widgets.layouts import SteadyText, bare
+from napari_synapse_cl.widgets.layouts import Buttons, SteadyText
 from napari_synapse_cl.widgets.look import (
     COLORS,
     EXTRACT,
@@ -170,23 +170,15 @@ class RunsWidget(DockWidget):
             self.comparison.close()
 
     def _lay_out(self) -> None:
-        grid = bare(QGridLayout(), 4)
-        for i, one in enumerate(
-            (
-                self.continue_button,
-                self.attach_button,
-                self.compare_button,
-                self.use_button,
-                self.show_button,
-                self.other_button,
-                self.bin_button,
-            )
-        ):
-            # What discards lies apart.
-            grid.addWidget(one, i // 3, i % 3 if i < 6 else 2)
         self.body.addWidget(self.table, stretch=1)
         self.body.addWidget(SteadyText(self.status, STATUS_LINES))
-        self.body.addLayout(grid)
+        buttons = Buttons(
+            (self.continue_button, self.attach_button, self.compare_button),
+            (self.use_button, self.show_button, self.other_button),
+            # What discards lies apart.
+            (None, self.bin_button),
+        )
+        self.body.addWidget(buttons)
 
     def _show_runs(self, runs: list[ListedRun]) -> None:
         if self.is_released:

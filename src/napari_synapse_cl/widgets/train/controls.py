@@ -11,7 +11,6 @@ from qtpy.QtWidgets import (
     QDialog,
     QDialogButtonBox,
     QFormLayout,
-    QGridLayout,
     QMainWindow,
     QMessageBox,
     QPushButton,
@@ -27,7 +26,7 @@ from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.system.words import counted, duration
 from napari_synapse_cl.widgets.forms.editors import LARGEST_INT
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
-from napari_synapse_cl.widgets.layouts import bare
+from napari_synapse_cl.widgets.layouts import Buttons
 from napari_synapse_cl.widgets.look import ask, button, expected, main_window_of, paragraph, tell
 
 DISCARD, STOP, LEAVE = "Discard the run", "Stop", "Detach"
@@ -255,12 +254,11 @@ def _is_closed_by_a_person(window: QMainWindow) -> bool:
     return window.isVisible() and getattr(window, "_qt_viewer", window).isVisible()
 
 
-N_COLUMNS = 12
 START_KEYS, STOP_KEYS = "Ctrl+Return", "Ctrl+."
 OFFER_DISCARD = "Discard …"
 
 
-class TrainButtons(QWidget):
+class TrainButtons(Buttons):
     """Two rows of buttons; what ends a training for good lies apart from what keeps it.
 
     Parameters
@@ -277,7 +275,6 @@ class TrainButtons(QWidget):
     """
 
     def __init__(self, start: QPushButton) -> None:
-        super().__init__()
         start.setToolTip(f"Train on the chosen layers with these settings ({START_KEYS})")
         self.pause = button("Pause", "Wait after the present step, or go on")
         self.stop = button(
@@ -299,19 +296,10 @@ class TrainButtons(QWidget):
             "Extract features", "Put features of the trained network onto the points"
         )
         self.discard = button(OFFER_DISCARD)
-        grid = bare(QGridLayout(self), 4)
-        for one, row, column, width in (
-            (start, 0, 0, 3),
-            (self.pause, 0, 3, 3),
-            (self.stop, 0, 6, 3),
-            (self.detach, 0, 9, 3),
-            (self.runs, 1, 0, 3),
-            (self.extract, 1, 3, 4),
-            (self.discard, 1, 8, 4),
-        ):
-            grid.addWidget(one, row, column, 1, width)
-        for column in range(N_COLUMNS):
-            grid.setColumnStretch(column, 1)
+        super().__init__(
+            (start, self.pause, self.stop, self.detach),
+            (self.runs, self.extract, None, self.discard),
+        )
         for keys, pressed in ((START_KEYS, start), (STOP_KEYS, self.stop)):
             # A button forgets its own key when its text changes.
             QShortcut(QKeySequence(keys), self, pressed.click)

@@ -71,7 +71,7 @@ PLACEHOLDERS = {
     "pretrained": "none: random weights",
     "cache_dir": "the run folder",
     "label_column": "none",
-    "cell_column": "none, a column, or segmentation",
+    "cell_column": "a column, or segmentation",
     "export": "none, or pt safetensors onnx",
 }
 OF_ONE_RUN = {"output", "voxel_size", "label_column", "cell_column"}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from napari.layers import Layer
@@ -242,6 +243,10 @@ class VolumeList(QWidget):
         self._rows = [self._make_row(pair) for pair in self._volumes.listed]
         for number, (_, row, _) in enumerate(self._rows):
             self._layout.insertWidget(number, row)
+        # What comes late would be reached last by Tab.
+        before = self.add_button.previousInFocusChain()
+        for one, following in pairwise([before, *self.remove_buttons]):
+            self.setTabOrder(one, following)
         self._follow([layer for pair in self._volumes.listed for layer in pair])
         self._name_rows()
         self.refresh()

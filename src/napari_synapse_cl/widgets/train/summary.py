@@ -29,7 +29,15 @@ from napari_synapse_cl.training.estimates import (
 from napari_synapse_cl.widgets.jobs.child import NetworkReader, Question
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.taking import LayerData, dataset_of
-from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, expected, label_of, link, sentence
+from napari_synapse_cl.widgets.look import (
+    MARK,
+    MARK_COLOR,
+    breakable,
+    expected,
+    label_of,
+    link,
+    sentence,
+)
 
 PROBE_DELAY_MS = 800
 """How long the settings must rest before the machine is measured for them."""
@@ -141,8 +149,9 @@ class Summary(QLabel):
             self._sizes[measured_key(one.config)] = one.dataset.voxel_size
         if asked.measure and asked.unmeasured:
             self._timer.start()
-        lines = [f"<b>{name}</b>&nbsp; {html.escape(text)}" for name, text in _rows(asked, plan)]
-        lines += [html.escape(sentence(note)) for note in told.notes]
+        rows = [(name, html.escape(breakable(text))) for name, text in _rows(asked, plan)]
+        lines = [f"<b>{name}</b>&nbsp; {text}" for name, text in rows]
+        lines += [html.escape(breakable(sentence(note))) for note in told.notes]
         machine = asked.machines.get(measured_key(asked.config))
         if machine is None and asked.measure:
             lines.append(f"<i>{MEASURING}</i>")
@@ -233,7 +242,7 @@ def _rows(asked: _Asked, plan: Plan) -> list[tuple[str, str]]:
 
 def _marked(problem: Any) -> str:
     """Return a warning in which the names of settings lead to their fields."""
-    text = html.escape(sentence(str(problem)))
+    text = html.escape(breakable(sentence(str(problem))))
     return f"<span style='color:{MARK_COLOR}'>{MARK}{_NAMED.sub(_linked, text)}</span>"
 
 
