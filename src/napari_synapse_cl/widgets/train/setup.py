@@ -245,6 +245,8 @@ class VolumeList(QWidget):
             self._layout.insertWidget(number, row)
         # What comes late would be reached last by Tab.
         before = self.add_button.previousInFocusChain()
+        while before is not self.add_button and not before.focusPolicy() & Qt.FocusPolicy.TabFocus:
+            before = before.previousInFocusChain()
         for one, following in pairwise([before, *self.remove_buttons]):
             self.setTabOrder(one, following)
         self._follow([layer for pair in self._volumes.listed for layer in pair])
