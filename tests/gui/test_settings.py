@@ -30,8 +30,8 @@ from napari_synapse_cl.config import Config, possible_value, presets, recipe_val
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets import base
 from napari_synapse_cl.widgets.base import run_folder, runs_folder
+from napari_synapse_cl.widgets.forms.editors import holds
 from napari_synapse_cl.widgets.forms.form import BACK, Form
-from napari_synapse_cl.widgets.forms.typed import holds
 from napari_synapse_cl.widgets.look import MARK, OPEN, in_words
 from napari_synapse_cl.widgets.session import SharedSettings
 

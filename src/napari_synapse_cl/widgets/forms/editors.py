@@ -1,6 +1,7 @@
-"""The widget in which one setting is filled in: a number, a choice, a path, a text."""
+"""The widget in which one setting is filled in, and how what is typed is read."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -220,3 +221,31 @@ class ChoiceEditor(QComboBox):
             super().wheelEvent(event)
         else:
             event.ignore()
+
+
+def typed_values(text: str, *, fractions: bool) -> list[str]:
+    """Return the values in a text, between which stand blanks or commas: "8, 8, 4" and "8,8,4".
+
+    Parameters
+    ----------
+    fractions
+        Whether they may have decimals: then the comma in "8,5" is the decimal mark.
+    """
+    words = text.replace(";", " ").split()
+    if fractions:
+        words = [re.sub(r"^([+-]?\d*),(\d+(?:e[+-]?\d+)?),?$", r"\1.\2", word) for word in words]
+    return " ".join(words).replace(",", " ").split()
+
+
+def holds(annotation: Any, kind: type) -> bool:
+    """Whether values of a type are in a setting of an annotation, or parts of them."""
+    return annotation is kind or any(holds(part, kind) for part in get_args(annotation))
+
+
+def typed_roles(text: str) -> list[str]:
+    """Return roles as the setting takes them, however they were spaced: "cleft=7, vesicles=6, 8".
+
+    What is no role is left as it is, for the setting to complain of.
+    """
+    parts = re.split(r"[\s,;]+(?=\w+=)", re.sub(r"\s*=\s*", "=", text.strip()))
+    return [re.sub(r"[\s,;]+", ",", part.strip(" ,;")) for part in parts if part.strip(" ,;")]

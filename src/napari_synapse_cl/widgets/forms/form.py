@@ -20,10 +20,12 @@ from napari_synapse_cl.widgets.forms.editors import (
     as_editor_value,
     as_text,
     entry_of,
+    holds,
     make_editor,
     parts_of,
+    typed_roles,
+    typed_values,
 )
-from napari_synapse_cl.widgets.forms.typed import holds, typed_roles, typed_values
 from napari_synapse_cl.widgets.layouts import Group, Rows, bare
 from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, in_words, label_of, sentence
 from napari_synapse_cl.widgets.session import Session
