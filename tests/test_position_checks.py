@@ -86,12 +86,20 @@ class TestOtherReadings:
         )
 
     @pytest.mark.parametrize(
-        "values",
-        [positions()[:, ::-1], positions() * VOXEL_SIZE, (positions() * VOXEL_SIZE)[:, ::-1]],
-        ids=["swapped", "in nm", "both"],
+        ("values", "to_do"),
+        [
+            (positions()[:, ::-1], "swap the columns z and x"),
+            (positions() * VOXEL_SIZE, "divide them by the voxel size"),
+            (
+                (positions() * VOXEL_SIZE)[:, ::-1],
+                "swap the columns z and x and divide them by the voxel size",
+            ),
+            (positions() * (1, 2, 2), "give the layer the scale of these voxels"),
+        ],
+        ids=["swapped", "in nm", "both", "in finer voxels"],
     )
     def test_window_and_terminal_say_the_same_and_flags_are_for_the_terminal(
-        self, values: np.ndarray
+        self, values: np.ndarray, to_do: str
     ) -> None:
         (window,) = warnings(values, VOXEL_SIZE)
         terminal = said_of(values, VOXEL_SIZE)
@@ -99,6 +107,7 @@ class TestOtherReadings:
         assert said is not None
         assert said[0] in terminal
         assert "--position_" not in window
+        assert window.endswith(f": {to_do} if that is how they were written")
         assert "--position_" in terminal
 
     def test_nanometres_are_noticed_by_the_voxel_size(self) -> None:
