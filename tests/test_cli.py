@@ -19,6 +19,7 @@ from conftest import SMALL, Files, Job, as_flags
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.data.sample.volume import Sample
 from napari_synapse_cl.models.checkpoints import load_backbone, load_checkpoint
+from napari_synapse_cl.pipeline import training_preparation
 from napari_synapse_cl.runs.events import (
     CheckpointSaved,
     Discarded,
@@ -496,6 +497,7 @@ class TestEndings:
         [
             (MemoryError(), "memory ran out"),
             (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory ran out"),
+            (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "memory ran out"),
             (OSError(errno.EMFILE, "Too many open files"), "too many files are open at once"),
             (ImportError("x.so: failed to map segment from shared object"), "memory ran out"),
         ],
@@ -516,6 +518,18 @@ class TestEndings:
         assert main([*flags, "--extract_only", "--checkpoint", str(trained)]) == 1
         *_, line = capsys.readouterr().err.splitlines()
         assert line.startswith(f"synapse-cl: error: {told}")
+
+    def test_memory_that_runs_out_before_the_first_step_is_told(
+        self, flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    ) -> None:
+        def measure(*_: object) -> None:
+            # oneDNN says no more of it.
+            raise RuntimeError("could not create a primitive")
+
+        monkeypatch.setattr(training_preparation, "step_memory", measure)
+        assert main(flags) == 1
+        *_, line = capsys.readouterr().err.splitlines()
+        assert line.startswith("synapse-cl: error: memory ran out")
 
     @pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
     def test_less_memory_than_pytorch_takes_is_told_before_it_is_imported(

@@ -32,7 +32,7 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import COMMANDS, Control, Event, Failed, Message, to_line
 from napari_synapse_cl.runs.terminal import lead_nowhere, make_safe, report, say
 from napari_synapse_cl.system.environment import Launch
-from napari_synapse_cl.system.memory import check_address_space, keep_freed_memory
+from napari_synapse_cl.system.memory import check_address_space, is_shortage, keep_freed_memory
 
 DESCRIPTION = """\
 Fine-tune a VGG3D network on synapses in an electron-microscopy volume by contrastive learning
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         text = "interrupted at once; of a training what came after its last checkpoint is lost"
         return _fail(text, 130, control, as_json)
-    except (OSError, MemoryError, ImportError) as error:
+    except (OSError, RuntimeError, MemoryError, ImportError) as error:
         limit = _limit_of_system(error)
         if limit is None:
             raise
@@ -92,10 +92,9 @@ def _limit_behind(error: BaseException) -> str | None:
     """Say which limit but that of the disk has led to an error, None if it was none."""
     cause = error.__cause__ or error.__context__
     while cause is not None:
-        if isinstance(cause, (OSError, MemoryError, ImportError)) and not _is_of_full_disk(cause):
-            limit = _limit_of_system(cause)
-            if limit is not None:
-                return limit
+        limit = None if _is_of_full_disk(cause) else _limit_of_system(cause)
+        if limit is not None:
+            return limit
         cause = cause.__cause__ or cause.__context__
     return None
 
@@ -114,7 +113,7 @@ def _limit_of_system(error: BaseException) -> str | None:
         return f"the disk is full ({cause}): make room"
     # So the loader says that a library did not fit.
     texts = ("failed to map", "cannot allocate", "DLL load failed", "paging file")
-    if isinstance(error, MemoryError) or number == errno.ENOMEM or any(t in cause for t in texts):
+    if is_shortage(error) or number == errno.ENOMEM or any(t in cause for t in texts):
         return f"memory ran out ({cause or 'no more is to be had'}): free some, or raise its limit"
     if isinstance(error, ImportError) and "Too many open files" in cause:
         return f"too many files are open at once ({cause}): raise that limit (ulimit -n)"
