@@ -1,8 +1,10 @@
 """Loops that are compiled, shared among threads, and done without where they cannot be."""
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +128,24 @@ def test_where_nothing_can_be_kept_loops_are_compiled_each_time(
 
     monkeypatch.setattr("numba.njit", njit)
     assert compiled(nogil=True)(len) is len
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="caches have another place there")
+@pytest.mark.parametrize("named", [None, ""])
+def test_without_a_home_nothing_is_kept_where_the_program_was_started(
+    named: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, here = f"loop_{named is None}", tmp_path / "here"
+    (tmp_path / f"{module}.py").write_text("def double(value):\n    return 2 * value\n")
+    # Beside the module nothing can be kept either.
+    (tmp_path / "__pycache__").touch()
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if named is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", named)
+    assert compiled()(import_module(module).double)(2) == 4
+    assert not list(here.iterdir())

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from napari_synapse_cl.system.environment import CACHE_VARIABLE, variable
+
 _pool: ThreadPoolExecutor | None = None
 
 
@@ -26,12 +28,22 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def decorate(function: Callable[..., Any]) -> Any:
         try:
-            return njit(cache=True, **options)(function)
+            return njit(cache=_is_place_named(), **options)(function)
         # Numba has looked for a folder that it can write to.
         except RuntimeError:
             return njit(**options)(function)
 
     return decorate
+
+
+def _is_place_named() -> bool:
+    """Whether Numba knows of a folder of this user.
+
+    Without a home it takes ``~`` for the name of one where the program was started, and would run
+    what anybody has left in it.
+    """
+    folder = os.environ.get(CACHE_VARIABLE, os.path.expanduser("~"))
+    return variable("NUMBA_CACHE_DIR") is not None or os.path.isabs(folder)
 
 
 class Loop:
