@@ -115,7 +115,7 @@ def test_two_windows_do_not_overwrite_each_others_settings(
     assert json.loads(file.read_text())["batch_size"] == 8
 
 
-def test_two_windows_keep_what_was_changed_in_each(tmp_path: Path) -> None:
+def test_two_windows_keep_what_was_changed_in_each(qapp: Any, tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     first, second = SharedSettings(file), SharedSettings(file)
     first.set("batch_size", 6)
@@ -222,7 +222,9 @@ def test_a_comma_between_numbers_parts_them(
 @pytest.mark.parametrize(
     "content", ["no JSON", "[]", "[" * 100_000, '{"batch_size": 0, "gone": 1, "seed": 4}']
 )
-def test_kept_settings_that_cannot_be_used_are_passed_over(tmp_path: Path, content: str) -> None:
+def test_kept_settings_that_cannot_be_used_are_passed_over(
+    qapp: Any, tmp_path: Path, content: str
+) -> None:
     file = tmp_path / "settings.json"
     file.write_text(content)
     settings = SharedSettings(file)
