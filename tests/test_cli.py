@@ -575,9 +575,19 @@ class TestResuming:
         whole, run = (pd.read_csv(tmp_path / n / "steps.csv")[columns] for n in ("whole", "run"))
         pd.testing.assert_frame_equal(whole, run, check_exact=True)
 
-    def test_a_finished_run_goes_on_for_more_epochs(self, flags: list[str], tmp_path: Path) -> None:
+    def test_a_finished_run_goes_on_for_more_epochs(
+        self,
+        flags: list[str],
+        sample_files: Files,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
         assert main(flags) == 0
-        assert main(["--resume", "--output", str(tmp_path / "run"), "--num_epochs", "3"]) == 0
+        image, table = sample_files
+        monkeypatch.chdir(image.parent)
+        same = ["--image", image.name, "--synapses", table.name]
+        again = ["--resume", "--output", str(tmp_path / "run"), "--num_epochs", "3"]
+        assert main([*again, *same]) == 0
         assert read_metrics(tmp_path / "run" / "epochs.csv")["epoch"].tolist() == [1, 2, 3]
 
     def test_with_smaller_batches_the_epoch_begins_anew(

@@ -200,9 +200,9 @@ def checkpoint_to_resume(folder: RunFolder, config: Config) -> dict[str, Any] | 
     if not folder.holds_run:
         raise InputError(f"{folder.path} holds no run to go on with")
     before = Config.from_values(read_settings(folder.config_file))
-    changed = sorted(
-        name for name in _FIXED_BY_TRAINING if getattr(before, name) != getattr(config, name)
-    )
+    # As they are kept: a path is the same from wherever it is given.
+    kept, given = before.as_json(), config.as_json()
+    changed = sorted(name for name in _FIXED_BY_TRAINING if kept[name] != given[name])
     if changed:
         was, now = getattr(before, changed[0]), getattr(config, changed[0])
         raise InputError(
