@@ -105,7 +105,8 @@ def test_every_column_may_follow_every_other_and_has_a_legend(window: Any) -> No
         "date": pd.date_range("2020-01-01", periods=n),
         "span": pd.to_timedelta(order, "h"),
         "complex": order + 1j,
-        "list": [[int(i), 0] for i in order],
+        # Numbers among lists are classes too.
+        "list": [[int(i), 0] if i else 1 for i in order],
         "infinite": np.where(halves, np.inf, order),
         7: order,
     }
@@ -114,6 +115,7 @@ def test_every_column_may_follow_every_other_and_has_a_legend(window: Any) -> No
     window.viewer.layers.selection.active = points
     box = open_widget(window.viewer, EXTRACT).points_panel.color_box
     names = list(map(str, columns))
+    along: dict[str, list[tuple[float, ...]]] = {}
     for name in [*names, *names[::-1], "number", "date", "text", "span", "number", "list"]:
         box.legend.setText("")
         choose(box, name)
@@ -122,6 +124,28 @@ def test_every_column_may_follow_every_other_and_has_a_legend(window: Any) -> No
         assert len(set(shades(points))) >= known.sum(), name
         assert box.legend.text().count("■") == n
         assert not box.legend.isHidden()
+        along[name] = shades(points)
+    # Dates and spans lie along the colormap as numbers do; what else has no order is classes.
+    assert along["date"] == along["span"] == along["number"] == along["7"]
+    assert along["complex"] == along["list"] == along["text"] != along["number"]
+
+
+def test_the_classes_of_the_sample_have_a_legend_before_any_column_is_chosen(window: Any) -> None:
+    points, viewer = window.points, window.viewer
+    viewer.layers.selection.active = points
+    box = open_widget(viewer, EXTRACT).points_panel.color_box
+    assert box.column is None
+    assert not box.legend.isHidden()
+    shown = dict(zip(points.features["class"], shades(points), strict=True))
+    for name, (red, green, blue, _) in shown.items():
+        color = "#" + "".join(f"{round(255 * part):02x}" for part in (red, green, blue))
+        assert f'<span style="color: {color}">■</span> {name}' in box.legend.text()
+    # One colour of all says nothing of a class, be it the only one.
+    points.face_color = "red"
+    points.features = pd.DataFrame({"class": ["ribbon"] * len(points.data)})
+    viewer.layers.selection.active = window.image
+    viewer.layers.selection.active = points
+    assert box.legend.isHidden()
 
 
 def test_the_legend_is_there_again_with_the_points(window: Any) -> None:

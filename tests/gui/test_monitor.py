@@ -71,7 +71,8 @@ def test_smoothing_is_the_mean_of_the_neighbours() -> None:
 
 
 def show_training(window: Any, qtbot: QtBot, tmp_path: Path, label_column: str = "") -> Any:
-    """Train in a window that is shown, and return what shows it."""
+    """Train in a window as large as a small screen, and return what shows it."""
+    window.viewer.window._qt_window.resize(1280, 800)
     window.viewer.window._qt_window.show()
     widget = open_widget(window.viewer, TRAIN)
     widget.form.editor("label_column").value = label_column

@@ -68,6 +68,7 @@ def test_each_step_that_is_told_has_the_window_composed_once(
     window: Any, qtbot: QtBot, tmp_path: Path
 ) -> None:
     main_window = window.viewer.window._qt_window
+    main_window.resize(1280, 800)
     main_window.show()
     widget = open_widget(window.viewer, TRAIN)
     widget.tabs.setCurrentWidget(widget.view)

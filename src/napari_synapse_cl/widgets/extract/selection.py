@@ -16,7 +16,7 @@ from napari_synapse_cl.system.words import counted, size
 from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import CONTENT_EVENTS
-from napari_synapse_cl.widgets.layers.features import color_by, feature_match
+from napari_synapse_cl.widgets.layers.features import color_by, feature_match, own_legend
 from napari_synapse_cl.widgets.layouts import Paragraph, Rows
 from napari_synapse_cl.widgets.look import button, expected, paragraph, tell
 
@@ -184,7 +184,7 @@ class ColorBox(ColumnBox):
         if is_other and points is not None:
             self._recall(points)
         if self.column is None:
-            self._tell("")
+            self._tell_own()
 
     def color(self, column: str) -> None:
         """Choose a column of the layer, and colour by it."""
@@ -201,7 +201,7 @@ class ColorBox(ColumnBox):
         if self._layer is not None and self.column is not None:
             self._tell(self.color_other(self._layer, self.column))
         else:
-            self._tell("")
+            self._tell_own()
 
     def _recall(self, layer: Points) -> None:
         """Choose the column that a layer is coloured by, unless it has other colours now."""
@@ -210,6 +210,10 @@ class ColorBox(ColumnBox):
             with QSignalBlocker(self):
                 self.setCurrentText(column)
             self._tell(legend)
+
+    def _tell_own(self) -> None:
+        legend = None if self._layer is None else own_legend(self._layer)
+        self._tell(legend.as_html() if legend else "")
 
     def _tell(self, text: str) -> None:
         self.legend.setText(text)

@@ -206,6 +206,24 @@ def color_by(points: Points, column: str) -> Legend:
     return legend
 
 
+def own_legend(points: Points) -> Legend | None:
+    """Return what colours of classes mean that napari gives points, such as those of the sample.
+
+    None if they are of no column, or classes share a colour, or there are no points.
+    """
+    if points.face_color_mode != "cycle" or not len(points.data):
+        return None
+    colors = pd.DataFrame(points.face_color)
+    for _, values in points.features.items():
+        # What extractions add are numbers, and may be thousands of columns.
+        if values.dtype.kind != "f":
+            pairs = colors.assign(text=values.astype(str).to_numpy()).drop_duplicates()
+            shades = tuple(map(_hex, pairs[[0, 1, 2]].to_numpy()))
+            if pairs["text"].is_unique and len(set(shades)) == len(shades):
+                return Legend(shades, tuple(pairs["text"]), 0, False)
+    return None
+
+
 def freeze_colors(points: Points) -> None:
     """Let points keep their colours whatever becomes of the column that these come from."""
     if points.face_color_mode != "direct":

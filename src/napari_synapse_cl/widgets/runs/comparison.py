@@ -58,7 +58,7 @@ class ComparisonDialog(QDialog):
         self.resize(QSize(*SIZE).boundedTo(parent.window().size()))
         self._viewer = viewer
         self.losses = LivePlot(viewer, "Loss")
-        self.retrieval = LivePlot(viewer, "Found again (%)", limits=(0, 100), bottom="epoch")
+        self.retrieval = LivePlot(viewer, "Found (%)", limits=(0, 100), bottom="epoch")
         self.retrieval.follow_steps_of(self.losses)
         self._drawn: dict[Path, _Drawn] = {}
         colors = list(COLORS)

@@ -142,7 +142,7 @@ class Monitor(QWidget):
         self._folder: Path | None = None
         self.series = {name: Series() for name in METRICS}
         self.losses = LivePlot(viewer, "Loss", bottom="step")
-        self.retrieval = LivePlot(viewer, "Found again (%)", limits=(0, 100), bottom="step")
+        self.retrieval = LivePlot(viewer, "Found (%)", limits=(0, 100), bottom="step")
         self.details: dict[str, LivePlot] = {}
         self.losses.setToolTip(LOSS_HELP)
         self.retrieval.setToolTip(RETRIEVAL_HELP)
