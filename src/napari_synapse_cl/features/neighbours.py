@@ -249,6 +249,8 @@ class _Search:
         self, start: int, points: np.ndarray, others: np.ndarray, products: np.ndarray
     ) -> None:
         """Note pairs of a block, and keep the nearest when there are enough to be worth it."""
+        if not len(points):
+            return
         waiting = self._waiting[start // BLOCK]
         waiting += [points, others, products]
         if sum(map(len, waiting[::3])) > WAITING * BLOCK:

@@ -1,6 +1,6 @@
 """What is looked at before a table of features is explored, and how results are kept."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +31,8 @@ NAMES = {
 }
 """What the table with the results is called."""
 CLASSIFIER = "classifier.npz"
+MOST_LONE = 10
+"""Classes that may have a label or two each."""
 MOST_OF_PROCESS = 2000
 """Labels that a Gaussian process can learn: it compares all with all."""
 Result = TypeVar("Result")
@@ -188,6 +190,11 @@ def _check_labels(job: Exploration) -> None:
     if len(classes) < 2:
         found = f"all are {classes[0]}" if len(classes) else "no row with features has one"
         raise InputError(f"predicting needs labels of two classes in the column {column}: {found}")
+    if len(classes) > MOST_LONE and 2 * len(classes) > len(known):
+        raise InputError(
+            f"the column {column} has {len(classes):,} different labels in {len(known):,} rows: "
+            "these tell rows apart, and no classes"
+        )
     if job.config.probe == "gaussian_process" and len(known) > MOST_OF_PROCESS:
         raise InputError(
             f"a Gaussian process is for few labels, and there are {len(known):,}: choose probe "
