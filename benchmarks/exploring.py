@@ -2,9 +2,9 @@
 
     python benchmarks/exploring.py [--query 1000000] [--pairs 100000] [--channels 96]
 
-A query among a million vectors (as the window asks it: what is most like three of them, and not
-like a fourth), and the 15 neighbours of each of a hundred thousand; beside the second, scikit-learn's
-brute search of a part of them, and how far both agree. Vectors are random ones in 50 clusters.
+A query among a million vectors (what is most like three of them, and not like a fourth), and the 15
+neighbours of each of a hundred thousand; beside the second, scikit-learn's brute search for a part
+of them, and how far both agree. Vectors are random ones in 50 clusters.
 
 Wall-clock time is that of this machine with whatever else it does, so the processors' time is told
 too: half of it is what two cores take that do nothing else.

@@ -210,6 +210,13 @@ class TestBrightness:
         assert text.startswith("the neighbours tell more than the intensity histogram's")
         assert measured["low"] > 0
 
+    def test_neighbours_at_chance_are_told_so(self) -> None:
+        values, labels = labelled(2, apart=0)
+        noise = np.random.default_rng(0).random((N, 32)).astype(np.float32)
+        text, measured = brightness_in_words(values, noise, 5, "cosine", ground(labels))
+        assert text.startswith("neighbours tell labels no better than chance")
+        assert measured["knn"] == pytest.approx(0.5, abs=0.15)
+
     def test_without_labels_by_neighbours_in_common(self) -> None:
         rng = np.random.default_rng(0)
         histogram = rng.random((200, 32)).astype(np.float32)
@@ -497,6 +504,14 @@ class TestCommandLine:
         assert "cannot be measured: " in capsys.readouterr().err
         table, _ = results(tmp_path / "predictions.csv")
         assert table["predicted"].notna().sum() == N - 5
+
+    def test_where_all_have_a_label_the_classifier_is_kept_and_nothing_predicted(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        write_table(make_table(), tmp_path / "f.csv", RECORD)
+        assert explore(tmp_path / "f.csv", tmp_path, "predict", "--label_column", "truth") == 0
+        assert "none is left to predict" in capsys.readouterr().err
+        assert (tmp_path / "classifier.npz").exists()
 
     def test_one_class_teaches_nothing(self, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
         write_table(make_table().assign(kind="a"), tmp_path / "f.csv", RECORD)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from threading import Lock, local
 from typing import Any, Literal, TypeVar
 
@@ -21,7 +21,10 @@ Result = TypeVar("Result")
 
 BLOCK = 1024
 """Vectors of which all pairs are computed at once: 4 MiB of products."""
-ROWS_AT_ONCE = 2**16
+QUERY_ROWS = 2**14
+"""Vectors that are compared with those of a query at once, while they are in the cache."""
+TINIEST = np.float32(1e-30)
+"""A squared distance that is divided by."""
 WAITING = 16
 """Pairs that wait for each vector of a block until they are sorted in."""
 SPARE = 5
@@ -98,35 +101,38 @@ class Space:
         # Whatever rounding did: no other can be among the best.
         least = np.partition(about - uncertain, -n)[-n]
         found = np.flatnonzero(about + uncertain >= least)
-        scores = np.concatenate(
-            [
-                self._exact(found[i : i + ROWS_AT_ONCE], wanted, weights)
-                for i in range(0, len(found), ROWS_AT_ONCE)
-            ]
-        )
+        parts = [found[i : i + QUERY_ROWS] for i in range(0, len(found), QUERY_ROWS)]
+        scores = np.concatenate([self._exact(part, wanted, weights) for part in parts])
         order = np.argsort(-scores, kind="stable")[:n]
         return found[order], scores[order]
 
-    def _about(
-        self, wanted: np.ndarray, weights: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray | float]:
+    def _about(self, wanted: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return ``(N,)`` scores in float32, and how far they may be from exact ones."""
         rounding = 2 * np.finfo(np.float32).eps * self.points.shape[1]
-        if self.metric == "cosine":
-            return self.points @ (weights @ wanted), rounding * float(np.abs(weights).sum())
+        scores, lost = np.zeros((2, len(self)), np.float32)
+        absolute, mixed = np.abs(weights), weights @ wanted
         squares = np.einsum("ij,ij->i", wanted, wanted)
-        scores, uncertain = np.empty((2, len(self)), np.float32)
-        for i in range(0, len(self), ROWS_AT_ONCE):
-            part = slice(i, i + ROWS_AT_ONCE)
-            sums = self.squares[part, None] + squares
-            squared = np.maximum(sums - 2 * (self.points[part] @ wanted.T), 0)
-            distances = np.sqrt(squared)
-            scores[part] = distances @ -weights
-            further = np.sqrt(squared + rounding * sums) - np.sqrt(
-                np.maximum(squared - rounding * sums, 0)
-            )
-            uncertain[part] = (further + rounding * distances) @ np.abs(weights)
-        return scores, uncertain
+
+        def by_direction(start: int) -> None:
+            part = slice(start, start + QUERY_ROWS)
+            np.matmul(self.points[part], mixed, out=scores[part])
+            lost[part] = absolute.sum()
+
+        def by_place(start: int) -> None:
+            part = slice(start, start + QUERY_ROWS)
+            sums = self.squares[part] + squares[:, None]
+            distances = np.ascontiguousarray((self.points[part] @ wanted.T).T)
+            distances *= -2
+            distances += sums
+            np.sqrt(np.maximum(distances, TINIEST, out=distances), out=distances)
+            scores[part] = -weights @ distances
+            # Rounding takes a share of the squared lengths from a squared distance.
+            sums /= distances
+            lost[part] = absolute @ sums
+
+        work = by_direction if self.metric == "cosine" else by_place
+        on_all_cores(work, range(0, len(self), QUERY_ROWS))
+        return scores, rounding * lost
 
     def _exact(self, numbers: np.ndarray, wanted: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the scores of some points in float64."""
@@ -135,6 +141,20 @@ class Space:
             return np.asarray(points @ (weights @ wanted))
         distances = [np.sqrt(np.square(points - one).sum(axis=1)) for one in wanted]
         return np.asarray(-weights @ np.array(distances))
+
+
+def on_all_cores(work: Callable[[int], Any], starts: Sequence[int]) -> list[Any]:
+    """Do the work of parts on all processors, each of which multiplies by itself."""
+    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(n) as pool:
+        return list(pool.map(work, starts))
+
+
+@cache
+def _libraries() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 @dataclass(frozen=True)
@@ -160,13 +180,13 @@ def find_neighbours(space: Space, k: int) -> Generator[Step, None, Neighbours]:
     """
     search = _Search(space, k)
     starts = range(0, len(space), BLOCK)
-    search.run(search.begin, starts)
+    on_all_cores(search.begin, starts)
     for number, start in enumerate(starts):
         share = 1 - (1 - number / len(starts)) ** 2
         yield "finding neighbours", int(share * len(space)), len(space), "row"
-        search.run(partial(search.compare, start), starts[number + 1 :])
+        on_all_cores(partial(search.compare, start), starts[number + 1 :])
     # Their order is decided by their differences, which rounding leaves alone.
-    found = search.run(search.settle, starts)
+    found = on_all_cores(search.settle, starts)
     yield "finding neighbours", len(space), len(space), "row"
     numbers, distances = (np.concatenate(part) for part in zip(*found, strict=True))
     return Neighbours(numbers, distances)
@@ -180,8 +200,6 @@ class _Search:
     """
 
     def __init__(self, space: Space, k: int) -> None:
-        from threadpoolctl import ThreadpoolController
-
         n = len(space)
         self.space, self.k = space, min(k, n - 1)
         kept = min(k + SPARE, n - 1)
@@ -196,16 +214,6 @@ class _Search:
         self._waiting: list[list[np.ndarray]] = [[] for _ in range(0, n, BLOCK)]
         self._lock = Lock()
         self._own = local()
-        self._libraries = ThreadpoolController()
-
-    def run(self, work: Callable[[int], Any], starts: Sequence[int]) -> list[Any]:
-        """Do the work of blocks on all processors, each of which multiplies by itself."""
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-        with (
-            self._libraries.limit(limits=1, user_api="blas"),
-            ThreadPoolExecutor(threads or os.cpu_count()) as pool,
-        ):
-            return list(pool.map(work, starts))
 
     def begin(self, start: int) -> None:
         """Take the pairs within a block into account, so that few of the others come near."""

@@ -156,8 +156,9 @@ def comparison_in_words(one: Comparison) -> str:
     """Say how much more is told by vectors than by what is simpler."""
     words = {"better": "tell more than", "alike": "do not clearly tell more than"}
     verb = words.get(one.outcome, "tell less than")
+    low, high = (f"{value:z.2f}".replace("-", "−") for value in (one.low, one.high))
     text = f"{one.name} {verb} the {one.baseline} ({one.value:.2f} against {one.other:.2f}"
-    return f"{text}, a difference of {one.low:.2f} to {one.high:.2f} with 95 % confidence)"
+    return f"{text}, a difference of {low} to {high} with 95 % confidence)"
 
 
 def calibration_folds(ground: Ground, some: np.ndarray | None = None) -> list[Fold]:
@@ -306,6 +307,7 @@ def _by_labels(
     scaled: np.ndarray, histogram: np.ndarray, ground: Ground
 ) -> tuple[str, dict[str, float]] | None:
     from napari_synapse_cl.features.analysis import probe_predictions
+    from napari_synapse_cl.features.probes import interval
 
     known = np.flatnonzero(ground.labels != "")
     if len(known) > MOST_FOLDED:
@@ -327,6 +329,9 @@ def _by_labels(
     measured = {"knn": found.value, "histogram": found.other, "chance": chance}
     measured |= {"low": found.low, "high": found.high}
     text = comparison_in_words(found)
-    if found.outcome != "better":
+    values, n_blocks = labelled.resampled(right[0])
+    if interval(values, n_blocks)[0] <= chance:
+        text = f"neighbours tell labels no better than chance, as far as can be seen: {text}"
+    elif found.outcome != "better":
         text = f"neighbours may reflect brightness only, as far as labels tell: {text}"
     return f"{text}; chance is {chance:.2f}", measured

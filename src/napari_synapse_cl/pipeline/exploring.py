@@ -182,6 +182,9 @@ def _predict(job: Exploration) -> Iterator[Event]:
         yield from job.add(name, whole)
     counts = np.bincount(best[is_told], minlength=len(names)).tolist()
     job.found["predicted"] = dict(zip(classifier.classes, counts, strict=True))
+    if not len(asked):
+        yield from job.tell("all rows with features have a label: none is left to predict")
+        return
     shares = ", ".join(f"{name} {count:,}" for name, count in job.found["predicted"].items())
     text = f"{int(is_told.sum()):,} rows get a label that is predicted ({shares})"
     if not is_told.all():
