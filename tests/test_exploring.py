@@ -16,6 +16,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
+from conftest import Files, as_flags
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError
@@ -539,6 +540,35 @@ class TestCommandLine:
         assert "is the table that is explored" in capsys.readouterr().err
         assert explore(path, tmp_path / "out", "outliers") == 0
         assert explore(path, tmp_path / "out", "outliers", "--overwrite") == 0
+
+
+def test_what_an_extraction_writes_says_what_a_classifier_has_to_know(
+    sample_files: Files, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    image, synapses = sample_files
+    named = {"image": image, "synapses": synapses, "voxel_size": 10, "network_voxel_size": 20}
+    by_hand = ["--extract_only", "--descriptors", "--layer_num", "none", "--crop_size", "16"]
+    out = ["--output", str(tmp_path)]
+    assert main([*by_hand, *as_flags(named), *out]) == 0
+    file = tmp_path / "features_hand.csv"
+    record = json.loads(file.with_suffix(".json").read_text())
+    # Crops of 16 voxels of 20 nm take 32 of the image's.
+    assert record["extent"] == [32, 32, 32]
+    assert record["settings"]["intensity"] == "range"
+    assert main(["--explore", "predict", "--features", str(file), *out]) == 0
+    assert "none is left to predict" in capsys.readouterr().err
+    applied = [
+        "--classifier",
+        str(tmp_path / "classifier.npz"),
+        "--output",
+        str(tmp_path / "again"),
+    ]
+    assert main(["--explore", "predict", "--features", str(file), *applied]) == 0
+    table, _ = results(again / "predictions.csv")
+    assert table["predicted"].isin(table["class"]).all()
+    assert main([*by_hand, "--invert", *as_flags(named), *out, "--overwrite"]) == 0
+    assert main(["--explore", "predict", "--features", str(file), *applied, "--overwrite"]) == 2
+    assert "the invert was False, and here it is True" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("what", ["cluster", "outliers", "predict"])
