@@ -557,12 +557,8 @@ def test_what_an_extraction_writes_says_what_a_classifier_has_to_know(
     assert record["settings"]["intensity"] == "range"
     assert main(["--explore", "predict", "--features", str(file), *out]) == 0
     assert "none is left to predict" in capsys.readouterr().err
-    applied = [
-        "--classifier",
-        str(tmp_path / "classifier.npz"),
-        "--output",
-        str(tmp_path / "again"),
-    ]
+    again = tmp_path / "again"
+    applied = ["--classifier", str(tmp_path / "classifier.npz"), "--output", str(again)]
     assert main(["--explore", "predict", "--features", str(file), *applied]) == 0
     table, _ = results(again / "predictions.csv")
     assert table["predicted"].isin(table["class"]).all()
