@@ -18,9 +18,13 @@ COMPARE: dict[str, Any] = {**EXTRACT, "compare_layers": True}
 BY_HAND: dict[str, Any] = {
     **DATA, "extract_only": True, "descriptors": True, "layer_num": "none"
 }  # fmt: skip
+EXPLORE: dict[str, Any] = {"explore": "cluster", "features": "f.csv"}
+SIMILAR: dict[str, Any] = {**EXPLORE, "explore": "similar", "like": "3"}
+PREDICT: dict[str, Any] = {**EXPLORE, "explore": "predict"}
+OUTLIERS: dict[str, Any] = {**EXPLORE, "explore": "outliers"}
 ALWAYS = {
     "output", "train_only", "extract_only", "checkpoint", "network", "resume", "export_only",
-    "compare_layers", "dense", "region",
+    "compare_layers", "dense", "region", "explore", "features",
 }  # fmt: skip
 """Have an effect wherever they are not refused."""
 
@@ -48,7 +52,6 @@ IN_VAIN: dict[str, list[dict[str, Any]]] = {
     "pooling": [{**DATA, "train_only": True}, BY_HAND],
     "descriptors": [{**DATA, "train_only": True}, COMPARE, DENSE],
     "averaging": [{**DATA, "train_only": True}, EXPORT, BY_HAND],
-    "n_components": [{**DATA, "pooling": "none"}, COMPARE],
     "feature_format": [{**DATA, "pooling": "none"}, DENSE],
     "keep_partial": [{**DATA, "train_only": True}, COMPARE],
     "layer_num": [{**DATA, "train_only": True}, EXPORT],
@@ -65,7 +68,20 @@ IN_VAIN: dict[str, list[dict[str, Any]]] = {
     "slip_range": [DATA],
     "cutout_size": [DATA],
     "cutout_kinds": [DATA],
-    "rotation_range": [{**DATA, "uniform_rotation": True}],
+    "rotation_range": [{**DATA, "uniform_rotation": True}, EXPLORE],
+    "vectors": [DATA, {**PREDICT, "classifier": "c.npz"}],
+    "distance": [DATA, PREDICT],
+    "like": [DATA, EXPLORE],
+    "n_similar": [OUTLIERS],
+    "n_clusters": [SIMILAR, {**EXPLORE, "clustering": "hdbscan"}],
+    "most_clusters": [OUTLIERS, {**EXPLORE, "n_clusters": 3}],
+    "min_cluster_size": [EXPLORE],
+    "n_neighbors": [DATA, PREDICT],
+    "probe": [EXPLORE, {**PREDICT, "classifier": "c.npz"}],
+    "reject_below": [OUTLIERS],
+    "classifier": [SIMILAR],
+    "device": [EXPLORE],
+    "n_components": [{**DATA, "pooling": "none"}, COMPARE, EXPLORE],
 }
 IN_EXTRACTION = ("ModelConfig", "TrainingConfig", "AugmentationConfig")
 
@@ -81,7 +97,9 @@ OTHER: dict[str, Any] = {
     "activation_checkpointing": "on", "layer_num": (3,), "pooling": "max", "averaging": "flips",
     "feature_format": "npz", "label_column": "class", "cell_column": "body",
     "export": ("pt",), "flip_prob": 0.25, "grey_unit": "spread", "grey_spread": (0.1,),
-    "cutout_kinds": ("corner",),
+    "cutout_kinds": ("corner",), "vectors": ("hand",), "distance": "euclidean",
+    "like": ("1",), "unlike": ("2",), "clustering": "mixture", "probe": "logistic",
+    "classifier": Path("c.npz"),
 }  # fmt: skip
 
 
@@ -137,6 +155,22 @@ def test_a_setting_that_does_something_is_not(name: str, more: dict[str, Any]) -
     # What is left to a checkpoint may be what the setting needs.
     config = Config.from_values({**DATA, **more, name: another(name)})
     assert settings_without_effect(config) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        *((name, EXPLORE) for name in ("n_clusters", "clustering", "seed", "feature_format")),
+        *((name, SIMILAR) for name in ("unlike", "n_similar", "distance", "vectors", "overwrite")),
+        *((name, PREDICT) for name in ("label_column", "probe", "reject_below", "classifier")),
+        ("n_neighbors", OUTLIERS), ("label_column", OUTLIERS),
+        ("min_cluster_size", {**EXPLORE, "clustering": "hdbscan"}),
+    ],
+)  # fmt: skip
+def test_a_setting_of_an_exploration_that_does_something_is_not(
+    name: str, base: dict[str, Any]
+) -> None:
+    assert settings_without_effect(Config.from_values({**base, name: another(name)})) == []
 
 
 def test_defaults_are_told_only_where_they_were_given() -> None:

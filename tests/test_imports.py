@@ -23,6 +23,8 @@ LIGHT = {
     "data.opening": {"torch", "zarr", "h5py", "tensorstore", "openpyxl"},
     "features.tables": {"torch", "anndata", "h5py", "napari", "matplotlib"},
     "features.layer_report": {"torch", "sklearn"},
+    "features.prediction": {"torch", "sklearn"},
+    "features.clusters": {"torch", "sklearn"},
     "widgets.layers.files": {"torch", "napari", "qtpy"},
     "widgets.open_data.widget": {"torch", "sklearn", "tensorstore", "h5py", "openpyxl", "zarr"},
     "features.maps.colors": {"torch"},

@@ -26,6 +26,11 @@ from napari_synapse_cl.config.flat import (
     recipe_settings,
     recipe_values,
 )
-from napari_synapse_cl.config.sections import ExtractionConfig, ModelConfig, RunConfig
+from napari_synapse_cl.config.sections import (
+    ExploreConfig,
+    ExtractionConfig,
+    ModelConfig,
+    RunConfig,
+)
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
 from napari_synapse_cl.system.downloads import is_url

@@ -16,7 +16,12 @@ from napari_synapse_cl.config.data_sections import (
 )
 from napari_synapse_cl.config.fields import Section
 from napari_synapse_cl.config.flat import SECTIONS, Config
-from napari_synapse_cl.config.sections import ExtractionConfig, ModelConfig, RunConfig
+from napari_synapse_cl.config.sections import (
+    ExploreConfig,
+    ExtractionConfig,
+    ModelConfig,
+    RunConfig,
+)
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
 from napari_synapse_cl.system.words import listing
 
@@ -66,7 +71,7 @@ def conditions_of(name: str) -> tuple[Condition, ...]:
 
 
 def _job(config: Config) -> str:
-    for name in ("export_only", "dense", "compare_layers", "extract_only"):
+    for name in ("explore", "export_only", "dense", "compare_layers", "extract_only"):
         if getattr(config, name):
             return name
     return "training"
@@ -136,6 +141,7 @@ def _all_of(*conditions: Condition) -> Condition:
 
 
 _TRAINS = _jobs("training")
+_EXPLORES = _jobs("explore")
 _DRAWS = _jobs("training", "compare_layers")
 _READS = _jobs("training", "extract_only", "compare_layers", "dense")
 _CUTS = _jobs("training", "extract_only", "compare_layers")
@@ -157,6 +163,7 @@ _OF_SECTIONS: dict[type[Section], tuple[Condition, ...]] = {
     TrainingConfig: (_TRAINS,),
     DeviceConfig: (_READS,),
     ExtractionConfig: (_any_of(_jobs("compare_layers"), _EXTRACTS),),
+    ExploreConfig: (_EXPLORES,),
     # What cannot be together here is refused.
     RunConfig: (),
 }
@@ -194,7 +201,7 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
     "positive_share": (_TRAINS, _with("positive_distance", "cell_column")),
     "backbone_lr_factor": (_TRAINS, _unless("freeze_backbone")),
     "best_metric": (_TRAINS, _any_of(_only("best_metric", "training_loss"), _VALIDATES)),
-    "seed": (_DRAWS,),
+    "seed": (_jobs("training", "compare_layers", "explore"),),
     "rotation_range": (_DRAWS, _unless("uniform_rotation")),
     "cutout_size": (_DRAWS, _positive("cutout_prob")),
     "cutout_kinds": (_DRAWS, _positive("cutout_prob")),
@@ -215,9 +222,14 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
     "pooling": (_any_of(_jobs("compare_layers"), _EXTRACTS), _READS_LAYERS),
     "averaging": (_any_of(_jobs("compare_layers"), _EXTRACTS), _READS_LAYERS),
     "n_components": (_EXTRACTS, _TABULATES),
-    "feature_format": (_EXTRACTS, _TABULATES),
+    "feature_format": (
+        _jobs("training", "extract_only", "explore"),
+        _any_of(_EXPLORES, _unless("train_only")),
+        _any_of(_EXPLORES, _TABULATES),
+    ),
     "label_column": (
         _any_of(
+            _all_of(_EXPLORES, _unless("classifier")),
             _jobs("compare_layers"),
             _all_of(_TRAINS, _VALIDATES),
             _all_of(_EXTRACTS, _with("figures"), _TABULATES),
@@ -225,12 +237,34 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
     ),
     "keep_partial": (_any_of(_jobs("dense"), _EXTRACTS),),
     "centre_jitter": (_jobs("compare_layers"),),
+    "vectors": (_EXPLORES, _unless("classifier")),
+    "distance": (_EXPLORES, _only("explore", "cluster", "similar", "outliers")),
+    "like": (_only("explore", "similar"),),
+    "unlike": (_only("explore", "similar"),),
+    "n_similar": (_only("explore", "similar"),),
+    "clustering": (_only("explore", "cluster"),),
+    "n_clusters": (_only("explore", "cluster"), _only("clustering", "kmeans", "mixture")),
+    "most_clusters": (
+        _only("explore", "cluster"),
+        _only("clustering", "kmeans", "mixture"),
+        _unless("n_clusters"),
+    ),
+    "min_cluster_size": (_only("explore", "cluster"), _only("clustering", "hdbscan")),
+    "n_neighbors": (_EXPLORES, _only("explore", "cluster", "similar", "outliers")),
+    "probe": (_only("explore", "predict"), _unless("classifier")),
+    "reject_below": (_only("explore", "predict"),),
+    "classifier": (_only("explore", "predict"),),
     # Each of these is a job, or refused.
+    "explore": (),
+    "features": (),
     "compare_layers": (),
     "dense": (),
     "region": (),
     "overwrite": (
-        _any_of(_jobs("extract_only", "export_only", "compare_layers", "dense"), _with("export")),
+        _any_of(
+            _jobs("explore", "extract_only", "export_only", "compare_layers", "dense"),
+            _with("export"),
+        ),
     ),
     "export": (_jobs("training", "export_only"),),
     "tensorboard": (_TRAINS,),

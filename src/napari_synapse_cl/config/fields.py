@@ -121,6 +121,7 @@ Location = Annotated[str, BeforeValidator(_location), Field(min_length=1)]
 Network = Annotated[str, BeforeValidator(_network), Field(min_length=1)]
 """A path or a URL."""
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Several = Annotated[tuple[str, ...], BeforeValidator(_several)]
 Roles = Annotated[tuple[str, ...], BeforeValidator(_as_roles), AfterValidator(_checked_roles)]
 Voxel = Annotated[int, Field(ge=0)]
 Region = tuple[Voxel, Voxel, Voxel, Voxel, Voxel, Voxel]

@@ -11,7 +11,12 @@ from pydantic import ValidationError, field_serializer, model_validator
 
 from napari_synapse_cl.config.data_sections import AugmentationConfig, CropConfig, DataConfig
 from napari_synapse_cl.config.fields import Section, absolute
-from napari_synapse_cl.config.sections import ExtractionConfig, ModelConfig, RunConfig
+from napari_synapse_cl.config.sections import (
+    ExploreConfig,
+    ExtractionConfig,
+    ModelConfig,
+    RunConfig,
+)
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
 from napari_synapse_cl.errors import InputError, SettingError, reason
 from napari_synapse_cl.system.files import read_json
@@ -26,6 +31,7 @@ class Config(
     TrainingConfig,
     DeviceConfig,
     ExtractionConfig,
+    ExploreConfig,
     RunConfig,
 ):
     """All settings of one run."""
@@ -37,6 +43,7 @@ class Config(
             raise ValueError("train_only and extract_only exclude each other")
         self._check_extraction()
         self._check_export()
+        self._check_exploring()
         if self.resume and (self.output is None or self.extract_only or self.export_only):
             raise ValueError("resume needs the output folder of a training")
         if self.freeze_backbone and self.stage_to_finetune != -1:
@@ -114,6 +121,21 @@ class Config(
             raise ValueError("compare_layers compares vectors: choose another pooling than none")
         self._check_layers()
 
+    def _check_exploring(self) -> None:
+        if self.explore is None:
+            if self.features is not None:
+                raise ValueError(
+                    "features is for explore: say whether to cluster, similar, predict or outliers"
+                )
+            return
+        for name in ("train_only", "extract_only", "export_only", "resume", "image", "dataset"):
+            if getattr(self, name):
+                raise ValueError(f"explore works on a feature table alone: leave {name} out")
+        if self.features is None:
+            raise ValueError("explore needs a feature table: name it as features")
+        if self.explore == "similar" and not self.like:
+            raise ValueError("explore similar needs rows to compare with: name them as like")
+
     def _check_layers(self) -> None:
         needs_layers = next((n for n in ("dense", "compare_layers") if getattr(self, n)), None)
         if "onnx" in self.export:
@@ -137,7 +159,9 @@ class Config(
         if not self.export:
             raise ValueError("export_only needs a format: name it with export")
 
-    @field_serializer("synapses", "dataset", "crops", "cache_dir", "output")
+    @field_serializer(
+        "synapses", "dataset", "crops", "cache_dir", "features", "classifier", "output"
+    )
     def _absolute_path(self, path: Path | None) -> str | None:
         return None if path is None else str(path.absolute())
 

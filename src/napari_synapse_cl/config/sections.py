@@ -9,6 +9,8 @@ from napari_synapse_cl.config.fields import (
     Network,
     Region,
     Section,
+    Several,
+    Words,
     setting,
 )
 
@@ -104,8 +106,9 @@ class ExtractionConfig(Section):
     label_column: str | None = setting(
         None,
         "Column of the synapse table that colours the map of the features, that layers are "
-        "compared by, and by which nearest neighbours are judged in each epoch of a training; "
-        "empty for none. Without it the first two use the column class where there is one.",
+        "compared by, and by which nearest neighbours are judged in each epoch of a training; of a "
+        "feature table that is explored, the column that holds what is known. Empty for none. "
+        "Without it all but a training use the column class where there is one.",
     )
     keep_partial: bool = setting(
         False, "Keep the features so far when an extraction is ended early."
@@ -135,6 +138,83 @@ class ExtractionConfig(Section):
         "First voxel of the region along z, y, x, and the voxel behind its last (with dense); of a "
         "multiscale volume in voxels of its finest level. Without it the whole volume is taken.",
         unit="voxels",
+    )
+
+
+class ExploreConfig(Section):
+    """Exploring."""
+
+    explore: Literal["cluster", "similar", "predict", "outliers"] | None = setting(
+        None,
+        "In place of a training, look into a feature table: cluster its rows, find those similar "
+        "to some, predict labels from those of a few, or find outliers.",
+    )
+    features: Path | None = setting(
+        None,
+        "Feature table (CSV, Parquet, npz or h5ad) that is explored, as an extraction writes it.",
+    )
+    vectors: Words = setting(
+        (),
+        "Vectors in it that are looked at, such as L20_mean or hand; several are joined. Without "
+        "any the only one.",
+    )
+    distance: Literal["cosine", "euclidean"] = setting(
+        "cosine",
+        "What is near: cosine compares the directions of vectors, euclidean their places. All "
+        "channels are standardised before.",
+    )
+    like: Several = setting(
+        (),
+        "Rows to find similar ones of (with explore similar): row numbers from 0, or a column and "
+        "a value in it, as in id=17.",
+    )
+    unlike: Several = setting(
+        (), "Rows that what is found should not be similar to, written as those of like."
+    )
+    n_similar: int = setting(
+        100, "How many similar rows are kept.", title="Similar rows", ge=1, le=10_000_000
+    )
+    clustering: Literal["kmeans", "mixture", "hdbscan"] = setting(
+        "kmeans",
+        "How clusters are found: k-means, a mixture of Gaussians, or HDBSCAN, which finds how many "
+        "there are and leaves rows out that lie in no dense part.",
+    )
+    n_clusters: int = setting(
+        0,
+        "Number of clusters; 0 chooses the one with the best silhouette, up to most_clusters.",
+        title="Clusters",
+        ge=0,
+        le=1000,
+    )
+    most_clusters: int = setting(
+        12, "Largest number of clusters that is tried.", title="Most clusters", ge=2, le=100
+    )
+    min_cluster_size: int = setting(
+        15, "Fewest rows of a cluster (with clustering hdbscan).", title="Least size", ge=2
+    )
+    n_neighbors: int = setting(
+        15,
+        "Neighbours by which outliers are told, and by which it is told whether they reflect "
+        "brightness alone.",
+        title="Neighbours",
+        ge=1,
+        le=1000,
+    )
+    probe: Literal["auto", "logistic", "gaussian_process"] = setting(
+        "auto",
+        "What learns labels (with explore predict): a logistic regression with calibrated "
+        "probabilities, or a Gaussian process, which auto takes below 50 labels.",
+    )
+    reject_below: float = setting(
+        0.0,
+        "Probability below which no label is predicted (with explore predict).",
+        ge=0,
+        le=1,
+    )
+    classifier: Path | None = setting(
+        None,
+        "Classifier that an earlier prediction has left behind, to predict with (with explore "
+        "predict) in place of labels.",
     )
 
 

@@ -24,7 +24,7 @@ from napari_synapse_cl.data.placing import Placed, centred
 from napari_synapse_cl.data.tables.typed import joined
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.events import Level
-from napari_synapse_cl.system.words import VoxelSize, counted, size
+from napari_synapse_cl.system.words import VoxelSize, counted, size, triple
 
 VOLUME_COLUMN = "volume"
 SEGMENTATION = "segmentation"
@@ -148,6 +148,19 @@ class Dataset:
         sizes = np.array(self.image_sizes)[0 if volumes is None else volumes]
         voxels = nearest_voxel(self.positions.voxels * (sizes / np.array(self.voxel_size)))
         return self.positions._replace(voxels=voxels.astype(np.int64)).apart
+
+    def reach(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Return the size of a crop along z, y, x in voxels that positions count in.
+
+        Of volumes of several voxel sizes it is the largest.
+
+        Parameters
+        ----------
+        shape
+            Its size in its own voxels.
+        """
+        ratios = np.array(self.voxel_size) / np.array(self.image_sizes)
+        return triple(np.ceil(ratios.max(axis=0) * shape - 1e-3).astype(int).tolist())
 
     def context(self, config: Config) -> tuple[int, int, int]:
         """Return the size along z, y, x of crops that augmented views are made from.

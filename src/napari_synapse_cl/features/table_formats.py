@@ -47,7 +47,7 @@ class Format:
     """
 
     write: Callable[[pd.DataFrame, Record, Path], None]
-    read: Callable[[Path], Table]
+    read: Callable[..., Table]
     columns: Callable[[Path], list[str]]
     check: Callable[[pd.Series], Any] = lambda column: None
 
@@ -106,9 +106,9 @@ def _held(column: pd.Series) -> str:
     return f"values of the types {', '.join(kinds)}" if len(kinds) > 1 else f"{kinds[0]} numbers"
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path, columns: list[str] | None = None) -> Table:
     # Of files without check sums none are missed.
-    arrow = read_parquet(path, page_checksum_verification=True)
+    arrow = read_parquet(path, columns=columns, page_checksum_verification=True)
     attributes = json.loads((arrow.schema.metadata or {}).get(_ATTRIBUTES, b"{}"))
     return from_arrow(arrow), attributes.get(KEY, {})
 

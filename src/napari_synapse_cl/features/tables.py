@@ -4,7 +4,7 @@ No PyTorch in here: the window imports it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -159,8 +159,16 @@ def write_table(table: pd.DataFrame, path: Path, record: Mapping[str, Any]) -> N
             sidecar.unlink(missing_ok=True)
 
 
-def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def read_table(
+    path: Path, columns: Collection[str] | None = None
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Read a table that was written by :func:`write_table`, or another of columns z, y, x.
+
+    Parameters
+    ----------
+    columns
+        Those to read, z, y and x among them; all without it. Of other formats than Parquet the
+        others are read too, and left out.
 
     Returns
     -------
@@ -176,7 +184,10 @@ def read_table(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     InputError
         If it cannot be read, is damaged, or holds something else.
     """
-    table, record = _opened(path, "read")
+    some = {} if columns is None or _format_name(path) != "parquet" else {"columns": list(columns)}
+    table, record = _opened(path, "read", **some)
+    if columns is not None:
+        table = table[[name for name in table.columns if str(name) in columns]]
     missing = [axis for axis in AXES if axis not in table.columns]
     if missing:
         raise InputError(
@@ -203,7 +214,7 @@ def table_columns(path: Path) -> list[str]:
     return [str(name) for name in _opened(path, "columns")]
 
 
-def _opened(path: Path, what: Literal["read", "columns"]) -> Any:
+def _opened(path: Path, what: Literal["read", "columns"], **options: Any) -> Any:
     """Call that function of the format, and put in words what goes wrong."""
     name = _format_name(path)
     check_format(name)
@@ -212,7 +223,7 @@ def _opened(path: Path, what: Literal["read", "columns"]) -> Any:
     if path.stat().st_size == 0:
         raise InputError(f"the feature table {path} is empty")
     try:
-        return getattr(HANDLERS[name], what)(path)
+        return getattr(HANDLERS[name], what)(path, **options)
     except InputError:
         raise
     except ForeignFileError:

@@ -57,6 +57,10 @@ def run(
 def _without_help(config: Config) -> Callable[[Config, Control], Iterator[Event]] | None:
     """Return the job, if it is one that several processes have nothing to share of."""
     # Each imports what it needs alone: Zarr, scikit-learn or ONNX.
+    if config.explore:
+        from napari_synapse_cl.pipeline.exploring import explore
+
+        return explore
     if config.export_only:
         from napari_synapse_cl.pipeline.exporting import export_alone
 

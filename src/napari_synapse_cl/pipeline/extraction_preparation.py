@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_synapse_cl.config import Config, DeviceConfig, ExtractionConfig
+from napari_synapse_cl.config import Config, CropConfig, DeviceConfig, ExtractionConfig
 from napari_synapse_cl.data.crops.sources import CropSource
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.grey_spread import with_grey_spread
@@ -94,11 +94,14 @@ class ExtractionJob:
         """Where the features come from."""
         config, voxel_size = self.config, self.dataset.known_voxel_size
         return {
-            **make_record(self.origin, self.layers, config, ExtractionConfig, DeviceConfig),
+            **make_record(
+                self.origin, self.layers, config, CropConfig, ExtractionConfig, DeviceConfig
+            ),
             "pooling": config.pooling,
             **({"descriptors": descriptor_record()} if config.descriptors else {}),
             "crop_size": list(config.crop_size),
             "voxel_size": None if voxel_size is None else list(voxel_size),
+            "extent": list(self.dataset.reach(config.crop_size)),
             "volume": self.dataset.name,
             "device": str(self.device),
             "precision": self.precision,

@@ -161,7 +161,9 @@ class Growing:
 class Wrote:
     """A result lies whole on the disk."""
 
-    what: Literal["features", "maps", "report", "figure", "network", "settings"]
+    what: Literal[
+        "features", "maps", "report", "figure", "network", "settings", "table", "classifier"
+    ]
     path: str
 
 

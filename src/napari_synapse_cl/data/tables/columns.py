@@ -45,6 +45,23 @@ _FIRST = 100
 _COMMA_NUMBER = r"^[-+]?(?:\d+,?\d*|,\d+)(?:[eE][-+]?\d+)?$"
 
 
+def prefix_of(column: str) -> str:
+    """Return what the columns of one layer and pooling begin with: ``L20_mean`` or ``L20_mean_v2``.
+
+    Of descriptors that is ``hand``, or ``hand_v2``.
+
+    Raises
+    ------
+    ValueError
+        If it is no column that an extraction adds.
+    """
+    match = FEATURE_COLUMN.fullmatch(column)
+    if match is None:
+        raise ValueError(f"{column} is no column of features")
+    version = f"_v{match['version']}" if match["version"] else ""
+    return f"{match['hand'] or 'L{layer}_{pooling}'.format(**match.groupdict())}{version}"
+
+
 def from_text(names: Sequence[str], cells: Sequence[pa.ChunkedArray]) -> pd.DataFrame:
     """Return a table of cells of text.
 

@@ -13,13 +13,13 @@ from qtpy.QtWidgets import QMessageBox, QWidget
 
 from napari_synapse_cl import __version__
 from napari_synapse_cl.data import pd
+from napari_synapse_cl.data.tables.columns import prefix_of
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.system.files import safe_name
 from napari_synapse_cl.widgets.layers.features import (
     METADATA_KEY,
     feature_match,
     freeze_colors,
-    prefix_of,
 )
 from napari_synapse_cl.widgets.look import ask
 

@@ -95,23 +95,6 @@ def is_component(name: object) -> bool:
     return match is not None and bool(match["component"])
 
 
-def prefix_of(column: str) -> str:
-    """Return what the columns of one layer and pooling begin with: ``L20_mean`` or ``L20_mean_v2``.
-
-    Of descriptors that is ``hand``, or ``hand_v2``.
-
-    Raises
-    ------
-    ValueError
-        If it is no column that an extraction adds.
-    """
-    match = feature_match(column)
-    if match is None:
-        raise ValueError(f"{column} is no column of features")
-    version = f"_v{match['version']}" if match["version"] else ""
-    return f"{match['hand'] or 'L{layer}_{pooling}'.format(**match.groupdict())}{version}"
-
-
 METADATA_KEY = "napari_synapse_cl"
 """The same key that files keep their record under."""
 VOLUME_KEY = "napari_synapse_cl_volume"

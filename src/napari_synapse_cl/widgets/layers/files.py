@@ -16,7 +16,7 @@ from napari_synapse_cl.data.formats.places import nanometres
 from napari_synapse_cl.data.parts import AXES
 from napari_synapse_cl.data.tables import PositionTable, interpret
 from napari_synapse_cl.data.tables import read_table as read_positions
-from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN
+from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, prefix_of
 from napari_synapse_cl.data.tables.conventions import by_name, find_positions
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.tables import (
@@ -27,12 +27,7 @@ from napari_synapse_cl.features.tables import (
     write_table,
 )
 from napari_synapse_cl.system.words import counted
-from napari_synapse_cl.widgets.layers.features import (
-    METADATA_KEY,
-    VOLUME_KEY,
-    plain,
-    prefix_of,
-)
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY, VOLUME_KEY, plain
 
 PLAIN = (".csv", ".tsv", ".xlsx", ".parquet")
 """Suffixes of tables that may hold positions under other names than z, y, x."""
