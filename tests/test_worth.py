@@ -232,6 +232,7 @@ def test_all_of_it_runs_from_positions_to_the_table(
     run = str(tmp_path / "run")
     main(["train", folder, run, "--num_epochs", "2", "--validation_fraction", "0", *on_cpu])
     main(["measure", folder, "short", run, "--layer_num", "20", "33", *on_cpu])
+    main(["epochs", folder, "twice", "--at", "1", "2", "--num_epochs", "2", *on_cpu])
     labels = str(tmp_path / "labels.pt")
     main(["supervised", folder, labels, "--steps", "2", "--precision", "float32"])
     main(["measure", folder, "labels", labels, "--layer_num", "33", *on_cpu])
@@ -252,6 +253,11 @@ def test_all_of_it_runs_from_positions_to_the_table(
     kept = json.loads((work / "results" / "short-0.json").read_text())
     assert kept["settings"]["num_epochs"] == 2
     assert kept["last_epoch"]["epoch"] == 2
+    first, second = (
+        json.loads((work / "results" / f"twice,_epoch_{i}-0.json").read_text()) for i in (1, 2)
+    )
+    assert [first["last_epoch"]["epoch"], second["last_epoch"]["epoch"]] == [1, 2]
+    assert first["unlabelled"] != second["unlabelled"]
 
 
 class TestWhatNeedsNoLabel:

@@ -7,6 +7,7 @@
     python benchmarks/worth measure WORK NAME RUN [--seed 0] [flags of synapse-cl …]
     python benchmarks/worth study WORK [--only ROW …] [--seeds 0 1 2]
     python benchmarks/worth table WORK [--against ROW] [--details] [--json FILE]
+    python benchmarks/worth epochs WORK NAME [--at 1 2 4 …] [flags of synapse-cl …]
     python benchmarks/worth monitors WORK
 
 FOLDER holds the FIB-SEM volumes of the *Drosophila* medulla, their sites and a segmentation (see
@@ -16,6 +17,8 @@ untrained networks. ``measure`` adds a network, of a run's folder or a file, wha
 NAME is that of its recipe, and seeds of one name are averaged. ``study`` trains and measures the
 rows of :mod:`study` that are not there yet, and goes on after a stop. ``table`` compares all that
 was measured, and ``monitors`` says which measures without labels go with it, over all networks.
+``epochs`` trains once, measures the network as it was after some epochs, and says what the training
+itself told of each: which of its curves goes with what features are worth within one training.
 All but the principal components and the network that is trained with labels comes from the command
 line.
 """
@@ -42,6 +45,8 @@ from unlabelled import correlations, unlabelled
 NETWORK = {"crop_size": 32, "fmaps": 12, "batch_size": 32}
 """Of trainings, unless their flags say otherwise."""
 UNTRAINED_SEEDS = 3
+TAKE_FLAGS = {"baselines", "train", "measure", "epochs"}
+"""Commands that hand what they do not know on to ``synapse-cl``."""
 
 
 @contextmanager
@@ -128,6 +133,26 @@ def table_command(options: argparse.Namespace, flags: list[str]) -> None:
         options.json.write_text(json.dumps(summary.as_json(found), indent=2) + "\n")
 
 
+def epochs_command(options: argparse.Namespace, flags: list[str]) -> None:
+    work, name = options.work, options.name
+    run = work / "epochs" / summary.stem(name)
+    if not (run / "epochs.csv").exists():
+        command = train_flags(work, run, *flags, "--no-figures")
+        reading.run_and_keep(run, options.at, *command)
+    for epoch in options.at:
+        row = f"{name}, epoch {epoch}"
+        if not summary.results_file(work, row, 0).exists():
+            add_network(work, row, 0, reading.kept_epoch(run, epoch), [])
+    told = pd.read_csv(run / "epochs.csv", index_col="epoch").loc[options.at]
+    worth = summary.networks(work)
+    for layer in map("L{}".format, reading.LAYERS):
+        rows = [f"{name}, epoch {epoch} 0 {layer}" for epoch in options.at]
+        table = told.assign(**{m: worth.loc[rows, m].to_numpy() for m in MONITORED})
+        table = table.select_dtypes("number").dropna(axis="columns")
+        print(layer, table.round(3).to_string(), sep="\n")
+        print(correlations(table, [*MONITORED]).round(2).to_string())
+
+
 def monitors_command(options: argparse.Namespace, flags: list[str]) -> None:
     table = summary.networks(options.work)
     print(table.round(3).to_string())
@@ -136,6 +161,11 @@ def monitors_command(options: argparse.Namespace, flags: list[str]) -> None:
 
 def train(work: Path, run: Path, *flags: object) -> None:
     """Train on the seen part of the large volume; no features are extracted."""
+    reading.run(*train_flags(work, run, *flags))
+
+
+def train_flags(work: Path, run: Path, *flags: object) -> list[object]:
+    """Return the command line of such a training: what flags do not say is as for all networks."""
     given = {str(flag).removeprefix("--") for flag in flags}
     named = {
         "image": data_of(work) / f"{LARGE}.tif",
@@ -144,7 +174,7 @@ def train(work: Path, run: Path, *flags: object) -> None:
     }
     settings = {**named, "voxel_size": VOXEL_NM, **NETWORK}
     own = [part for name, v in settings.items() if name not in given for part in (f"--{name}", v)]
-    reading.run("--train_only", *own, *flags)
+    return ["--train_only", *own, *flags]
 
 
 def add_network(work: Path, name: str, seed: int, network: Path, flags: list[str]) -> None:
@@ -189,6 +219,8 @@ def about_run(network: Path) -> dict[str, Any]:
     if not (folder / "config.json").exists():
         return {"network": str(network)}
     epochs = pd.read_csv(folder / "epochs.csv")
+    if network.parent.name == reading.KEPT:
+        epochs = epochs[epochs["epoch"] <= int(network.stem)]
     return {
         "network": str(network),
         "settings": json.loads((folder / "config.json").read_text()),
@@ -221,7 +253,7 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, run: Callable[[argparse.Namespace, list[str]], None]) -> Any:
         added = commands.add_parser(name, allow_abbrev=False)
         added.add_argument("work", type=Path)
-        added.set_defaults(command=run, takes_flags=name in ("baselines", "train", "measure"))
+        added.set_defaults(command=run, takes_flags=name in TAKE_FLAGS)
         return added
 
     command("prepare", prepare_command).add_argument("--data", type=Path, required=True)
@@ -240,6 +272,9 @@ def parser() -> argparse.ArgumentParser:
     network.add_argument("name")
     network.add_argument("run", type=Path)
     network.add_argument("--seed", type=int, default=0)
+    epochs = command("epochs", epochs_command)
+    epochs.add_argument("name")
+    epochs.add_argument("--at", type=int, nargs="+", default=[1, 2, 3, 5, 8, 12, 18, 25])
     command("monitors", monitors_command)
     study = command("study", study_command)
     study.add_argument("--only", nargs="+", metavar="ROW")

@@ -2,7 +2,11 @@
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,8 @@ from napari_synapse_cl.cli import main as synapse_cl
 
 LAYERS = (20, 30, 32, 33)
 COMPONENTS = 48
+KEPT = "kept"
+"""Folder of the networks of single epochs, in that of their run."""
 HAND_SETS = {
     "histogram": r"hand_hist_\d+",
     "centre histogram": r"hand_centre_hist_\d+",
@@ -37,6 +43,29 @@ def run(*flags: object) -> None:
     code = synapse_cl([str(flag) for flag in flags])
     if code:
         raise SystemExit(code)
+
+
+def run_and_keep(run: Path, epochs: Collection[int], *flags: object) -> None:
+    """Run a training on the command line, and keep its network as it is after some epochs."""
+    command = [sys.executable, "-m", "napari_synapse_cl", *map(str, flags), "--events", "jsonl"]
+    epoch = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
+        assert process.stdout is not None
+        for event in map(json.loads, process.stdout):
+            if event["event"] == "EpochDone":
+                epoch = event["epoch"]
+            elif event["event"] == "CheckpointSaved" and epoch in epochs:
+                # The next one replaces the file by its name, so what is copied stays whole.
+                kept = kept_epoch(run, epoch)
+                kept.parent.mkdir(exist_ok=True)
+                shutil.copyfile(run / "checkpoints" / "last.pt", kept)
+    if process.returncode:
+        raise SystemExit(process.returncode)
+
+
+def kept_epoch(run: Path, epoch: int) -> Path:
+    """Return where the network of an epoch is kept."""
+    return run / KEPT / f"{epoch}.pt"
 
 
 def hand_made(work: Path, crop: int) -> Sets:

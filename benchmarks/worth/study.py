@@ -7,10 +7,18 @@ SHORT = ("--recipe", "tissue", "--num_epochs", "25")
 LONG = ("--random", "3000", "--recipe", "tissue", "--num_epochs", "16")
 """The recipe with ten times the random positions: 1,200 steps."""
 
+START = ("--pretrained", "fibsem-10nm")
+"""From the package's network in place of random weights."""
+
 STUDY: dict[str, tuple[str, ...]] = {
     "tissue, 1200 steps": LONG,
     "tissue without cutouts, 1200 steps": (*LONG, "--cutout_prob", "0"),
     "tissue": SHORT,
+    "tissue, 50 steps": ("--recipe", "tissue", "--num_steps", "50"),
+    "tissue, 200 steps": ("--recipe", "tissue", "--num_steps", "200"),
+    "from fibsem-10nm, 50 steps": ("--recipe", "tissue", *START, "--num_steps", "50"),
+    "from fibsem-10nm, 200 steps": ("--recipe", "tissue", *START, "--num_steps", "200"),
+    "from fibsem-10nm, 1000 steps": ("--recipe", "tissue", *START, "--num_steps", "1000"),
     "tissue, texture 4": (*SHORT, "--texture_weight", "4"),
     "tissue, texture 4, no cutouts": (*SHORT, "--texture_weight", "4", "--cutout_prob", "0"),
     "tissue, texture 4, periphery kept": (*SHORT, "--texture_weight", "4",
