@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
-from qtpy.QtWidgets import QMessageBox
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication, QDialog, QMessageBox
 
 from conftest import Files
 from napari_synapse_cl.models.checkpoints import load_checkpoint
@@ -41,7 +42,16 @@ def test_before_the_first_epoch_has_ended_nothing_is_asked_and_all_goes(
     # It waits before its first step.
     click(qtbot, widget.pause_button)
     qtbot.waitUntil(lambda: widget.pause_button.text() == "Resume", timeout=LONG)
+    asked: list[object] = []
+
+    def call_off() -> None:
+        if isinstance(dialog := QApplication.activeModalWidget(), QDialog):
+            asked.append(dialog)
+            dialog.reject()
+
+    QTimer(widget, interval=100, timeout=call_off).start()
     click(qtbot, widget.discard_button)
+    assert not asked
     wait_for_end(qtbot, widget)
     assert not list(tmp_path.glob("run*"))
     assert not (tmp_path / BIN).exists()

@@ -348,6 +348,19 @@ def test_clicking_a_point_in_the_viewer_shows_it(
     assert widget.picker.row == 3
 
 
+def test_docked_again_it_hears_of_clicks(clickable: Any, qtbot: QtBot, sample: Sample) -> None:
+    viewer = clickable(sample)
+    voxels = sample.synapses[list(AXES)].to_numpy(float)
+    viewer.add_points(voxels, size=6)
+    widget = open_widget(viewer, PREVIEW)
+    viewer.window.remove_dock_widget(widget)
+    viewer.window.add_dock_widget(widget, name=PREVIEW)
+    viewer.dims.set_point(0, voxels[3, 0])
+    QApplication.processEvents()
+    click_in_viewer(qtbot, viewer, voxels[3])
+    assert widget.picker.row == 3
+
+
 def test_without_points_a_click_in_the_viewer_chooses_the_position(
     clickable: Any, qtbot: QtBot, sample: Sample
 ) -> None:

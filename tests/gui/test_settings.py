@@ -32,6 +32,7 @@ from napari_synapse_cl.widgets import base
 from napari_synapse_cl.widgets.base import run_folder, runs_folder
 from napari_synapse_cl.widgets.forms.editors import holds
 from napari_synapse_cl.widgets.forms.form import BACK, Form
+from napari_synapse_cl.widgets.forms.numbers import NumberEditor
 from napari_synapse_cl.widgets.look import MARK, OPEN, in_words
 from napari_synapse_cl.widgets.session import SharedSettings
 
@@ -180,6 +181,9 @@ def test_every_field_for_numbers_takes_both_marks_and_groups_no_digits(
             if not holds(annotation, float):
                 continue
             seen.add(name)
+            if annotation is float and isinstance(editor.native, NumberEditor):
+                editor.value = min(1234.5, editor.box.maximum())
+                assert f"{editor.value:g}" in editor.box.text()
             is_one, typed_in = annotation is float, "0.5" if "percent" not in name else "0.5 99.5"
             box = getattr(editor.native, "box", editor.native)
             if box is not editor.native:
@@ -489,6 +493,7 @@ def test_settings_that_were_replaced_come_back_exactly(
         widget.settings_menu.load_action.trigger()
     taken = widget.form.config()
     assert taken != before
+    assert not widget.presets.undo_button.isHidden()
     click(qtbot, widget.presets.undo_button)
     assert widget.form.config() == before
     assert widget.session.settings["num_steps"] == 0

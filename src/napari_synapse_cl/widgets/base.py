@@ -106,6 +106,8 @@ class DockWidget(QWidget):
                 # napari places the dock after it has put the widget into it.
                 self._settling.start()
                 if self._released:
+                    # What it begins again is nothing that a closed dock does.
+                    self._released = False
                     self.hold()
             self._released = closed
         return handled

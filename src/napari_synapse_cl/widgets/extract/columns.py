@@ -97,7 +97,6 @@ def new_points(points: Points, name: str) -> Points:
         # Colours by a column would be drawn anew, in napari's own way.
         "face_color": points.face_color.copy(),
         "border_color": points.border_color.copy(),
-        "shown": points.shown.copy(),
     }
     return Points(np.array(data), **{**state, **more})
 
