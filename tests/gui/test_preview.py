@@ -133,8 +133,9 @@ def test_ranges_that_count_in_the_spread_of_grey_values_are_those_of_a_training(
 
 
 def test_pictures_are_painted_in_the_grey_of_their_voxels(preview: Any, qtbot: QtBot) -> None:
-    # Lays it out.
     preview.grab()
+    # Large enough for a voxel to be several pixels wide, in however narrow a dock.
+    preview.pictures.resize(600, 900)
     preview.pictures.move_centre((0, 0, 0))
     painted = preview.pictures.grab().toImage()
     for key, picture in shown(preview).items():
