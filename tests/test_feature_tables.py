@@ -303,6 +303,12 @@ class TestDamage:
         with pytest.raises(InputError, match="Object arrays cannot be loaded"):
             read_table(tmp_path / "t.npz")
 
+    def test_nobody_is_told_to_unpickle_what_is_no_archive(self, tmp_path: Path) -> None:
+        (tmp_path / "t.npz").write_text("notes")
+        with pytest.raises(InputError, match="it holds no arrays of NumPy") as told:
+            read_table(tmp_path / "t.npz")
+        assert "unsafely" not in str(told.value)
+
     def test_features_that_are_text_are_said(self, tmp_path: Path) -> None:
         (tmp_path / "t.csv").write_text("z,y,x,L20_mean_000\n1,2,3,high\n")
         with pytest.raises(InputError, match="such as L20_mean_000, holds something"):

@@ -58,7 +58,17 @@ def reason(error: BaseException) -> str:
     if _WRITTEN_IN_PART.search(str(error)):
         return _OF_DISKS[errno.ENOSPC]
     text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
-    return str(text).splitlines()[0]
+    return without_advice(str(text).splitlines()[0])
+
+
+def without_advice(text: str) -> str:
+    """Return what a library says, unless that is to load what is not safe to load.
+
+    NumPy advises so of any file that is none of its own.
+    """
+    if "load it unsafely" in text:
+        return "it holds no arrays of NumPy, or Python objects, which are not loaded"
+    return text
 
 
 def is_of_disk(error: BaseException) -> bool:

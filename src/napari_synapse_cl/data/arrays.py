@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 from numpy.typing import ArrayLike
 
-from napari_synapse_cl.errors import JobError
+from napari_synapse_cl.errors import JobError, without_advice
 from napari_synapse_cl.system.memory import main_memory
 
 MAPPED_BYTES = 2**30
@@ -242,7 +242,7 @@ def nearest_voxel(positions: ArrayLike) -> np.ndarray:
 
 def first_line(error: BaseException) -> str:
     """Return what a library says about a failure, in one short line."""
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    text = without_advice((str(error).strip().splitlines() or [type(error).__name__])[0])
     # What tensorstore adds for its developers.
     text = re.split(r" \[(?:tensorstore_spec|source locations|kvstore|http_response)", text)[0]
     return text if len(text) <= CAUSE_LENGTH else f"{text[:CAUSE_LENGTH]} …"
