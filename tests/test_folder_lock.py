@@ -133,7 +133,7 @@ class TestPlaces:
         def refuse(*_: object, **__: object) -> None:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-        monkeypatch.setattr("napari_synapse_cl.system.folder_lock.FileLock.acquire", refuse)
+        monkeypatch.setattr("filelock.FileLock.acquire", refuse)
         with pytest.raises(InputError, match=r"cannot write to the output folder.*Read-only"):
             Hold(tmp_path / "run")
         assert not names(tmp_path)

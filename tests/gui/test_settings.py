@@ -30,8 +30,8 @@ from napari_synapse_cl.config import Config, possible_value, presets, recipe_val
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets import base
 from napari_synapse_cl.widgets.base import run_folder, runs_folder
-from napari_synapse_cl.widgets.forms.editors import holds
-from napari_synapse_cl.widgets.forms.form import BACK, Form
+from napari_synapse_cl.widgets.forms.editors import BACK, holds
+from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.forms.numbers import NumberEditor
 from napari_synapse_cl.widgets.look import MARK, OPEN, in_words
 from napari_synapse_cl.widgets.session import SharedSettings
@@ -195,7 +195,7 @@ def test_every_field_for_numbers_takes_both_marks_and_groups_no_digits(
                     qtbot.keyClicks(box, typed)
                     if is_one:
                         qtbot.keyClick(box, Qt.Key.Key_Return)
-                taken = np.atleast_1d(possible_value(name, form._filled_in(name)))
+                taken = np.atleast_1d(possible_value(name, form.filled_in(name)))
                 assert set(taken) == set(map(float, typed_in.split())), (widget.menu_name, name)
     assert {"learning_rate", "temperature", "voxel_size", "percentiles", "noise_level"} <= seen
 

@@ -156,7 +156,12 @@ class Section(BaseModel):
     """A group of settings that belong together."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        allow_inf_nan=False,
+        # No section checks values by itself: all are one then, which does.
+        defer_build=True,
     )
 
 

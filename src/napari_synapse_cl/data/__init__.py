@@ -1,8 +1,9 @@
 """Volumes, synapse tables, crops and the synthetic sample.
 
-pandas is imported when something of it is first asked for: that takes 0.2 s, as long as a dock
-should take to open, and what opens needs no table yet. Where ``pd.DataFrame`` stands in an
-annotation, annotations must not be evaluated: ``from __future__ import annotations``.
+pandas and tifffile are imported when something of them is first asked for: pandas alone takes
+0.2 s, as long as a dock should take to open, and what opens needs no table or file yet. Where
+``pd.DataFrame`` stands in an annotation, annotations must not be evaluated: ``from __future__
+import annotations``.
 """
 
 from importlib import import_module
@@ -10,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    import tifffile
 else:
 
     class _Late:
-        """Looks everything up in pandas."""
+        """Looks everything up in a module that is imported then."""
+
+        def __init__(self, name: str) -> None:
+            self._name = name
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(import_module("pandas"), name)
+            return getattr(import_module(self._name), name)
 
-    pd = _Late()
+    pd, tifffile = _Late("pandas"), _Late("tifffile")

@@ -28,6 +28,8 @@ FILE = None if _CACHE is None else _CACHE / "probes.json"
 PROBE_REPEATS = 6
 MINIMUM_GAIN = 1.2
 """How much faster bfloat16 must be to be worth its coarser numbers."""
+HOPELESS = 3.0
+"""How much slower bfloat16 must be, twice, to be tried no more."""
 MAXIMUM_ERROR = 0.05
 """Relative error of a gradient in bfloat16 that its coarse numbers explain."""
 LARGEST_CHECKED_MAP = 2**14
@@ -193,11 +195,15 @@ def _gain_of_bfloat16(device: torch.device) -> float | None:
     seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     try:
         # In turn, and by the fastest of each, so that other programs' work does not decide.
-        for _ in range(PROBE_REPEATS):
+        for repeat in range(PROBE_REPEATS):
             for dtype, times in seconds.items():
                 start = time.perf_counter()
                 _convolve(device, dtype, channels=24, size=24)
                 times.append(time.perf_counter() - start)
+            slowdown = min(seconds[torch.bfloat16]) / min(seconds[torch.float32])
+            if repeat and slowdown > HOPELESS:
+                # A processor without such numbers would be busy for a quarter of a minute.
+                break
     except RuntimeError:
         return None
     return min(seconds[torch.float32]) / min(seconds[torch.bfloat16])

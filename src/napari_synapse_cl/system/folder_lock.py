@@ -1,5 +1,7 @@
 """One job at a time writes to a folder, whichever process and computer it runs on."""
 
+from __future__ import annotations
+
 import errno
 import json
 import os
@@ -9,13 +11,15 @@ import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import psutil
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.system.files import remove_partial, write_json
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 LOCK = ".synapse-cl.lock"
 MARK = ".synapse-cl.mark"
@@ -181,6 +185,9 @@ class Hold:
             self._leave()
 
     def _acquired(self, what: str) -> BaseFileLock:
+        # A dock that opens holds no folder, and waits for no import.
+        from filelock import FileLock, SoftFileLock, Timeout
+
         kinds: tuple[tuple[type[BaseFileLock], str], ...] = (
             (FileLock, LOCK),
             (SoftFileLock, MARK),

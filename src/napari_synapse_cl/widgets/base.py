@@ -15,13 +15,13 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Message
 from napari_synapse_cl.system.environment import home
 from napari_synapse_cl.system.files import new_folder_name
-from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH
 from napari_synapse_cl.widgets.jobs.job import Job, JobWorker
 from napari_synapse_cl.widgets.layers.boxes import LayerBox, PairNote
 from napari_synapse_cl.widgets.layers.taking import LayerData, take
 from napari_synapse_cl.widgets.layouts import FittingArea, Rows, bare
 from napari_synapse_cl.widgets.look import (
     CALM,
+    LABEL_WIDTH,
     NORMAL,
     button,
     dock_of,

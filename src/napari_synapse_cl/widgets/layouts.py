@@ -1,6 +1,6 @@
 """How parts of our docks lie: layouts, areas that scroll, the order of the tab key."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -142,21 +142,35 @@ class Paragraph(QLabel):
 
 
 class Group(QCollapsible):
-    """Fields that are folded away below a title.
+    """Fields that are folded away below a title, and made when they are first unfolded.
 
     Parameters
     ----------
     title
         Stands on the button that unfolds them.
+    make
+        Makes the fields.
     """
 
-    def __init__(self, title: str, fields: QWidget) -> None:
+    def __init__(self, title: str, make: Callable[[], QWidget]) -> None:
         super().__init__(title, expandedIcon="▾", collapsedIcon="▸")
+        self._make: Callable[[], QWidget] | None = make
         self.setDuration(0)
         self.layout().setContentsMargins(0, 0, 0, 0)
-        self.addWidget(fields)
         self._show(is_open=False)
         self.toggled.connect(self._show)
+
+    def fill(self) -> None:
+        """Make the fields, unless they are there."""
+        if self._make is not None:
+            make, self._make = self._make, None
+            self.addWidget(make())
+            tab_in_order(self)
+
+    def expand(self, animate: bool = True) -> None:
+        """Unfold the fields."""
+        self.fill()
+        super().expand(animate)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Leave the height to the layout: what is in it takes more lines where it is narrow."""

@@ -53,6 +53,8 @@ CALM, NORMAL = 10, 100
 """Speed in percent."""
 TURN = 6
 """How many pictures of the animation are passed over at once when it is turned by hand."""
+LABEL_WIDTH = 118
+"""One width for all labels, so that the fields of several forms stand in line, in pixels."""
 
 
 class Colors:

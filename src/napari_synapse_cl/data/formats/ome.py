@@ -5,6 +5,8 @@ References
 https://docs.openmicroscopy.org/ome-model/latest/ome-tiff/specification.html
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +15,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 from xml.etree import ElementTree
 
-import tifffile
-
+from napari_synapse_cl.data import tifffile
 from napari_synapse_cl.data.formats.places import listed
 from napari_synapse_cl.data.formats.tiff_pages import check_not_cut_off
 from napari_synapse_cl.errors import InputError

@@ -1,5 +1,7 @@
 """A folder of numbered slices, as TIFF, PNG or JPEG."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
@@ -8,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 
+from napari_synapse_cl.data import tifffile
 from napari_synapse_cl.data.arrays import MAPPED_AROUND, ReadArray, Region
 from napari_synapse_cl.data.formats.places import Found, Messages, listed
 from napari_synapse_cl.data.formats.tiff import Tones, grey, tones_of

@@ -3,6 +3,8 @@
 0 may be white, and values may stand for colours.
 """
 
+from __future__ import annotations
+
 import math
 import weakref
 from collections.abc import Callable
@@ -12,9 +14,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import tifffile
-from tifffile import PHOTOMETRIC
 
+from napari_synapse_cl.data import tifffile
 from napari_synapse_cl.data.arrays import Array3D, ReadArray, Region, bounded
 from napari_synapse_cl.data.formats.ome import OmeTiff, check_xml
 from napari_synapse_cl.data.formats.places import (
@@ -65,7 +66,7 @@ def tones_of(page: Any, *, is_imagej: bool, are_labels: bool) -> Tones:
     bits, stored = page.bitspersample, page.dtype
     dtype = np.dtype(np.uint8) if stored.kind == "b" else stored
     scale = _from_bits if stored.kind == "b" else None
-    is_white_zero = page.photometric == PHOTOMETRIC.MINISWHITE
+    is_white_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
     colors = _colors(page)
     if is_imagej and colors is not None:
         # Fire, HiLo or a window of contrast: the data are what it stores. An inverting table is
@@ -105,7 +106,7 @@ def grey(colors: np.ndarray) -> np.ndarray:
 
 def _colors(page: Any) -> np.ndarray | None:
     """Return ``(N, 3)`` uint8, the colours that the values of a page stand for, or None."""
-    if page.photometric != PHOTOMETRIC.PALETTE or page.colormap is None:
+    if page.photometric != tifffile.PHOTOMETRIC.PALETTE or page.colormap is None:
         return None
     return (page.colormap.T // 256).astype(np.uint8)
 

@@ -1,5 +1,7 @@
 """Pages of compressed TIFF files, decoded piece by piece, and whole images in colour or grey."""
 
+from __future__ import annotations
+
 import math
 import struct
 import threading
@@ -8,21 +10,22 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tifffile
-from PIL import Image
 
+from napari_synapse_cl.data import tifffile
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.files import HEAD_BYTES, inflates_beyond, is_harmless
 from napari_synapse_cl.system.memory import main_memory
 from napari_synapse_cl.system.words import storage
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 DECODED_BYTES = 2**28
 """How much of what was decoded is kept, for all volumes together."""
 
-_DEFLATED = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
 _PILLOW = threading.Lock()
 
 
@@ -272,7 +275,8 @@ def check_inflated(page: Any, content: bytes, n_bytes: int) -> None:
     ValueError
         If it unpacks to more.
     """
-    if page.compression not in _DEFLATED or is_harmless(len(content), n_bytes):
+    deflated = (tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE)
+    if page.compression not in deflated or is_harmless(len(content), n_bytes):
         return
     if len(content) > 2 * n_bytes + HEAD_BYTES or inflates_beyond(content, n_bytes):
         raise ValueError(f"it unpacks to far more than the {n_bytes:,} bytes of its pixels")
@@ -280,6 +284,8 @@ def check_inflated(page: Any, content: bytes, n_bytes: int) -> None:
 
 @contextmanager
 def _opened(path: Path, index: int = 0) -> Iterator[Image.Image]:
+    from PIL import Image
+
     with _PILLOW:
         # Slices of a volume are larger than what Pillow takes for an attack.
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None

@@ -13,12 +13,11 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QWidget
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.files import safe_name
 from napari_synapse_cl.system.words import counted, size
-from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import CONTENT_EVENTS
 from napari_synapse_cl.widgets.layers.features import color_by, feature_match, own_legend
 from napari_synapse_cl.widgets.layouts import Paragraph, Rows
-from napari_synapse_cl.widgets.look import button, expected, paragraph, tell
+from napari_synapse_cl.widgets.look import LABEL_WIDTH, button, expected, paragraph, tell
 
 AS_THEY_ARE = "as they are"
 

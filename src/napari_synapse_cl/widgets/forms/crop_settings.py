@@ -80,10 +80,8 @@ def label_layers_used(
 
 def label_layers_of(form: Any) -> set[str]:
     """Return :func:`label_layers_used` of what is filled in a form."""
-    cells = form.editor("cell_column").value.strip() if "cell_column" in form.names else None
-    return label_layers_used(
-        form.editor("keep").value, form.editor("presynaptic_shift").value, cells
-    )
+    cells = form.filled_in("cell_column") if "cell_column" in form.names else None
+    return label_layers_used(form.filled_in("keep"), form.filled_in("presynaptic_shift"), cells)
 
 
 def odds(values: Mapping[str, Any]) -> dict[str, str]:

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args, get_origin
 from magicgui.widgets import CheckBox, ComboBox, FileEdit, LineEdit, SpinBox
 from pydantic.fields import FieldInfo
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import QComboBox, QWidget
+from qtpy.QtGui import QKeyEvent, QMouseEvent, QWheelEvent
+from qtpy.QtWidgets import QComboBox, QLabel, QWidget
 
 from napari_synapse_cl.config import AugmentationConfig, slider_end, unit_of
 from napari_synapse_cl.widgets.forms.crop_settings import WHAT_TO_KEEP
@@ -20,7 +20,7 @@ from napari_synapse_cl.widgets.forms.numbers import (
     NumberEditor,
     RoomForNumber,
 )
-from napari_synapse_cl.widgets.look import label_of
+from napari_synapse_cl.widgets.look import LABEL_WIDTH, label_of
 
 LINE_WIDTH = 100
 """Of a field to type into at least, in pixels."""
@@ -46,9 +46,47 @@ SLIDERS = {
 SMALLEST_STEP = 1e-3
 """Numbers that are set more finely than this are typed, as in 1e-4."""
 BROWSE_WIDTH = 32
+BACK = "↺"
+"""Sets a setting back."""
 LARGEST_INT = 2**31 - 1
 ValueWidget = Any
 """A magicgui widget or its like: ``value``, ``changed`` and ``native``, the Qt widget."""
+
+
+class SettingLabel(QLabel):
+    """The name of a setting; where it ends in :data:`BACK`, that is a button."""
+
+    set_back = Signal()
+    """Emitted when it is clicked, or pressed with a key."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.setMinimumWidth(LABEL_WIDTH)
+
+    def show_text(self, text: str) -> None:
+        """Show a text."""
+        self.setText(text)
+        policy = Qt.FocusPolicy.TabFocus if self._has_button else Qt.FocusPolicy.NoFocus
+        self.setFocusPolicy(policy)
+        self.setAccessibleDescription("Set back" if self._has_button else "")
+
+    @property
+    def _has_button(self) -> bool:
+        return self.text().endswith(BACK)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:  # noqa: N802 - Qt's name
+        """Notice a click on the button."""
+        end = self.sizeHint().width()
+        start = end - self.fontMetrics().horizontalAdvance(f" {BACK}")
+        if self._has_button and start <= event.position().x() <= end:
+            self.set_back.emit()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
+        """Notice that the button is pressed with a key."""
+        if self._has_button and event.key() in (Qt.Key.Key_Space, Qt.Key.Key_Return):
+            self.set_back.emit()
+        else:
+            super().keyPressEvent(event)
 
 
 def make_editor(name: str, field: FieldInfo, placeholder: str | None = None) -> ValueWidget:

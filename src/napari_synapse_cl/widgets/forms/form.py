@@ -7,15 +7,16 @@ from typing import Any, get_origin
 
 from magicgui.widgets import FileEdit, LineEdit
 from pydantic.fields import FieldInfo
-from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtGui import QKeyEvent, QMouseEvent
-from qtpy.QtWidgets import QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
 
 from napari_synapse_cl.config import Config, is_url, possible_value, unit_of
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.downloads import in_full
 from napari_synapse_cl.widgets.forms.crop_settings import RELATED, odds
 from napari_synapse_cl.widgets.forms.editors import (
+    BACK,
+    SettingLabel,
     ValueWidget,
     as_editor_value,
     as_text,
@@ -32,46 +33,6 @@ from napari_synapse_cl.widgets.session import Session
 
 NAMES = {"label_column", "cell_column"}
 """Settings that are one text, whatever is in it."""
-BACK = "↺"
-"""Sets a setting back."""
-LABEL_WIDTH = 118
-"""One width for all labels, so that the fields of several forms stand in line."""
-
-
-class SettingLabel(QLabel):
-    """The name of a setting; where it ends in :data:`BACK`, that is a button."""
-
-    set_back = Signal()
-    """Emitted when it is clicked, or pressed with a key."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.setMinimumWidth(LABEL_WIDTH)
-
-    def show_text(self, text: str) -> None:
-        """Show a text."""
-        self.setText(text)
-        policy = Qt.FocusPolicy.TabFocus if self._has_button else Qt.FocusPolicy.NoFocus
-        self.setFocusPolicy(policy)
-        self.setAccessibleDescription("Set back" if self._has_button else "")
-
-    @property
-    def _has_button(self) -> bool:
-        return self.text().endswith(BACK)
-
-    def mouseReleaseEvent(self, event: QMouseEvent) -> None:  # noqa: N802 - Qt's name
-        """Notice a click on the button."""
-        end = self.sizeHint().width()
-        start = end - self.fontMetrics().horizontalAdvance(f" {BACK}")
-        if self._has_button and start <= event.position().x() <= end:
-            self.set_back.emit()
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
-        """Notice that the button is pressed with a key."""
-        if self._has_button and event.key() in (Qt.Key.Key_Space, Qt.Key.Key_Return):
-            self.set_back.emit()
-        else:
-            super().keyPressEvent(event)
 
 
 class Form(QWidget):
@@ -101,10 +62,12 @@ class Form(QWidget):
         placeholders: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
+        self._names = list(essential)
         self._placeholders = placeholders or {}
         self._editors: dict[str, ValueWidget] = {}
         self._labels: dict[str, SettingLabel] = {}
         self._groups: dict[Group, tuple[str, Sequence[str]]] = {}
+        self._group_of: dict[str, Group] = {}
         self._problems: dict[str, str] = {}
         self._odds: dict[str, str] = {}
         self._usual: dict[str, Any] = {}
@@ -114,16 +77,18 @@ class Form(QWidget):
         layout = bare(QVBoxLayout(self), 2)
         layout.addWidget(self._rows(essential))
         for title, names in (groups or {}).items():
-            group = Group(title, self._rows(names))
+            group = Group(title, partial(self._rows, names))
             group.setToolTip(f"<qt>{', '.join(map(label_of, names))}</qt>")
             self._groups[group] = (title, names)
+            self._group_of |= dict.fromkeys(names, group)
+            self._names += names
             layout.addWidget(group)
         layout.addStretch()
 
     @property
     def names(self) -> list[str]:
         """Names of the settings in the form."""
-        return list(self._editors)
+        return list(self._names)
 
     @property
     def problems(self) -> dict[str, str]:
@@ -132,6 +97,8 @@ class Form(QWidget):
 
     def editor(self, name: str) -> ValueWidget:
         """Return the widget of a setting: ``value``, ``changed``, and ``native`` for Qt's part."""
+        if name in self._group_of:
+            self._group_of[name].fill()
         return self._editors[name]
 
     def share(self, names: Sequence[str], session: Session) -> None:
@@ -156,26 +123,27 @@ class Form(QWidget):
             What has these values, as in "Normal".
         """
         self._usual, self._usual_of = dict(values), whose
-        for name in self._usual.keys() & self._editors.keys():
+        for name in self._usual:
             self._mark(name)
 
     def search(self, text: str) -> None:
         """Show the settings alone whose label, name or description holds all words of a text."""
         words = text.lower().split()
+        for group in self._groups if words else ():
+            group.fill()
         for name, editor in self._editors.items():
             about = f"{label_of(name)} {name} {Config.model_fields[name].description}".lower()
             rows = editor.native.parentWidget().layout()
             rows.setRowVisible(editor.native, all(word in about for word in words))
         for group, (_, names) in self._groups.items():
-            found = [n for n in names if not self._editors[n].native.isHidden()]
+            found = [n for n in names if not (words and self._editors[n].native.isHidden())]
             group.setVisible(bool(found))
             (group.expand if words and found else group.collapse)(animate=False)
 
     def reveal(self, name: str) -> None:
         """Bring a setting into sight and the cursor into it."""
-        for group, (_, names) in self._groups.items():
-            if name in names:
-                group.expand(animate=False)
+        if name in self._group_of:
+            self._group_of[name].expand(animate=False)
         native = self._editors[name].native
         area = native.parentWidget()
         while area is not None:
@@ -200,8 +168,8 @@ class Form(QWidget):
         InputError
             If a setting is out of bounds, or settings are at odds.
         """
-        names = (name for name in self._editors if name not in left_out)
-        values = {name: self._filled_in(name) for name in names}
+        names = (name for name in self.names if name not in left_out)
+        values = {name: self.filled_in(name) for name in names}
         values = {
             name: value
             for name, value in values.items()
@@ -226,11 +194,19 @@ class Form(QWidget):
             editor.changed.connect(partial(self._on_edit, name))
             self._editors[name], self._labels[name] = editor, label
             rows.form.addRow(label, editor.native)
+            if self._session is not None and name in self._shared:
+                self._show(name, self._session.settings[name])
+            if name in self._usual or name in self.problems:
+                self._mark(name)
         return rows
 
-    def _filled_in(self, name: str) -> Any:
+    def filled_in(self, name: str) -> Any:
         """Return what is filled in, None for an empty field."""
-        editor = self._editors[name]
+        editor = self._editors.get(name)
+        if editor is None:
+            # Nobody has unfolded its group yet.
+            is_shared = self._session is not None and name in self._shared
+            return self._session.settings[name] if is_shared else Config.model_fields[name].default
         if isinstance(editor, FileEdit):
             text = in_full(editor.line_edit.value.strip())
             # An empty field is the current folder to it, and a URL a folder in that.
@@ -247,19 +223,24 @@ class Form(QWidget):
         return editor.value
 
     def _on_edit(self, name: str, value: Any = None) -> None:
+        before = set(self._odds)
+        self._check(name)
+        # What was at odds with others may be so no longer.
+        self._pass_on({name, *before} - self.problems.keys())
+        self.changed.emit()
+
+    def _check(self, name: str) -> None:
+        """Note and mark what is wrong with a setting, and what it is at odds with."""
         self._problems.pop(name, None)
         try:
             self._possible(name)
         except InputError as error:
             self._problems[name] = str(error)
         before = self._odds
-        related = [n for n in RELATED if n in self._editors and n not in self._problems]
+        related = [n for n in RELATED if n in self._names and n not in self._problems]
         self._odds = odds({n: self._possible(n) for n in related})
         for changed in {name, *before, *self._odds}:
             self._mark(changed)
-        # What was at odds with others may be so no longer.
-        self._pass_on({name, *before} - self.problems.keys())
-        self.changed.emit()
 
     def _pass_on(self, names: Collection[str]) -> None:
         """Tell the other forms of what is shared with them."""
@@ -269,7 +250,7 @@ class Form(QWidget):
 
     def _possible(self, name: str) -> Any:
         """Return what a field means; an empty one that may be left empty means the default."""
-        value = self._filled_in(name)
+        value = self.filled_in(name)
         if value is None and name in self._placeholders:
             return Config.model_fields[name].default
         return possible_value(name, value)
@@ -282,10 +263,11 @@ class Form(QWidget):
             text = f"<b>{text}</b> {BACK}"
             back = html.escape(f"{self._usual_of}: {usual}. {BACK} sets it back.")
             tip = tip.replace("</qt>", f"<br><b>{back}</b></qt>")
-        self._labels[name].show_text(mark + text)
-        self._labels[name].setStyleSheet(f"color: {MARK_COLOR}" if problem else "")
-        for widget in (self._labels[name], self._editors[name].native):
-            widget.setToolTip(tip)
+        if name in self._editors:
+            self._labels[name].show_text(mark + text)
+            self._labels[name].setStyleSheet(f"color: {MARK_COLOR}" if problem else "")
+            for widget in (self._labels[name], self._editors[name].native):
+                widget.setToolTip(tip)
         for group, (title, names) in self._groups.items():
             group.setText((MARK if any(n in self.problems for n in names) else "") + title)
 
@@ -306,9 +288,14 @@ class Form(QWidget):
             self._show(name, value)
 
     def _show(self, name: str, value: Any) -> None:
-        """Show a value in a field."""
+        """Show a value in a field, if that is made."""
+        if name not in self._editors:
+            if name in RELATED:
+                self._check(name)
+            self.changed.emit()
+            return
         try:
-            shown = possible_value(name, self._filled_in(name))
+            shown = possible_value(name, self.filled_in(name))
         except InputError as error:
             shown = error
         # What is being typed is not put into other words.

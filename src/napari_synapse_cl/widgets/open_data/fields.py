@@ -1,6 +1,7 @@
 """The fields of "Open data": what is to be opened, and how it is to be read."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -21,9 +22,9 @@ from napari_synapse_cl.config import Config, VolumeConfig, absolute
 from napari_synapse_cl.data.opening import TABLES
 from napari_synapse_cl.data.volumes import FILE_SUFFIXES
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.widgets.forms.form import LABEL_WIDTH, Form, tooltip_of
+from napari_synapse_cl.widgets.forms.form import Form, tooltip_of
 from napari_synapse_cl.widgets.layouts import FittingArea, Group, Rows, bare
-from napari_synapse_cl.widgets.look import MARK, button, label_of, paragraph, sentence
+from napari_synapse_cl.widgets.look import LABEL_WIDTH, MARK, button, label_of, paragraph, sentence
 from napari_synapse_cl.widgets.open_data.jobs import is_dataset
 from napari_synapse_cl.widgets.open_data.sessions import Use
 
@@ -246,7 +247,9 @@ class Fields(QWidget):
         return are_swapped(self.places["image"].text, self.places["synapses"].text)
 
     def _lay_out(self) -> None:
-        self._labels_group = Group("Labels", _rows(self._labels))
+        self._labels_group = Group("Labels", partial(_rows, self._labels))
+        # Its fields are there already, and belong to something.
+        self._labels_group.fill()
         self._synapses_row = _rows({"synapses": self.places["synapses"]})
         scrolled = QWidget()
         inside = bare(QVBoxLayout(scrolled), 3)
