@@ -1,5 +1,6 @@
 """What the tests share: small crops, networks and the FIB-SEM volumes for development."""
 
+import json
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from napari_synapse_cl.data.parts import AXES, Part, Positions
 from napari_synapse_cl.data.sample.volume import Sample, make_sample
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.runs.events import Event, from_line
+from napari_synapse_cl.system import devices
 
 # On tensors this small, threads take longer to agree than to compute.
 torch.set_num_threads(1)
@@ -153,9 +155,22 @@ class Job:
 
 
 @pytest.fixture(autouse=True)
-def nothing_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test know what was measured on this machine before."""
-    monkeypatch.setattr("napari_synapse_cl.system.devices.FILE", tmp_path / "cache" / "probes.json")
+def nothing_remembered(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let no test know what was measured on this machine before.
+
+    What bfloat16 gains is measured once for all: that takes seconds where it gains nothing.
+    """
+    gains, measure = tmp_path_factory.getbasetemp() / "gains.json", devices._gain_of_bfloat16
+
+    def gain(device: torch.device) -> float | None:
+        if not gains.exists():
+            gains.write_text(json.dumps(measure(device)))
+        return json.loads(gains.read_text())
+
+    monkeypatch.setattr(devices, "FILE", tmp_path / "cache" / "probes.json")
+    monkeypatch.setattr(devices, "_gain_of_bfloat16", gain)
 
 
 @pytest.fixture(scope="session")

@@ -209,7 +209,6 @@ class TestWholeJob:
             {"proj_dim": 4}, {"proj_hidden_dim": 8}, {"validation_fraction": 0.5},
             {"voxel_size": "40 4 4"}, {"stage_to_finetune": 2}, {"crop_size": "32 16 16"},
             {"downsampling": "anisotropic"}, {"n_convolutions": "2 2 2 2"}, {"fmaps": 3},
-            {"precision": "bfloat16", "crop_size": 48},
         ],
         ids=lambda settings: next(iter(settings)),
     )  # fmt: skip
@@ -225,6 +224,16 @@ class TestWholeJob:
         assert a.keys() != b.keys() or any(
             a[n].shape != b[n].shape or not torch.equal(a[n], b[n]) for n in a
         )
+
+    def test_the_precision_changes_what_is_trained(self, flags: list[str], tmp_path: Path) -> None:
+        # Two stages, whose maps are large enough for gradients in bfloat16.
+        options = [*flags, "--train_only", "--n_convolutions", "1", "1", "--layer_num", "3"]
+        weights = []
+        for precision in ("float32", "bfloat16"):
+            folder = tmp_path / precision
+            assert main([*options, "--precision", precision, "--output", str(folder)]) == 0
+            weights.append(load_checkpoint(folder / "checkpoints" / "last.pt")["model_state_dict"])
+        assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
     @pytest.mark.real_data
     def test_the_medulla_volume_trains_and_extracts(self, medulla: Path, tmp_path: Path) -> None:
@@ -544,7 +553,10 @@ class TestEndings:
 class TestResuming:
     @pytest.mark.parametrize(
         ("n_steps", "more"),
-        [(3, []), (7, ["--precision", "bfloat16", "--crop_size", "32", "--rotation_range", "5"])],
+        [
+            (3, []),
+            (7, ["--precision", "bfloat16", "--n_convolutions", "1", "1", "--layer_num", "3"]),
+        ],
         ids=lambda value: value if isinstance(value, int) else " ".join(value),
     )
     def test_a_job_killed_at_once_goes_on_to_the_same_weights(

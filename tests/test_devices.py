@@ -10,6 +10,13 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system import devices
 
 CPU = torch.device("cpu")
+GAIN = devices._gain_of_bfloat16
+
+
+@pytest.fixture
+def measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What bfloat16 gains is measured in this test."""
+    monkeypatch.setattr(devices, "_gain_of_bfloat16", GAIN)
 
 
 def test_the_cpu_works_and_is_taken_where_nothing_better_does() -> None:
@@ -23,6 +30,7 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         devices.choose_device("cuda:93")
 
 
+@pytest.mark.usefixtures("measured_anew")
 @pytest.mark.parametrize(
     ("half_seconds", "chosen"), [(0.001, "bfloat16"), (0.01, "float32"), (0.02, "float32")]
 )
@@ -36,6 +44,20 @@ def test_bfloat16_is_taken_where_it_is_faster(
     assert devices.choose_precision("auto", CPU) == chosen
 
 
+@pytest.mark.usefixtures("measured_anew")
+def test_bfloat16_that_is_far_slower_is_tried_but_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def convolve(device: torch.device, dtype: torch.dtype, **_: int) -> None:
+        tried.append(dtype)
+        time.sleep(0.05 if dtype == torch.bfloat16 else 0.005)
+
+    monkeypatch.setattr(devices, "_convolve", convolve)
+    assert devices.choose_precision("auto", CPU) == "float32"
+    assert tried.count(torch.bfloat16) == 2
+
+
+@pytest.mark.usefixtures("measured_anew")
 def test_float32_is_taken_where_bfloat16_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def convolve(device: torch.device, dtype: torch.dtype, **_: int) -> None:
         if dtype == torch.bfloat16:

@@ -40,7 +40,7 @@ def n_descriptors() -> int:
     return psutil.Process().num_fds() if os.name == "posix" else psutil.Process().num_handles()
 
 
-def test_ten_trainings_leave_no_thread_process_or_file(
+def test_six_trainings_leave_no_thread_process_or_file(
     window: Any, qtbot: QtBot, tmp_path: Path
 ) -> None:
     widget = open_widget(window.viewer, TRAIN)
@@ -55,7 +55,7 @@ def test_ten_trainings_leave_no_thread_process_or_file(
     gc.collect()
     threads, files, descriptors = psutil.Process().num_threads(), open_files(), n_descriptors()
     names = python_threads()
-    for i in range(1, 11):
+    for i in range(1, 6):
         one(i)
     gc.collect()
     assert not job_processes()

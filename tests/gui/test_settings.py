@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QScrollArea,
     QScrollBar,
+    QWidget,
 )
 from superqt import QCollapsible
 
@@ -308,6 +309,29 @@ def test_what_cannot_be_used_is_marked_where_it_is(window: Any) -> None:
     assert not label(widget, "crop_size").text().startswith(MARK)
     assert "Model" in [group.text() for group in widget.form._groups]
     assert not widget.form.problems
+
+
+def test_fields_of_a_group_are_made_when_they_are_needed(window: Any) -> None:
+    settings = open_widget(window.viewer, PREVIEW).session.settings
+    settings.set("temperature", 0.3)
+    widget = open_widget(window.viewer, TRAIN)
+    form = widget.form
+    assert form.findChild(QWidget, "batch_size") is not None
+    assert form.findChild(QWidget, "temperature") is None
+    # What nobody has unfolded counts, and follows what other widgets say.
+    assert form.config().temperature == 0.3
+    settings.set("temperature", 0.4)
+    assert form.config().temperature == 0.4
+    settings.set("keep", "cleft+thing")
+    assert set(form.problems) == {"keep"}
+    assert f"{MARK}Masks" in [group.text() for group in form._groups]
+    assert form.findChild(QWidget, "keep") is None
+    form.reveal("temperature")
+    assert form.findChild(QWidget, "temperature").isVisibleTo(form)
+    assert form.editor("temperature").value == 0.4
+    assert BACK in label(widget, "temperature").text()
+    assert form.editor("keep").value == "cleft+thing"
+    assert label(widget, "keep").text().startswith(MARK)
 
 
 def test_crop_settings_at_odds_are_marked(window: Any) -> None:
