@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt, QTimer
 
 from conftest import full_disk
-from napari_synapse_cl.data.sample import storage
+from napari_synapse_cl.data.sample import storage, volume
 from napari_synapse_cl.data.sample.storage import sample_events, write_sample
 from napari_synapse_cl.data.sample.volume import N_STEPS, Sample
 from napari_synapse_cl.errors import InputError, JobError
@@ -27,6 +28,7 @@ from napari_synapse_cl.widgets.open_data.sample import SampleJob, _awaited
 from .conftest import PLUGIN, job_processes, messages
 
 NAME = "napari_synapse_cl"
+SMALLER = (112, 160, 160)
 LONGEST_GAP = 0.5
 """Seconds that the window may not answer; far more than on a machine with nothing else to do."""
 DRAWN = "The sample volume is being drawn, which takes less than a minute."
@@ -194,7 +196,11 @@ class TestInTheWindow:
         make_napari_viewer: Callable[..., napari.Viewer],
         qtbot: QtBot,
         notifications: list[Notification],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        # A sixth of it takes seconds too.
+        smaller = partial(volume.make_sample, shape=SMALLER, n_synapses=24)
+        monkeypatch.setattr(volume, "make_sample", smaller)
         viewer = make_napari_viewer(show=True)
         qtbot.wait(300)
         processes: set[int] = set()
@@ -203,8 +209,8 @@ class TestInTheWindow:
         ticks = Ticks()
         image, points = viewer.open_sample(PLUGIN, "em_sample")
         assert processes
-        assert image.data.shape == (192, 320, 320)
-        assert len(points.data) == 160
+        assert image.data.shape == SMALLER
+        assert len(points.data) == 24
         assert messages(notifications, "info") == [DRAWN]
         assert 0 < ticks.longest < LONGEST_GAP
         assert ticks.n > 50
