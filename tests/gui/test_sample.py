@@ -1,9 +1,9 @@
 """File ▸ Open Sample: the window lives on while the sample is drawn, once; then it is kept."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt, QTimer
 
 from conftest import full_disk
-from napari_synapse_cl.data.sample import storage, volume
+from napari_synapse_cl.data.sample import storage
 from napari_synapse_cl.data.sample.storage import sample_events, write_sample
 from napari_synapse_cl.data.sample.volume import N_STEPS, Sample
 from napari_synapse_cl.errors import InputError, JobError
@@ -29,6 +29,13 @@ from .conftest import PLUGIN, job_processes, messages
 
 NAME = "napari_synapse_cl"
 SMALLER = (112, 160, 160)
+DRAW = f"""
+import sys
+from functools import partial
+from napari_synapse_cl.data.sample import storage, volume
+volume.make_sample = partial(volume.make_sample, shape={SMALLER}, n_synapses=24)
+storage.main(*sys.argv[-2:])
+"""
 LONGEST_GAP = 0.5
 """Seconds that the window may not answer; far more than on a machine with nothing else to do."""
 DRAWN = "The sample volume is being drawn, which takes less than a minute."
@@ -199,8 +206,7 @@ class TestInTheWindow:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         # A sixth of it takes seconds too.
-        smaller = partial(volume.make_sample, shape=SMALLER, n_synapses=24)
-        monkeypatch.setattr(volume, "make_sample", smaller)
+        monkeypatch.setattr(f"{NAME}.widgets.open_data.sample.PYTHON", [sys.executable, "-c", DRAW])
         viewer = make_napari_viewer(show=True)
         qtbot.wait(300)
         processes: set[int] = set()
