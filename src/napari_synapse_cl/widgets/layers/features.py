@@ -165,17 +165,43 @@ def color_by(points: Points, column: str) -> Legend:
     Legend
         What the colours mean.
     """
+    names: dict[str, Hashable] = {str(name): name for name in points.features.columns}
+    found = colors_of(points.features[names[column]].reset_index(drop=True))
+    # As napari has it, colours of numbers cannot give way to those of classes, nor of dates to any.
+    points.face_color = found.rgba
+    return found.legend
+
+
+@dataclass(frozen=True)
+class Colored:
+    """Colours of the values of a column."""
+
+    rgba: np.ndarray
+    """``(N, 4)`` float64 from 0 to 1, transparent where there is no value."""
+    legend: Legend
+    codes: np.ndarray
+    """``(N,)`` int64, the number of each one's class in the legend; -1 where there is no value, and
+    of all numbers."""
+
+
+def colors_of(values: pd.Series) -> Colored:
+    """Return colours: of numbers, dates and spans along a colormap, of all else as classes.
+
+    Parameters
+    ----------
+    values
+        N cells, counted from 0.
+    """
     from napari.utils.colormaps import ensure_colormap
 
-    names: dict[str, Hashable] = {str(name): name for name in points.features.columns}
-    values = points.features[names[column]].reset_index(drop=True)
     numbers = _numbers(values)
     missing = values.isna().to_numpy(bool) if numbers is None else ~np.isfinite(numbers)
     rgba = np.zeros((len(values), 4))
+    codes = np.full(len(values), -1)
     if numbers is None:
-        codes, classes = pd.factorize(values[~missing].map(str))
+        codes[~missing], classes = pd.factorize(values[~missing].map(str))
         palette = np.array([_class_color(i) for i in range(len(classes))]).reshape(-1, 4)
-        rgba[~missing] = palette[codes]
+        rgba[~missing] = palette[codes[~missing]]
         legend = Legend(tuple(map(_hex, palette)), tuple(classes), int(missing.sum()), False)
     else:
         known = numbers[~missing]
@@ -184,9 +210,7 @@ def color_by(points: Points, column: str) -> Legend:
         steps = colormap.map(np.linspace(0, 1, N_STEPS))
         ends = () if missing.all() else _ends(values[~missing], known)
         legend = Legend(tuple(map(_hex, steps)), ends, int(missing.sum()), True)
-    # As napari has it, colours of numbers cannot give way to those of classes, nor of dates to any.
-    points.face_color = rgba
-    return legend
+    return Colored(rgba, legend, codes)
 
 
 def own_legend(points: Points) -> Legend | None:
