@@ -99,7 +99,6 @@ def test_columns_are_the_layers_and_their_origin_is_kept(explored: Any) -> None:
     assert explored.layer.features["cluster"].tolist() == ids[::-1]
     assert explored.layer.metadata["napari_synapse_cl"] == {"cluster": {"from": "L3_mean"}}
     assert explored.column_names == ["kind", "cluster"]
-    assert explored.free_name("cluster") == "cluster_v2"
     assert told == ["cluster", "cluster"]
 
 

@@ -13,8 +13,8 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_synapse_cl.data import pd
 from napari_synapse_cl.widgets.explore.coloring import Coloring, Entry, Scale
-from napari_synapse_cl.widgets.explore.sources import is_channel, of_rows
-from napari_synapse_cl.widgets.layers.features import METADATA_KEY
+from napari_synapse_cl.widgets.explore.sources import of_rows
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY, is_channel
 
 if TYPE_CHECKING:
     from napari_synapse_cl.features.neighbours import Metric, Space
@@ -175,14 +175,6 @@ class Exploration(QObject):
         columns = self.layer.features.columns
         named = {str(column): column for column in columns}
         return self.layer.features[named[name]]
-
-    def free_name(self, name: str) -> str:
-        """Return a name for a new column: this one, or with a version that is not there yet."""
-        version, found = 1, name
-        while found in self.column_names:
-            version += 1
-            found = f"{name}_v{version}"
-        return found
 
     def set_column(self, name: str, values: Any, record: dict[str, Any] | None = None) -> None:
         """Add a column to the layer's features, or give it other values.

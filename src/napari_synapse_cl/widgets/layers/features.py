@@ -8,7 +8,7 @@ from __future__ import annotations
 import colorsys
 import html
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -95,10 +95,28 @@ def is_component(name: object) -> bool:
     return match is not None and bool(match["component"])
 
 
+def is_channel(name: object) -> bool:
+    """Whether a column is one of the numbers of a vector."""
+    match = feature_match(name)
+    return match is not None and match["channel"] is not None
+
+
+def free_name(name: str, names: Iterable[object]) -> str:
+    """Return a name for a new column: this one, or with a version that is not there yet."""
+    there, version, found = set(map(str, names)), 1, name
+    while found in there:
+        version += 1
+        found = f"{name}_v{version}"
+    return found
+
+
 METADATA_KEY = "napari_synapse_cl"
 """The same key that files keep their record under."""
 VOLUME_KEY = "napari_synapse_cl_volume"
 """Where the metadata of points say which volume they were opened with: its location and name."""
+ROWS_KEY = "napari_synapse_cl_rows"
+"""Where they say of which feature table the points are rows: its path, its vectors with how many
+numbers each has, and the column with the number of the row."""
 RECIPE = "recipe"
 """In the metadata of an image under that key: the preset that suits it, until it was chosen."""
 
