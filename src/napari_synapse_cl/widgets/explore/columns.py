@@ -58,13 +58,15 @@ class ColumnChoice(QComboBox):
         names = self._state.column_names
         if names == [self.itemData(i) for i in range(1, self.count())]:
             return
-        column = self.column
+        column, is_none = self.column, self.currentIndex() < 0
         with QSignalBlocker(self):
             for index in range(self.count() - 1, 0, -1):
                 self.removeItem(index)
             for name in names:
                 self.addItem(f"{self._prefix} {name}", name)
             self.choose(column)
+            if is_none:
+                self.setCurrentIndex(-1)
 
 
 class Ordering(QObject):
@@ -98,12 +100,15 @@ class Ordering(QObject):
         state, name = self._state, self.box.column
         if state.layer is None:
             return
-        if name is None:
+        if self.box.currentIndex() < 0:
+            scores = None if state.scores is None else state.scores[::-1]
+            self._set(state.order[::-1], state.order_title, scores)
+        elif name is None:
             rows = np.arange(state.n)
             self._set(rows if self._is_ascending else rows[::-1], "", None)
-            return
-        values = state.column(name).copy()
-        self._sorter.ask(state.vectors, name, values, self._is_ascending)
+        else:
+            values = state.column(name).copy()
+            self._sorter.ask(state.vectors, name, values, self._is_ascending)
 
     def order_by(self, name: str, *, largest_first: bool) -> None:
         """Order by a column."""
@@ -135,9 +140,14 @@ class Ordering(QObject):
         self._own = False
 
     def _on_order(self) -> None:
+        if self._own:
+            return
         # What orders the rows otherwise, as similarity does, is no column.
-        if not self._own:
-            self.box.choose(None)
+        title = self._state.order_title
+        self.box.choose(None)
+        if title:
+            self.box.setPlaceholderText(f"{title[0].upper()}{title[1:]}")
+            self.box.setCurrentIndex(-1)
 
 
 def _sorted(

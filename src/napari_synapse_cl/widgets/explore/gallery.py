@@ -19,6 +19,7 @@ from qtpy.QtGui import (
 from napari_synapse_cl.data import pd
 from napari_synapse_cl.widgets.explore.crops import Crops
 from napari_synapse_cl.widgets.explore.planes import Planes
+from napari_synapse_cl.widgets.explore.sources import among
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.explore.wall import GAP, Wall
 from napari_synapse_cl.widgets.look import Colors
@@ -127,7 +128,7 @@ class Gallery(Wall):
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
         places = self.in_sight
         rows = self.rows[places.start : places.stop].tolist()
-        selected = np.isin(rows, self._state.selected).tolist()
+        selected = among(np.array(rows, np.int64), self._state.selected).tolist()
         labels = self._labels(rows)
         for place, row, is_selected, label in zip(places, rows, selected, labels, strict=True):
             self._paint(painter, place, row, is_selected, label)
@@ -160,9 +161,10 @@ class Gallery(Wall):
             painter.setPen(QPen(_color(state.colors[row]), FRAME))
             painter.drawLine(rect.left(), rect.bottom() - 1, rect.right(), rect.bottom() - 1)
         if is_selected:
-            painter.setPen(QPen(self._colors.named("orange"), FRAME))
-            inner = rect.adjusted(1, 1, -FRAME // 2, -FRAME // 2)
-            painter.drawRect(inner)
+            # In no colour that a class may have, and told from white and black pictures alike.
+            for color, inset in ((self._colors.text, 1), (self._colors.background, FRAME + 1)):
+                painter.setPen(QPen(color, FRAME))
+                painter.drawRect(rect.adjusted(inset, inset, -inset - 1, -inset - 1))
         self._caption(painter, place, rect, row, label)
 
     def _caption(self, painter: QPainter, place: int, rect: QRect, row: int, label: str) -> None:

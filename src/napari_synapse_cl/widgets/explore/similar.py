@@ -82,6 +82,8 @@ class SimilarPanel(QWidget):
         self._searcher = LatestOnly(_search)
         self._searcher.done.connect(self._show)
         self._searcher.failed.connect(lambda error: tell(expected(error)))
+        # The first question would wait for it.
+        self._preparer = LatestOnly(_prepare)
         layout = bare(QVBoxLayout(self))
         layout.addWidget(Buttons((self.find_button, self.unlike_button)))
         layout.addWidget(Buttons((self.metric_box, self.column_button)))
@@ -92,12 +94,12 @@ class SimilarPanel(QWidget):
 
     def find(self) -> None:
         """Look for rows like those that are selected."""
-        self.like, self.unlike = self._usable(), np.empty(0, np.int64)
+        self.like, self.unlike = self._state.selected_vectors, np.empty(0, np.int64)
         self._ask()
 
     def exclude(self) -> None:
         """Look again, for rows unlike those that are selected."""
-        self.unlike = np.union1d(self.unlike, np.setdiff1d(self._usable(), self.like))
+        self.unlike = np.union1d(self.unlike, np.setdiff1d(self._state.selected_vectors, self.like))
         self._ask()
 
     def add_column(self) -> None:
@@ -124,11 +126,7 @@ class SimilarPanel(QWidget):
     def release(self) -> None:
         """Look for nothing any more."""
         self._searcher.forget()
-
-    def _usable(self) -> np.ndarray:
-        """Return the selected rows that have a vector."""
-        vectors, selected = self._state.vectors, self._state.selected
-        return np.empty(0, np.int64) if vectors is None else np.intersect1d(vectors.rows, selected)
+        self._preparer.forget()
 
     def _ask(self) -> None:
         if not len(self.like):
@@ -162,6 +160,9 @@ class SimilarPanel(QWidget):
         self._found = None
         self._searcher.forget()
         self._update()
+        if self._state.vectors is not None:
+            metric = METRICS[self.metric_box.currentText()]
+            self._preparer.ask(self._state, self._state.vectors, metric)
 
     def _update(self) -> None:
         is_selected = bool(len(self._state.selected))
@@ -174,9 +175,15 @@ def _named(rows: np.ndarray) -> str:
     return str(rows[0]) if len(rows) == 1 else counted(len(rows), "row")
 
 
+def _prepare(state: Exploration, vectors: Any, metric: Metric) -> None:
+    """Bring vectors to one scale."""
+    if len(vectors.rows):
+        state.space(metric, vectors)
+
+
 def _search(query: Query) -> tuple[Query, np.ndarray, np.ndarray]:
     """Return the rows most similar to some, and their scores."""
-    space = query.state.space(query.metric)
+    space = query.state.space(query.metric, query.vectors)
     known = query.vectors.rows
     like, unlike = (np.searchsorted(known, some) for some in (query.like, query.unlike))
     numbers, scores = space.similar(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from napari_synapse_cl.widgets.layers.features import METADATA_KEY, ROWS_KEY, is
 from napari_synapse_cl.widgets.layers.voxels import voxels_in
 
 if TYPE_CHECKING:
+    from napari_synapse_cl.features.neighbours import Metric, Space
     from napari_synapse_cl.features.vectors import VectorTable
 
 
@@ -179,3 +181,30 @@ def of_rows(vectors: VectorTable, rows: np.ndarray) -> VectorTable:
         by_hand=some(vectors.by_hand),
         histogram=some(vectors.histogram),
     )
+
+
+class Spaces:
+    """The last vectors that were brought to one scale; it may be asked from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._kept: tuple[VectorTable, Metric, Space] | None = None
+
+    def of(self, vectors: VectorTable, metric: Metric) -> Space:
+        """Return the rows that have a vector, among which near ones are looked for."""
+        from napari_synapse_cl.features.neighbours import Space
+
+        with self._lock:
+            kept = self._kept
+            if kept is None or kept[0] is not vectors or kept[1] != metric:
+                # What is kept goes first: both would take twice the memory.
+                self._kept = kept = None
+                kept = self._kept = (vectors, metric, Space(vectors.scaled(), metric))
+            return kept[2]
+
+
+def among(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return ``(m,)`` bool, which rows are among others that ascend, of which there may be many."""
+    if not len(others):
+        return np.zeros(len(rows), bool)
+    return np.asarray(others[np.searchsorted(others, rows).clip(max=len(others) - 1)] == rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_synapse_cl.data import pd
 from napari_synapse_cl.widgets.explore.coloring import Coloring, Entry, Scale
-from napari_synapse_cl.widgets.explore.sources import of_rows
+from napari_synapse_cl.widgets.explore.sources import Spaces, among, of_rows
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY, is_channel
 
 if TYPE_CHECKING:
@@ -68,7 +67,6 @@ class Exploration(QObject):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = Lock()
         self._is_own = False
         self._clear()
 
@@ -83,7 +81,7 @@ class Exploration(QObject):
         self._coloring = Coloring(np.empty((0, 4), np.uint8))
         self.hidden: frozenset[str] = frozenset()
         self._frame: Any = None
-        self._space: tuple[Any, Metric, Space] | None = None
+        self._spaces = Spaces()
 
     @property
     def n(self) -> int:
@@ -145,6 +143,13 @@ class Exploration(QObject):
             self.layer.selected_data.replace_selection(framed)
             self.layer.refresh(thumbnail=False, data_displayed=False, extent=False)
         self.selected_changed.emit()
+
+    @property
+    def selected_vectors(self) -> np.ndarray:
+        """Sorted int64 numbers of the selected rows that have a vector."""
+        if self.vectors is None:
+            return self.selected
+        return self.selected[among(self.selected, self.vectors.rows)]
 
     def set_order(self, rows: np.ndarray, title: str, scores: np.ndarray | None = None) -> None:
         """Show some rows, or all, one after the other.
@@ -259,19 +264,11 @@ class Exploration(QObject):
         if not np.array_equal(self.layer.shown, shown):
             self.layer.shown = shown
 
-    def space(self, metric: Metric) -> Space:
+    def space(self, metric: Metric, vectors: VectorTable | None = None) -> Space:
         """Return the vectors of the rows that have one; of a million in seconds, in any thread."""
-        from napari_synapse_cl.features.neighbours import Space
-
-        vectors = self.vectors
+        vectors = vectors or self.vectors
         assert vectors is not None
-        with self._lock:
-            kept = self._space
-            if kept is None or kept[0] is not vectors or kept[1] != metric:
-                # What is kept goes first: both would take twice the memory.
-                self._space = kept = None
-                kept = self._space = (vectors, metric, Space(vectors.scaled(), metric))
-            return kept[2]
+        return self._spaces.of(vectors, metric)
 
     @contextmanager
     def _own(self) -> Iterator[None]:
