@@ -3,16 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+import dask.array
 import numpy as np
 import pandas as pd
 import pytest
+from napari.layers import Image, Points
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication
 
+from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.features.tables import write_table
+from napari_synapse_cl.widgets.explore.crops import Crops
 from napari_synapse_cl.widgets.look import open_dock
 
 from .conftest import EXPLORE, EXTRACT, click, messages, open_widget
@@ -308,3 +312,40 @@ def test_two_viewers_explore_apart_and_a_closed_dock_lets_go(
     synapses.viewer.window.add_dock_widget(widget, name=EXPLORE)
     qtbot.waitUntil(lambda: widget.state.n > 0)
     assert widget.state.selected.tolist() == [2]
+
+
+class Broken:
+    """A volume whose server is gone."""
+
+    shape, dtype, ndim = (30, 40, 40), np.dtype(np.uint8), 3
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        raise OSError("no route to host")
+
+
+def test_crops_come_from_lazy_and_multiscale_volumes_and_what_fails_is_said(
+    qtbot: QtBot,
+) -> None:
+    voxels = np.random.default_rng(0).integers(0, 255, (30, 40, 40), np.uint8)
+    points = Points([[15.0, 20.0, 20.0], [1.0, 2.0, 39.0], [-9.0, 0.0, 0.0]])
+    lazy = dask.array.from_array(voxels, chunks=16)
+    pyramid = [lazy, lazy[::2, ::2, ::2]]
+    for data in (voxels, lazy, pyramid):
+        crops = Crops()
+        crops.follow(Image(data, contrast_limits=(0, 255)), points, (8, 12, 12))
+        crops.want([0, 1, 2])
+        qtbot.waitUntil(lambda crops=crops: crops.slice_of(2) is not None)
+        assert np.array_equal(crops.slice_of(0), voxels[15, 14:26, 14:26])
+        # Reflected where the crop reaches beyond the volume; what lies outside of it has none.
+        assert np.array_equal(crops.slice_of(1)[:, 5], crops.slice_of(1)[:, 8])
+        assert not crops.slice_of(2).size
+        assert crops.whole(0) is None
+        qtbot.waitUntil(lambda crops=crops: crops.whole(0) is not None)
+        assert np.array_equal(crops.whole(0), voxels[11:19, 14:26, 14:26])
+    image = Image(voxels, contrast_limits=(0, 255))
+    crops.follow(image, points, None)
+    assert crops.shape == (64, 64, 64)
+    crops._volume = Volume(Broken(), name="the layer far")
+    crops.want([0])
+    qtbot.waitUntil(lambda: bool(crops.problem))
+    assert "no route to host" in crops.problem

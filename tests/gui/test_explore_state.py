@@ -6,6 +6,7 @@ import napari
 import numpy as np
 import pandas as pd
 import pytest
+from pytestqt.qtbot import QtBot
 
 from napari_synapse_cl.features.vectors import VectorTable
 from napari_synapse_cl.widgets.explore.coloring import NO_VALUE, Entry
@@ -30,6 +31,11 @@ def explored() -> Any:
     state = Exploration()
     state.explore(layer, table_of(np.arange(6, dtype=np.float32)[:, None]))
     return state
+
+
+def wait_for_colors(qtbot: QtBot, state: Any, name: str) -> None:
+    with qtbot.waitSignal(state.colors_changed):
+        state.color_by(name)
 
 
 def counted(signal: Any) -> list[int]:
@@ -145,3 +151,22 @@ def test_numbers_and_dates_have_a_scale(
     explored.toggle(NO_VALUE)
     n_missing = int(pd.isna(pd.Series(values)).sum())
     assert (~explored.visible).sum() == n_missing
+
+
+def test_many_rows_are_coloured_in_the_background_alike(
+    explored: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explored.palette = {"b": "#102030"}
+    explored.color_by("kind")
+    at_once = explored.colors.copy()
+    assert at_once[1].tolist() == [16, 32, 48, 255]
+    explored.color_by(None)
+    monkeypatch.setattr("napari_synapse_cl.widgets.explore.rows.AT_ONCE", 0)
+    wait_for_colors(qtbot, explored, "kind")
+    assert np.array_equal(explored.colors, at_once)
+    # Rows that went meanwhile have no colour any more.
+    explored.color_by("kind")
+    explored.layer.remove([0])
+    assert len(explored.colors) == 5
+    wait_for_colors(qtbot, explored, "kind")
+    assert np.array_equal(explored.colors, at_once[1:])

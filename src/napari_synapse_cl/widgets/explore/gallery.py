@@ -154,8 +154,9 @@ class Gallery(Wall):
         else:
             painter.fillRect(rect, self._colors.foreground)
             painter.setPen(self._colors.text)
-            is_outside = values is not None and self._crops.is_there
-            text = "outside" if is_outside else str(row)
+            text = str(row)
+            if values is not None and self._crops.is_there:
+                text = "not read" if self._crops.problem else "outside"
             painter.drawText(rect, Qt.AlignmentFlag.AlignCenter, text)
         if state.color_column is not None:
             painter.setPen(QPen(_color(state.colors[row]), FRAME))

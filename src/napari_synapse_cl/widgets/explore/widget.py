@@ -246,6 +246,8 @@ class ExploreWidget(LayersWidget):
                 f"; {counted(vectors.n_blank, 'point')} of them without a vector, or with one "
                 "that is not finite: nothing is found of these"
             )
+        if vectors.extent is None:
+            text += "; how large their crops were is not known, so that of the pictures is a guess"
         self._tell(text)
         self.explored.emit()
 

@@ -125,6 +125,8 @@ CATEGORY_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e
 """Okabe and Ito's, told apart by colour-blind people too."""
 LIGHTNESS = (1.0, 0.5, 1.4)
 """Of the colours of the first seven classes, of the next seven and of the seven after these."""
+N_COLORS = len(CATEGORY_COLORS) * len(LIGHTNESS)
+"""Classes with a colour of their own."""
 NUMBER_COLORS = "viridis"
 MOST_CLASSES = 12
 """Classes that a legend names; the others are counted."""
@@ -293,6 +295,11 @@ def _class_color(number: int) -> np.ndarray:
     hue, light, saturation = colorsys.rgb_to_hls(*rgba[:3].tolist())
     light = light * factor if factor < 1 else 1 - (1 - light) / factor
     return np.array([*colorsys.hls_to_rgb(hue, light, saturation), 1.0])
+
+
+def class_color(number: int) -> str:
+    """Return the colour of a class as #rrggbb."""
+    return _hex(_class_color(number))
 
 
 def _hex(rgba: np.ndarray) -> str:
