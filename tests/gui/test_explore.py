@@ -266,7 +266,7 @@ def test_rows_of_a_table_are_points_whose_vectors_are_no_columns(
     write_table(table, path, {**RECORD, "voxel_size": [40, 4, 4]})
     widget = explored(qtbot, synapses)
     with qtbot.waitSignal(widget.explored):
-        widget.open_table(path)
+        widget.opener.open(path)
     layer = widget.state.layer
     assert layer.name == "features"
     assert list(layer.features.columns) == ["segment", "row"]

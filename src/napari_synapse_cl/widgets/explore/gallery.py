@@ -9,6 +9,7 @@ from qtpy.QtCore import QRect, Qt, QTimer, Signal
 from qtpy.QtGui import (
     QImage,
     QKeyEvent,
+    QKeySequence,
     QMouseEvent,
     QPainter,
     QPaintEvent,
@@ -56,6 +57,12 @@ class Gallery(Wall):
     activated = Signal(int)
     """Emitted with the row that was chosen by a click or a key."""
 
+    digit_pressed = Signal(int)
+    """Emitted with a digit that was typed; Delete counts as 0."""
+
+    undo_pressed = Signal()
+    redo_pressed = Signal()
+
     def __init__(self, viewer: Any, state: Exploration, crops: Crops) -> None:
         super().__init__()
         self._viewer, self._state, self._crops = viewer, state, crops
@@ -90,6 +97,12 @@ class Gallery(Wall):
         [places] = np.nonzero(self.rows == row)
         if len(places):
             self.scroll_to(int(places[0]))
+
+    def go_on(self) -> None:
+        """Select the row that comes after the one that is selected."""
+        [places] = np.nonzero(np.isin(self.rows, self._state.selected))
+        if len(places) and places[-1] + 1 < len(self.rows):
+            self._choose(int(places[-1]) + 1, Qt.KeyboardModifier.NoModifier)
 
     def repaint_soon(self) -> None:
         """Paint what is in sight anew."""
@@ -222,7 +235,7 @@ class Gallery(Wall):
         self.activated.emit(row)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
-        """Go to another picture with arrows, and select all that are shown with Ctrl+A."""
+        """Go to another picture with arrows, select all with Ctrl+A, tell of digits and undo."""
         key, modifiers = event.key(), event.modifiers()
         if key in STEPS and len(self.rows):
             right, down = STEPS[key]
@@ -231,6 +244,14 @@ class Gallery(Wall):
                 shift = modifiers & Qt.KeyboardModifier.ShiftModifier
                 self._choose(place, shift)
                 self.scroll_to(place)
+        elif event.matches(QKeySequence.StandardKey.Undo):
+            self.undo_pressed.emit()
+        elif event.matches(QKeySequence.StandardKey.Redo):
+            self.redo_pressed.emit()
+        elif key == Qt.Key.Key_Delete:
+            self.digit_pressed.emit(0)
+        elif Qt.Key.Key_0 <= key <= Qt.Key.Key_9 and not event.isAutoRepeat():
+            self.digit_pressed.emit(key - Qt.Key.Key_0)
         elif key == Qt.Key.Key_A and modifiers & Qt.KeyboardModifier.ControlModifier:
             self._state.select(self.rows)
         else:

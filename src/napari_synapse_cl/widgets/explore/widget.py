@@ -1,28 +1,27 @@
 """The dock widget "Explore features"."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Points
 from napari.viewer import Viewer
 from qtpy.QtCore import QSignalBlocker, Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog
+from qtpy.QtWidgets import QComboBox
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import counted
 from napari_synapse_cl.widgets.base import LayersWidget
-from napari_synapse_cl.widgets.explore.columns import ColumnChoice, Ordering
+from napari_synapse_cl.widgets.explore.controls import ColumnChoice, Ordering, Tools
 from napari_synapse_cl.widgets.explore.crops import Crops
 from napari_synapse_cl.widgets.explore.gallery import Gallery
+from napari_synapse_cl.widgets.explore.label_panel import LabelPanel
+from napari_synapse_cl.widgets.explore.opening import TableOpener, look_at
 from napari_synapse_cl.widgets.explore.similar import SimilarPanel
 from napari_synapse_cl.widgets.explore.sources import Choice, Request, choices_of, read
 from napari_synapse_cl.widgets.explore.state import MOST_FRAMED, Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
-from napari_synapse_cl.widgets.layers.voxels import in_world
 from napari_synapse_cl.widgets.layouts import Buttons
 from napari_synapse_cl.widgets.look import (
     EXPLORE,
-    button,
     expected,
     paragraph,
     sentence,
@@ -37,9 +36,6 @@ NO_VECTORS = (
     "rows have some"
 )
 NOTHING = "Choose points with features, or open a feature table."
-FILTER = "Feature tables (*.parquet *.csv *.npz *.h5ad)"
-STYLE = {"border_color": "white", "size": 14, "opacity": 0.6}
-"""Of points that come from a table, in voxels of it."""
 
 
 class ExploreWidget(LayersWidget):
@@ -63,13 +59,10 @@ class ExploreWidget(LayersWidget):
         self.crops = Crops()
         self.gallery = Gallery(viewer, self.state, self.crops)
         self.vector_box = QComboBox()
-        self.table_button = button(
-            "Open table …",
-            "<qt>Open a feature table of up to a million rows: its positions become a Points "
-            "layer, its vectors stay out of the layer’s columns</qt>",
-            self._ask_table,
-        )
+        self.opener = TableOpener(viewer, self)
+        self.tools = Tools()
         self.similar = SimilarPanel(self.state)
+        self.labelling = LabelPanel(self.state)
         self.ordering = Ordering(self.state)
         self.color_box = ColumnChoice(self.state, "Colours of the layer", "Colour by")
         self.status = paragraph(selectable=True)
@@ -77,7 +70,6 @@ class ExploreWidget(LayersWidget):
         self._choices: list[Choice] = []
         self._columns: Any = None
         self._reader = LatestOnly(read)
-        self._opener = LatestOnly(_read_rows)
         self._limits: Image | None = None
         self._set_tooltips()
         self._lay_out()
@@ -91,26 +83,6 @@ class ExploreWidget(LayersWidget):
         self.points_box.choose(points)
         self._show_choices()
 
-    def open_table(self, path: Path) -> None:
-        """Open a feature table as points, and explore its rows."""
-        self.status.setText(f"Reading {path.name} …")
-        self._opener.ask(path)
-
-    def go_to(self, row: int) -> None:
-        """Have the viewer look at the point of a row, in its slice."""
-        layer, viewer = self.state.layer, self.viewer
-        if layer is None:
-            return
-        world = in_world(layer, layer.data[row], viewer.dims.units)
-        ndim = viewer.dims.ndim
-        viewer.dims.set_point(range(ndim - 3, ndim), world)
-        shown = [axis - ndim for axis in viewer.dims.displayed]
-        camera = viewer.scene.camera
-        if len(shown) == 2:
-            camera.center = (camera.center[0], *(world[axis] for axis in shown))
-        else:
-            camera.center = tuple(world)
-
     def follow_theme(self) -> None:
         """Take the colours of the viewer's theme."""
         self.gallery.follow_theme()
@@ -118,9 +90,10 @@ class ExploreWidget(LayersWidget):
     def release(self) -> None:
         """Let go of layers, vectors and crops, when the dock is closed."""
         super().release()
-        for one in (self._reader, self._opener):
-            one.forget()
+        self._reader.forget()
+        self.opener.release()
         self.similar.release()
+        self.labelling.release()
         self.ordering.release()
         self.gallery.release()
         self._follow_limits(None)
@@ -148,9 +121,11 @@ class ExploreWidget(LayersWidget):
         )
         self.vector_box.setMinimumContentsLength(8)
         self.vector_box.setAccessibleName("Vector")
-        self.add_row("Vector", Buttons((self.vector_box, self.table_button)))
+        self.add_row("Vector", Buttons((self.vector_box, self.opener.button)))
         self.note.hide()
-        self.body.addWidget(self.similar)
+        self.tools.add("Similar", self.similar, "Find what is like some")
+        self.tools.add("Label", self.labelling, "Label some, and have the rest predicted")
+        self.body.addWidget(self.tools)
         self.body.addWidget(
             Buttons((self.ordering.box, self.ordering.direction_button, self.color_box))
         )
@@ -166,11 +141,18 @@ class ExploreWidget(LayersWidget):
         self.vector_box.activated.connect(self._read)
         self.color_box.chosen.connect(self._color)
         self.similar.told.connect(self._tell)
+        self.labelling.told.connect(self._tell)
+        self.labelling.labelled.connect(self._go_on)
+        self.labelling.labels.changed.connect(self._color_by_label)
+        self.gallery.digit_pressed.connect(self._on_digit)
+        self.gallery.undo_pressed.connect(self.labelling.labels.undo)
+        self.gallery.redo_pressed.connect(self.labelling.labels.redo)
         self._reader.done.connect(self._show_vectors)
         self._reader.failed.connect(self._on_failure)
-        self._opener.done.connect(self._add_rows)
-        self._opener.failed.connect(self._on_failure)
-        self.gallery.activated.connect(self.go_to)
+        self.opener.opened.connect(self.explore)
+        self.opener.failed.connect(self._on_failure)
+        self.opener.told.connect(self.status.setText)
+        self.gallery.activated.connect(self._go_to)
         self.crops.changed.connect(self._show_note)
         self.state.outdated.connect(self._read)
         self.state.moved.connect(self._on_moved)
@@ -251,10 +233,33 @@ class ExploreWidget(LayersWidget):
         self._tell(text)
         self.explored.emit()
 
+    def _go_to(self, row: int) -> None:
+        """Have the viewer look at the point of a row."""
+        if self.state.layer is not None:
+            look_at(self.viewer, self.state.layer, row)
+
     def _color(self) -> None:
         if self.state.layer is not None:
             self.state.color_by(self.color_box.column)
             self.gallery.label_column = self.color_box.column
+
+    def _color_by_label(self) -> None:
+        """Colour by labels from the first of them on, unless one looks at something else."""
+        column, layer = self.labelling.labels.column, self.state.layer
+        if layer is None or self.color_box.column is not None:
+            return
+        if column in self.state.column_names and self.labelling.labels.can_undo:
+            self.color_box.choose(column)
+            self._color()
+
+    def _on_digit(self, digit: int) -> None:
+        self.tools.show_page(self.labelling)
+        self.labelling.press(digit)
+
+    def _go_on(self) -> None:
+        """Select what comes next, when one crop was labelled."""
+        if len(self.state.selected) == 1:
+            self.gallery.go_on()
 
     def _follow_volume(self) -> None:
         """Cut crops from the volume that is chosen now."""
@@ -297,22 +302,3 @@ class ExploreWidget(LayersWidget):
     def _on_failure(self, error: Exception) -> None:
         self.status.setText(sentence(str(expected(error))))
         tell(error)
-
-    def _ask_table(self) -> None:
-        chosen, _ = QFileDialog.getOpenFileName(self, "Open a feature table", "", FILTER)
-        if chosen:
-            self.open_table(Path(chosen))
-
-    def _add_rows(self, found: Any) -> None:
-        if self.is_released:
-            return
-        data, keywords, _ = found
-        layer = self.viewer.add_layer(Points(data, **{**STYLE, **keywords}))
-        self.explore(layer)
-
-
-def _read_rows(path: Path) -> Any:
-    # Formats of tables take longer to import than a dock should to open.
-    from napari_synapse_cl.widgets.layers.files import read_rows
-
-    return read_rows(path)

@@ -1,4 +1,4 @@
-"""Choices of a column of what is explored: to order the rows by, and to colour them by."""
+"""What stands above the gallery: tabs of tools, and choices of a column to order or colour by."""
 
 from __future__ import annotations
 
@@ -6,17 +6,62 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QObject, QSignalBlocker, Signal
-from qtpy.QtWidgets import QComboBox
+from qtpy.QtWidgets import QComboBox, QTabBar, QVBoxLayout, QWidget
 
 from napari_synapse_cl.data import pd
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
+from napari_synapse_cl.widgets.layouts import bare
 from napari_synapse_cl.widgets.look import button
 
 AS_IN_LAYER = "the layer"
 LARGEST_WHOLE = 2**53
 """From which a float no longer tells whole numbers apart."""
 ASCENDING, DESCENDING = "▲", "▼"
+
+
+class Tools(QWidget):
+    """A bar of tabs, and below it the page of the one that is chosen.
+
+    Qt's own tabs are as high as the highest page, whichever is in front.
+
+    Attributes
+    ----------
+    bar
+        The tabs.
+    """
+
+    changed = Signal(QWidget)
+    """Emitted with the page that has come to the front."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bar = QTabBar()
+        self.bar.setAccessibleName("Tools")
+        self.bar.setExpanding(False)
+        self.bar.setDrawBase(False)
+        self.pages: list[QWidget] = []
+        self._layout = bare(QVBoxLayout(self), 4)
+        self._layout.addWidget(self.bar)
+        self.bar.currentChanged.connect(self._show)
+
+    def add(self, name: str, page: QWidget, tip: str) -> None:
+        """Add a page."""
+        self.pages.append(page)
+        self._layout.addWidget(page)
+        index = self.bar.addTab(name)
+        self.bar.setTabToolTip(index, tip)
+        page.setVisible(index == self.bar.currentIndex())
+
+    def show_page(self, page: QWidget) -> None:
+        """Bring a page to the front."""
+        self.bar.setCurrentIndex(self.pages.index(page))
+
+    def _show(self, index: int) -> None:
+        for number, page in enumerate(self.pages):
+            page.setVisible(number == index)
+        if 0 <= index < len(self.pages):
+            self.changed.emit(self.pages[index])
 
 
 class ColumnChoice(QComboBox):
