@@ -7,6 +7,7 @@ import pytest
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
 
 from napari_synapse_cl.widgets import session
 from napari_synapse_cl.widgets.look import open_dock
@@ -131,8 +132,23 @@ def test_a_few_labels_tell_the_rest_and_how_good_that_is(
     qtbot.waitUntil(lambda: points.features["predicted"].isna().all())
     assert [n for n in points.features if n.startswith("predicted")] == ["predicted"]
     click(qtbot, panel.measure_button)
-    qtbot.waitUntil(lambda: bool(panel.score.text()), timeout=20_000)
-    assert "balanced accuracy" in panel.score.text() or "cannot be measured" in panel.score.text()
+    qtbot.waitUntil(lambda: panel.score is not None, timeout=20_000)
+    text = panel.score.text.text()
+    assert "balanced accuracy" in text or "cannot be measured" in text
+    click(qtbot, panel.score.copy_button)
+    assert QApplication.clipboard().text() == panel.score.plain_text
+    panel.score.close()
+    qtbot.waitUntil(lambda: panel.score is None)
+    # What is asked for has no label yet, and one key after the other gives it one.
+    click(qtbot, panel.next_button)
+    qtbot.waitUntil(lambda: widget.state.order_title == "asked next", timeout=20_000)
+    asked = widget.state.order
+    assert len(asked) == min(9, (~known).sum())
+    assert not known[asked].any()
+    assert "typical of many" in widget.status.text()
+    for _ in asked:
+        press(qtbot, widget, Qt.Key.Key_1)
+    assert (points.features["label"][asked] == "class 1").all()
     assert not messages(notifications, "error")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QSignalBlocker, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
@@ -21,15 +21,16 @@ from qtpy.QtWidgets import (
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.explore.labels import Labels
+from napari_synapse_cl.widgets.explore.score import ScoreDialog
 from napari_synapse_cl.widgets.explore.state import Exploration
-from napari_synapse_cl.widgets.explore.teaching import Lesson, Prediction, measure, predict
+from napari_synapse_cl.widgets.explore.teaching import Lesson, Prediction, ask, measure, predict
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY, free_name
 from napari_synapse_cl.widgets.layouts import Buttons, bare
-from napari_synapse_cl.widgets.look import button, expected, paragraph, sentence, tell
+from napari_synapse_cl.widgets.look import button, expected, sentence, tell
 
 if TYPE_CHECKING:
-    from napari_synapse_cl.features.prediction import Accuracy, Evaluation
+    from napari_synapse_cl.features.prediction import Evaluation
 
 KEY, CLASS, ROWS = range(3)
 LINES = 4
@@ -77,7 +78,7 @@ class LabelPanel(QWidget):
             "others</qt>",
             self.measure,
         )
-        self.always_box = QCheckBox("after each label")
+        self.always_box = QCheckBox("Predict always")
         self.always_box.setToolTip("Predict again whenever something was labelled")
         self.reject_box = QDoubleSpinBox()
         self.reject_box.setRange(0, 1)
@@ -85,12 +86,19 @@ class LabelPanel(QWidget):
         self.reject_box.setPrefix("none below ")
         self.reject_box.setAccessibleName("Least probability")
         self.reject_box.setToolTip("Where the most probable class is less so, none is told")
-        self.score = paragraph(selectable=True)
-        self.score.hide()
+        self.score: ScoreDialog | None = None
+        self.next_button = button(
+            "Ask me next",
+            "<qt>Show the crops whose label would teach most: uncertain ones, such as are typical "
+            "of many, and such as are far from all labels</qt>",
+            self.ask_next,
+        )
         self._teacher, self._judge = LatestOnly(predict), LatestOnly(measure)
         self._teacher.done.connect(self._show_prediction)
         self._judge.done.connect(self._show_score)
-        for one in (self._teacher, self._judge):
+        self._asker = LatestOnly(ask)
+        self._asker.done.connect(self._show_asked)
+        for one in (self._teacher, self._judge, self._asker):
             one.failed.connect(self._on_failure)
         self._lay_out()
         self.labels.changed.connect(self._show_classes)
@@ -128,10 +136,20 @@ class LabelPanel(QWidget):
             self.told.emit("holding out parts of the volume …")
             self._judge.ask(self._lesson())
 
+    def ask_next(self) -> None:
+        """Show what is worth a label."""
+        state = self._state
+        if state.vectors is None:
+            return
+        column = self._own_name("uncertainty")
+        is_there = column in state.column_names
+        values = state.column(column).to_numpy(float) if is_there else None
+        self._asker.ask(state, self._lesson(), values)
+
     def release(self) -> None:
         """Learn nothing any more."""
-        self._teacher.forget()
-        self._judge.forget()
+        for one in (self._teacher, self._judge, self._asker):
+            one.forget()
 
     def _lesson(self) -> Lesson:
         assert self._state.vectors is not None
@@ -163,9 +181,8 @@ class LabelPanel(QWidget):
         layout.addWidget(
             Buttons((self.column_edit, self.add_button, self.undo_button, self.redo_button))
         )
-        layout.addWidget(Buttons((self.predict_button, self.always_box, self.reject_box)))
-        layout.addWidget(Buttons((self.measure_button,)))
-        layout.addWidget(self.score)
+        layout.addWidget(Buttons((self.predict_button, self.next_button, self.measure_button)))
+        layout.addWidget(Buttons((self.always_box, self.reject_box)))
 
     def _add(self) -> None:
         self.labels.add_class(f"class {len(self.labels.classes) + 1}")
@@ -194,6 +211,7 @@ class LabelPanel(QWidget):
         n_used = sum(n > 0 for n in counts.values())
         for one in (self.predict_button, self.measure_button):
             one.setEnabled(n_used > 1)
+        self.next_button.setEnabled(is_there)
         self.add_button.setEnabled(is_there)
         self.column_edit.setEnabled(is_there)
 
@@ -237,7 +255,7 @@ class LabelPanel(QWidget):
 
     def _forget(self) -> None:
         self.release()
-        self.score.hide()
+        self._close_score()
 
     def _show_prediction(self, found: Prediction) -> None:
         state = self._state
@@ -266,22 +284,25 @@ class LabelPanel(QWidget):
         return free_name(name, self._state.column_names)
 
     def _show_score(self, found: Evaluation) -> None:
-        words = "".join(f"<p>{html.escape(sentence(one))}</p>" for one in found.in_words())
-        table = _confusion(found.scores[0]) if found.scores else ""
-        self.score.setText(f"<qt>{words}{table}</qt>")
+        self._close_score()
+        self.score = ScoreDialog(found, self)
+        self.score.destroyed.connect(self._forget_score)
         self.score.show()
         self.told.emit("measured how good predictions are")
 
+    def _close_score(self) -> None:
+        if self.score is not None:
+            self.score.close()
+
+    def _forget_score(self) -> None:
+        self.score = None
+
+    def _show_asked(self, found: tuple[Any, np.ndarray, str]) -> None:
+        vectors, rows, words = found
+        if vectors is self._state.vectors:
+            self._state.set_order(rows, "asked next")
+            self._state.select(rows[:1])
+            self.told.emit(f"label these: {words}" if words else "all have a label")
+
     def _on_failure(self, error: Exception) -> None:
         self.told.emit(str(expected(error)))
-
-
-def _confusion(score: Accuracy) -> str:
-    """Return how rows of each class were told, as a table of rich text."""
-    names = [html.escape(name) for name in score.f1]
-    head = "".join(f"<th align='right'>&nbsp;{name}</th>" for name in names)
-    lines = [
-        f"<tr><td>{name}</td>" + "".join(f"<td align='right'>{n}</td>" for n in line) + "</tr>"
-        for name, line in zip(names, score.confusion, strict=True)
-    ]
-    return f"<table><tr><th align='left'>is \\ told</th>{head}</tr>{''.join(lines)}</table>"

@@ -40,7 +40,7 @@ class TableOpener(QObject):
         super().__init__(parent)
         self._viewer, self._window = viewer, parent
         self.button = button(
-            "Open table …",
+            "Table …",
             "<qt>Open a feature table of up to a million rows: its positions become a Points "
             "layer, its vectors stay out of the layer’s columns</qt>",
             self._ask,

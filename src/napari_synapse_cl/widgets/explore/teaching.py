@@ -14,6 +14,7 @@ from napari_synapse_cl.system.words import counted
 if TYPE_CHECKING:
     from napari_synapse_cl.features.prediction import Evaluation, Ground
     from napari_synapse_cl.features.vectors import VectorTable
+    from napari_synapse_cl.widgets.explore.state import Exploration
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +108,20 @@ def measure(lesson: Lesson) -> Evaluation:
         if some.shape[1] and not is_by_hand and np.isfinite(some).all():
             sets[name] = (some, [some.shape[1]])
     return finished(evaluate(sets, ground, _kind(len(known))))
+
+
+def ask(
+    state: Exploration, lesson: Lesson, uncertainty: np.ndarray | None
+) -> tuple[VectorTable, np.ndarray, str]:
+    """Return the rows that are worth a label, and why in words."""
+    from napari_synapse_cl.features.asking import ask_next
+
+    vectors = lesson.vectors
+    rows = vectors.rows
+    known = np.flatnonzero([label is not None for label in lesson.labels[rows]])
+    some = None if uncertainty is None else uncertainty[rows]
+    found = ask_next(state.space("cosine", vectors), known, some)
+    return vectors, rows[found.numbers], found.in_words()
 
 
 def _kind(n_labels: int) -> Any:

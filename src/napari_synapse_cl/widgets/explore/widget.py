@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image, Points
 from napari.viewer import Viewer
 from qtpy.QtCore import QSignalBlocker, Signal
-from qtpy.QtWidgets import QComboBox
+from qtpy.QtWidgets import QComboBox, QHBoxLayout
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import counted
@@ -19,7 +19,7 @@ from napari_synapse_cl.widgets.explore.similar import SimilarPanel
 from napari_synapse_cl.widgets.explore.sources import Choice, Request, choices_of, read
 from napari_synapse_cl.widgets.explore.state import MOST_FRAMED, Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
-from napari_synapse_cl.widgets.layouts import Buttons
+from napari_synapse_cl.widgets.layouts import Buttons, bare
 from napari_synapse_cl.widgets.look import (
     EXPLORE,
     expected,
@@ -119,9 +119,12 @@ class ExploreWidget(LayersWidget):
         self.vector_box.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
-        self.vector_box.setMinimumContentsLength(8)
+        self.vector_box.setMinimumContentsLength(4)
         self.vector_box.setAccessibleName("Vector")
-        self.add_row("Vector", Buttons((self.vector_box, self.opener.button)))
+        vector = bare(QHBoxLayout(), 4)
+        vector.addWidget(self.vector_box, stretch=1)
+        vector.addWidget(self.opener.button)
+        self.add_row("Vector", vector)
         self.note.hide()
         self.tools.add("Similar", self.similar, "Find what is like some")
         self.tools.add("Label", self.labelling, "Label some, and have the rest predicted")
