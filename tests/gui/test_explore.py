@@ -87,7 +87,7 @@ def test_a_vector_is_one_thing_and_says_where_it_comes_from(synapses: Any, qtbot
         "L3_mean, 8 numbers",
         "L7_max, 3 numbers",
     ]
-    assert "of the run first" in box.itemData(0, 3)
+    assert "of the run first" in box.itemData(0, Qt.ItemDataRole.ToolTipRole)
     assert widget.state.vectors.values.shape == (len(synapses.points.data), 8)
     assert not [n for n in widget.state.column_names if n.startswith("L3")]
     assert widget.crops.shape == (16, 16, 16)
@@ -349,3 +349,20 @@ def test_crops_come_from_lazy_and_multiscale_volumes_and_what_fails_is_said(
     crops.want([0])
     qtbot.waitUntil(lambda: bool(crops.problem))
     assert "no route to host" in crops.problem
+
+
+def test_napari_may_be_closed_while_everything_is_under_way(synapses: Any, qtbot: QtBot) -> None:
+    widget = explored(qtbot, synapses)
+    for digit, row in enumerate((0, 1), start=1):
+        widget.state.select([row])
+        widget.labelling.press(digit)
+    widget.similar.find()
+    widget.labelling.predict()
+    widget.labelling.measure()
+    widget.labelling.ask_next()
+    widget.ordering.order_by("class", largest_first=True)
+    widget.opener.open(Path("nowhere.parquet"))
+    widget.gallery.grab()
+    # What comes back finds nobody any more, and nothing is raised.
+    synapses.viewer.close()
+    qtbot.wait(500)

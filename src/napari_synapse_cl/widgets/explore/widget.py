@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Points
 from napari.viewer import Viewer
-from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout
 
 from napari_synapse_cl.errors import InputError
@@ -190,7 +190,7 @@ class ExploreWidget(LayersWidget):
             self.vector_box.addItems(texts)
             self.vector_box.setCurrentIndex(texts.index(chosen) if chosen in texts else 0)
         for index, choice in enumerate(choices):
-            self.vector_box.setItemData(index, choice.origin, 3)
+            self.vector_box.setItemData(index, choice.origin, Qt.ItemDataRole.ToolTipRole)
         if choices:
             self._read()
             return
