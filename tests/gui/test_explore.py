@@ -273,7 +273,7 @@ def test_rows_of_a_table_are_points_whose_vectors_are_no_columns(
     assert layer.features["segment"].tolist() == np.delete(table["segment"], 1).tolist()
     kept = np.delete(values, 1, axis=0)
     assert np.array_equal(widget.state.vectors.values, kept, equal_nan=True)
-    assert "1 point of them without a vector" in widget.status.text()
+    assert "1 of them without a vector" in widget.status.text()
     assert [widget.vector_box.itemText(i) for i in range(2)] == [
         "L3_mean, 8 numbers, of features.parquet",
         "L9_std, 2 numbers, of features.parquet",
@@ -283,6 +283,13 @@ def test_rows_of_a_table_are_points_whose_vectors_are_no_columns(
     with qtbot.waitSignal(widget.explored):
         widget.vector_box.activated.emit(1)
     assert np.array_equal(widget.state.vectors.values, kept[1:, :2], equal_nan=True)
+    # A point that was added has the number of another's row, but not its vector.
+    layer.add([1, 2, 3])
+    widget.vector_box.setCurrentIndex(0)
+    with qtbot.waitSignal(widget.explored):
+        widget.vector_box.activated.emit(0)
+    assert np.array_equal(widget.state.vectors.values[:-1], kept[1:], equal_nan=True)
+    assert np.isnan(widget.state.vectors.values[-1]).all()
 
 
 def test_extracted_features_are_explored_with_one_click(synapses: Any, qtbot: QtBot) -> None:

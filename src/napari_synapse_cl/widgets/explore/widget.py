@@ -8,7 +8,6 @@ from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout
 
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.words import counted
 from napari_synapse_cl.widgets.base import LayersWidget
 from napari_synapse_cl.widgets.explore.controls import ColumnChoice, Ordering, Tools
 from napari_synapse_cl.widgets.explore.crops import Crops
@@ -225,10 +224,10 @@ class ExploreWidget(LayersWidget):
             self.state.explore(layer, vectors)
             self._follow_volume()
             self._color()
-        text = f"{counted(self.state.n, 'point')} with {request.choice.text}"
+        text = f"{self.state.n:,} points with {request.choice.text}"
         if vectors.n_blank:
             text += (
-                f"; {counted(vectors.n_blank, 'point')} of them without a vector, or with one "
+                f"; {vectors.n_blank:,} of them without a vector, or with one "
                 "that is not finite: nothing is found of these"
             )
         if vectors.extent is None:
