@@ -123,6 +123,7 @@ def main() -> None:
             wait(lambda: widget.state.order_title == "by number")
         else:
             widget.state.color_by("number")
+            wait(lambda: widget.state.scale is not None)
         told(f"{name} by a column of numbers", [time.perf_counter() - began])
     viewer.close()
 
