@@ -53,6 +53,7 @@ def test_the_installed_manifest_is_valid_and_offers_what_the_menus_show() -> Non
         "Train contrastive",
         "Augmentation preview",
         "Extract features",
+        "Explore features",
         "Runs",
     ]
     assert contributions.sample_data

@@ -28,10 +28,10 @@ from qtpy.QtWidgets import QApplication, QDialog, QFileDialog, QPushButton, QWid
 from conftest import wait_for
 from forks import IMPORTED, Fork, is_job
 from napari_synapse_cl.data.sample.volume import Sample
-from napari_synapse_cl.widgets.look import EXTRACT, PLUGIN, PREVIEW, RUNS, TRAIN, open_dock
+from napari_synapse_cl.widgets.look import EXPLORE, EXTRACT, PLUGIN, PREVIEW, RUNS, TRAIN, open_dock
 from napari_synapse_cl.widgets.open_data.layers import sample_layers
 
-__all__ = ["EXTRACT", "PLUGIN", "PREVIEW", "RUNS", "TRAIN"]
+__all__ = ["EXPLORE", "EXTRACT", "PLUGIN", "PREVIEW", "RUNS", "TRAIN"]
 
 LONG = 120_000
 """Milliseconds that a slow machine may take to start a process and import PyTorch there."""
@@ -53,7 +53,7 @@ ENDLESS = {**SMALL, "num_epochs": 100_000}
 
 WIDGETS = [
     f"napari_synapse_cl.widgets.{name}"
-    for name in ("extract", "open_data", "preview", "runs", "train")
+    for name in ("explore", "extract", "open_data", "preview", "runs", "train")
 ]
 
 

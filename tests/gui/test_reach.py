@@ -28,6 +28,7 @@ from napari_synapse_cl.widgets.train.controls import START_KEYS, STOP_KEYS, Cont
 
 from .conftest import (
     ENDLESS,
+    EXPLORE,
     EXTRACT,
     LONG,
     PREVIEW,
@@ -218,7 +219,7 @@ def _settled(qtbot: QtBot, widget: QWidget) -> None:
     qtbot.waitUntil(check)
 
 
-@pytest.mark.parametrize("name", [OPEN, TRAIN, PREVIEW, EXTRACT, RUNS])
+@pytest.mark.parametrize("name", [OPEN, TRAIN, PREVIEW, EXTRACT, EXPLORE, RUNS])
 @pytest.mark.parametrize(("size", "font"), [((1280, 800), 14), ((1024, 700), 9), ((1024, 700), 14)])
 def test_nothing_is_cut_off_and_the_window_is_no_larger_than_asked_for(
     name: str,

@@ -22,20 +22,20 @@ from napari_synapse_cl.widgets.layers.voxels import LOCATION
 from napari_synapse_cl.widgets.look import OPEN, dock_of, sentence
 from napari_synapse_cl.widgets.train.monitor import Monitor
 
-from .conftest import EXTRACT, LONG, PLUGIN, PREVIEW, RUNS, TRAIN, open_widget
+from .conftest import EXPLORE, EXTRACT, LONG, PLUGIN, PREVIEW, RUNS, TRAIN, open_widget
 
 
 def test_manifest_names_the_widgets_and_what_they_are() -> None:
     manifest = PluginManifest.from_distribution(PLUGIN)
     names = [widget.display_name for widget in manifest.contributions.widgets or []]
-    assert names == ["Open data", TRAIN, PREVIEW, EXTRACT, RUNS]
+    assert names == ["Open data", TRAIN, PREVIEW, EXTRACT, EXPLORE, RUNS]
     for command in manifest.contributions.commands or []:
         assert command.python_name
         module, name = command.python_name.split(":")
         assert callable(getattr(import_module(module), name))
 
 
-@pytest.mark.parametrize("name", [TRAIN, PREVIEW, EXTRACT, RUNS])
+@pytest.mark.parametrize("name", [TRAIN, PREVIEW, EXTRACT, EXPLORE, RUNS])
 def test_widget_opens_shows_and_closes_without_warnings(
     make_napari_viewer: Any, qtbot: QtBot, name: str
 ) -> None:
@@ -96,9 +96,9 @@ def test_our_docks_are_tabs_with_short_titles_and_leave_the_window_low(
 ) -> None:
     main = window.viewer.window._qt_window
     main.show()
-    names = [OPEN, TRAIN, PREVIEW, EXTRACT, RUNS]
+    names = [OPEN, TRAIN, PREVIEW, EXTRACT, EXPLORE, RUNS]
     docks = [dock_of(from_the_menu(window.viewer, name)) for name in names]
-    qtbot.waitUntil(lambda: len(main.tabifiedDockWidgets(docks[0])) == 4)
+    qtbot.waitUntil(lambda: len(main.tabifiedDockWidgets(docks[0])) == 5)
     assert [dock.windowTitle() for dock in docks] == names
     above = [dock.titleBarWidget().findChildren(QLabel) for dock in docks]
     assert [[label.text() for label in labels] for labels in above] == [[name] for name in names]
@@ -160,7 +160,7 @@ class TestPointsKnowTheirVolume:
         window.viewer.layers.selection = {window.points}
         assert widget.image_box.layer is window.image
 
-    @pytest.mark.parametrize("name", [TRAIN, PREVIEW, EXTRACT])
+    @pytest.mark.parametrize("name", [TRAIN, PREVIEW, EXTRACT, EXPLORE])
     def test_another_one_that_they_lie_outside_of_is_warned_of_and_put_right_by_a_click(
         self, window: Any, name: str
     ) -> None:
@@ -175,7 +175,7 @@ class TestPointsKnowTheirVolume:
         assert widget.image_box.layer is window.image
         assert widget.pair_note.isHidden()
 
-    @pytest.mark.parametrize("name", [TRAIN, PREVIEW, EXTRACT])
+    @pytest.mark.parametrize("name", [TRAIN, PREVIEW, EXTRACT, EXPLORE])
     def test_points_opened_with_one_file_are_not_those_of_another(
         self, window: Any, name: str
     ) -> None:
@@ -216,7 +216,7 @@ class TestPointsKnowTheirVolume:
         widget = open_widget(window.viewer, TRAIN)
         assert "it counts in nanometer, the volume in pixel." in widget.pair_note.text()
 
-    @pytest.mark.parametrize("name", [TRAIN, PREVIEW, EXTRACT])
+    @pytest.mark.parametrize("name", [TRAIN, PREVIEW, EXTRACT, EXPLORE])
     def test_lengths_and_voxels_are_warned_of_wherever_points_lie(
         self, window: Any, name: str
     ) -> None:
@@ -276,7 +276,7 @@ def test_opening_docks_imports_nothing_that_only_jobs_need() -> None:
 import sys, napari
 viewer = napari.Viewer(show=False)
 before = set(sys.modules)
-for name in {["Open data", TRAIN, PREVIEW, EXTRACT, RUNS]!r}:
+for name in {["Open data", TRAIN, PREVIEW, EXTRACT, EXPLORE, RUNS]!r}:
     viewer.window.add_plugin_dock_widget({PLUGIN!r}, name)
 late = {{"torch", "pandas", "pyarrow", "zarr", "pyqtgraph", "h5py", "tensorstore", "sklearn"}}
 assert not late & (set(sys.modules) - before), late & set(sys.modules)

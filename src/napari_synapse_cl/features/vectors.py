@@ -219,9 +219,32 @@ def open_vectors(
     first = table_columns(path) if path.suffix.lower() == ".parquet" else None
     some = None if first is None else _needed(first, names, path, descriptors)
     table, record = read_table(path, some)
+    return as_vectors(table, record, _chosen(vectors_in(table.columns), names, path), descriptors)
+
+
+def as_vectors(
+    table: pd.DataFrame, record: dict[str, Any], names: Sequence[str], descriptors: bool
+) -> VectorTable:
+    """Return vectors of a table that has been read.
+
+    Parameters
+    ----------
+    table
+        M rows, with all columns of these vectors.
+    record
+        Where the features come from.
+    names
+        Vectors that are joined.
+    descriptors
+        Whether all descriptors are taken too, not the intensity histogram alone.
+
+    Raises
+    ------
+    ValueError
+        If a cell of a channel is no number.
+    """
     there = vectors_in(table.columns)
-    chosen = _chosen(there, names, path)
-    columns = [column for name in chosen for column in there[name]]
+    columns = [column for name in names for column in there[name]]
     values = {
         "values": columns,
         "by_hand": _by_hand(there) if descriptors else [],
@@ -231,9 +254,9 @@ def open_vectors(
     return VectorTable(
         table=others,
         record=record,
-        names=chosen,
+        names=tuple(names),
         columns=tuple(columns),
-        sizes=tuple(len(there[name]) for name in chosen),
+        sizes=tuple(len(there[name]) for name in names),
         **{n: np.ascontiguousarray(table[some], FEATURE_DTYPE) for n, some in values.items()},
     )
 

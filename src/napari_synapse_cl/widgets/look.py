@@ -38,11 +38,12 @@ COLORS = {
 contrast of 4.5 to 1 at least to the theme's background."""
 
 PLUGIN = "napari-synapse-cl"
-OPEN, TRAIN, PREVIEW, EXTRACT, RUNS = (
+OPEN, TRAIN, PREVIEW, EXTRACT, EXPLORE, RUNS = (
     "Open data",
     "Train contrastive",
     "Augmentation preview",
     "Extract features",
+    "Explore features",
     "Runs",
 )
 BUTTONS = {"resume": "Continue"}

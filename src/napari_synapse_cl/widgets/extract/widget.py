@@ -43,7 +43,7 @@ from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
 from napari_synapse_cl.widgets.layers.features import is_component
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
 from napari_synapse_cl.widgets.layouts import Buttons, FittingArea
-from napari_synapse_cl.widgets.look import EXTRACT, RUNS, button, open_dock, sentence, tell
+from napari_synapse_cl.widgets.look import EXPLORE, EXTRACT, RUNS, button, open_dock, sentence, tell
 
 ESSENTIAL = ("checkpoint", "network", "pooling", "descriptors")
 GROUPS = {
@@ -106,6 +106,9 @@ class ExtractWidget(JobWidget):
             "<qt>Save the selected points with their features: CSV, Parquet, NumPy or AnnData. "
             "napari opens such a file as a Points layer again.</qt>",
         )
+        self.explore_button = button(
+            "Explore", "<qt>Look at the selected points by their features</qt>", self.explore
+        )
         self.report: Any = None
         self.label_boxes = LabelBoxes(self, self._labels_used, self.panel.changed)
         self._requests = ExtractionRequests(self.form, self.panel, self.session)
@@ -138,6 +141,12 @@ class ExtractWidget(JobWidget):
     def compare(self) -> None:
         """Compare the layers of the network on the selected points."""
         self.run(self._make_comparison)
+
+    def explore(self) -> None:
+        """Open "Explore features" with the selected points, and the volume."""
+        layer = self.selected.layer
+        if isinstance(layer, Points):
+            open_dock(self.viewer, EXPLORE).explore(layer, self.image_box.layer)
 
     def on_event(self, event: Any) -> None:
         """Say how far the job is, and show what it finds."""
@@ -206,7 +215,12 @@ class ExtractWidget(JobWidget):
         self.body.addWidget(FittingArea(self.form))
         self.body.addWidget(self.panel, stretch=1)
         self.body.addWidget(self.points_panel)
-        buttons = (self.start_button, self.cancel_button, self.export_button)
+        buttons = (
+            self.start_button,
+            self.cancel_button,
+            self.export_button,
+            self.explore_button,
+        )
         self.body.addWidget(Buttons(buttons))
         self.body.addWidget(self.status)
 
@@ -320,6 +334,7 @@ class ExtractWidget(JobWidget):
         self.points_panel.follow(layer)
         self.pair_note.follow(layer if isinstance(layer, Points) else None)
         self._show_voxel_size()
+        self.explore_button.setEnabled(isinstance(layer, Points) and bool(prefixes(layer)))
 
     def _show_voxel_size(self) -> None:
         image = self.selected.layer

@@ -8,7 +8,7 @@ from __future__ import annotations
 import colorsys
 import html
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -95,10 +95,28 @@ def is_component(name: object) -> bool:
     return match is not None and bool(match["component"])
 
 
+def is_channel(name: object) -> bool:
+    """Whether a column is one of the numbers of a vector."""
+    match = feature_match(name)
+    return match is not None and match["channel"] is not None
+
+
+def free_name(name: str, names: Iterable[object]) -> str:
+    """Return a name for a new column: this one, or with a version that is not there yet."""
+    there, version, found = set(map(str, names)), 1, name
+    while found in there:
+        version += 1
+        found = f"{name}_v{version}"
+    return found
+
+
 METADATA_KEY = "napari_synapse_cl"
 """The same key that files keep their record under."""
 VOLUME_KEY = "napari_synapse_cl_volume"
 """Where the metadata of points say which volume they were opened with: its location and name."""
+ROWS_KEY = "napari_synapse_cl_rows"
+"""Where they say of which feature table the points are rows: its path, its vectors with how many
+numbers each has, and the column with the number of the row."""
 RECIPE = "recipe"
 """In the metadata of an image under that key: the preset that suits it, until it was chosen."""
 
@@ -107,6 +125,8 @@ CATEGORY_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e
 """Okabe and Ito's, told apart by colour-blind people too."""
 LIGHTNESS = (1.0, 0.5, 1.4)
 """Of the colours of the first seven classes, of the next seven and of the seven after these."""
+N_COLORS = len(CATEGORY_COLORS) * len(LIGHTNESS)
+"""Classes with a colour of their own."""
 NUMBER_COLORS = "viridis"
 MOST_CLASSES = 12
 """Classes that a legend names; the others are counted."""
@@ -165,17 +185,43 @@ def color_by(points: Points, column: str) -> Legend:
     Legend
         What the colours mean.
     """
+    names: dict[str, Hashable] = {str(name): name for name in points.features.columns}
+    found = colors_of(points.features[names[column]].reset_index(drop=True))
+    # As napari has it, colours of numbers cannot give way to those of classes, nor of dates to any.
+    points.face_color = found.rgba
+    return found.legend
+
+
+@dataclass(frozen=True)
+class Colored:
+    """Colours of the values of a column."""
+
+    rgba: np.ndarray
+    """``(N, 4)`` float64 from 0 to 1, transparent where there is no value."""
+    legend: Legend
+    codes: np.ndarray
+    """``(N,)`` int64, the number of each one's class in the legend; -1 where there is no value, and
+    of all numbers."""
+
+
+def colors_of(values: pd.Series) -> Colored:
+    """Return colours: of numbers, dates and spans along a colormap, of all else as classes.
+
+    Parameters
+    ----------
+    values
+        N cells, counted from 0.
+    """
     from napari.utils.colormaps import ensure_colormap
 
-    names: dict[str, Hashable] = {str(name): name for name in points.features.columns}
-    values = points.features[names[column]].reset_index(drop=True)
     numbers = _numbers(values)
     missing = values.isna().to_numpy(bool) if numbers is None else ~np.isfinite(numbers)
     rgba = np.zeros((len(values), 4))
+    codes = np.full(len(values), -1)
     if numbers is None:
-        codes, classes = pd.factorize(values[~missing].map(str))
+        codes[~missing], classes = pd.factorize(values[~missing].map(str))
         palette = np.array([_class_color(i) for i in range(len(classes))]).reshape(-1, 4)
-        rgba[~missing] = palette[codes]
+        rgba[~missing] = palette[codes[~missing]]
         legend = Legend(tuple(map(_hex, palette)), tuple(classes), int(missing.sum()), False)
     else:
         known = numbers[~missing]
@@ -184,9 +230,7 @@ def color_by(points: Points, column: str) -> Legend:
         steps = colormap.map(np.linspace(0, 1, N_STEPS))
         ends = () if missing.all() else _ends(values[~missing], known)
         legend = Legend(tuple(map(_hex, steps)), ends, int(missing.sum()), True)
-    # As napari has it, colours of numbers cannot give way to those of classes, nor of dates to any.
-    points.face_color = rgba
-    return legend
+    return Colored(rgba, legend, codes)
 
 
 def own_legend(points: Points) -> Legend | None:
@@ -251,6 +295,11 @@ def _class_color(number: int) -> np.ndarray:
     hue, light, saturation = colorsys.rgb_to_hls(*rgba[:3].tolist())
     light = light * factor if factor < 1 else 1 - (1 - light) / factor
     return np.array([*colorsys.hls_to_rgb(hue, light, saturation), 1.0])
+
+
+def class_color(number: int) -> str:
+    """Return the colour of a class as #rrggbb."""
+    return _hex(_class_color(number))
 
 
 def _hex(rgba: np.ndarray) -> str:

@@ -4,6 +4,7 @@ napari loads this module when a file of these suffixes is opened; napari itself 
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,14 @@ from napari_synapse_cl.features.tables import (
     write_table,
 )
 from napari_synapse_cl.system.words import counted
-from napari_synapse_cl.widgets.layers.features import METADATA_KEY, VOLUME_KEY, plain
+from napari_synapse_cl.widgets.layers.features import (
+    METADATA_KEY,
+    ROWS_KEY,
+    VOLUME_KEY,
+    free_name,
+    is_channel,
+    plain,
+)
 
 PLAIN = (".csv", ".tsv", ".xlsx", ".parquet")
 """Suffixes of tables that may hold positions under other names than z, y, x."""
@@ -156,11 +164,50 @@ def _read_any(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 def _read(path: Path) -> LayerTuple:
     try:
-        table, record = _read_any(path)
-        found = interpret(table, str(path))
-        geometry = _geometry_of(found) or _geometry(record, path)
+        return _layer_of(path, *_read_any(path))
     except InputError as error:
         raise InputError(_sentence(error)) from error
+
+
+def read_rows(path: Path) -> LayerTuple:
+    """Read the rows of a feature table as a points layer, its vectors left in the file.
+
+    ``metadata["napari_synapse_cl_rows"]`` says where they are: the path, how many numbers each
+    vector has, and the column that has the number of the row in the table, counted from 0.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, holds no vectors, or no row has a position.
+    """
+    # Of other formats than Parquet everything is read at once, or not known beforehand.
+    is_parquet = path.suffix.lower() == ".parquet"
+    names = table_columns(path) if is_parquet else None
+    some = None if names is None else [name for name in names if not is_channel(name)]
+    table, record = read_table(path, some)
+    sizes = Counter(prefix_of(n) for n in names or map(str, table.columns) if is_channel(n))
+    if not sizes:
+        raise InputError(
+            f"{path} holds no feature vectors: their columns are named as L20_mean_000 or "
+            "hand_hist_00"
+        )
+    table = table[[name for name in table.columns if not is_channel(name)]]
+    column = free_name("row", table.columns)
+    data, keywords, kind = _layer_of(path, table.assign(**{column: np.arange(len(table))}), record)
+    keywords["metadata"][ROWS_KEY] = {
+        "path": str(path.absolute()),
+        "vectors": dict(sizes),
+        "column": column,
+    }
+    # What was read of the file stands for the vectors, which are none of its columns.
+    records = record.get("records", dict.fromkeys(sizes, record))
+    keywords["metadata"][METADATA_KEY] = records
+    return data, keywords, kind
+
+
+def _layer_of(path: Path, table: pd.DataFrame, record: dict[str, Any]) -> LayerTuple:
+    found = interpret(table, str(path))
+    geometry = _geometry_of(found) or _geometry(record, path)
     if found.n_missing:
         from napari.utils.notifications import show_info
 

@@ -1,0 +1,299 @@
+"""Labels that a person gives to rows: which, how often, taken back, and kept in a file at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Points
+from qtpy.QtCore import QObject, Signal
+
+from napari_synapse_cl.data import pd
+from napari_synapse_cl.errors import InputError, reason
+from napari_synapse_cl.system.files import read_record, safe_name, write_json
+from napari_synapse_cl.system.words import counted
+from napari_synapse_cl.widgets import session
+from napari_synapse_cl.widgets.explore.state import Exploration
+from napari_synapse_cl.widgets.jobs.job import LatestOnly
+from napari_synapse_cl.widgets.layers.features import (
+    ROWS_KEY,
+    VOLUME_KEY,
+    class_color,
+    is_channel,
+)
+
+COLUMN = "label"
+FOLDER = "labels"
+"""Beside the settings: labels of each layer until they are saved with it."""
+DECIMALS = 3
+"""Of positions by which points are known again."""
+Step = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Rows, and their labels before and after."""
+
+
+class Labels(QObject):
+    """The column of labels of what is explored, and the classes that there are.
+
+    Every change is written to a file at once, and found again when the same points are explored
+    without that column.
+
+    Attributes
+    ----------
+    column
+        Its name; the column is there from the first label on.
+    classes
+        Names of the classes, in the order of the keys 1 to 9.
+    """
+
+    changed = Signal()
+    """Emitted when labels or classes are others."""
+    told = Signal(str)
+    """Emitted with what happened, in words."""
+
+    def __init__(self, state: Exploration) -> None:
+        super().__init__()
+        self._state = state
+        self.column = COLUMN
+        self.classes: list[str] = []
+        self._done: list[Step] = []
+        self._undone: list[Step] = []
+        self._layer: Points | None = None
+        self._values: np.ndarray | None = None
+        self._counts: Counter[str | None] | None = None
+        self._is_own = False
+        self._writer = LatestOnly(_write)
+        self._writer.failed.connect(self._on_failure)
+        state.rows_changed.connect(self._on_rows)
+        state.columns_changed.connect(self._on_column)
+
+    @property
+    def values(self) -> np.ndarray:
+        """``(n,)`` objects, texts, None where there is no label; not to be written into."""
+        if self._values is None:
+            self._values = np.full(self._state.n, None, object)
+            if self.column in self._state.column_names:
+                cells = self._state.column(self.column).astype(object)
+                texts = cells.map(str, na_action="ignore")
+                known = (cells.notna() & (texts != "")).to_numpy(bool)
+                self._values[known] = texts.to_numpy(object)[known]
+        return self._values
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows each class has."""
+        if self._counts is None:
+            self._counts = Counter(self.values.tolist())
+        return {name: self._counts[name] for name in self.classes}
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether :meth:`undo` would change anything."""
+        return bool(self._done)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether :meth:`redo` would change anything."""
+        return bool(self._undone)
+
+    def color_of(self, name: str) -> str:
+        """Return the colour of a class, as #rrggbb."""
+        return self._state.palette[name]
+
+    def set_color(self, name: str, color: str) -> None:
+        """Give a class a colour, as #rrggbb."""
+        self._state.palette[name] = color
+        if self._state.color_column == self.column:
+            self._state.color_by(self.column)
+        self._save()
+        self.changed.emit()
+
+    def add_class(self, name: str) -> None:
+        """Add a class, if there is none of this name."""
+        if name and name not in self.classes:
+            self._know([name])
+            self._save()
+            self.changed.emit()
+
+    def assign(self, rows: np.ndarray, name: str | None) -> None:
+        """Give rows a label, or take theirs away."""
+        before = self.values[rows]
+        after = np.full(len(rows), name, object)
+        # One comes to a row that has it without a step.
+        if len(rows) and not (before == after).all():
+            self._undone.clear()
+            self._done.append((rows, before, after))
+            self._apply(rows, after)
+
+    def rename(self, old: str, new: str) -> None:
+        """Call a class otherwise; under a name that is there both become one."""
+        if not new or new == old or old not in self.classes:
+            return
+        place = self.classes.index(old)
+        if new in self.classes:
+            self.classes.remove(old)
+        else:
+            self.classes[place] = new
+            self._state.palette[new] = self._state.palette.pop(old)
+        rows = np.flatnonzero(self.values == old)
+        if len(rows):
+            self.assign(rows, new)
+        else:
+            self._save()
+            self.changed.emit()
+
+    def undo(self) -> None:
+        """Take back what was done last."""
+        if self._done:
+            step = self._done.pop()
+            self._undone.append(step)
+            self._apply(step[0], step[1])
+
+    def redo(self) -> None:
+        """Do again what was taken back last."""
+        if self._undone:
+            step = self._undone.pop()
+            self._done.append(step)
+            self._apply(step[0], step[2])
+
+    def use(self, column: str) -> None:
+        """Label in another column.
+
+        Raises
+        ------
+        InputError
+            If that holds something else than labels.
+        """
+        state = self._state
+        if is_channel(column) or not column:
+            raise InputError(f"a column of labels cannot be called {column or 'nothing'}")
+        if column in state.column_names and state.column(column).dtype.kind in "fiumMc":
+            raise InputError(f"the column {column} holds numbers or dates, and no labels")
+        self.column, self.classes = column, []
+        self._begin()
+
+    def _apply(self, rows: np.ndarray, labels: np.ndarray) -> None:
+        values, counts = self.values.copy(), Counter(self._counts or self.values.tolist())
+        counts.subtract(values[rows].tolist())
+        counts.update(labels.tolist())
+        values[rows] = labels
+        self._know([name for name in pd.unique(labels) if name is not None])
+        self._values, self._counts = values, counts
+        self._is_own = True
+        # Of a million objects pandas would make texts of its own each time.
+        self._state.set_column(self.column, pd.Series(values, dtype=object))
+        self._is_own = False
+        self._save()
+        self.changed.emit()
+
+    def _know(self, names: list[str]) -> None:
+        """Take names among the classes, each with a colour that no other has."""
+        palette = self._state.palette
+        for name in names:
+            if name not in self.classes:
+                self.classes.append(name)
+            if name not in palette:
+                taken = {palette[one] for one in self.classes if one in palette}
+                colors = map(class_color, range(len(self.classes) + len(taken) + 1))
+                palette[name] = next(c for c in colors if c not in taken)
+
+    def _on_rows(self) -> None:
+        self._values = self._counts = None
+        if self._state.layer is self._layer and self._layer is not None:
+            if self._done or self._undone:
+                # They count rows as they were.
+                self._done.clear()
+                self._undone.clear()
+                self.told.emit("points came or went: labels before that can no longer be undone")
+            self.changed.emit()
+            return
+        self._layer = self._state.layer
+        self.column, self.classes = COLUMN, []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._done.clear()
+        self._undone.clear()
+        self._values = self._counts = None
+        if self._layer is not None:
+            self._find_again()
+            self._know(sorted({name for name in self.values if name is not None}))
+        self.changed.emit()
+
+    def _on_column(self, name: str) -> None:
+        if name in ("", self.column) and not self._is_own:
+            self._values = self._counts = None
+            self.changed.emit()
+
+    def _find_again(self) -> None:
+        """Take labels from the file that were not saved with the layer."""
+        assert self._layer is not None
+        kept = read_record(self._file())
+        try:
+            classes = [(str(name), str(color)) for name, color in kept.get("classes", [])]
+            labels = {tuple(one[:3]): str(one[3]) for one in kept.get("labels", [])}
+        except (TypeError, ValueError, IndexError):
+            return
+        for name, color in classes:
+            self._state.palette.setdefault(name, color)
+            self._know([name])
+        if not labels or self._state.layer is None:
+            return
+        there = self.values
+        places = np.round(np.asarray(self._layer.data), DECIMALS)
+        near = np.flatnonzero(np.isin(places[:, 0], [place[0] for place in labels]))
+        rows = [row for row in near.tolist() if tuple(places[row].tolist()) in labels]
+        found = np.array([labels[tuple(places[row].tolist())] for row in rows], object)
+        numbers = np.array(rows, np.int64)
+        is_new = [there[row] is None for row in rows]
+        if any(is_new):
+            self._undone.clear()
+            numbers, found = numbers[is_new], found[is_new]
+            self._done.append((numbers, there[numbers], found))
+            self._apply(numbers, found)
+            n = counted(len(numbers), "label")
+            self.told.emit(f"{n} of before, not saved with the layer, found again: Undo takes back")
+
+    def _file(self) -> Path | None:
+        layer = self._layer
+        if session.FILE is None or layer is None:
+            return None
+        rows = layer.metadata.get(ROWS_KEY, {})
+        known = [rows.get("path"), layer.name, layer.metadata.get(VOLUME_KEY), self.column]
+        digest = hashlib.sha256(json.dumps(known, default=str).encode()).hexdigest()[:16]
+        return session.FILE.with_name(FOLDER) / f"{safe_name(layer.name)}-{digest}.json"
+
+    def _save(self) -> None:
+        """Write labels with the positions of their points, which tell them again."""
+        path, layer = self._file(), self._layer
+        if path is None or layer is None:
+            return
+        palette = self._state.palette
+        classes = [(name, palette[name]) for name in self.classes]
+        self._writer.ask(path, layer.name, self.column, classes, layer.data, self.values)
+
+    def _on_failure(self, error: Exception) -> None:
+        if not isinstance(error, OSError):
+            raise error
+        self.told.emit(f"the labels could not be saved beside the settings: {reason(error)}")
+
+
+def _write(
+    path: Path,
+    layer: str,
+    column: str,
+    classes: list[tuple[str, str]],
+    places: np.ndarray,
+    labels: np.ndarray,
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [row for row, label in enumerate(labels.tolist()) if label is not None]
+    kept: list[list[Any]] = [
+        [*place, labels[row]]
+        for row, place in zip(rows, np.round(places[rows], DECIMALS).tolist(), strict=True)
+    ]
+    content = {"layer": layer, "column": column, "classes": classes, "labels": kept}
+    write_json(path, content)
