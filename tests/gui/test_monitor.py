@@ -11,7 +11,7 @@ import pytest
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint
-from qtpy.QtGui import QColor, QImage
+from qtpy.QtGui import QColor, QImage, QPalette
 from qtpy.QtWidgets import QLabel
 
 from napari_synapse_cl.widgets.look import COLORS, MARK_COLOR, Colors
@@ -161,6 +161,11 @@ def test_curves_legends_and_warnings_are_told_from_their_background(
     for name in COLORS:
         assert contrast(colors.named(name), colors.background) >= 4.5
     assert contrast(colors.text, colors.background) >= 4.5
+    search = widget.page.advanced.search
+    search.ensurePolished()
+    hint = search.palette().color(QPalette.ColorRole.PlaceholderText)
+    assert hint.alpha() == 255
+    assert contrast(hint, colors.fields) >= 4.5
     text, behind = re.findall("#[0-9a-f]{6}", MARK_COLOR)
     assert contrast(QColor(text), QColor(behind)) >= 4.5
     assert MARK_COLOR in widget.view.warning.styleSheet()

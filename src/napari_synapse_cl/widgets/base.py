@@ -30,6 +30,7 @@ from napari_synapse_cl.widgets.look import (
     sentence,
     set_spinner_speed,
     set_title,
+    style_of_fields,
     tell,
     telling,
     turn_spinner,
@@ -68,6 +69,8 @@ class DockWidget(QWidget):
         self.viewer = viewer
         self.session = session_of(viewer)
         self._released = False
+        viewer.events.theme.connect(self._on_theme)
+        self.setStyleSheet(style_of_fields(viewer))
         self._page = QWidget()
         self.body = _Yielding(self._page)
         self.body.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
@@ -87,6 +90,13 @@ class DockWidget(QWidget):
 
     def hold(self) -> None:
         """Begin again what :meth:`release` has ended, when the widget is docked once more."""
+
+    def follow_theme(self) -> None:
+        """Take the colours of the viewer's theme; for subclasses that draw."""
+
+    def _on_theme(self, event: Any = None) -> None:
+        self.setStyleSheet(style_of_fields(self.viewer))
+        self.follow_theme()
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Leave the room to the viewer's canvas, but clip no part."""
@@ -126,10 +136,7 @@ class DockWidget(QWidget):
 
 
 class LayersWidget(DockWidget):
-    """A dock widget that works on an image and a points layer.
-
-    Subclasses put their parts into the layouts :attr:`rows` and :attr:`body`.
-    """
+    """A dock widget that works on an image and a points layer, with fields in :attr:`rows`."""
 
     without_points: str = ""
     """What to call the choice of no points layer; empty where one is needed."""
@@ -154,7 +161,6 @@ class LayersWidget(DockWidget):
             )
             self.points_box.content_changed.connect(self.pair_note.check)
         self.rows.addRow(self.pair_note)
-        viewer.events.theme.connect(self._on_theme)
         # With napari the widget is closed without a word.
         self.destroyed.connect(self.session.settings.keep)
         if self.chooses_points:
@@ -182,15 +188,9 @@ class LayersWidget(DockWidget):
         """
         return take(self.image_box.layer, self.points_box.layer)
 
-    def follow_theme(self) -> None:
-        """Take the colours of the viewer's theme; for subclasses that draw."""
-
     def release(self) -> None:
         """Keep the settings, when the dock is closed."""
         self.session.settings.keep()
-
-    def _on_theme(self, event: Any = None) -> None:
-        self.follow_theme()
 
 
 class JobWidget(LayersWidget):

@@ -54,6 +54,8 @@ CALM, NORMAL = 10, 100
 """Speed in percent."""
 TURN = 6
 """How many pictures of the animation are passed over at once when it is turned by hand."""
+HINT = 0.9
+"""How much of the text's colour there is in that of what stands in empty fields."""
 LABEL_WIDTH = 118
 """One width for all labels, so that the fields of several forms stand in line, in pixels."""
 
@@ -66,6 +68,7 @@ class Colors:
         self.background = QColor(*theme.background.as_rgb_tuple())
         self.foreground = QColor(*theme.foreground.as_rgb_tuple())
         self.text = QColor(*theme.text.as_rgb_tuple())
+        self.fields = QColor(*theme.primary.as_rgb_tuple())
         self._of_dark = theme.type != "light"
 
     def named(self, name: str, opacity: float = 1.0) -> QColor:
@@ -81,6 +84,17 @@ class Colors:
         color = QColor(self.text) if name == "text" else QColor(COLORS[name][self._of_dark])
         color.setAlphaF(opacity)
         return color
+
+
+def style_of_fields(viewer: Any) -> str:
+    """Return a style sheet in which what stands in empty fields can be read in any theme.
+
+    Qt draws it half transparent, which leaves a contrast of 3 to 1.
+    """
+    colors = Colors(viewer)
+    pairs = zip(colors.text.getRgb()[:3], colors.fields.getRgb()[:3], strict=True)
+    mixed = (round(HINT * text + (1 - HINT) * field) for text, field in pairs)
+    return f"QLineEdit {{ placeholder-text-color: {QColor(*mixed).name()}; }}"
 
 
 def tell(error: Exception) -> None:
