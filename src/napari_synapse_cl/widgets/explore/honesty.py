@@ -44,8 +44,8 @@ class HonestyLine(Paragraph):
         self._soon = QTimer(self, singleShot=True, interval=DELAY_MS, timeout=self._ask)
         self.setToolTip(
             f"<qt>The {NEIGHBOURS} nearest of each are compared with those by the histogram of "
-            "grey values. With classes as colours: how well both tell the class in parts of the volume "
-            "that were held out.</qt>"
+            "grey values. With classes as colours it is measured how well both tell the class, in "
+            "parts of the volume that were held out.</qt>"
         )
         exploration.rows_changed.connect(self._soon.start)
         exploration.colors_changed.connect(self._soon.start)

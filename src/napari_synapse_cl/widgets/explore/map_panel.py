@@ -4,18 +4,18 @@ import html
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QButtonGroup, QComboBox, QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import counted
+from napari_synapse_cl.widgets.explore.columns import ColumnChoice
 from napari_synapse_cl.widgets.explore.honesty import HonestyLine
 from napari_synapse_cl.widgets.explore.kept_selections import KeptSelections
 from napari_synapse_cl.widgets.explore.map_canvas import MapCanvas, Mode, changed
 from napari_synapse_cl.widgets.explore.map_legend import MapLegend
 from napari_synapse_cl.widgets.explore.projection import Kind, Projection, Projector
 from napari_synapse_cl.widgets.explore.state import Exploration
-from napari_synapse_cl.widgets.layouts import GAP, Buttons, Rows, bare
+from napari_synapse_cl.widgets.layouts import GAP, Buttons, bare
 from napari_synapse_cl.widgets.look import button, paragraph, tell
 
 MAPS: dict[str, Kind] = {
@@ -23,7 +23,6 @@ MAPS: dict[str, Kind] = {
     "UMAP of all": "umap",
     "UMAP of the selected": "umap of selected",
 }
-OWN_COLORS = "the layer's own"
 TOOLS: dict[str, tuple[Mode, str]] = {
     "Move": ("move", "Drag the map"),
     "Lasso": ("lasso", "Select what is surrounded"),
@@ -63,16 +62,14 @@ class MapPanel(QWidget):
         self._shown: Projection | None = None
         self.canvas = MapCanvas(viewer)
         self._projector = Projector(exploration)
-        self.map_box, self.color_box = QComboBox(), QComboBox()
+        self.map_box = QComboBox()
+        self.color_box = ColumnChoice(exploration, "Colours of the layer", "Colour by")
         self.map_box.addItems(list(MAPS))
         self.map_box.setToolTip(
             "<qt>Principal components are there at once. UMAP keeps near vectors near each other, "
             "but distances between groups mean little; it takes seconds to hours.</qt>"
         )
         self.color_box.setToolTip("The column that colours stand for, here and in the viewer")
-        self.color_box.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
         self.stop_button = button("Stop", "End the UMAP; the map that is shown stays", self._stop)
         self.stop_button.hide()
         self.tool_buttons = {
@@ -106,15 +103,17 @@ class MapPanel(QWidget):
         self.canvas.release()
 
     def _lay_out(self) -> None:
-        which, rows = bare(QHBoxLayout(), GAP), Rows()
+        which = bare(QHBoxLayout(), GAP)
         which.addWidget(self.map_box, stretch=1)
+        which.addWidget(self.color_box, stretch=1)
         which.addWidget(self.stop_button)
         self.map_box.setAccessibleName("Map")
-        self.color_box.setAccessibleName("Colour by")
-        rows.form.addRow("Map", which)
-        rows.form.addRow("Colour by", self.color_box)
+        self.color_box.setAccessibleName("Colour of the map")
+        self.map_box.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
         layout = bare(QVBoxLayout(self), GAP)
-        layout.addWidget(rows)
+        layout.addLayout(which)
         layout.addWidget(self.honesty)
         layout.addWidget(Buttons((*self.tool_buttons.values(), None, self.fit_button)))
         layout.addWidget(self.canvas, stretch=1)
@@ -127,9 +126,8 @@ class MapPanel(QWidget):
         state.rows_changed.connect(self._on_rows)
         state.selected_changed.connect(self._on_selection)
         state.colors_changed.connect(self._on_colors)
-        state.columns_changed.connect(self._list_columns)
         self.map_box.activated.connect(self._on_map)
-        self.color_box.activated.connect(self._on_column)
+        self.color_box.chosen.connect(self._on_column)
         for name, (mode, _) in TOOLS.items():
             self.tool_buttons[name].toggled.connect(
                 lambda on, mode=mode: self.canvas.set_mode(mode) if on else None
@@ -144,7 +142,6 @@ class MapPanel(QWidget):
     def _on_rows(self) -> None:
         """Show a map of other rows; points that are left stay where they are."""
         state, shown = self._exploration, self._shown
-        self._list_columns()
         if state.vectors is None:
             self._projector.stop()
             self._shown = None
@@ -193,8 +190,7 @@ class MapPanel(QWidget):
 
     def _on_colors(self) -> None:
         state = self._exploration
-        with QSignalBlocker(self.color_box):
-            self.color_box.setCurrentText(state.color_column or OWN_COLORS)
+        self.color_box.choose(state.color_column)
         if self._shown is not None and len(self._shown.positions) == state.n:
             self.canvas.set_colors(state.colors)
             self.canvas.set_visible(state.visible)
@@ -208,16 +204,7 @@ class MapPanel(QWidget):
         self._exploration.select(changed(self._exploration.selected, rows, change))
 
     def _on_column(self) -> None:
-        name = self.color_box.currentText()
-        self._exploration.color_by(None if name == OWN_COLORS else name)
-
-    def _list_columns(self) -> None:
-        names = [OWN_COLORS, *self._exploration.column_names]
-        if names != [self.color_box.itemText(i) for i in range(self.color_box.count())]:
-            with QSignalBlocker(self.color_box):
-                self.color_box.clear()
-                self.color_box.addItems(names)
-                self.color_box.setCurrentText(self._exploration.color_column or OWN_COLORS)
+        self._exploration.color_by(self.color_box.column)
 
     def _update(self) -> None:
         """Show which map there is, and whether another is made."""
