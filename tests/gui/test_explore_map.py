@@ -10,7 +10,6 @@ from typing import Any
 import napari
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
@@ -20,15 +19,19 @@ from qtpy.QtWidgets import QApplication
 
 from napari_synapse_cl.widgets.explore.kept_selections import kept_names, kept_rows
 from napari_synapse_cl.widgets.explore.map_canvas import MapCanvas
+from napari_synapse_cl.widgets.explore.map_dock import MapDock
 from napari_synapse_cl.widgets.explore.map_panel import MapPanel
 from napari_synapse_cl.widgets.explore.map_picture import MOST_DOTS, Painter, Picture, Request
 from napari_synapse_cl.widgets.explore.state import Exploration
 
-from .conftest import LONG, click, messages
+from .conftest import LONG, click, job_processes, messages
+from .test_explore import click_picture, explored, synapses
 from .test_explore_state import table_of
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import explore_map
+
+__all__ = ["synapses"]
 
 RED, BLUE, GREY = (255, 0, 0, 255), (0, 0, 255, 255), (128, 128, 128, 255)
 CORNERS = np.array([[0, 0], [10, 0], [0, 10], [10, 10]], np.float32)
@@ -267,9 +270,9 @@ def near(shown: Any, row: int) -> Any:
 class TestPanel:
     def test_principal_components_are_there_at_once(self, shown: Any) -> None:
         panel = shown.panel
-        assert "Principal components 1 and 2" in panel.status.text()
-        assert "59 points in sight" in panel.status.text()
-        assert "1 not in this map" in panel.status.text()
+        assert "Components with" in panel.status.text()
+        assert "59 of 60 in sight" in panel.status.text()
+        assert "1 are not in this map" in panel.status.text()
         assert np.isnan(near(shown, 59)).all()
         # The two kinds lie apart.
         first = panel.projection.positions[:59, 0]
@@ -372,6 +375,47 @@ class TestPanel:
         assert "⚠" in line.text()
 
 
+class TestDock:
+    def test_it_opens_beside_the_gallery_and_all_of_them_are_the_same(
+        self, synapses: Any, qtbot: QtBot
+    ) -> None:
+        explore, viewer = explored(qtbot, synapses), synapses.viewer
+        click(qtbot, explore.map_button)
+        [dock] = [w for w in viewer.window.dock_widgets.values() if isinstance(w, MapDock)]
+        panel = dock.panel
+        qtbot.waitUntil(lambda: panel.projection is not None, timeout=LONG)
+        settle(qtbot, panel.canvas)
+        assert panel.canvas.isVisible()
+        click(qtbot, explore.map_button)
+        assert sum(isinstance(w, MapDock) for w in viewer.window.dock_widgets.values()) == 1
+        # From the map to the gallery and the viewer, and back.
+        row = int(np.flatnonzero(~np.isnan(panel.projection.positions[:, 0]))[0])
+        click(qtbot, panel.tool_buttons["Click"])
+        drag(panel.canvas, [panel.projection.positions[row]])
+        assert synapses.points.selected_data == set(explore.state.selected.tolist())
+        click_picture(qtbot, explore, 1)
+        settle(qtbot, panel.canvas)
+        chosen = np.flatnonzero(panel.canvas.picture.request.selected)
+        assert chosen.tolist() == sorted(synapses.points.selected_data)
+        panel.color_box.choose("class")
+        panel.color_box.chosen.emit()
+        assert explore.color_box.column == "class"
+        explore.color_box.choose(None)
+        explore.color_box.chosen.emit()
+        assert panel.color_box.column is None
+        viewer.theme = "light"
+        settle(qtbot, panel.canvas)
+        # Of another vector there is another map, and of none none.
+        first = panel.projection
+        explore.vector_box.setCurrentIndex(1)
+        explore.vector_box.activated.emit(1)
+        qtbot.waitUntil(lambda: panel.projection not in (None, first), timeout=LONG)
+        viewer.layers.remove(synapses.points)
+        assert panel.projection is None
+        viewer.window.remove_dock_widget(explore)
+        assert not any(isinstance(w, MapDock) for w in viewer.window.dock_widgets.values())
+
+
 FAKE_UMAP = """
 import sys, time, os
 import numpy as np
@@ -410,12 +454,12 @@ class TestUmap:
         panel, told = shown.panel, []
         panel._projector.told.connect(told.append)
         self.choose(panel, "UMAP of all")
-        assert panel.stop_button.isVisible()
+        assert panel.stop_button.isEnabled()
         qtbot.waitUntil(lambda: panel.projection.kind == "umap", timeout=LONG)
         assert told == ["UMAP of 59 vectors begins …", *(f"UMAP: epoch {i} of 3" for i in range(3))]
         np.testing.assert_array_equal(near(shown, 58), [58, -58])
         assert np.isnan(near(shown, 59)).all()
-        assert not panel.stop_button.isVisible()
+        assert not panel.stop_button.isEnabled()
         shown.state.select([4, 8, 30, 50, 59])
         self.choose(panel, "UMAP of the selected")
         qtbot.waitUntil(lambda: panel.projection.kind == "umap of selected", timeout=LONG)
@@ -426,7 +470,7 @@ class TestUmap:
             50,
         ]
         settle(qtbot, panel.canvas)
-        assert "56 not in this map" in panel.status.text()
+        assert "56 are not in this map" in panel.status.text()
 
     def test_it_is_stopped_by_its_button_another_map_and_a_closed_dock(
         self, shown: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
@@ -443,9 +487,9 @@ class TestUmap:
             told.clear()
             self.choose(panel, "UMAP of all")
             qtbot.waitUntil(lambda: "UMAP: epoch 2 of 3" in told, timeout=LONG)
-            assert children()
+            assert job_processes()
             end()
-            qtbot.waitUntil(lambda: not children(), timeout=LONG)
+            qtbot.waitUntil(lambda: not job_processes(), timeout=LONG)
         assert panel.projection.kind == "components"
 
     def test_a_crash_and_a_missing_library_are_told(
@@ -481,10 +525,6 @@ class TestUmap:
             process.stdin.write(b'{"shape": [9, 1]}\n' + bytes(4 * 9))
             process.stdin.close()
             assert process.wait(60) in (0, 1)
-
-
-def children() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if "projections" in " ".join(p.cmdline())]
 
 
 def test_umap_of_the_library_is_the_same_each_time() -> None:

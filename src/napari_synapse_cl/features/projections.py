@@ -134,7 +134,9 @@ def _tell(answer: IO[bytes], message: dict[str, Any]) -> None:
 
 def _end_with(given: IO[bytes]) -> None:
     """End this process when whoever started it has gone, or wants nothing more."""
-    given.read()
+    # Not through the buffer, whose lock Python would miss when it ends before.
+    while os.read(given.fileno(), 1024):
+        pass
     os._exit(1)
 
 
@@ -152,8 +154,6 @@ def main(seed: int) -> None:
     _tell(answer, {"points": len(positions)})
     answer.write(positions.tobytes())
     answer.flush()
-    # Without waiting for the thread that waits for the end of the input.
-    os._exit(0)
 
 
 def _umap(values: np.ndarray, seed: int, answer: IO[bytes]) -> np.ndarray:

@@ -10,7 +10,7 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import counted
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY, feature_match
-from napari_synapse_cl.widgets.layouts import GAP, Buttons, bare
+from napari_synapse_cl.widgets.layouts import Buttons, bare
 from napari_synapse_cl.widgets.look import button, telling
 
 KIND = "selection"
@@ -79,6 +79,9 @@ class KeptSelections(QWidget):
         self._exploration = exploration
         self.box = QComboBox()
         self.box.setEditable(True)
+        self.box.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
         self.box.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.box.setAccessibleName("Name of a selection")
         self.box.lineEdit().setPlaceholderText("Name of a selection")
@@ -89,9 +92,9 @@ class KeptSelections(QWidget):
         )
         self.select_button = button("Select", "Select what is kept under this name", self._select)
         self.remove_button = button("Forget", "Forget what is kept under this name", self._remove)
-        layout = bare(QVBoxLayout(self), GAP)
-        layout.addWidget(self.box)
-        layout.addWidget(Buttons((self.keep_button, self.select_button, self.remove_button)))
+        self.box.setMinimumContentsLength(8)
+        buttons = (self.keep_button, self.select_button, self.remove_button)
+        bare(QVBoxLayout(self)).addWidget(Buttons((self.box, *buttons)))
         self.box.activated.connect(self._select)
         self.box.editTextChanged.connect(self._update_buttons)
         exploration.selected_changed.connect(self._update_buttons)

@@ -12,7 +12,7 @@ from napari_synapse_cl.widgets.look import paragraph
 
 MOST_ENTRIES = 200
 """Classes that are listed; the others are counted."""
-N_LINES = 5
+N_LINES = 4
 """That are in sight at once, at most."""
 SQUARE = 10
 """Side of the patches of colour, in pixels."""

@@ -4,10 +4,10 @@ import html
 from typing import Any
 
 import numpy as np
-from qtpy.QtWidgets import QButtonGroup, QComboBox, QHBoxLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QButtonGroup, QComboBox, QWidget
 
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.words import counted
+from napari_synapse_cl.widgets.base import Yielding
 from napari_synapse_cl.widgets.explore.columns import ColumnChoice
 from napari_synapse_cl.widgets.explore.honesty import HonestyLine
 from napari_synapse_cl.widgets.explore.kept_selections import KeptSelections
@@ -71,7 +71,7 @@ class MapPanel(QWidget):
         )
         self.color_box.setToolTip("The column that colours stand for, here and in the viewer")
         self.stop_button = button("Stop", "End the UMAP; the map that is shown stays", self._stop)
-        self.stop_button.hide()
+        self.stop_button.setEnabled(False)
         self.tool_buttons = {
             name: button(name, f"<qt>{tip}. {KEYS}</qt>") for name, (_, tip) in TOOLS.items()
         }
@@ -103,17 +103,10 @@ class MapPanel(QWidget):
         self.canvas.release()
 
     def _lay_out(self) -> None:
-        which = bare(QHBoxLayout(), GAP)
-        which.addWidget(self.map_box, stretch=1)
-        which.addWidget(self.color_box, stretch=1)
-        which.addWidget(self.stop_button)
         self.map_box.setAccessibleName("Map")
         self.color_box.setAccessibleName("Colour of the map")
-        self.map_box.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        layout = bare(QVBoxLayout(self), GAP)
-        layout.addLayout(which)
+        layout = bare(Yielding(self), GAP)
+        layout.addWidget(Buttons((self.map_box, self.color_box, self.stop_button)))
         layout.addWidget(self.honesty)
         layout.addWidget(Buttons((*self.tool_buttons.values(), None, self.fit_button)))
         layout.addWidget(self.canvas, stretch=1)
@@ -209,7 +202,7 @@ class MapPanel(QWidget):
     def _update(self) -> None:
         """Show which map there is, and whether another is made."""
         is_busy = self._projector.is_busy_with_umap
-        self.stop_button.setVisible(is_busy)
+        self.stop_button.setEnabled(is_busy)
         if not is_busy and self._shown is not None:
             kinds = list(MAPS.values())
             self.map_box.setCurrentIndex(kinds.index(self._shown.kind))
@@ -230,10 +223,10 @@ class MapPanel(QWidget):
             if column is not None:
                 text += f" · {column}: {state.column(column).iloc[row]}"
         else:
-            text = f"{self._shown.text} · {counted(picture.n_in_sight, 'point')} in sight"
+            text = f"{self._shown.text} · {picture.n_in_sight:,} of {state.n:,} in sight"
             if picture.is_density:
                 text += ", as their density"
-            n_without = state.n - len(self._shown.positions[~np.isnan(self._shown.positions[:, 0])])
+            n_without = int(np.isnan(self._shown.positions[:, 0]).sum())
             if n_without:
-                text += f" · {n_without:,} not in this map"
+                text += f" · {n_without:,} are not in this map"
         self.status.setText(f"<small>{html.escape(text)}</small>")

@@ -13,7 +13,7 @@ from napari_synapse_cl.widgets.explore.map_view import MOST_ZOOMED, View
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.look import Colors, expected
 
-LEAST_HEIGHT, LIKED_HEIGHT = 160, 320
+LEAST_HEIGHT, LIKED_HEIGHT = 150, 320
 """In pixels."""
 RING_GAP = 3.0
 """Between the dot that is pointed at and the ring around it, in pixels."""

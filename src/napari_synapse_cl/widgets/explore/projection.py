@@ -36,7 +36,7 @@ METRIC: Literal["cosine"] = "cosine"
 """By which near vectors are looked for too."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Projection:
     """A map of rows."""
 
@@ -190,7 +190,7 @@ class Projector(QObject):
         if process is None:
             positions[rows], shares = principal_components(points)
             told = " and ".join(f"{share:.0%}" for share in shares)
-            text = f"Principal components 1 and 2, with {told} of the variance"
+            text = f"Components with {told} of the variance"
             return Projection(kind, positions, text, vectors)
         what = counted(len(rows), "vector")
         self.told.emit(f"UMAP of {what} begins …")
