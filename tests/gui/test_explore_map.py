@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt, QThreadPool
 from qtpy.QtGui import QMouseEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication
 
@@ -22,7 +23,9 @@ from napari_synapse_cl.widgets.explore.map_canvas import MapCanvas
 from napari_synapse_cl.widgets.explore.map_dock import MapDock
 from napari_synapse_cl.widgets.explore.map_panel import MapPanel
 from napari_synapse_cl.widgets.explore.map_picture import MOST_DOTS, Painter, Picture, Request
+from napari_synapse_cl.widgets.explore.projection import UmapProcess
 from napari_synapse_cl.widgets.explore.state import Exploration
+from napari_synapse_cl.widgets.jobs.job import LatestOnly
 
 from .conftest import LONG, click, job_processes, messages
 from .test_explore import click_picture, explored, synapses
@@ -527,15 +530,14 @@ class TestUmap:
             assert process.wait(60) in (0, 1)
 
 
-def test_umap_of_the_library_is_the_same_each_time() -> None:
+def test_umap_of_the_library_parts_what_is_apart() -> None:
     pytest.importorskip("umap")
-    from napari_synapse_cl.widgets.explore.projection import UmapProcess
-
-    values = n_vectors(40)[:39]
-    first, second = (UmapProcess().make(values, lambda *_: None) for _ in range(2))
-    assert first.shape == (39, 2)
-    assert np.isfinite(first).all()
-    np.testing.assert_array_equal(first, second)
+    values, told = n_vectors(40)[:39], []
+    positions = UmapProcess().make(values, lambda *epoch: told.append(epoch))
+    middles = positions[::2].mean(axis=0), positions[1::2].mean(axis=0)
+    apart = np.linalg.norm(middles[0] - middles[1])
+    assert apart > 2 * np.linalg.norm(positions[::2] - middles[0], axis=1).mean()
+    assert told[-1][0] == told[-1][1] > 10
 
 
 def test_the_benchmark_measures_a_map(qtbot: QtBot) -> None:
@@ -550,3 +552,21 @@ def test_the_benchmark_measures_a_map(qtbot: QtBot) -> None:
     found = explore_map.measure(canvas, 2)
     assert {len(taken) for taken in found.values()} == {2}
     assert all(value > 0 for taken in found.values() for value in taken)
+
+
+def test_what_takes_long_keeps_no_picture_waiting(qtbot: QtBot) -> None:
+    """Each has a thread of its own, however many cores there are."""
+    going_on, n = threading.Event(), QThreadPool.globalInstance().maxThreadCount() + 2
+    long = [LatestOnly(going_on.wait) for _ in range(n)]
+    for one in long:
+        one.ask(LONG / 1000)
+    quick = LatestOnly(lambda: "picture")
+    try:
+        with qtbot.waitSignal(quick.done, timeout=5000) as told:
+            quick.ask()
+        assert told.args == ["picture"]
+    finally:
+        for one in long:
+            one.forget()
+        going_on.set()
+        QThreadPool.globalInstance().waitForDone(5000)

@@ -106,7 +106,7 @@ def check_umap(n: int) -> None:
 def sent(values: np.ndarray) -> tuple[bytes, memoryview]:
     """Return what the process is told of vectors ``(N, C)``, and their numbers."""
     values = np.ascontiguousarray(values, np.float32)
-    return json.dumps({"shape": values.shape}).encode() + b"\n", memoryview(values).cast("B")
+    return json.dumps({"shape": values.shape}).encode() + b"\n", values.data.cast("B")
 
 
 def received(answer: IO[bytes], n: int) -> np.ndarray:

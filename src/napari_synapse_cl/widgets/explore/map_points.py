@@ -41,7 +41,8 @@ class MapPoints:
         """
         rows = np.flatnonzero(visible & np.isfinite(positions[:, 0]) & np.isfinite(positions[:, 1]))
         rows = rows[np.argsort(positions[rows, 1])]
-        return cls(*(positions[rows, i].astype(np.float64) for i in (0, 1)), rows, len(positions))
+        x, y = (positions[rows, i].astype(np.float64) for i in (0, 1))
+        return cls(x, y, rows, len(positions))
 
     @cached_property
     def bounds(self) -> tuple[float, float, float, float] | None:

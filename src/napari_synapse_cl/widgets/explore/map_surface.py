@@ -65,7 +65,9 @@ class MapSurface(QWidget):
     @property
     def view(self) -> View | None:
         """What is in sight; None until something is drawn."""
-        return self._view or (self._picture and self._picture.view)
+        if self._view is not None or self._picture is None:
+            return self._view
+        return self._picture.view
 
     @property
     def is_up_to_date(self) -> bool:

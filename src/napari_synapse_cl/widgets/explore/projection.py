@@ -163,9 +163,7 @@ class Projector(QObject):
         vectors = state.vectors
         if vectors is None:
             return
-        rows = vectors.rows
-        if kind == "umap of selected":
-            rows = np.intersect1d(rows, state.selected, assume_unique=True)
+        rows = state.selected_vectors if kind == "umap of selected" else vectors.rows
         if kind != "components":
             check_umap(len(rows))
         self.stop()
@@ -186,7 +184,7 @@ class Projector(QObject):
         positions = np.full((len(vectors.values), 2), np.nan, np.float32)
         if not len(rows):
             return Projection(kind, positions, "", vectors)
-        points = self._exploration.space(METRIC).points
+        points = self._exploration.space(METRIC, vectors).points
         if process is None:
             positions[rows], shares = principal_components(points)
             told = " and ".join(f"{share:.0%}" for share in shares)
@@ -194,7 +192,7 @@ class Projector(QObject):
             return Projection(kind, positions, text, vectors)
         what = counted(len(rows), "vector")
         self.told.emit(f"UMAP of {what} begins …")
-        some = points if len(rows) == len(points) else points[np.isin(vectors.rows, rows)]
+        some = points if len(rows) == len(points) else points[np.searchsorted(vectors.rows, rows)]
         try:
             positions[rows] = process.make(some, self._tell_epoch)
         except Stopped:
