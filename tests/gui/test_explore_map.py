@@ -530,14 +530,21 @@ class TestUmap:
             assert process.wait(60) in (0, 1)
 
 
-def test_umap_of_the_library_parts_what_is_apart() -> None:
-    pytest.importorskip("umap")
-    values, told = n_vectors(40)[:39], []
-    positions = UmapProcess().make(values, lambda *epoch: told.append(epoch))
-    middles = positions[::2].mean(axis=0), positions[1::2].mean(axis=0)
-    apart = np.linalg.norm(middles[0] - middles[1])
-    assert apart > 2 * np.linalg.norm(positions[::2] - middles[0], axis=1).mean()
-    assert told[-1][0] == told[-1][1] > 10
+class TestLibrary:
+    @pytest.fixture
+    def quick_starts(self) -> None:
+        """Here the process is started as for people."""
+
+    def test_umap_of_the_library_parts_what_is_apart(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("umap")
+        # To compile what so few points need takes ten times as long.
+        monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+        values, told = n_vectors(20)[:19], []
+        positions = UmapProcess().make(values, lambda *epoch: told.append(epoch))
+        middles = positions[::2].mean(axis=0), positions[1::2].mean(axis=0)
+        apart = np.linalg.norm(middles[0] - middles[1])
+        assert apart > 2 * np.linalg.norm(positions[::2] - middles[0], axis=1).mean()
+        assert told[-1][0] == told[-1][1] > 10
 
 
 def test_the_benchmark_measures_a_map(qtbot: QtBot) -> None:

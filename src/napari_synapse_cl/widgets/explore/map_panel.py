@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QButtonGroup, QComboBox, QWidget
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.base import Yielding
-from napari_synapse_cl.widgets.explore.columns import ColumnChoice
+from napari_synapse_cl.widgets.explore.controls import ColumnChoice
 from napari_synapse_cl.widgets.explore.honesty import HonestyLine
 from napari_synapse_cl.widgets.explore.kept_selections import KeptSelections
 from napari_synapse_cl.widgets.explore.map_canvas import MapCanvas, Mode, changed
