@@ -20,7 +20,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_synapse_cl.widgets.explore.kept_selections import kept_names, kept_rows
 from napari_synapse_cl.widgets.explore.map_canvas import MapCanvas
-from napari_synapse_cl.widgets.explore.map_dock import MapDock
+from napari_synapse_cl.widgets.explore.map_dock import MapDock, open_map
 from napari_synapse_cl.widgets.explore.map_panel import MapPanel
 from napari_synapse_cl.widgets.explore.map_picture import MOST_DOTS, Painter, Picture, Request
 from napari_synapse_cl.widgets.explore.projection import UmapProcess
@@ -494,6 +494,20 @@ class TestUmap:
             end()
             qtbot.waitUntil(lambda: not job_processes(), timeout=LONG)
         assert panel.projection.kind == "components"
+
+    def test_it_ends_when_napari_is_closed(
+        self, synapses: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SLOW", "1")
+        explore, told = explored(qtbot, synapses), []
+        panel = open_map(synapses.viewer, explore.state).panel
+        qtbot.waitUntil(lambda: panel.projection is not None, timeout=LONG)
+        panel._projector.told.connect(told.append)
+        self.choose(panel, "UMAP of all")
+        qtbot.waitUntil(lambda: "UMAP: epoch 2 of 3" in told, timeout=LONG)
+        assert job_processes()
+        synapses.viewer.close()
+        qtbot.waitUntil(lambda: not job_processes(), timeout=LONG)
 
     def test_a_crash_and_a_missing_library_are_told(
         self,

@@ -131,6 +131,8 @@ class MapPanel(QWidget):
         self._projector.made.connect(self._show)
         self._projector.failed.connect(self._on_failure)
         self._projector.told.connect(self.status.setText)
+        # With napari the panel is closed without a word.
+        self.destroyed.connect(self._projector.stop)
 
     def _on_rows(self) -> None:
         """Show a map of other rows; points that are left stay where they are."""

@@ -132,11 +132,11 @@ class ExploreWidget(LayersWidget):
         vector = bare(QHBoxLayout(), 4)
         vector.addWidget(self.vector_box, stretch=1)
         vector.addWidget(self.opener.button)
-        vector.addWidget(self.map_button)
         self.add_row("Vector", vector)
         self.note.hide()
         self.tools.add("Similar", self.similar, "Find what is like some")
         self.tools.add("Label", self.labelling, "Label some, and have the rest predicted")
+        self.tools.add_button(self.map_button)
         self.body.addWidget(self.tools)
         self.body.addWidget(
             Buttons((self.ordering.box, self.ordering.direction_button, self.color_box))
