@@ -506,7 +506,9 @@ class TestUmap:
         self.choose(panel, "UMAP of all")
         qtbot.waitUntil(lambda: "UMAP: epoch 2 of 3" in told, timeout=LONG)
         assert job_processes()
-        synapses.viewer.close()
+        assert synapses.viewer.window._qt_window.close()
+        # Or napari's fixture would close it again.
+        del synapses.viewer.window._qt_window
         qtbot.waitUntil(lambda: not job_processes(), timeout=LONG)
 
     def test_a_crash_and_a_missing_library_are_told(
