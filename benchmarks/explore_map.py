@@ -3,7 +3,7 @@
     xvfb-run -s "-screen 0 1280x800x24" python benchmarks/explore_map.py [--compare]
 
 In a map of 600 x 500 pixels of many points in 7 classes, with the mouse and the wheel: how many
-milliseconds after a pan, a turn of the wheel, and the end of a lasso around a third of all what is
+milliseconds after a pan, a turn of the wheel, and the end of a lasso around most of all what is
 in sight has followed ("moved": the last picture at its new place), how many until the picture of
 all points is there ("drawn"), and how many a lasso takes until it is known what is inside. With
 --compare also what a pan takes that pyqtgraph and vispy draw.
