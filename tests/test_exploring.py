@@ -20,6 +20,7 @@ from conftest import Files, as_flags
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.features.brightness import judge_brightness
 from napari_synapse_cl.features.classifiers import (
     Classifier,
     from_probabilities,
@@ -28,7 +29,7 @@ from napari_synapse_cl.features.classifiers import (
     teach,
 )
 from napari_synapse_cl.features.neighbours import finished
-from napari_synapse_cl.features.prediction import VECTORS, Ground, brightness_in_words, evaluate
+from napari_synapse_cl.features.prediction import VECTORS, Ground, evaluate
 from napari_synapse_cl.features.tables import (
     FORMATS,
     feature_columns,
@@ -201,35 +202,40 @@ class TestEvaluation:
 class TestBrightness:
     def test_with_labels_that_the_histogram_tells_as_well(self) -> None:
         values, labels = labelled(3)
-        text, measured = brightness_in_words(
+        found = judge_brightness(
             hidden_labels(labels), hidden_labels(labels), 5, "cosine", ground(labels)
         )
-        assert text.startswith("neighbours may reflect brightness only")
-        assert measured["knn"] == measured["histogram"] > 0.9
+        assert found.is_doubtful
+        assert found.text.startswith("neighbours may reflect brightness only")
+        assert found.measured["knn"] == found.measured["histogram"] > 0.9
         noise = np.random.default_rng(0).random((N, 32)).astype(np.float32)
-        text, measured = brightness_in_words(3 * values, noise, 5, "cosine", ground(labels))
-        assert text.startswith("the neighbours tell more than the intensity histogram's")
-        assert measured["low"] > 0
+        found = judge_brightness(3 * values, noise, 5, "cosine", ground(labels))
+        assert not found.is_doubtful
+        assert found.text.startswith("the neighbours tell more than the intensity histogram's")
+        assert found.measured["low"] > 0
 
     def test_neighbours_at_chance_are_told_so(self) -> None:
         values, labels = labelled(2, apart=0)
         noise = np.random.default_rng(0).random((N, 32)).astype(np.float32)
-        text, measured = brightness_in_words(values, noise, 5, "cosine", ground(labels))
-        assert text.startswith("neighbours tell labels no better than chance")
-        assert measured["knn"] == pytest.approx(0.5, abs=0.15)
+        found = judge_brightness(values, noise, 5, "cosine", ground(labels))
+        assert found.is_doubtful
+        assert found.text.startswith("neighbours tell labels no better than chance")
+        assert found.measured["knn"] == pytest.approx(0.5, abs=0.15)
 
     def test_without_labels_by_neighbours_in_common(self) -> None:
         rng = np.random.default_rng(0)
         histogram = rng.random((200, 32)).astype(np.float32)
         scaled = ((histogram - histogram.mean(0)) / histogram.std(0)).astype(np.float32)
-        text, measured = brightness_in_words(scaled, histogram, 5, "cosine", None)
-        assert text.startswith("neighbours reflect brightness before all else: 100%")
-        assert measured["shared"] == 1
+        found = judge_brightness(scaled, histogram, 5, "cosine", None)
+        assert found.is_doubtful
+        assert found.text.startswith("neighbours reflect brightness before all else: 100%")
+        assert found.measured["shared"] == 1
         other = rng.normal(size=(200, 8)).astype(np.float32)
-        text, measured = brightness_in_words(other, histogram, 5, "cosine", None)
-        assert "something else" in text
-        assert measured["shared"] < 0.2
-        assert measured["chance"] == pytest.approx(5 / 199)
+        found = judge_brightness(other, histogram, 5, "cosine", None)
+        assert not found.is_doubtful
+        assert "something else" in found.text
+        assert found.measured["shared"] < 0.2
+        assert found.measured["chance"] == pytest.approx(5 / 199)
 
 
 def make_table(n: int = N) -> pd.DataFrame:

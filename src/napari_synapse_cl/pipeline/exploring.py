@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 import numpy as np
 
 from napari_synapse_cl.config import Config
+from napari_synapse_cl.features.brightness import is_by_hand, judge
 from napari_synapse_cl.features.classifiers import (
     FEW,
     Classifier,
@@ -20,11 +21,9 @@ from napari_synapse_cl.features.prediction import (
     VECTORS,
     Evaluation,
     Ground,
-    brightness_in_words,
     evaluate,
     taught_on,
 )
-from napari_synapse_cl.features.vectors import BY_HAND, VectorTable
 from napari_synapse_cl.pipeline.exploring_preparation import (
     CLASSIFIER,
     Exploration,
@@ -207,7 +206,7 @@ def _taught(job: Exploration, known: np.ndarray) -> Generator[Event, None, Class
         simple[HAND_NAME] = vectors.by_hand
     for name, values in simple.items():
         some = values[known]
-        if some.shape[1] and not _is_by_hand(vectors) and np.isfinite(some).all():
+        if some.shape[1] and not is_by_hand(vectors) and np.isfinite(some).all():
             sets[name] = (some, [some.shape[1]])
     if vectors.extent is None:
         yield Message(
@@ -245,27 +244,11 @@ def _taught(job: Exploration, known: np.ndarray) -> Generator[Event, None, Class
     return classifier
 
 
-def _is_by_hand(vectors: VectorTable) -> bool:
-    return all(name.startswith(BY_HAND) for name in vectors.names)
-
-
 def _judge_brightness(job: Exploration) -> Iterator[Event]:
     """Say whether neighbours reflect brightness alone, where the table has its histograms."""
-    vectors, rows = job.vectors, job.vectors.rows
-    histogram = vectors.histogram[rows]
-    some = np.isfinite(histogram).all(axis=1)
-    if _is_by_hand(vectors) or not histogram.shape[1] or some.sum() < 2:
-        return
-    ground = None
-    if job.label_column is not None:
-        labels = np.where(vectors.placed[rows], job.labels[rows], "")
-        ground = Ground(labels[some], vectors.places[rows][some], vectors.extent, job.config.seed)
-    text, measured = brightness_in_words(
-        vectors.scaled()[some],
-        histogram[some],
-        job.config.n_neighbors,
-        job.config.distance,
-        ground,
-    )
-    yield from job.tell(text)
-    job.found["brightness"] = measured
+    config = job.config
+    labels = None if job.label_column is None else job.labels
+    found = judge(job.vectors, config.n_neighbors, config.distance, labels, config.seed)
+    if found is not None:
+        yield from job.tell(found.text)
+        job.found["brightness"] = found.measured

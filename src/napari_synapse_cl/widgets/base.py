@@ -44,7 +44,7 @@ PREFERRED_WIDTH = 380
 MARGIN = 6
 
 
-class _Yielding(QVBoxLayout):
+class Yielding(QVBoxLayout):
     """Parts that yield to the least height they can have, before what is around them scrolls."""
 
     def hasHeightForWidth(self) -> bool:  # noqa: N802 - Qt's name
@@ -72,7 +72,7 @@ class DockWidget(QWidget):
         viewer.events.theme.connect(self._on_theme)
         self.setStyleSheet(style_of_fields(viewer))
         self._page = QWidget()
-        self.body = _Yielding(self._page)
+        self.body = Yielding(self._page)
         self.body.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
         self._area = FittingArea(self._page)
         self._area.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QObject, QSignalBlocker, Signal
-from qtpy.QtWidgets import QComboBox, QTabBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QTabBar, QVBoxLayout, QWidget
 
 from napari_synapse_cl.data import pd
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
-from napari_synapse_cl.widgets.layouts import bare
+from napari_synapse_cl.widgets.layouts import GAP, bare
 from napari_synapse_cl.widgets.look import button
 
 AS_IN_LAYER = "the layer"
@@ -41,8 +41,10 @@ class Tools(QWidget):
         self.bar.setExpanding(False)
         self.bar.setDrawBase(False)
         self.pages: list[QWidget] = []
-        self._layout = bare(QVBoxLayout(self), 4)
-        self._layout.addWidget(self.bar)
+        self._layout = bare(QVBoxLayout(self), GAP)
+        self._top = bare(QHBoxLayout(), GAP)
+        self._top.addWidget(self.bar, stretch=1)
+        self._layout.addLayout(self._top)
         self.bar.currentChanged.connect(self._show)
 
     def add(self, name: str, page: QWidget, tip: str) -> None:
@@ -52,6 +54,10 @@ class Tools(QWidget):
         index = self.bar.addTab(name)
         self.bar.setTabToolTip(index, tip)
         page.setVisible(index == self.bar.currentIndex())
+
+    def add_button(self, button: QWidget) -> None:
+        """Put a button beside the tabs."""
+        self._top.addWidget(button)
 
     def show_page(self, page: QWidget) -> None:
         """Bring a page to the front."""

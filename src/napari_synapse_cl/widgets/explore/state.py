@@ -150,8 +150,9 @@ class Exploration(Rows):
 
     def _selected_in_layer(self) -> np.ndarray:
         assert self.layer is not None
-        chosen = self.layer.selected_data
-        return np.sort(np.fromiter(chosen, np.int64, len(chosen)))
+        # napari may keep those selected that a shorter list of points no longer has.
+        chosen, n = self.layer.selected_data, len(self.layer.data)
+        return np.array(sorted(row for row in chosen if row < n), np.int64)
 
     def _on_selection(self, event: Any = None) -> None:
         assert self.layer is not None

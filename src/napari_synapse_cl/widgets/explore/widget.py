@@ -13,6 +13,7 @@ from napari_synapse_cl.widgets.explore.controls import ColumnChoice, Ordering, T
 from napari_synapse_cl.widgets.explore.crops import Crops
 from napari_synapse_cl.widgets.explore.gallery import Gallery
 from napari_synapse_cl.widgets.explore.label_panel import LabelPanel
+from napari_synapse_cl.widgets.explore.map_dock import close_map, open_map
 from napari_synapse_cl.widgets.explore.opening import TableOpener, look_at
 from napari_synapse_cl.widgets.explore.similar import SimilarPanel
 from napari_synapse_cl.widgets.explore.sources import Choice, Request, choices_of, read
@@ -21,6 +22,7 @@ from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layouts import Buttons, bare
 from napari_synapse_cl.widgets.look import (
     EXPLORE,
+    button,
     expected,
     paragraph,
     sentence,
@@ -60,6 +62,12 @@ class ExploreWidget(LayersWidget):
         self.vector_box = QComboBox()
         self.opener = TableOpener(viewer, self)
         self.tools = Tools()
+        self.map_button = button(
+            "Map",
+            "<qt>Open a map of the vectors beside the viewer: near each other lies what is "
+            "alike</qt>",
+            lambda: open_map(self.viewer, self.state),
+        )
         self.similar = SimilarPanel(self.state)
         self.labelling = LabelPanel(self.state)
         self.ordering = Ordering(self.state)
@@ -98,6 +106,7 @@ class ExploreWidget(LayersWidget):
         self._follow_limits(None)
         self.crops.follow(None, None, None)
         self.state.leave()
+        close_map(self.viewer, self.state)
         self._choices, self._columns = [], None
 
     def hold(self) -> None:
@@ -127,6 +136,7 @@ class ExploreWidget(LayersWidget):
         self.note.hide()
         self.tools.add("Similar", self.similar, "Find what is like some")
         self.tools.add("Label", self.labelling, "Label some, and have the rest predicted")
+        self.tools.add_button(self.map_button)
         self.body.addWidget(self.tools)
         self.body.addWidget(
             Buttons((self.ordering.box, self.ordering.direction_button, self.color_box))
@@ -160,6 +170,7 @@ class ExploreWidget(LayersWidget):
         self.state.moved.connect(self._on_moved)
         self.state.rows_changed.connect(self._on_rows)
         self.state.selected_changed.connect(self._tell_selected)
+        self.state.colors_changed.connect(self._show_color)
 
     def _on_points(self) -> None:
         """Explore the points that are chosen now."""
@@ -221,8 +232,10 @@ class ExploreWidget(LayersWidget):
             self._read()
             return
         if vectors is not self.state.vectors:
+            column = self.color_box.column
             self.state.explore(layer, vectors)
             self._follow_volume()
+            self.color_box.choose(column)
             self._color()
         text = f"{self.state.n:,} points with {request.choice.text}"
         if vectors.n_blank:
@@ -243,7 +256,12 @@ class ExploreWidget(LayersWidget):
     def _color(self) -> None:
         if self.state.layer is not None:
             self.state.color_by(self.color_box.column)
-            self.gallery.label_column = self.color_box.column
+
+    def _show_color(self) -> None:
+        """Show by which column the points are coloured, wherever that was chosen."""
+        if self.state.layer is not None:
+            self.color_box.choose(self.state.color_column)
+            self.gallery.label_column = self.state.color_column
 
     def _color_by_label(self) -> None:
         """Colour by labels from the first of them on, unless one looks at something else."""

@@ -166,14 +166,21 @@ class ChildJob(Job):
 
 
 class _Quiet:
-    """A worker that tells nobody once napari is gone."""
+    """A worker that tells nobody once napari is gone, and keeps no other waiting."""
 
     def run(self) -> None:
         """Run, and tell of it."""
-        # What goes wrong in the work itself is told. An error here is that of a deleted signal,
-        # which would abort Python while it ends.
-        with suppress(RuntimeError):
-            super().run()  # type: ignore[misc]
+        pool = QThreadPool.globalInstance()
+        # The pool has as many threads as the computer has cores: a few long searches would keep
+        # all else waiting, such as the picture of what is dragged.
+        pool.releaseThread()
+        try:
+            # What goes wrong in the work itself is told. An error here is that of a deleted
+            # signal, which would abort Python while it ends.
+            with suppress(RuntimeError):
+                super().run()  # type: ignore[misc]
+        finally:
+            pool.reserveThread()
 
 
 class _QuietFunction(_Quiet, FunctionWorker):
@@ -190,16 +197,6 @@ class JobWorker(_Quiet, GeneratorWorker):
     def __init__(self, job: Job) -> None:
         super().__init__(_events, job)
         self._job = job
-
-    def work(self) -> Any:
-        """Run the job, which waits far more than it works: it must not keep others waiting."""
-        pool = QThreadPool.globalInstance()
-        # The pool has as many threads as the computer has cores.
-        pool.releaseThread()
-        try:
-            return super().work()
-        finally:
-            pool.reserveThread()
 
     def quit(self) -> None:
         """Stop the job and keep its checkpoint, unless it was left to itself."""
