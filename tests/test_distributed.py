@@ -34,9 +34,10 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-COMPARE_GRADIENTS = """
+TOGETHER = """
 import json
 import sys
+from pathlib import Path
 import numpy as np
 import torch
 from napari_synapse_cl.system.distributed import ALONE, joined
@@ -48,6 +49,10 @@ def gradients(ranks, objective, micro_batch_size):
     made.batch.micro_batch_size = micro_batch_size
     with fixed_statistics(made.model, made.objective):
         return made.backward()
+
+def n_threads():
+    names = [file.read_text() for file in Path("/proc/self/task").glob("*/comm")]
+    return sum("gloo" in name for name in names)
 
 errors = {}
 with joined() as ranks:
@@ -61,48 +66,37 @@ with joined() as ranks:
     assert torch.equal(ranks.gather(rows[ranks.share_of(np.arange(5))]), rows)
     assert ranks.everyones(ranks.rank) == [0, 1]
     assert ranks.agree(f"of {ranks.rank}") == "of 0"
-    with open(f"{sys.argv[1]}/{ranks.rank}.json", "w") as file:
-        json.dump(errors, file)
-"""
-
-
-def test_two_processes_have_loss_and_gradients_of_one_with_fixed_statistics(tmp_path: Path) -> None:
-    script = tmp_path / "compare.py"
-    script.write_text(COMPARE_GRADIENTS)
-    job = torchrun(str(script), str(tmp_path))
-    assert job.returncode == 0, job.stderr
-    for rank in (0, 1):
-        errors = json.loads((tmp_path / f"{rank}.json").read_text())
-        assert len(errors) == 2 * 4
-        assert np.array(list(errors.values())).max() < 1e-12, errors
-
-
-THREADS_AFTER_THE_END = """
-import sys
-from pathlib import Path
-import torch
-from napari_synapse_cl.system.distributed import joined
-
-def n_threads():
-    names = [file.read_text() for file in Path("/proc/self/task").glob("*/comm")]
-    return sum("gloo" in name for name in names)
-
-with joined() as ranks:
     torch.optim.AdamW(torch.nn.Linear(1, 1).parameters())
     ranks.wait()
     during = n_threads()
-Path(sys.argv[1], str(ranks.rank)).write_text(f"{during} {n_threads()}")
+with open(f"{sys.argv[1]}/{ranks.rank}.json", "w") as file:
+    json.dump({"errors": errors, "threads": [during, n_threads()]}, file)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads from /proc")
-def test_no_thread_of_the_group_outlives_it(tmp_path: Path) -> None:
-    script = tmp_path / "threads.py"
-    script.write_text(THREADS_AFTER_THE_END)
-    job = torchrun(str(script), str(tmp_path))
+@pytest.fixture(scope="module")
+def told_by_each(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What two processes find when they compute together, which take long to start."""
+    folder = tmp_path_factory.mktemp("together")
+    script = folder / "together.py"
+    script.write_text(TOGETHER)
+    job = torchrun(str(script), str(folder))
     assert job.returncode == 0, job.stderr
-    for rank in ("0", "1"):
-        during, after = map(int, (tmp_path / rank).read_text().split())
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def test_two_processes_have_loss_and_gradients_of_one_with_fixed_statistics(
+    told_by_each: list[dict[str, Any]],
+) -> None:
+    for told in told_by_each:
+        assert len(told["errors"]) == 2 * 4
+        assert np.array(list(told["errors"].values())).max() < 1e-12, told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads from /proc")
+def test_no_thread_of_the_group_outlives_it(told_by_each: list[dict[str, Any]]) -> None:
+    for told in told_by_each:
+        during, after = told["threads"]
         assert during > 0
         assert after == 0
 

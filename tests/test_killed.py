@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
     not hasattr(os, "fork"), reason="forks, which start in no time, are of POSIX systems"
 )
 
-N_KILLED = 8
+N_KILLED = 5
 
 KILL_AND_GO_ON = """
 import os, random, resource, shutil, signal, sys, time

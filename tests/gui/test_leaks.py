@@ -65,20 +65,20 @@ def test_six_trainings_leave_no_thread_process_or_file(
     assert n_descriptors() <= descriptors + 2
 
 
-def test_a_hundred_epochs_leave_memory_flat(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
+def test_sixty_epochs_leave_memory_flat(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
     widget = open_widget(window.viewer, TRAIN)
     window.viewer.window._qt_window.show()
-    fill_in(widget, {**SMALL, "num_epochs": 100, "output": tmp_path / "run"})
+    fill_in(widget, {**SMALL, "num_epochs": 60, "output": tmp_path / "run"})
     click(qtbot, widget.start_button)
     own: list[int] = []
     child: list[float] = []
     series = widget.view.monitor.series
-    qtbot.waitUntil(lambda: n_steps(widget) > 40, timeout=LONG)
+    qtbot.waitUntil(lambda: n_steps(widget) > 30, timeout=LONG)
     while widget.job is not None:
         own.append(psutil.Process().memory_info().rss)
         child += [process.memory_info().rss for process in job_processes()]
         qtbot.wait(100)
-    assert series["validation_loss"].n == 100
+    assert series["validation_loss"].n == 60
     for sizes in (own, child):
         quarter = len(sizes) // 4
         first, last = np.median(sizes[:quarter]), np.median(sizes[-quarter:])

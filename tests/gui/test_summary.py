@@ -134,7 +134,8 @@ def test_measurement_ends_with_the_widget(
     window: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("napari_synapse_cl.widgets.train.summary.PROBE_DELAY_MS", 10)
-    dock, _ = window.viewer.window.add_plugin_dock_widget("napari-synapse-cl", TRAIN)
+    dock, widget = window.viewer.window.add_plugin_dock_widget("napari-synapse-cl", TRAIN)
+    fill_in(widget, SMALL)
     qtbot.waitUntil(lambda: bool(job_processes()), timeout=LONG)
     window.viewer.window.remove_dock_widget(dock)
     qtbot.waitUntil(lambda: not job_processes(), timeout=LONG)
