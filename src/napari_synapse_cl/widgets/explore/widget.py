@@ -1,5 +1,7 @@
 """The dock widget "Explore features"."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Points
@@ -13,7 +15,6 @@ from napari_synapse_cl.widgets.explore.controls import ColumnChoice, Ordering, T
 from napari_synapse_cl.widgets.explore.crops import Crops
 from napari_synapse_cl.widgets.explore.gallery import Gallery
 from napari_synapse_cl.widgets.explore.label_panel import LabelPanel
-from napari_synapse_cl.widgets.explore.map_dock import close_map, open_map
 from napari_synapse_cl.widgets.explore.opening import TableOpener, look_at
 from napari_synapse_cl.widgets.explore.similar import SimilarPanel
 from napari_synapse_cl.widgets.explore.sources import Choice, Request, choices_of, read
@@ -66,7 +67,7 @@ class ExploreWidget(LayersWidget):
             "Map",
             "<qt>Open a map of the vectors beside the viewer: near each other lies what is "
             "alike</qt>",
-            lambda: open_map(self.viewer, self.state),
+            self._open_map,
         )
         self.similar = SimilarPanel(self.state)
         self.labelling = LabelPanel(self.state)
@@ -78,6 +79,7 @@ class ExploreWidget(LayersWidget):
         self._columns: Any = None
         self._reader = LatestOnly(read)
         self._limits: Image | None = None
+        self._close_map: Callable[[], None] | None = None
         self._set_tooltips()
         self._lay_out()
         self._connect()
@@ -106,7 +108,8 @@ class ExploreWidget(LayersWidget):
         self._follow_limits(None)
         self.crops.follow(None, None, None)
         self.state.leave()
-        close_map(self.viewer, self.state)
+        if self._close_map is not None:
+            self._close_map()
         self._choices, self._columns = [], None
 
     def hold(self) -> None:
@@ -122,6 +125,13 @@ class ExploreWidget(LayersWidget):
             "<qt>Column by which the points are coloured, in the viewer too; its cells stand "
             "below the pictures</qt>"
         )
+
+    def _open_map(self) -> None:
+        # It needs pandas, which vectors need too, but no dock that opens.
+        from napari_synapse_cl.widgets.explore.map_dock import close_map, open_map
+
+        open_map(self.viewer, self.state)
+        self._close_map = partial(close_map, self.viewer, self.state)
 
     def _lay_out(self) -> None:
         self.vector_box.setSizeAdjustPolicy(

@@ -205,8 +205,9 @@ class Form(QWidget):
         editor = self._editors.get(name)
         if editor is None:
             # Nobody has unfolded its group yet.
-            is_shared = self._session is not None and name in self._shared
-            return self._session.settings[name] if is_shared else Config.model_fields[name].default
+            if self._session is not None and name in self._shared:
+                return self._session.settings[name]
+            return Config.model_fields[name].default
         if isinstance(editor, FileEdit):
             text = in_full(editor.line_edit.value.strip())
             # An empty field is the current folder to it, and a URL a folder in that.
