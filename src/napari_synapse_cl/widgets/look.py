@@ -9,13 +9,17 @@ from napari.utils.notifications import show_error
 from napari.utils.theme import get_theme
 from npe2 import PluginManager
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QColor, QMovie
+from qtpy.QtGui import QColor, QMovie, QPaintEvent
 from qtpy.QtWidgets import (
+    QComboBox,
     QDockWidget,
     QLabel,
     QMainWindow,
     QMessageBox,
     QPushButton,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
     QWidget,
 )
 
@@ -142,6 +146,33 @@ def button(text: str, tip: str = "", clicked: Callable[..., Any] | None = None) 
     if clicked is not None:
         made.clicked.connect(clicked)
     return made
+
+
+class ChoiceBox(QComboBox):
+    """A choice that may be narrower than its texts, which then end in "…".
+
+    Parameters
+    ----------
+    n_letters
+        How many are seen at least.
+    """
+
+    def __init__(self, n_letters: int = 8) -> None:
+        super().__init__()
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(n_letters)
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
+        """Draw it with as much of its text as there is room for."""
+        option, painter = QStyleOptionComboBox(), QStylePainter(self)
+        self.initStyleOption(option)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        part = QStyle.SubControl.SC_ComboBoxEditField
+        room = self.style().subControlRect(QStyle.ComplexControl.CC_ComboBox, option, part, self)
+        width = room.width() - (option.iconSize.width() if not option.currentIcon.isNull() else 0)
+        elide = self.fontMetrics().elidedText
+        option.currentText = elide(option.currentText, Qt.TextElideMode.ElideRight, width)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
 
 
 def paragraph(text: str = "", *, selectable: bool = False) -> QLabel:

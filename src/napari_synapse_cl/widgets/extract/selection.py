@@ -8,7 +8,7 @@ import numpy as np
 from napari.layers import Image, Layer, Points, Shapes
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, QSignalBlocker, Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QWidget
+from qtpy.QtWidgets import QFileDialog, QLabel, QWidget
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.files import safe_name
@@ -17,7 +17,7 @@ from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import CONTENT_EVENTS
 from napari_synapse_cl.widgets.layers.features import color_by, feature_match, own_legend
 from napari_synapse_cl.widgets.layouts import Paragraph, Rows
-from napari_synapse_cl.widgets.look import LABEL_WIDTH, button, expected, paragraph, tell
+from napari_synapse_cl.widgets.look import LABEL_WIDTH, ChoiceBox, button, expected, paragraph, tell
 
 AS_THEY_ARE = "as they are"
 
@@ -110,7 +110,7 @@ def _what_for(layer: Points | Image | Shapes) -> str:
             return f"a map of the whole volume, {size(level.shape)} voxels"
 
 
-class ColumnBox(QComboBox):
+class ColumnBox(ChoiceBox):
     """A choice of the columns of a Points layer, or of none of them.
 
     Parameters
@@ -128,8 +128,6 @@ class ColumnBox(QComboBox):
         super().__init__()
         self._with_features = with_features
         self._preferred = preferred
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(8)
         self.addItem(none)
 
     @property
@@ -252,7 +250,7 @@ class PointsPanel(Rows):
 
     def __init__(self) -> None:
         super().__init__()
-        self.place_box = QComboBox()
+        self.place_box = ChoiceBox()
         self.color_box = ColorBox()
         self.label_box = ColumnBox("no labels", with_features=False, preferred="class")
         self.compare_button = button(

@@ -13,7 +13,7 @@ SUFFIXES = {"degrees": " °"}
 """Units that are written otherwise than they are called."""
 LONG_NUMBER, BOX_BUTTONS = "0.50 voxels", 64
 """What there is room for in a box of numbers, and that of the buttons around it, in pixels."""
-SLIDER_WIDTH = 48
+SLIDER_WIDTH = 40
 """At least, in pixels."""
 MOST_DECIMALS = 6
 

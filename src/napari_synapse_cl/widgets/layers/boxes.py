@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from napari.layers import Image, Labels, Layer, Points
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QComboBox, QLabel
+from qtpy.QtWidgets import QLabel
 
 from napari_synapse_cl.widgets.layers.taking import mismatch
 from napari_synapse_cl.widgets.layers.voxels import is_opened_with
 from napari_synapse_cl.widgets.layouts import Paragraph
-from napari_synapse_cl.widgets.look import MARK, link, sentence
+from napari_synapse_cl.widgets.look import MARK, ChoiceBox, link, sentence
 
 CONTENT_EVENTS = ("data", "scale", "translate", "rotate", "shear", "affine", "units")
 """Of a layer: what it holds and where."""
@@ -35,7 +35,7 @@ ROWS = {
 }
 
 
-class LayerBox(QComboBox):
+class LayerBox(ChoiceBox):
     """A choice of the viewer's layers of one kind; it follows the layer list.
 
     Parameters
@@ -57,8 +57,6 @@ class LayerBox(QComboBox):
         self, viewer: Any, kind: type[Layer], empty: str = "", *, chooses_first: bool = True
     ) -> None:
         super().__init__()
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(8)
         self._list = viewer.layers
         self._kind = kind
         self._empty = empty

@@ -23,7 +23,7 @@ from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
 from napari_synapse_cl.widgets.layers.taking import LayerData, take, take_position
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
-from napari_synapse_cl.widgets.layouts import Buttons, scrolling
+from napari_synapse_cl.widgets.layouts import GAP, Buttons, scrolling
 from napari_synapse_cl.widgets.look import (
     PREVIEW,
     TRAIN,
@@ -183,6 +183,7 @@ class PreviewWidget(LayersWidget):
 
     def _lay_out(self) -> None:
         epoch, below = QHBoxLayout(), QHBoxLayout()
+        epoch.setSpacing(GAP)
         self.epoch_box.setAccessibleName("Epoch")
         epoch.addWidget(self.epoch_box, stretch=1)
         epoch.addWidget(self.new_pair_button)

@@ -8,7 +8,6 @@ from napari.utils.notifications import show_info
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import (
-    QComboBox,
     QFileDialog,
     QHBoxLayout,
     QLabel,
@@ -32,7 +31,7 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.forms import crop_settings
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY, RECIPE
 from napari_synapse_cl.widgets.layouts import bare
-from napari_synapse_cl.widgets.look import button, telling
+from napari_synapse_cl.widgets.look import ChoiceBox, button, telling
 from napari_synapse_cl.widgets.session import SharedSettings, save_settings
 
 ESSENTIAL = (
@@ -81,7 +80,7 @@ FILES = "Settings (*.json)"
 CHANGED = ", changed"
 
 
-class _Choice(QComboBox):
+class _Choice(ChoiceBox):
     """A choice that the wheel, meant for what is around it, does not change."""
 
     def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802 - Qt's name
@@ -114,11 +113,8 @@ class Presets(QWidget):
         self._titles = presets()
         self._times: dict[str | None, str] = {}
         self.name = min(self._titles, key=self._n_changed)
-        self.box = _Choice()
+        self.box = _Choice(n_letters=0)
         self.box.setAccessibleName("Preset")
-        self.box.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
         self.box.activated.connect(self._on_choice)
         tip = "<qt>Bring back the settings from before these were taken</qt>"
         self.undo_button = button("Undo", tip, settings.undo)
