@@ -83,7 +83,7 @@ def measure(values: np.ndarray, labels: np.ndarray) -> tuple[float, ...]:
         classifier = teach(values[taught], labels[taught], [values.shape[1]])
         told = classifier.classes[classifier.probabilities(values[rest]).argmax(axis=1)]
         right.append(balanced_accuracy_score(labels[rest], told))
-    nearest = finished(find_neighbours(Space(scaled), N_NEAREST)).rows
+    nearest = finished(find_neighbours(Space(scaled), N_NEAREST)).numbers
     same = numbers[nearest] == numbers[:, None]
     return adjusted_rand_score(numbers, clusters), mean(right), float(same.mean())
 
