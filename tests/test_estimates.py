@@ -87,11 +87,20 @@ class TestCounts:
         self, settings: dict[str, Any], sample_files: tuple[Path, Path], sample: Sample,
         tmp_path: Path,
     ) -> None:  # fmt: skip
-        image, synapses = sample_files
-        values = {**SMALL, **settings, "image": image, "synapses": synapses}
+        image, _ = sample_files
+        some = sample.synapses.assign(struck_out=np.arange(len(sample.synapses)) == 1)
+        some.to_csv(tmp_path / "synapses.csv", index=False)
+        values = {**SMALL, **settings, "image": image, "synapses": tmp_path / "synapses.csv"}
         config = Config.from_values({**values, "output": tmp_path / "run", "train_only": True})
-        started = next(event for event in run(config) if isinstance(event, Started))
-        before = plan_of(dataset(sample.synapses, (96, 128, 128), config, None), config, None)
+        told = []
+        for event in run(config):
+            told.append(event)
+            if isinstance(event, Started):
+                started = event
+                break
+        assert any("1 synapse that is struck out" in getattr(e, "text", "") for e in told)
+        before = plan_of(dataset(some, (96, 128, 128), config, None), config, None)
+        assert before.split.struck_out.tolist() == [1]
         assert len(before.split.training) == started.n_training
         assert len(before.split.validation) == started.n_validation
         for name in ("batch_size", "steps_per_epoch", "total_steps"):
@@ -104,6 +113,34 @@ class TestCounts:
         config = Config(crop_size=(32, 32, 32))
         made = plan_of(dataset(some, SHAPE, config, VOXEL_SIZE), config, None)
         assert row(made, "Synapses").endswith("1 not used (outside the volume)")
+
+    @pytest.mark.parametrize(("yes", "no"), [(True, False), ("yes", None), (1, np.nan)])
+    def test_those_that_are_struck_out_take_no_part(self, yes: Any, no: Any) -> None:
+        struck = {4, 50, 102}
+        config = Config.from_values({"crop_size": 32})
+        some = table(103).assign(
+            struck_out=pd.Series([yes if i in struck else no for i in range(103)], dtype=object)
+        )
+        made = plan_of(dataset(some, SHAPE, config, VOXEL_SIZE), config, None)
+        assert row(made, "Synapses").endswith("3 not used (struck out)")
+        split = made.split
+        assert set(split.struck_out.tolist()) == struck
+        taking_part = {*split.training, *split.validation, *split.left_out}
+        assert taking_part == set(range(103)) - struck
+        assert len(split.validation) == 10
+        # What cannot be used besides changes nothing of that.
+        assert set(split.without(np.array([0])).struck_out.tolist()) == struck
+
+    @pytest.mark.parametrize(
+        ("cells", "message"), [([True] * 10, "all 10 synapses"), (["maybe"] * 10, "something else")]
+    )
+    def test_a_column_that_leaves_none_or_cannot_be_understood_is_refused(
+        self, cells: list[Any], message: str
+    ) -> None:
+        config = Config()
+        some = dataset(table(10).assign(struck_out=cells), SHAPE, config, VOXEL_SIZE)
+        with pytest.raises(InputError, match=message):
+            plan_of(some, config, None)
 
     def test_those_inside_train_or_validate_or_are_left_out_at_the_border(self) -> None:
         split = planned().split

@@ -72,6 +72,8 @@ class Part:
 
 
 AXES = ("z", "y", "x")
+STRUCK_OUT = "struck_out"
+"""The column of a table that says which of its positions are known to be wrong."""
 FAR_APART = 10_000
 """In voxels, more than any crop is large."""
 

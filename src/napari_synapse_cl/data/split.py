@@ -9,11 +9,13 @@ import numpy as np
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.crops.resampling import Resampling
 from napari_synapse_cl.data.dataset import Dataset
-from napari_synapse_cl.data.parts import Positions
+from napari_synapse_cl.data.parts import STRUCK_OUT, Positions
+from napari_synapse_cl.data.tables.columns import truths_said
+from napari_synapse_cl.errors import InputError
 
 TOO_FEW = (
-    "there is only one synapse inside the volume; contrastive training compares synapses and needs "
-    "at least two"
+    "there is only one synapse inside the volume that can be trained on; contrastive training "
+    "compares synapses and needs at least two"
 )
 MINIMUM_VALIDATION = 2
 """One synapse alone has nothing to contrast with."""
@@ -70,6 +72,8 @@ class Split:
     """Those that do neither, since their crops share voxels with crops of the validation."""
     sharing: np.ndarray = field(default_factory=_none)
     """Those that train although theirs do so too, since too few would be left without them."""
+    struck_out: np.ndarray = field(default_factory=_none)
+    """Those that do neither, since someone has struck them out as wrong."""
 
     @property
     def overlapping(self) -> int:
@@ -86,12 +90,17 @@ class Split:
             for some in (self.training, self.validation, self.left_out, self.sharing)
         )
         if len(validation) < MINIMUM_VALIDATION:
-            return type(self)(np.union1d(training, left_out), _none())
-        return type(self)(training, validation, left_out, sharing)
+            training, validation, left_out, sharing = (
+                np.union1d(training, left_out),
+                *(_none() for _ in range(3)),
+            )
+        return type(self)(training, validation, left_out, sharing, self.struck_out)
 
 
 def split_of(dataset: Dataset, config: Config) -> Split:
     """Divide the synapses of a dataset; its crops count as large as augmentations need them.
+
+    Those that the table says are struck out take no part.
 
     Parameters
     ----------
@@ -99,12 +108,44 @@ def split_of(dataset: Dataset, config: Config) -> Split:
         The synapses, and the volumes or crops they are in.
     config
         The share to hold out, the size of a view and how far it is rotated.
+
+    Raises
+    ------
+    InputError
+        If all are struck out, or the table says so in words that cannot be understood.
     """
     shape = dataset.context(config)
     sizes = dataset.image_sizes
     extents = [Resampling(shape, size, dataset.voxel_size).source_shape for size in sizes]
     most = config.epoch_steps * config.batch_size or None
-    return split_by_space(dataset.positions, config.validation_fraction, sizes, extents, most)
+    struck = _are_struck_out(dataset)
+    if not struck.any():
+        return split_by_space(dataset.positions, config.validation_fraction, sizes, extents, most)
+    kept, positions = np.flatnonzero(~struck), dataset.positions
+    if not len(kept):
+        raise InputError(
+            f"all {len(struck):,} synapses inside the volume are struck out, in the column "
+            f"{STRUCK_OUT}: none is left to train on"
+        )
+    volumes = None if positions.volumes is None else positions.volumes[kept]
+    some = positions._replace(voxels=positions.voxels[kept], volumes=volumes)
+    found = split_by_space(some, config.validation_fraction, sizes, extents, most)
+    parts = (found.training, found.validation, found.left_out, found.sharing)
+    return Split(*(kept[part] for part in parts), struck_out=np.flatnonzero(struck))
+
+
+def _are_struck_out(dataset: Dataset) -> np.ndarray:
+    """Return ``(N,)`` bool, which positions are struck out in the table."""
+    rows, table = dataset.positions.rows, dataset.table
+    if STRUCK_OUT not in table.columns:
+        return np.zeros(len(rows), bool)
+    said = truths_said(table[STRUCK_OUT])
+    if said is None:
+        raise InputError(
+            f"the column {STRUCK_OUT}, by which synapses are left out of a training, holds "
+            "something else than True, False and blanks: correct it, or call it otherwise"
+        )
+    return said[rows]
 
 
 def split_by_space(

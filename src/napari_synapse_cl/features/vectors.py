@@ -33,6 +33,8 @@ HISTOGRAM = "hist_"
 TINY = 1e-6
 """Spread, as a share of the largest value, that a channel has from rounding in float32 alone."""
 ROWS_AT_ONCE = 2**16
+MOST_LONE = 10
+"""Classes that may have a label or two each."""
 
 
 def vectors_in(columns: Iterable[str]) -> dict[str, list[str]]:
@@ -259,6 +261,27 @@ def as_vectors(
         sizes=tuple(len(there[name]) for name in names),
         **{n: np.ascontiguousarray(table[some], FEATURE_DTYPE) for n, some in values.items()},
     )
+
+
+def check_classes(labels: np.ndarray, column: str | None) -> None:
+    """Check that the labels of a column are those of classes, and no names of single rows.
+
+    Parameters
+    ----------
+    labels
+        Those that are known, as strings.
+
+    Raises
+    ------
+    InputError
+        If they are such names.
+    """
+    n = len(np.unique(labels))
+    if n > MOST_LONE and 2 * n > len(labels):
+        raise InputError(
+            f"the column {column} has {n:,} different labels in {len(labels):,} rows: these tell "
+            "rows apart, and no classes"
+        )
 
 
 def _needed(

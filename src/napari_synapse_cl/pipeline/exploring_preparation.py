@@ -14,7 +14,7 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.features.classifiers import Classifier, check_identity, load
 from napari_synapse_cl.features.neighbours import Step
 from napari_synapse_cl.features.tables import check_format, write_table
-from napari_synapse_cl.features.vectors import VectorTable, open_vectors
+from napari_synapse_cl.features.vectors import VectorTable, check_classes, open_vectors
 from napari_synapse_cl.pipeline.extraction_preparation import DEFAULT_LABEL_COLUMN
 from napari_synapse_cl.pipeline.provenance import make_record
 from napari_synapse_cl.pipeline.steps import check_absent
@@ -31,8 +31,6 @@ NAMES = {
 }
 """What the table with the results is called."""
 CLASSIFIER = "classifier.npz"
-MOST_LONE = 10
-"""Classes that may have a label or two each."""
 MOST_OF_PROCESS = 2000
 """Labels that a Gaussian process can learn: it compares all with all."""
 Result = TypeVar("Result")
@@ -190,11 +188,7 @@ def _check_labels(job: Exploration) -> None:
     if len(classes) < 2:
         found = f"all are {classes[0]}" if len(classes) else "no row with features has one"
         raise InputError(f"predicting needs labels of two classes in the column {column}: {found}")
-    if len(classes) > MOST_LONE and 2 * len(classes) > len(known):
-        raise InputError(
-            f"the column {column} has {len(classes):,} different labels in {len(known):,} rows: "
-            "these tell rows apart, and no classes"
-        )
+    check_classes(job.labels[known], column)
     if job.config.probe == "gaussian_process" and len(known) > MOST_OF_PROCESS:
         raise InputError(
             f"a Gaussian process is for few labels, and there are {len(known):,}: choose probe "

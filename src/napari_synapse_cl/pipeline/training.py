@@ -116,6 +116,12 @@ def _told(job: TrainingJob, control: Control) -> Generator[Event, None, None]:
             "neither train nor validate: their crops overlap with crops that do",
             "detail",
         )
+    if n_struck := len(job.split.struck_out):
+        verb = "is" if n_struck == 1 else "are"
+        yield Message(
+            f"{counted(n_struck, 'synapse')} that {verb} struck out in the table neither train nor "
+            "validate; their features are extracted all the same",
+        )
     for text, level in job.notes:
         yield Message(text, level)
     if job.ranks.size > 1:

@@ -201,6 +201,7 @@ def in_words(plan: Plan) -> list[tuple[str, str]]:
     unused = (
         (len(split.left_out), "too near to the validation ones"),
         (positions.n_outside, "outside the volume"),
+        (len(split.struck_out), "struck out"),
     )
     counts += [f"{n} not used ({why})" for n, why in unused if n]
     crops = f"{size(plan.config.crop_size)} voxels"

@@ -40,6 +40,7 @@ MISSING_WORDS = frozenset(
 
 _PLAIN_REPR = (1e-4, 1e15)
 """Between these Python writes a number without an exponent, as Arrow does."""
+_YES, _NO = ("true", "1", "yes"), ("false", "0", "no", "")
 _FIRST = 100
 """Cells that are tried before a whole column is."""
 _COMMA_NUMBER = r"^[-+]?(?:\d+,?\d*|,\d+)(?:[eE][-+]?\d+)?$"
@@ -140,6 +141,16 @@ def numbers_said(column: pd.Series) -> np.ndarray | None:
     if np.isnan(numbers).all() or not all(is_missing_word(cell) for cell in other.unique()):
         return None
     return numbers
+
+
+def truths_said(column: pd.Series) -> np.ndarray | None:
+    """Return ``(M,)`` bool, where a column says yes, as in True or 1; blank cells say no.
+
+    None if a cell says neither yes nor no.
+    """
+    words = column.astype(object).map(as_text, na_action="ignore").fillna("").map(str.strip)
+    words = words.str.lower().str.removesuffix(".0")
+    return words.isin(_YES).to_numpy(bool) if words.isin([*_YES, *_NO]).all() else None
 
 
 def is_missing_word(cell: Any) -> bool:

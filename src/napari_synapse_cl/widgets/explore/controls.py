@@ -59,6 +59,11 @@ class Tools(QWidget):
         """Put a button beside the tabs."""
         self._top.addWidget(button)
 
+    @property
+    def page(self) -> QWidget:
+        """The one in front."""
+        return self.pages[self.bar.currentIndex()]
+
     def show_page(self, page: QWidget) -> None:
         """Bring a page to the front."""
         self.bar.setCurrentIndex(self.pages.index(page))

@@ -52,6 +52,8 @@ class Gallery(Wall):
         ``(m,)`` int64, those that are shown: the order without what is hidden.
     label_column
         The column whose cells stand below the pictures, None for none.
+    struck_out
+        ``(n,)`` bool, rows that are crossed out.
     """
 
     activated = Signal(int)
@@ -60,6 +62,7 @@ class Gallery(Wall):
     digit_pressed = Signal(int)
     """Emitted with a digit that was typed; Delete counts as 0."""
 
+    strike_pressed = Signal()
     undo_pressed = Signal()
     redo_pressed = Signal()
 
@@ -68,6 +71,7 @@ class Gallery(Wall):
         self._viewer, self._state, self._crops = viewer, state, crops
         self._colors = Colors(viewer)
         self.label_column: str | None = None
+        self.struck_out = np.empty(0, bool)
         self._anchor = self._current = 0
         self._depths: dict[int, int] = {}
         self._wheel = 0
@@ -174,6 +178,11 @@ class Gallery(Wall):
         if state.color_column is not None:
             painter.setPen(QPen(_color(state.colors[row]), FRAME))
             painter.drawLine(rect.left(), rect.bottom() - 1, rect.right(), rect.bottom() - 1)
+        if row < len(self.struck_out) and self.struck_out[row]:
+            for color, width in ((self._colors.background, 2 * FRAME), (self._colors.text, FRAME)):
+                painter.setPen(QPen(color, width))
+                painter.drawLine(rect.topLeft(), rect.bottomRight())
+                painter.drawLine(rect.bottomLeft(), rect.topRight())
         if is_selected:
             # In no colour that a class may have, and told from white and black pictures alike.
             for color, inset in ((self._colors.text, 1), (self._colors.background, FRAME + 1)):
@@ -235,7 +244,7 @@ class Gallery(Wall):
         self.activated.emit(row)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
-        """Go to another picture with arrows, select all with Ctrl+A, tell of digits and undo."""
+        """Go to another picture with arrows, select all with Ctrl+A, tell of other keys."""
         key, modifiers = event.key(), event.modifiers()
         if key in STEPS and len(self.rows):
             right, down = STEPS[key]
@@ -248,6 +257,8 @@ class Gallery(Wall):
             self.undo_pressed.emit()
         elif event.matches(QKeySequence.StandardKey.Redo):
             self.redo_pressed.emit()
+        elif key == Qt.Key.Key_X and not modifiers:
+            self.strike_pressed.emit()
         elif key == Qt.Key.Key_Delete:
             self.digit_pressed.emit(0)
         elif Qt.Key.Key_0 <= key <= Qt.Key.Key_9 and not event.isAutoRepeat():

@@ -25,7 +25,6 @@ from napari_synapse_cl.widgets.explore.score import ScoreDialog
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.explore.teaching import Lesson, Prediction, ask, measure, predict
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
-from napari_synapse_cl.widgets.layers.features import METADATA_KEY, free_name
 from napari_synapse_cl.widgets.layouts import Buttons, bare
 from napari_synapse_cl.widgets.look import button, expected, sentence, tell
 
@@ -141,7 +140,7 @@ class LabelPanel(QWidget):
         state = self._state
         if state.vectors is None:
             return
-        column = self._own_name("uncertainty")
+        column = state.own_name("uncertainty", FOUND)
         is_there = column in state.column_names
         values = state.column(column).to_numpy(float) if is_there else None
         self._asker.ask(state, self._lesson(), values)
@@ -270,18 +269,9 @@ class LabelPanel(QWidget):
         columns = ("predicted", "probability", "uncertainty")
         names = []
         for name in columns:
-            names.append(self._own_name(name))
+            names.append(state.own_name(name, FOUND))
             state.set_column(names[-1], getattr(found, name), record)
         self.told.emit(f"{'. '.join(map(sentence, found.words))} In columns {', '.join(names)}")
-
-    def _own_name(self, name: str) -> str:
-        """Return the name of a column of ours: that is written anew, one of others is left."""
-        assert self._state.layer is not None
-        records = self._state.layer.metadata.get(METADATA_KEY, {})
-        known = records.get(name) if isinstance(records, dict) else None
-        if isinstance(known, dict) and known.get("found") == FOUND:
-            return name
-        return free_name(name, self._state.column_names)
 
     def _show_score(self, found: Evaluation) -> None:
         self._close_score()

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Points
-from qtpy.QtCore import QObject, Signal
 
 from napari_synapse_cl.data import pd
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.system.files import read_record, safe_name, write_json
 from napari_synapse_cl.system.words import counted
 from napari_synapse_cl.widgets import session
+from napari_synapse_cl.widgets.explore.marks import Marks
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.features import (
@@ -31,73 +30,47 @@ FOLDER = "labels"
 """Beside the settings: labels of each layer until they are saved with it."""
 DECIMALS = 3
 """Of positions by which points are known again."""
-Step = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Rows, and their labels before and after."""
 
 
-class Labels(QObject):
+class Labels(Marks):
     """The column of labels of what is explored, and the classes that there are.
 
-    Every change is written to a file at once, and found again when the same points are explored
-    without that column.
+    Labels are texts, None where there is none. Every change is written to a file at once, and found
+    again when the same points are explored without that column.
 
     Attributes
     ----------
-    column
-        Its name; the column is there from the first label on.
     classes
         Names of the classes, in the order of the keys 1 to 9.
     """
 
-    changed = Signal()
-    """Emitted when labels or classes are others."""
-    told = Signal(str)
-    """Emitted with what happened, in words."""
-
     def __init__(self, state: Exploration) -> None:
-        super().__init__()
-        self._state = state
-        self.column = COLUMN
+        super().__init__(state, COLUMN)
         self.classes: list[str] = []
-        self._done: list[Step] = []
-        self._undone: list[Step] = []
-        self._layer: Points | None = None
-        self._values: np.ndarray | None = None
-        self._counts: Counter[str | None] | None = None
-        self._is_own = False
+        self._counts: tuple[np.ndarray, Counter[str | None]] | None = None
         self._writer = LatestOnly(_write)
         self._writer.failed.connect(self._on_failure)
-        state.rows_changed.connect(self._on_rows)
-        state.columns_changed.connect(self._on_column)
 
-    @property
-    def values(self) -> np.ndarray:
-        """``(n,)`` objects, texts, None where there is no label; not to be written into."""
-        if self._values is None:
-            self._values = np.full(self._state.n, None, object)
-            if self.column in self._state.column_names:
-                cells = self._state.column(self.column).astype(object)
-                texts = cells.map(str, na_action="ignore")
-                known = (cells.notna() & (texts != "")).to_numpy(bool)
-                self._values[known] = texts.to_numpy(object)[known]
-        return self._values
+    def _read(self) -> np.ndarray:
+        values = np.full(self._state.n, None, object)
+        if self.column in self._state.column_names:
+            cells = self._state.column(self.column).astype(object)
+            texts = cells.map(str, na_action="ignore")
+            known = (cells.notna() & (texts != "")).to_numpy(bool)
+            values[known] = texts.to_numpy(object)[known]
+        return values
 
     @property
     def counts(self) -> dict[str, int]:
         """How many rows each class has."""
-        if self._counts is None:
-            self._counts = Counter(self.values.tolist())
-        return {name: self._counts[name] for name in self.classes}
+        counts = self._counted()
+        return {name: counts[name] for name in self.classes}
 
-    @property
-    def can_undo(self) -> bool:
-        """Whether :meth:`undo` would change anything."""
-        return bool(self._done)
-
-    @property
-    def can_redo(self) -> bool:
-        """Whether :meth:`redo` would change anything."""
-        return bool(self._undone)
+    def _counted(self) -> Counter[str | None]:
+        values = self.values
+        if self._counts is None or self._counts[0] is not values:
+            self._counts = values, Counter(values.tolist())
+        return self._counts[1]
 
     def color_of(self, name: str) -> str:
         """Return the colour of a class, as #rrggbb."""
@@ -118,16 +91,6 @@ class Labels(QObject):
             self._save()
             self.changed.emit()
 
-    def assign(self, rows: np.ndarray, name: str | None) -> None:
-        """Give rows a label, or take theirs away."""
-        before = self.values[rows]
-        after = np.full(len(rows), name, object)
-        # One comes to a row that has it without a step.
-        if len(rows) and not (before == after).all():
-            self._undone.clear()
-            self._done.append((rows, before, after))
-            self._apply(rows, after)
-
     def rename(self, old: str, new: str) -> None:
         """Call a class otherwise; under a name that is there both become one."""
         if not new or new == old or old not in self.classes:
@@ -145,20 +108,6 @@ class Labels(QObject):
             self._save()
             self.changed.emit()
 
-    def undo(self) -> None:
-        """Take back what was done last."""
-        if self._done:
-            step = self._done.pop()
-            self._undone.append(step)
-            self._apply(step[0], step[1])
-
-    def redo(self) -> None:
-        """Do again what was taken back last."""
-        if self._undone:
-            step = self._undone.pop()
-            self._done.append(step)
-            self._apply(step[0], step[2])
-
     def use(self, column: str) -> None:
         """Label in another column.
 
@@ -175,19 +124,15 @@ class Labels(QObject):
         self.column, self.classes = column, []
         self._begin()
 
-    def _apply(self, rows: np.ndarray, labels: np.ndarray) -> None:
-        values, counts = self.values.copy(), Counter(self._counts or self.values.tolist())
+    def _apply(self, rows: np.ndarray, marks: np.ndarray) -> None:
+        values, counts = self.values.copy(), self._counted().copy()
         counts.subtract(values[rows].tolist())
-        counts.update(labels.tolist())
-        values[rows] = labels
-        self._know([name for name in pd.unique(labels) if name is not None])
-        self._values, self._counts = values, counts
-        self._is_own = True
-        # Of a million objects pandas would make texts of its own each time.
-        self._state.set_column(self.column, pd.Series(values, dtype=object))
-        self._is_own = False
+        counts.update(marks.tolist())
+        values[rows] = marks
+        self._know([name for name in pd.unique(marks) if name is not None])
+        self._counts = values, counts
+        self._write(values)
         self._save()
-        self.changed.emit()
 
     def _know(self, names: list[str]) -> None:
         """Take names among the classes, each with a colour that no other has."""
@@ -201,32 +146,17 @@ class Labels(QObject):
                 palette[name] = next(c for c in colors if c not in taken)
 
     def _on_rows(self) -> None:
-        self._values = self._counts = None
-        if self._state.layer is self._layer and self._layer is not None:
-            if self._done or self._undone:
-                # They count rows as they were.
-                self._done.clear()
-                self._undone.clear()
-                self.told.emit("points came or went: labels before that can no longer be undone")
-            self.changed.emit()
-            return
-        self._layer = self._state.layer
-        self.column, self.classes = COLUMN, []
-        self._begin()
+        if self._state.layer is not self._layer:
+            self.column, self.classes = COLUMN, []
+        super()._on_rows()
 
     def _begin(self) -> None:
-        self._done.clear()
-        self._undone.clear()
-        self._values = self._counts = None
+        self._forget_steps()
+        self._values = None
         if self._layer is not None:
             self._find_again()
             self._know(sorted({name for name in self.values if name is not None}))
         self.changed.emit()
-
-    def _on_column(self, name: str) -> None:
-        if name in ("", self.column) and not self._is_own:
-            self._values = self._counts = None
-            self.changed.emit()
 
     def _find_again(self) -> None:
         """Take labels from the file that were not saved with the layer."""

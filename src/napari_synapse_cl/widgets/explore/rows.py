@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_synapse_cl.data import pd
 from napari_synapse_cl.widgets.explore.coloring import Coloring, Entry, Scale
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
-from napari_synapse_cl.widgets.layers.features import METADATA_KEY, is_channel
+from napari_synapse_cl.widgets.layers.features import METADATA_KEY, free_name, is_channel
 
 if TYPE_CHECKING:
     from napari_synapse_cl.features.vectors import VectorTable
@@ -105,6 +105,21 @@ class Rows(QObject):
                 layer.metadata = {**layer.metadata, METADATA_KEY: origins}
         self._frame = layer.features
         self._tell_column(name)
+
+    def own_name(self, name: str, found: str) -> str:
+        """Return a name for a column: this one, if there is none or what is there is ours too.
+
+        Parameters
+        ----------
+        found
+            What the record of ours says under "found".
+        """
+        assert self.layer is not None
+        records = self.layer.metadata.get(METADATA_KEY, {})
+        known = records.get(name) if isinstance(records, dict) else None
+        if isinstance(known, dict) and known.get("found") == found:
+            return name
+        return free_name(name, self.column_names)
 
     def remove_column(self, name: str) -> None:
         """Remove a column from the layer's features, and what is known of it."""

@@ -1,6 +1,5 @@
 """The dock widget "Explore features"."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,9 @@ from napari_synapse_cl.widgets.explore.controls import ColumnChoice, Ordering, T
 from napari_synapse_cl.widgets.explore.crops import Crops
 from napari_synapse_cl.widgets.explore.gallery import Gallery
 from napari_synapse_cl.widgets.explore.label_panel import LabelPanel
+from napari_synapse_cl.widgets.explore.map_dock import close_map, open_map
+from napari_synapse_cl.widgets.explore.marks import Marks
+from napari_synapse_cl.widgets.explore.odd_panel import OddPanel
 from napari_synapse_cl.widgets.explore.opening import TableOpener, look_at
 from napari_synapse_cl.widgets.explore.similar import SimilarPanel
 from napari_synapse_cl.widgets.explore.sources import Choice, Request, choices_of, read
@@ -71,6 +73,8 @@ class ExploreWidget(LayersWidget):
         )
         self.similar = SimilarPanel(self.state)
         self.labelling = LabelPanel(self.state)
+        self.odd = OddPanel(self.state)
+        self.panels = (self.similar, self.labelling, self.odd)
         self.ordering = Ordering(self.state)
         self.color_box = ColumnChoice(self.state, "Colours of the layer", "Colour by")
         self.status = paragraph(selectable=True)
@@ -101,8 +105,8 @@ class ExploreWidget(LayersWidget):
         super().release()
         self._reader.forget()
         self.opener.release()
-        self.similar.release()
-        self.labelling.release()
+        for panel in self.panels:
+            panel.release()
         self.ordering.release()
         self.gallery.release()
         self._follow_limits(None)
@@ -147,6 +151,7 @@ class ExploreWidget(LayersWidget):
         self.tools.add("Similar", self.similar, "Find what is like some")
         self.tools.add("Label", self.labelling, "Label some, and have the rest predicted")
         self.tools.add_button(self.map_button)
+        self.tools.add("Odd ones", self.odd, "Find what is odd, and strike out what is wrong")
         self.body.addWidget(self.tools)
         self.body.addWidget(
             Buttons((self.ordering.box, self.ordering.direction_button, self.color_box))
@@ -162,13 +167,17 @@ class ExploreWidget(LayersWidget):
         self.image_box.content_changed.connect(self._follow_volume)
         self.vector_box.activated.connect(self._read)
         self.color_box.chosen.connect(self._color)
-        self.similar.told.connect(self._tell)
-        self.labelling.told.connect(self._tell)
+        for panel in self.panels:
+            panel.told.connect(self._tell)
         self.labelling.labelled.connect(self._go_on)
-        self.labelling.labels.changed.connect(self._color_by_label)
+        self.odd.struck_one.connect(self._go_on)
+        for marks in (self.labelling.labels, self.odd.struck):
+            marks.changed.connect(partial(self._color_by_marks, marks))
+        self.odd.struck.changed.connect(self._cross_out)
         self.gallery.digit_pressed.connect(self._on_digit)
-        self.gallery.undo_pressed.connect(self.labelling.labels.undo)
-        self.gallery.redo_pressed.connect(self.labelling.labels.redo)
+        self.gallery.strike_pressed.connect(self._on_strike)
+        self.gallery.undo_pressed.connect(lambda: self._marks.undo())
+        self.gallery.redo_pressed.connect(lambda: self._marks.redo())
         self._reader.done.connect(self._show_vectors)
         self._reader.failed.connect(self._on_failure)
         self.opener.opened.connect(self.explore)
@@ -273,14 +282,26 @@ class ExploreWidget(LayersWidget):
             self.color_box.choose(self.state.color_column)
             self.gallery.label_column = self.state.color_column
 
-    def _color_by_label(self) -> None:
-        """Colour by labels from the first of them on, unless one looks at something else."""
-        column, layer = self.labelling.labels.column, self.state.layer
-        if layer is None or self.color_box.column is not None:
+    def _color_by_marks(self, marks: Marks) -> None:
+        """Colour by marks from the first of them on, unless one looks at something else."""
+        if self.state.layer is None or self.color_box.column is not None:
             return
-        if column in self.state.column_names and self.labelling.labels.can_undo:
-            self.color_box.choose(column)
+        if marks.column in self.state.column_names and marks.can_undo:
+            self.color_box.choose(marks.column)
             self._color()
+
+    @property
+    def _marks(self) -> Marks:
+        """What is undone in the gallery: what the tool in front gives."""
+        return self.odd.struck if self.tools.page is self.odd else self.labelling.labels
+
+    def _cross_out(self) -> None:
+        self.gallery.struck_out = self.odd.struck.values
+        self.gallery.repaint_soon()
+
+    def _on_strike(self) -> None:
+        self.tools.show_page(self.odd)
+        self.odd.strike()
 
     def _on_digit(self, digit: int) -> None:
         self.tools.show_page(self.labelling)

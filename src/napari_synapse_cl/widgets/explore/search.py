@@ -1,0 +1,85 @@
+"""Searches that take long: in a worker, told how far they are, and stopped at any step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_synapse_cl.system.words import counted
+from napari_synapse_cl.widgets.jobs.job import LatestOnly
+
+if TYPE_CHECKING:
+    from napari_synapse_cl.features.neighbours import Step
+
+
+class Search(QObject):
+    """A function that yields how far it is, in a worker thread, one call at a time.
+
+    A call ends one that is worked on, of which nothing more is told then.
+
+    Parameters
+    ----------
+    function
+        Called in the worker; what it returns is told.
+    """
+
+    done = Signal(object)
+    failed = Signal(object)
+    """Emitted with the result or the exception."""
+    told = Signal(str)
+    """Emitted with how far it is, in words."""
+    changed = Signal()
+    """Emitted when it begins, and when it is over."""
+
+    def __init__(self, function: Callable[..., Generator[Step, None, Any]]) -> None:
+        super().__init__()
+        self._function = function
+        self._ended: Event | None = None
+        self._worker = LatestOnly(self._follow)
+        self._worker.done.connect(self._on_done)
+        self._worker.failed.connect(self._on_failure)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is something to stop."""
+        return self._ended is not None
+
+    def start(self, *arguments: Any) -> None:
+        """Call the function, in place of a call before."""
+        self.stop()
+        self._ended = Event()
+        self._worker.ask(self._ended, arguments)
+        self.changed.emit()
+
+    def stop(self) -> None:
+        """End the call; it tells nothing more."""
+        if self._ended is not None:
+            self._ended.set()
+            self._ended = None
+            self._worker.forget()
+            self.changed.emit()
+
+    def _follow(self, ended: Event, arguments: tuple[Any, ...]) -> tuple[Event, Any]:
+        steps = self._function(*arguments)
+        while not ended.is_set():
+            try:
+                task, done, total, what = next(steps)
+            except StopIteration as end:
+                return ended, end.value
+            self.told.emit(f"{task}: {done:,} of {counted(total, what)}")
+        return ended, None
+
+    def _on_done(self, found: tuple[Event, Any]) -> None:
+        ended, result = found
+        if ended is self._ended:
+            self._ended = None
+            self.changed.emit()
+            self.done.emit(result)
+
+    def _on_failure(self, error: Exception) -> None:
+        self._ended = None
+        self.changed.emit()
+        self.failed.emit(error)
