@@ -1,19 +1,25 @@
 """Labels by keys: given, taken back, kept in a file, and learnt from."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from napari.layers import Points
 from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QFileDialog
 
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.features.tables import read_table
+from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.widgets import session
+from napari_synapse_cl.widgets.layers.files import write_points
 from napari_synapse_cl.widgets.look import open_dock
 
 from .conftest import EXPLORE, click, messages
-from .test_explore import click_picture, explored, synapses
+from .test_explore import RECORD, click_picture, explored, synapses
 
 __all__ = ["synapses"]
 
@@ -168,3 +174,59 @@ def test_columns_of_other_kinds_can_be_labels_as_texts(
     points.features = points.features.assign(other=cells)
     widget.labelling.labels.use("other")
     assert widget.labelling.labels.classes == sorted(str(v) for v in values if v is not None)
+
+
+def test_a_classifier_is_saved_and_tells_the_labels_of_other_points(
+    synapses: Any,
+    qtbot: QtBot,
+    notifications: list[Notification],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    widget, points, viewer = explored(qtbot, synapses), synapses.points, synapses.viewer
+    panel, classes = widget.labelling, points.features["class"].to_numpy()
+    assert not panel.save_button.isEnabled()
+    names = sorted(set(classes))
+    for digit, name in enumerate(names, start=1):
+        label(widget, np.flatnonzero(classes == name)[:4], digit)
+        panel.labels.rename(f"class {digit}", name)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "first"), ""))
+    path = tmp_path / "first.npz"
+    click(qtbot, panel.save_button)
+    qtbot.waitUntil(path.exists, timeout=20_000)
+    qtbot.waitUntil(lambda: "saved as" in widget.status.text())
+    # Points of another layer that were read by the same network.
+    other = viewer.add_layer(Points.create(*points.as_layer_data_tuple()))
+    other.features = other.features.drop(columns=["label"])
+    widget.points_box.choose(other)
+    qtbot.waitUntil(lambda: widget.state.layer is other)
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
+    click(qtbot, panel.apply_button)
+    qtbot.waitUntil(lambda: "predicted" in other.features, timeout=20_000)
+    told = other.features["predicted"].to_numpy()
+    assert (told == classes).mean() > 0.9
+    assert "read from first.npz" in widget.status.text()
+    # The command line takes the same file, and tells the same.
+    table, _ = write_points(str(tmp_path / "other.csv"), *other.as_layer_data_tuple()[:2])
+    values = {"explore": "predict", "features": table, "classifier": path, "output": tmp_path}
+    assert list(run(Config.from_values(values)))
+    predicted, _ = read_table(tmp_path / "predictions.csv")
+    assert predicted["predicted_v2"].tolist() == told.tolist()
+    # What means something else is refused in words.
+    for change, words in (
+        ({"sha256": "another"}, "the network was not known"),
+        ({"crop_size": [8, 8, 8]}, "the crop size was 16 × 16 × 16, and here it is 8 × 8 × 8"),
+    ):
+        record = {**RECORD, **change}
+        other.metadata = {**other.metadata, "napari_synapse_cl": {"L3_mean": record}}
+        other.features = other.features.assign(L3_mean_000=other.features["L3_mean_000"] + 1e-4)
+        with qtbot.waitSignal(widget.explored):
+            other.features = other.features.copy()
+        panel.apply(path)
+        qtbot.waitUntil(lambda words=words: words in widget.status.text(), timeout=20_000)
+    widget.vector_box.setCurrentIndex(1)
+    with qtbot.waitSignal(widget.explored):
+        widget.vector_box.activated.emit(1)
+    panel.apply(path)
+    qtbot.waitUntil(lambda: "was taught on L3_mean" in widget.status.text())
+    assert not messages(notifications, "error")

@@ -26,14 +26,14 @@ __all__ = ["synapses"]
 
 
 def choose(widget: Any, column: str | None) -> None:
-    widget.odd.by_box.choose(column)
+    widget.tools.odd.by_box.choose(column)
 
 
 def test_odd_ones_come_first_by_distance_and_by_disagreement(
     synapses: Any, qtbot: QtBot, notifications: list[Notification]
 ) -> None:
     widget, points = explored(qtbot, synapses), synapses.points
-    odd, state = widget.odd, widget.state
+    odd, state = widget.tools.odd, widget.state
     widget.tools.show_page(odd)
     click(qtbot, odd.find_button)
     qtbot.waitUntil(lambda: state.order_title == "far from neighbours")
@@ -74,7 +74,7 @@ def test_what_is_struck_out_is_crossed_out_counted_and_had_back(
     synapses: Any, qtbot: QtBot, notifications: list[Notification]
 ) -> None:
     widget, points = explored(qtbot, synapses), synapses.points
-    odd, gallery = widget.odd, widget.gallery
+    odd, gallery = widget.tools.odd, widget.gallery
     click_picture(qtbot, widget, 0)
     before = gallery.grab().toImage()
     qtbot.keyClick(gallery, Qt.Key.Key_X)
@@ -125,7 +125,7 @@ def test_a_training_leaves_out_what_is_struck_out_and_says_so(
     qtbot.waitUntil(lambda: "train" in train.summary.text())
     assert "struck out" not in train.summary.text()
     widget.state.select([0, 4, 5])
-    widget.odd.strike()
+    widget.tools.odd.strike()
     qtbot.waitUntil(lambda: "3 not used (struck out)" in train.summary.text())
     # A table that was saved knows it still.
     path, _ = write_points(str(tmp_path / "kept.csv"), *points.as_layer_data_tuple()[:2])

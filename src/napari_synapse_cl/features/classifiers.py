@@ -205,7 +205,7 @@ def identity_of(table: VectorTable) -> dict[str, Any]:
 
 
 def check_identity(
-    taught: dict[str, Any], table: VectorTable, path: Path, classifier: Path
+    taught: dict[str, Any], table: VectorTable, path: Path | str, classifier: Path
 ) -> list[str]:
     """Check that a classifier means the same on a table, and return what is not known of that.
 
@@ -213,6 +213,8 @@ def check_identity(
     ----------
     taught
         The identity of the table that it was taught on.
+    path
+        How to call the table in messages.
 
     Raises
     ------
@@ -240,6 +242,12 @@ def check_identity(
                 f"{_shown(now)}"
             )
     return list(dict.fromkeys(unknown))
+
+
+def unknown_in_words(unknown: list[str]) -> str:
+    """Say what :func:`check_identity` returns."""
+    verb = "is what it was" if len(unknown) == 1 else "are what they were"
+    return f"whether {listing(unknown)} {verb} where the classifier was taught is not known"
 
 
 def _is_same(what: str, was: Any, now: Any) -> bool:

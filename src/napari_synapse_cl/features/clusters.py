@@ -10,12 +10,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.features.neighbours import Space, Step
+from napari_synapse_cl.system.words import counted
 
 Method = Literal["kmeans", "mixture", "hdbscan"]
 NONE = 0
 """The number of what belongs to no cluster."""
 
+FEWEST = 4
+"""Rows that clusters are looked for in."""
 MOST_FITTED = {"kmeans": 50_000, "mixture": 20_000, "hdbscan": 10_000}
 """Rows that clusters are made from; the others join the ones they are nearest to."""
 MOST_JUDGED = 2000
@@ -97,6 +101,31 @@ def stability_in_words(seeds: float | None, halves: float) -> str:
     if least >= SHAKY:
         return f"these clusters come again in part, and their borders move: {measured}"
     return f"these clusters are not to be relied on: {measured}"
+
+
+def check_clusters(points: np.ndarray, n: int) -> None:
+    """Check that clusters can be looked for.
+
+    Parameters
+    ----------
+    points
+        ``(N, C)``, on one scale.
+    n
+        How many are wanted; 0 where that is not said.
+
+    Raises
+    ------
+    InputError
+        If there are too few points, or they are all the same.
+    """
+    wanted = max(FEWEST, 2 * n)
+    if len(points) < wanted:
+        raise InputError(
+            f"{counted(len(points), 'row')} with features cannot make these clusters, which need "
+            f"at least {wanted}"
+        )
+    if not np.ptp(points, axis=0).any():
+        raise InputError("all rows have the same features, and make no clusters")
 
 
 def find_clusters(
@@ -268,21 +297,36 @@ def _by_size(labels: np.ndarray) -> np.ndarray:
     return numbers[labels]
 
 
+def typical_and_borderline(
+    values: np.ndarray, labels: np.ndarray, method: Method = "kmeans", seed: int = 0
+) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+    """Return what :class:`Clusters` has of these names, of clusters that were changed since.
+
+    Parameters
+    ----------
+    values, method, seed
+        As :func:`find_clusters` took them.
+    labels
+        ``(N,)`` int64, numbers of clusters above 0, of which some may be missing.
+    """
+    return _shown(values if method == "kmeans" else _components(values, seed), labels)
+
+
 def _shown(
     points: np.ndarray, labels: np.ndarray
 ) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
     """Return the typical and the borderline points of each cluster."""
-    n = int(labels.max(initial=0))
-    middles = np.array([points[labels == number].mean(axis=0) for number in range(1, n + 1)])
+    numbers = np.unique(labels[labels > NONE]).tolist()
+    middles = np.array([points[labels == number].mean(axis=0) for number in numbers])
     typical, borderline = {}, {}
-    for number in range(1, n + 1):
+    for place, number in enumerate(numbers):
         own = np.flatnonzero(labels == number)
         squared = np.stack([np.square(points[own] - middle).sum(axis=1) for middle in middles], 1)
         distance = np.sqrt(squared)
-        to_own = distance[:, number - 1].copy()
-        distance[:, number - 1] = np.inf
+        to_own = distance[:, place].copy()
+        distance[:, place] = np.inf
         # Of a single cluster the border is where it is far from its middle.
-        margin = distance.min(axis=1) - to_own if n > 1 else -to_own
+        margin = distance.min(axis=1) - to_own if len(numbers) > 1 else -to_own
         typical[number] = own[np.argsort(to_own, kind="stable")[:N_SHOWN]].tolist()
         borderline[number] = own[np.argsort(margin, kind="stable")[:N_SHOWN]].tolist()
     return typical, borderline

@@ -11,7 +11,13 @@ import pandas as pd
 from napari_synapse_cl.config import Config, ExploreConfig
 from napari_synapse_cl.data.tables.columns import as_text
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.features.classifiers import Classifier, check_identity, load
+from napari_synapse_cl.features.classifiers import (
+    Classifier,
+    check_identity,
+    load,
+    unknown_in_words,
+)
+from napari_synapse_cl.features.clusters import check_clusters
 from napari_synapse_cl.features.neighbours import Step
 from napari_synapse_cl.features.tables import check_format, write_table
 from napari_synapse_cl.features.vectors import VectorTable, check_classes, open_vectors
@@ -155,9 +161,7 @@ def _take_classifier(job: Exploration, classifier: Classifier, about: dict[str, 
     assert file is not None
     unknown = check_identity(about["identity"], job.vectors, features, file)
     if unknown:
-        verb = "is what it was" if len(unknown) == 1 else "are what they were"
-        text = f"whether {listing(unknown)} {verb} where the classifier was taught is not known"
-        job.notes.append((text, "warning"))
+        job.notes.append((unknown_in_words(unknown), "warning"))
     job.classifier = classifier
 
 
@@ -167,11 +171,7 @@ def _check_similar(job: Exploration) -> None:
 
 
 def _check_clusters(job: Exploration) -> None:
-    n, wanted = len(job.vectors.rows), max(4, 2 * job.config.n_clusters)
-    if n < wanted:
-        raise InputError(f"{n} rows have features, and these clusters need at least {wanted}")
-    if not job.vectors.scaled().any():
-        raise InputError(f"all rows of {job.config.features} have the same features")
+    check_clusters(job.vectors.scaled(), job.config.n_clusters)
 
 
 def _check_labels(job: Exploration) -> None:

@@ -148,6 +148,8 @@ def truths_said(column: pd.Series) -> np.ndarray | None:
 
     None if a cell says neither yes nor no.
     """
+    if column.dtype == bool:
+        return column.to_numpy()
     words = column.astype(object).map(as_text, na_action="ignore").fillna("").map(str.strip)
     words = words.str.lower().str.removesuffix(".0")
     return words.isin(_YES).to_numpy(bool) if words.isin([*_YES, *_NO]).all() else None

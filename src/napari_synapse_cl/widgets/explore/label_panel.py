@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QColorDialog,
     QDoubleSpinBox,
+    QFileDialog,
     QHeaderView,
     QLineEdit,
     QTreeWidget,
@@ -23,7 +25,15 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.explore.labels import Labels
 from napari_synapse_cl.widgets.explore.score import ScoreDialog
 from napari_synapse_cl.widgets.explore.state import Exploration
-from napari_synapse_cl.widgets.explore.teaching import Lesson, Prediction, ask, measure, predict
+from napari_synapse_cl.widgets.explore.teaching import (
+    Lesson,
+    Prediction,
+    apply,
+    ask,
+    keep,
+    measure,
+    predict,
+)
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layouts import Buttons, bare
 from napari_synapse_cl.widgets.look import button, expected, sentence, tell
@@ -34,6 +44,7 @@ if TYPE_CHECKING:
 KEY, CLASS, ROWS = range(3)
 LINES = 4
 SQUARE = 12
+FILTER = "Classifiers (*.npz)"
 FOUND = "predict"
 """What the record says of columns that come from here."""
 
@@ -92,12 +103,26 @@ class LabelPanel(QWidget):
             "of many, and such as are far from all labels</qt>",
             self.ask_next,
         )
+        self.save_button = button(
+            "Save …",
+            "<qt>Save what the labels teach as a file that can be applied to other points with the "
+            "same vector, here and by synapse-cl</qt>",
+            self._ask_where,
+        )
+        self.apply_button = button(
+            "Apply …",
+            "<qt>Have a classifier of a file tell what the points without a label are</qt>",
+            self._ask_which,
+        )
         self._teacher, self._judge = LatestOnly(predict), LatestOnly(measure)
+        self._asker, self._keeper, self._reader = map(LatestOnly, (ask, keep, apply))
         self._teacher.done.connect(self._show_prediction)
+        self._reader.done.connect(self._show_prediction)
         self._judge.done.connect(self._show_score)
-        self._asker = LatestOnly(ask)
         self._asker.done.connect(self._show_asked)
-        for one in (self._teacher, self._judge, self._asker):
+        self._keeper.done.connect(self.told)
+        self._workers = (self._teacher, self._judge, self._asker, self._keeper, self._reader)
+        for one in self._workers:
             one.failed.connect(self._on_failure)
         self._lay_out()
         self.labels.changed.connect(self._show_classes)
@@ -145,10 +170,33 @@ class LabelPanel(QWidget):
         values = state.column(column).to_numpy(float) if is_there else None
         self._asker.ask(state, self._lesson(), values)
 
+    def save(self, path: Path) -> None:
+        """Save a classifier that the labels teach."""
+        if self._state.layer is not None:
+            self.told.emit("learning …")
+            self._keeper.ask(self._lesson(), self.labels.column, self._state.layer.name, path)
+
+    def apply(self, path: Path) -> None:
+        """Predict the labels of the rows that have none by a classifier of a file."""
+        if self._state.layer is not None:
+            self.told.emit(f"reading {path.name} …")
+            self._reader.ask(self._lesson(), self._state.layer.name, path)
+
     def release(self) -> None:
         """Learn nothing any more."""
-        for one in (self._teacher, self._judge, self._asker):
+        for one in self._workers:
             one.forget()
+
+    def _ask_where(self) -> None:
+        chosen, _ = QFileDialog.getSaveFileName(self, "Save a classifier", "classifier.npz", FILTER)
+        if chosen:
+            path = Path(chosen)
+            self.save(path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz"))
+
+    def _ask_which(self) -> None:
+        chosen, _ = QFileDialog.getOpenFileName(self, "Apply a classifier", "", FILTER)
+        if chosen:
+            self.apply(Path(chosen))
 
     def _lesson(self) -> Lesson:
         assert self._state.vectors is not None
@@ -181,7 +229,8 @@ class LabelPanel(QWidget):
             Buttons((self.column_edit, self.add_button, self.undo_button, self.redo_button))
         )
         layout.addWidget(Buttons((self.predict_button, self.next_button, self.measure_button)))
-        layout.addWidget(Buttons((self.always_box, self.reject_box)))
+        files = (self.save_button, self.apply_button)
+        layout.addWidget(Buttons((self.always_box, self.reject_box), files))
 
     def _add(self) -> None:
         self.labels.add_class(f"class {len(self.labels.classes) + 1}")
@@ -208,8 +257,9 @@ class LabelPanel(QWidget):
         self.redo_button.setEnabled(labels.can_redo)
         is_there = self._state.layer is not None
         n_used = sum(n > 0 for n in counts.values())
-        for one in (self.predict_button, self.measure_button):
+        for one in (self.predict_button, self.measure_button, self.save_button):
             one.setEnabled(n_used > 1)
+        self.apply_button.setEnabled(is_there)
         self.next_button.setEnabled(is_there)
         self.add_button.setEnabled(is_there)
         self.column_edit.setEnabled(is_there)

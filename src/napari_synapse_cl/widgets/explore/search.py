@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Generator
-from threading import Event
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_synapse_cl.errors import JobError
+from napari_synapse_cl.system.stepping import MODULE, Answer, answers, sent
 from napari_synapse_cl.system.words import counted
+from napari_synapse_cl.widgets.jobs.child import PYTHON, WINDOWS_FLAGS, step_back
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 
 if TYPE_CHECKING:
     from napari_synapse_cl.features.neighbours import Step
+
+LOOKING_SECONDS = 0.1
+"""How often it is looked whether what another process does is still wanted."""
 
 
 class Search(QObject):
@@ -63,13 +72,16 @@ class Search(QObject):
             self.changed.emit()
 
     def _follow(self, ended: Event, arguments: tuple[Any, ...]) -> tuple[Event, Any]:
-        steps = self._function(*arguments)
+        steps, last = self._function(*arguments), None
         while not ended.is_set():
             try:
-                task, done, total, what = next(steps)
+                step = next(steps)
             except StopIteration as end:
                 return ended, end.value
-            self.told.emit(f"{task}: {done:,} of {counted(total, what)}")
+            if step != last:
+                task, done, total, what = last = step
+                self.told.emit(f"{task}: {done:,} of {counted(total, what)}")
+        steps.close()
         return ended, None
 
     def _on_done(self, found: tuple[Event, Any]) -> None:
@@ -83,3 +95,59 @@ class Search(QObject):
         self._ended = None
         self.changed.emit()
         self.failed.emit(error)
+
+
+def elsewhere(
+    function: Callable[..., Generator[Step, None, Any]], *arguments: Any
+) -> Generator[Step, None, Any]:
+    """Call a function in a process of its own, which ends when this is closed.
+
+    Yields and returns what the function does, again and again while it is at the same step.
+
+    Parameters
+    ----------
+    function
+        One that can be imported by its name.
+
+    Raises
+    ------
+    JobError
+        If it fails, or its process is ended.
+    """
+    process = subprocess.Popen(
+        [*PYTHON, "-m", MODULE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        creationflags=WINDOWS_FLAGS,
+        process_group=0,
+    )
+    step_back(process)
+    told: SimpleQueue[Answer] = SimpleQueue()
+
+    def talk() -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with suppress(BrokenPipeError):
+            process.stdin.write(sent(function, arguments))
+            process.stdin.flush()
+        for answer in answers(process.stdout):
+            told.put(answer)
+
+    with process:
+        talker = Thread(target=talk, daemon=True)
+        talker.start()
+        step: Step = ("starting", 0, 1, "process")
+        try:
+            while True:
+                with suppress(Empty):
+                    kind, content = told.get(timeout=LOOKING_SECONDS)
+                    if kind == "result":
+                        return content
+                    if kind == "failure":
+                        raise JobError(f"this could not be done: {content}")
+                    step = content
+                yield step
+        finally:
+            process.kill()
+            talker.join()

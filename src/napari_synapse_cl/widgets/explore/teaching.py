@@ -1,20 +1,27 @@
-"""Classifiers taught by labels in the window: what is taught, told and measured, in a worker."""
+"""Classifiers taught by labels in the window: taught, kept, applied and measured, in a worker."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_synapse_cl import __version__
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.system.words import counted
+from napari_synapse_cl.system.words import counted, listing
 
 if TYPE_CHECKING:
+    from napari_synapse_cl.features.classifiers import Classifier
     from napari_synapse_cl.features.prediction import Evaluation, Ground
     from napari_synapse_cl.features.vectors import VectorTable
     from napari_synapse_cl.widgets.explore.state import Exploration
+
+
+KINDS = {"logistic": "a logistic regression", "gaussian_process": "a Gaussian process"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +56,83 @@ def predict(lesson: Lesson) -> Prediction:
     InputError
         If there are too few labels to learn from.
     """
-    from napari_synapse_cl.features.classifiers import from_probabilities
+    classifier, taught, remarks = _taught(lesson)
+    return _told(lesson, classifier, taught, remarks)
+
+
+def keep(lesson: Lesson, column: str, layer: str, path: Path) -> str:
+    """Teach a classifier, and write it to a file; return what was done, in words.
+
+    Parameters
+    ----------
+    column, layer
+        Where its labels stand.
+
+    Raises
+    ------
+    InputError
+        If there are too few labels to learn from.
+    JobError
+        If it cannot be written.
+    """
+    from napari_synapse_cl.features.classifiers import identity_of, save
+
+    classifier, taught, remarks = _taught(lesson)
+    labels = Counter(label for label in lesson.labels.tolist() if label is not None)
+    about = {
+        "napari-synapse-cl": __version__,
+        "explored": {"layer": layer},
+        "identity": identity_of(lesson.vectors),
+        "labels": dict(sorted(labels.items())),
+        "label_column": column,
+    }
+    save(classifier, about, path)
+    return "; ".join([f"{taught}, and is saved as {path}", *remarks])
+
+
+def apply(lesson: Lesson, layer: str, path: Path) -> Prediction:
+    """Have a classifier of a file tell the labels of all rows that have none.
+
+    Parameters
+    ----------
+    layer
+        How to call the rows in messages.
+
+    Raises
+    ------
+    InputError
+        If the file holds no classifier, or one that was taught on vectors that mean something else.
+    """
+    from napari_synapse_cl.features.classifiers import check_identity, load, unknown_in_words
+
+    classifier, about = load(path)
+    vectors, identity = lesson.vectors, about["identity"]
+    if list(vectors.names) != identity["vectors"]:
+        raise InputError(
+            f"{path} was taught on {listing(identity['vectors'])}, and what is explored is "
+            f"{listing(vectors.names)}"
+        )
+    unknown = check_identity(identity, vectors, layer, path)
+    taught = f"{KINDS[classifier.kind]} has been read from {path.name}"
+    remarks = [unknown_in_words(unknown)] if unknown else []
+    return _told(lesson, classifier, taught, remarks)
+
+
+def _taught(lesson: Lesson) -> tuple[Classifier, str, list[str]]:
+    """Return a classifier, how it came about in words, and what to know of it."""
     from napari_synapse_cl.features.prediction import taught_on
 
-    vectors, labels = lesson.vectors, lesson.labels
+    vectors = lesson.vectors
     known, ground = _ground(lesson)
     kind = _kind(len(known))
     classifier, remarks = taught_on(vectors.values[known], vectors.sizes, ground, kind)
+    return classifier, f"{KINDS[kind]} has learnt from {counted(len(known), 'label')}", remarks
+
+
+def _told(lesson: Lesson, classifier: Classifier, taught: str, remarks: list[str]) -> Prediction:
+    from napari_synapse_cl.features.classifiers import from_probabilities
+
+    vectors, labels = lesson.vectors, lesson.labels
     rows = vectors.rows
     asked = rows[[label is None for label in labels[rows]]]
     n = len(labels)
@@ -68,13 +145,9 @@ def predict(lesson: Lesson) -> Prediction:
         names[probability[asked] < lesson.reject_below] = None
         predicted[asked] = names
     shares = ", ".join(f"{name} {np.sum(predicted == name):,}" for name in classifier.classes)
-    taught = {"logistic": "a logistic regression", "gaussian_process": "a Gaussian process"}
-    words = [
-        f"{taught[kind]} has learnt from {counted(len(known), 'label')} and tells those of "
-        f"{int(sum(one is not None for one in predicted)):,} rows ({shares})",
-        *remarks,
-    ]
-    n_none = len(asked) - int(sum(one is not None for one in predicted))
+    n_told = int(sum(one is not None for one in predicted))
+    words = [f"{taught} and tells the labels of {n_told:,} rows ({shares})", *remarks]
+    n_none = len(asked) - n_told
     if n_none:
         below = f"all probabilities are below {lesson.reject_below:g}"
         words.append(f"{counted(n_none, 'row')} get none: {below}")

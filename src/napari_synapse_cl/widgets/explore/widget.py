@@ -1,6 +1,5 @@
 """The dock widget "Explore features"."""
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Points
@@ -10,15 +9,12 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.base import LayersWidget
-from napari_synapse_cl.widgets.explore.controls import ColumnChoice, Ordering, Tools
+from napari_synapse_cl.widgets.explore.controls import ColumnChoice, Ordering
 from napari_synapse_cl.widgets.explore.crops import Crops
 from napari_synapse_cl.widgets.explore.gallery import Gallery
-from napari_synapse_cl.widgets.explore.label_panel import LabelPanel
 from napari_synapse_cl.widgets.explore.map_dock import close_map, open_map
-from napari_synapse_cl.widgets.explore.marks import Marks
-from napari_synapse_cl.widgets.explore.odd_panel import OddPanel
 from napari_synapse_cl.widgets.explore.opening import TableOpener, look_at
-from napari_synapse_cl.widgets.explore.similar import SimilarPanel
+from napari_synapse_cl.widgets.explore.panels import Panels
 from napari_synapse_cl.widgets.explore.sources import Choice, Request, choices_of, read
 from napari_synapse_cl.widgets.explore.state import MOST_FRAMED, Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
@@ -64,17 +60,14 @@ class ExploreWidget(LayersWidget):
         self.gallery = Gallery(viewer, self.state, self.crops)
         self.vector_box = QComboBox()
         self.opener = TableOpener(viewer, self)
-        self.tools = Tools()
+        self.tools = Panels(self.state, self.gallery)
+        self.similar, self.labelling = self.tools.similar, self.tools.labelling
         self.map_button = button(
             "Map",
             "<qt>Open a map of the vectors beside the viewer: near each other lies what is "
             "alike</qt>",
             self._open_map,
         )
-        self.similar = SimilarPanel(self.state)
-        self.labelling = LabelPanel(self.state)
-        self.odd = OddPanel(self.state)
-        self.panels = (self.similar, self.labelling, self.odd)
         self.ordering = Ordering(self.state)
         self.color_box = ColumnChoice(self.state, "Colours of the layer", "Colour by")
         self.status = paragraph(selectable=True)
@@ -105,8 +98,7 @@ class ExploreWidget(LayersWidget):
         super().release()
         self._reader.forget()
         self.opener.release()
-        for panel in self.panels:
-            panel.release()
+        self.tools.release()
         self.ordering.release()
         self.gallery.release()
         self._follow_limits(None)
@@ -148,10 +140,7 @@ class ExploreWidget(LayersWidget):
         vector.addWidget(self.opener.button)
         self.add_row("Vector", vector)
         self.note.hide()
-        self.tools.add("Similar", self.similar, "Find what is like some")
-        self.tools.add("Label", self.labelling, "Label some, and have the rest predicted")
         self.tools.add_button(self.map_button)
-        self.tools.add("Odd ones", self.odd, "Find what is odd, and strike out what is wrong")
         self.body.addWidget(self.tools)
         self.body.addWidget(
             Buttons((self.ordering.box, self.ordering.direction_button, self.color_box))
@@ -167,17 +156,9 @@ class ExploreWidget(LayersWidget):
         self.image_box.content_changed.connect(self._follow_volume)
         self.vector_box.activated.connect(self._read)
         self.color_box.chosen.connect(self._color)
-        for panel in self.panels:
-            panel.told.connect(self._tell)
-        self.labelling.labelled.connect(self._go_on)
-        self.odd.struck_one.connect(self._go_on)
-        for marks in (self.labelling.labels, self.odd.struck):
-            marks.changed.connect(partial(self._color_by_marks, marks))
-        self.odd.struck.changed.connect(self._cross_out)
-        self.gallery.digit_pressed.connect(self._on_digit)
-        self.gallery.strike_pressed.connect(self._on_strike)
-        self.gallery.undo_pressed.connect(lambda: self._marks.undo())
-        self.gallery.redo_pressed.connect(lambda: self._marks.redo())
+        self.tools.told.connect(self._tell)
+        self.tools.marked.connect(self._color_by_marks)
+        self.tools.clustered.connect(self._color_by)
         self._reader.done.connect(self._show_vectors)
         self._reader.failed.connect(self._on_failure)
         self.opener.opened.connect(self.explore)
@@ -282,35 +263,14 @@ class ExploreWidget(LayersWidget):
             self.color_box.choose(self.state.color_column)
             self.gallery.label_column = self.state.color_column
 
-    def _color_by_marks(self, marks: Marks) -> None:
+    def _color_by_marks(self, column: str) -> None:
         """Colour by marks from the first of them on, unless one looks at something else."""
-        if self.state.layer is None or self.color_box.column is not None:
-            return
-        if marks.column in self.state.column_names and marks.can_undo:
-            self.color_box.choose(marks.column)
-            self._color()
+        if self.color_box.column is None:
+            self._color_by(column)
 
-    @property
-    def _marks(self) -> Marks:
-        """What is undone in the gallery: what the tool in front gives."""
-        return self.odd.struck if self.tools.page is self.odd else self.labelling.labels
-
-    def _cross_out(self) -> None:
-        self.gallery.struck_out = self.odd.struck.values
-        self.gallery.repaint_soon()
-
-    def _on_strike(self) -> None:
-        self.tools.show_page(self.odd)
-        self.odd.strike()
-
-    def _on_digit(self, digit: int) -> None:
-        self.tools.show_page(self.labelling)
-        self.labelling.press(digit)
-
-    def _go_on(self) -> None:
-        """Select what comes next, when one crop was labelled."""
-        if len(self.state.selected) == 1:
-            self.gallery.go_on()
+    def _color_by(self, column: str) -> None:
+        self.color_box.choose(column)
+        self._color()
 
     def _follow_volume(self) -> None:
         """Cut crops from the volume that is chosen now."""
