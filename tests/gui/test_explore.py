@@ -321,6 +321,22 @@ def test_two_viewers_explore_apart_and_a_closed_dock_lets_go(
     assert widget.state.selected.tolist() == [2]
 
 
+def test_above_the_gallery_stands_what_neighbours_reflect(synapses: Any, qtbot: QtBot) -> None:
+    widget, points = explored(qtbot, synapses), synapses.points
+    line = widget.honesty
+    qtbot.waitUntil(line.isVisible)
+    assert "extract the features with descriptors" in line.text()
+    # A histogram that says the same as the vectors.
+    values = points.features.filter(like="L3_mean_").to_numpy()
+    names = [f"hand_hist_{i:02}" for i in range(CHANNELS)]
+    points.features = points.features.assign(**dict(zip(names, values.T, strict=True)))
+    text = "neighbours reflect brightness before all else: 100% of 15 neighbours"
+    qtbot.waitUntil(lambda: text in line.text().lower(), timeout=20_000)
+    assert "⚠" in line.text()
+    synapses.viewer.layers.remove(points)
+    qtbot.waitUntil(lambda: not line.isVisible())
+
+
 class Broken:
     """A volume whose server is gone."""
 

@@ -364,19 +364,6 @@ class TestPanel:
         assert "odd ones" not in shown.layer.features
         assert not kept.select_button.isEnabled()
 
-    def test_it_is_told_what_neighbours_reflect(self, shown: Any, qtbot: QtBot) -> None:
-        line, values = shown.panel.honesty, n_vectors()[:59]
-        qtbot.waitUntil(line.isVisible, timeout=LONG)
-        assert "extract the features with descriptors" in line.text()
-        # A histogram that says the same as the vectors.
-        table = table_of(values)
-        object.__setattr__(table, "histogram", values)
-        shown.layer.remove([59])
-        shown.state.explore(shown.layer, table)
-        text = "neighbours reflect brightness before all else: 100% of 15 neighbours"
-        qtbot.waitUntil(lambda: text in line.text().lower(), timeout=LONG)
-        assert "⚠" in line.text()
-
 
 class TestDock:
     def test_it_opens_beside_the_gallery_and_all_of_them_are_the_same(

@@ -1,15 +1,21 @@
-"""A line above the map: whether near vectors are alike in more than brightness."""
+"""A line above the gallery: whether near vectors are alike in more than brightness."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import QTimer
 
-from napari_synapse_cl.features.brightness import Judgement, judge
-from napari_synapse_cl.features.vectors import VectorTable
 from napari_synapse_cl.widgets.explore.coloring import NO_VALUE
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layouts import Paragraph
 from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, expected, sentence
+
+if TYPE_CHECKING:
+    from napari_synapse_cl.features.brightness import Judgement
+    from napari_synapse_cl.features.vectors import VectorTable
 
 NEIGHBOURS = 15
 """That are looked at."""
@@ -92,4 +98,7 @@ class HonestyLine(Paragraph):
 
 
 def _judge(vectors: VectorTable, labels: np.ndarray | None) -> Judgement | None:
+    # It takes longer to import than a dock should to open.
+    from napari_synapse_cl.features.brightness import judge
+
     return judge(vectors, NEIGHBOURS, "cosine", labels)

@@ -9,7 +9,6 @@ from qtpy.QtWidgets import QButtonGroup, QComboBox, QWidget
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.base import Yielding
 from napari_synapse_cl.widgets.explore.controls import ColumnChoice
-from napari_synapse_cl.widgets.explore.honesty import HonestyLine
 from napari_synapse_cl.widgets.explore.kept_selections import KeptSelections
 from napari_synapse_cl.widgets.explore.map_canvas import MapCanvas, Mode, changed
 from napari_synapse_cl.widgets.explore.map_legend import MapLegend
@@ -52,8 +51,8 @@ class MapPanel(QWidget):
         Ends a UMAP.
     tool_buttons, fit_button
         What the mouse does, by name; and show all.
-    honesty, status, legend, kept
-        What to know of neighbours, what is shown, what colours mean, and selections under names.
+    status, legend, kept
+        What is shown, what colours mean, and selections under names.
     """
 
     def __init__(self, viewer: Any, exploration: Exploration) -> None:
@@ -81,7 +80,7 @@ class MapPanel(QWidget):
             self._tools.addButton(one)
         self.tool_buttons["Move"].setChecked(True)
         self.fit_button = button("Fit", "Show all points", self.canvas.fit)
-        self.honesty, self.status = HonestyLine(exploration), paragraph()
+        self.status = paragraph()
         self.legend, self.kept = MapLegend(exploration), KeptSelections(exploration)
         self._lay_out()
         self._connect()
@@ -99,7 +98,6 @@ class MapPanel(QWidget):
     def release(self) -> None:
         """End what runs, when the dock is closed."""
         self._projector.stop()
-        self.honesty.release()
         self.canvas.release()
 
     def _lay_out(self) -> None:
@@ -107,7 +105,6 @@ class MapPanel(QWidget):
         self.color_box.setAccessibleName("Colour of the map")
         layout = bare(Yielding(self), GAP)
         layout.addWidget(Buttons((self.map_box, self.color_box, self.stop_button)))
-        layout.addWidget(self.honesty)
         layout.addWidget(Buttons((*self.tool_buttons.values(), None, self.fit_button)))
         layout.addWidget(self.canvas, stretch=1)
         layout.addWidget(self.status)

@@ -118,6 +118,7 @@ def read(request: Request) -> tuple[Request, VectorTable]:
         before is not None
         and found.names == before.names
         and np.array_equal(found.values, before.values, equal_nan=True)
+        and np.array_equal(found.by_hand, before.by_hand, equal_nan=True)
     ):
         return request, before
     return request, found

@@ -12,9 +12,11 @@ from napari_synapse_cl.widgets.base import LayersWidget
 from napari_synapse_cl.widgets.explore.controls import ColumnChoice, Ordering
 from napari_synapse_cl.widgets.explore.crops import Crops
 from napari_synapse_cl.widgets.explore.gallery import Gallery
+from napari_synapse_cl.widgets.explore.honesty import HonestyLine
 from napari_synapse_cl.widgets.explore.map_dock import close_map, open_map
 from napari_synapse_cl.widgets.explore.opening import TableOpener, look_at
 from napari_synapse_cl.widgets.explore.panels import Panels
+from napari_synapse_cl.widgets.explore.pooler import Pooler
 from napari_synapse_cl.widgets.explore.sources import Choice, Request, choices_of, read
 from napari_synapse_cl.widgets.explore.state import MOST_FRAMED, Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
@@ -69,7 +71,9 @@ class ExploreWidget(LayersWidget):
             self._open_map,
         )
         self.ordering = Ordering(self.state)
+        self.pooler = Pooler(viewer, self.state)
         self.color_box = ColumnChoice(self.state, "Colours of the layer", "Colour by")
+        self.honesty = HonestyLine(self.state)
         self.status = paragraph(selectable=True)
         self.note = paragraph()
         self._choices: list[Choice] = []
@@ -98,6 +102,8 @@ class ExploreWidget(LayersWidget):
         super().release()
         self._reader.forget()
         self.opener.release()
+        self.pooler.release()
+        self.honesty.release()
         self.tools.release()
         self.ordering.release()
         self.gallery.release()
@@ -143,8 +149,12 @@ class ExploreWidget(LayersWidget):
         self.tools.add_button(self.map_button)
         self.body.addWidget(self.tools)
         self.body.addWidget(
-            Buttons((self.ordering.box, self.ordering.direction_button, self.color_box))
+            Buttons(
+                (self.ordering.box, self.ordering.direction_button),
+                (self.color_box, self.pooler.box),
+            )
         )
+        self.body.addWidget(self.honesty)
         self.body.addWidget(self.gallery, stretch=1)
         self.body.addWidget(self.note)
         self.body.addWidget(self.status)
@@ -158,12 +168,13 @@ class ExploreWidget(LayersWidget):
         self.color_box.chosen.connect(self._color)
         self.tools.told.connect(self._tell)
         self.tools.marked.connect(self._color_by_marks)
-        self.tools.clustered.connect(self._color_by)
+        self.tools.clustered.connect(self.state.color_by)
         self._reader.done.connect(self._show_vectors)
         self._reader.failed.connect(self._on_failure)
-        self.opener.opened.connect(self.explore)
-        self.opener.failed.connect(self._on_failure)
-        self.opener.told.connect(self.status.setText)
+        for source in (self.opener, self.pooler):
+            source.opened.connect(self.explore)
+            source.failed.connect(self._on_failure)
+            source.told.connect(self._tell)
         self.gallery.activated.connect(self._go_to)
         self.crops.changed.connect(self._show_note)
         self.state.outdated.connect(self._read)
@@ -266,11 +277,7 @@ class ExploreWidget(LayersWidget):
     def _color_by_marks(self, column: str) -> None:
         """Colour by marks from the first of them on, unless one looks at something else."""
         if self.color_box.column is None:
-            self._color_by(column)
-
-    def _color_by(self, column: str) -> None:
-        self.color_box.choose(column)
-        self._color()
+            self.state.color_by(column)
 
     def _follow_volume(self) -> None:
         """Cut crops from the volume that is chosen now."""
