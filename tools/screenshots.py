@@ -2,8 +2,8 @@
 
     xvfb-run -s "-screen 0 1280x800x24" python tools/screenshots.py [open] [preview] …
 
-open, preview, train and extract name the pictures; without any, all are taken. It opens napari on
-the sample volume and drives each widget for real: some ten minutes on two cores.
+open, preview, train, extract and explore name the pictures; without any, all are taken. It opens
+napari on the sample volume and drives each widget for real: some ten minutes on two cores.
 """
 
 import json
@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import napari
+import numpy as np
 import tifffile
 from magicgui.widgets import LineEdit
+from napari.layers import Points
 from qtpy.QtWidgets import QApplication
 
 from napari_synapse_cl.data.sample.volume import make_sample
 from napari_synapse_cl.widgets import session as settings_store
-from napari_synapse_cl.widgets.look import EXTRACT, PLUGIN, PREVIEW, TRAIN
+from napari_synapse_cl.widgets.look import EXPLORE, EXTRACT, PLUGIN, PREVIEW, TRAIN, open_dock
 
 OPEN = "Open data"
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -36,6 +38,11 @@ BOX = 20
 SETTINGS: dict[str, Any] = json.loads(Path(__file__).with_name("demo.json").read_text())
 """Those of the demo."""
 LAYER = SETTINGS.pop("layer_num")
+EXPLORED = {"checkpoint": "package://fibsem-10nm", "descriptors": True}
+EXPLORED_LAYER = 20
+N_WRONG, APART = 20, 24
+"""Positions that are no synapses among those that are explored, and voxels that they lie from any
+synapse along y or x at least."""
 
 
 def wait(condition: Callable[[], bool]) -> None:
@@ -187,9 +194,66 @@ def show_extraction(viewer: napari.Viewer, folder: Path) -> None:
     viewer.window.remove_dock_widget(dock)
 
 
+def with_wrong_ones(viewer: napari.Viewer) -> Points:
+    """Add a layer of the sample's synapses and of places where there are none, and return it."""
+    image, points = viewer.layers["EM sample"], viewer.layers["Synapses"]
+    generator = np.random.default_rng(0)
+    wrong: list[np.ndarray] = []
+    while len(wrong) < N_WRONG:
+        place = generator.integers(16, np.array(image.data.shape) - 16)
+        if (np.abs(points.data - place)[:, 1:].max(axis=1) > APART).all():
+            wrong.append(place)
+    return viewer.add_points(
+        np.concatenate([points.data, wrong]),
+        name="Proposals",
+        scale=points.scale,
+        units=points.units,
+        features={"truth": ["synapse"] * len(points.data) + ["none"] * N_WRONG},
+        size=10,
+        border_color="white",
+    )
+
+
+def show_exploration(viewer: napari.Viewer) -> None:
+    """Take the pictures of the question which of some positions are no synapses."""
+    points = with_wrong_ones(viewer)
+    viewer.layers["Synapses"].visible = False
+    viewer.layers.selection.active = points
+    dock, extract = viewer.window.add_plugin_dock_widget(PLUGIN, EXTRACT)
+    fill_in(extract, EXPLORED)
+    wait(lambda: extract.panel.info is not None)
+    extract.panel.table.choose([EXPLORED_LAYER])
+    extract.start_button.click()
+    wait(lambda: extract.job is None)
+    extract.explore_button.click()
+    explore = open_dock(viewer, EXPLORE)
+    wait(lambda: explore.state.n == len(points.data))
+    viewer.window.remove_dock_widget(dock)
+    odd = explore.tools.odd
+    explore.tools.show_page(odd)
+    odd.find()
+    wait(lambda: explore.state.order_title == "far from neighbours")
+    order = explore.state.order
+    truth = points.features["truth"].to_numpy()
+    print(f"{(truth[order[: 2 * N_WRONG]] == 'none').sum()} of {N_WRONG} wrong ones come first")
+    explore.state.select(order[:8][truth[order[:8]] == "none"])
+    odd.strike()
+    explore.color_box.choose(None)
+    explore.state.select(order[:1])
+    take(viewer, "explore_odd")
+    panel = explore.tools.clusters
+    explore.tools.show_page(panel)
+    panel.find()
+    wait(lambda: panel.groups is not None)
+    panel.table.topLevelItem(0).setSelected(True)
+    panel.typical_button.click()
+    take(viewer, "explore_clusters")
+    print(explore.status.text(), panel.words.text(), explore.honesty.text(), sep="\n")
+
+
 def main() -> None:
     """Drive the widgets and take the pictures."""
-    wanted = sys.argv[1:] or ["open", "preview", "train", "extract"]
+    wanted = sys.argv[1:] or ["open", "preview", "train", "extract", "explore"]
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         # The person's own settings stay as they are.
@@ -205,6 +269,8 @@ def main() -> None:
             show_training(viewer, Path(name), pictures="train" in wanted)
         if "extract" in wanted:
             show_extraction(viewer, Path(name))
+        if "explore" in wanted:
+            show_exploration(viewer)
         viewer.close()
 
 

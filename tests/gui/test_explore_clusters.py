@@ -18,7 +18,7 @@ from napari_synapse_cl.features.neighbours import finished
 from napari_synapse_cl.widgets.explore.search import elsewhere
 
 from .conftest import LONG, click, job_processes, messages
-from .test_explore import explored, synapses
+from .test_explore import explored, synapses, with_vectors
 
 __all__ = ["synapses"]
 
@@ -100,32 +100,32 @@ def test_clusters_are_found_looked_at_named_and_joined(
 def test_what_lies_in_no_cluster_stays_none_and_other_vectors_have_none(
     synapses: Any, qtbot: QtBot
 ) -> None:
-    points = synapses.points
-    n = len(points.data)
-    values = points.features.filter(like="L3_mean_").to_numpy(copy=True)
-    # Two dense groups, a few far from them and from each other, and one without a vector.
+    # Two dense groups, a few scattered between them, and one row without a vector.
     generator = np.random.default_rng(0)
-    values[:] = np.repeat([[0, 9], [9, 0]], [n // 2, n - n // 2], axis=0).repeat(4, axis=1)
-    values += generator.normal(scale=0.1, size=values.shape).astype(np.float32)
-    values[:3] = 40 * generator.normal(size=(3, values.shape[1]))
+    values = np.repeat(9 * np.eye(2, 8), 15, axis=0) + 0.2 * generator.normal(size=(30, 8))
+    values = np.concatenate([values, 9 * generator.normal(size=(10, 8))]).astype(np.float32)
     values[4] = np.nan
-    columns = [f"L3_mean_{i:03}" for i in range(values.shape[1])]
-    table = points.features.assign(**dict(zip(columns, values.T, strict=True)))
-    points.features = table
+    table = with_vectors(
+        with_vectors(pd.DataFrame(index=range(40)), values), values[:, :2], "L7_max"
+    )
+    places = generator.uniform(20, 80, (40, 3))
+    points = synapses.viewer.add_points(places, scale=synapses.image.scale, features=table)
+    synapses.viewer.layers.remove(synapses.points)
     widget = explored(qtbot, synapses)
     panel = widget.tools.clusters
     panel.method_box.setCurrentText("HDBSCAN")
     panel.method_box.activated.emit(2)
     assert not panel.number_box.isEnabled()
+    panel.size_box.setValue(10)
     find(qtbot, widget)
     column = points.features["cluster"]
-    assert column.isna().tolist() == [i == 4 for i in range(n)]
+    assert column.isna().tolist() == [i == 4 for i in range(40)]
     assert "none" in set(column)
-    assert names(panel)[-1] == "none"
+    assert names(panel) == ["cluster 1", "cluster 2", "none"]
     # Joined with none a cluster is none.
-    choose(qtbot, panel, 0, panel.table.topLevelItemCount() - 1)
+    choose(qtbot, panel, 0, 2)
     click(qtbot, panel.join_button)
-    assert "cluster 1" not in set(points.features["cluster"].dropna())
+    assert set(points.features["cluster"].dropna()) == {"cluster 2", "none"}
     widget.vector_box.setCurrentIndex(1)
     with qtbot.waitSignal(widget.explored):
         widget.vector_box.activated.emit(1)

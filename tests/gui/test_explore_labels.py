@@ -76,7 +76,7 @@ def test_labels_are_saved_at_once_and_found_again(
     label(widget, [0, 5], 1)
     label(widget, [3], 2)
     folder = session.FILE.with_name("labels")
-    qtbot.waitUntil(lambda: any("class 2" in f.read_text() for f in folder.glob("*.json")))
+    qtbot.waitUntil(lambda: any("class 2" in f.read_text() for f in folder.glob("Synapses*.json")))
     # As after a crash: the layer has no such column, and a point is missing.
     synapses.viewer.window.remove_dock_widget(widget)
     points.features = points.features.drop(columns=["label"])

@@ -36,6 +36,9 @@ COLUMN = "cluster"
 FOUND, EDITED = "clusters", "clusters, named or joined by hand"
 """What the record says of it; what a person has changed is not written over."""
 MOST = 100
+"""Clusters that may be asked for."""
+SIZE, LARGEST = 15, 10_000
+"""Fewest rows of a cluster of HDBSCAN, and the most that these may be."""
 LINES = 4
 CLUSTER, ROWS = range(2)
 
@@ -69,10 +72,7 @@ class ClusterPanel(QWidget):
             "and leaves out what lies between them</qt>"
         )
         self.number_box = QSpinBox()
-        self.number_box.setRange(1, MOST)
-        self.number_box.setSpecialValueText("Automatic")
-        self.number_box.setAccessibleName("Number of clusters")
-        self.number_box.setToolTip("How many; automatic tries up to 12 and takes the clearest")
+        self.size_box = QSpinBox()
         self.find_button = button("", clicked=self._find_or_stop)
         self.table = self._make_table()
         self.typical_button = button(
@@ -97,6 +97,7 @@ class ClusterPanel(QWidget):
         self.destroyed.connect(self._search.stop)
         state.rows_changed.connect(self._on_rows)
         self.method_box.activated.connect(self._update)
+        self._set_up_numbers()
         self._lay_out()
         self._show()
 
@@ -108,7 +109,7 @@ class ClusterPanel(QWidget):
         n = self.number_box.value()
         if n == self.number_box.minimum() or method == "hdbscan":
             n = 0
-        self._search.start(Query(state, state.vectors, method, n))
+        self._search.start(Query(state, state.vectors, method, n, self.size_box.value()))
 
     def rename(self, number: int, name: str) -> None:
         """Call a cluster otherwise; under a name that is there both become one."""
@@ -193,6 +194,18 @@ class ClusterPanel(QWidget):
             self.words.setText("")
         self._show()
 
+    def _set_up_numbers(self) -> None:
+        self.number_box.setRange(1, MOST)
+        self.number_box.setSpecialValueText("Automatic")
+        self.number_box.setAccessibleName("Number of clusters")
+        self.number_box.setToolTip("How many; automatic tries up to 12 and takes the clearest")
+        self.size_box.setRange(2, LARGEST)
+        self.size_box.setValue(SIZE)
+        self.size_box.setPrefix("from ")
+        self.size_box.setSuffix(" rows")
+        self.size_box.setAccessibleName("Least size")
+        self.size_box.setToolTip("Fewest rows of a cluster; smaller ones are none")
+
     def _make_table(self) -> QTreeWidget:
         table = QTreeWidget()
         table.setHeaderLabels(["Cluster", "Rows"])
@@ -215,7 +228,8 @@ class ClusterPanel(QWidget):
     def _lay_out(self) -> None:
         self.table.setFixedHeight((LINES + 1) * (self.fontMetrics().height() + 8))
         layout = bare(QVBoxLayout(self))
-        layout.addWidget(Buttons((self.method_box, self.number_box, self.find_button)))
+        numbers = (self.number_box, self.size_box, self.find_button)
+        layout.addWidget(Buttons((self.method_box,), numbers))
         layout.addWidget(self.table)
         shown = (self.typical_button, self.border_button, self.all_button)
         layout.addWidget(Buttons((*shown, self.join_button)))
@@ -264,7 +278,9 @@ class ClusterPanel(QWidget):
             "End the search" if is_running else "Find clusters, and write them into a column"
         )
         self.find_button.setEnabled(self._state.vectors is not None)
-        self.number_box.setEnabled(METHODS[self.method_box.currentText()] != "hdbscan")
+        counts_itself = METHODS[self.method_box.currentText()] == "hdbscan"
+        self.number_box.setEnabled(not counts_itself)
+        self.size_box.setEnabled(counts_itself)
         is_one = self.groups is not None and len(numbers) == 1
         is_shown = self.groups is not None and is_one and numbers[0] in self.groups.typical
         self.typical_button.setEnabled(is_shown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -31,6 +32,8 @@ class Query:
     method: Method
     n: int
     """How many, 0 for as many as there seem to be."""
+    min_size: int
+    """Fewest rows of a cluster, for HDBSCAN."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +77,7 @@ class Groups:
             "vectors": list(self.query.vectors.names),
             "clustering": self.query.method,
             "n_clusters": self.query.n,
+            "min_cluster_size": self.query.min_size,
             "distance": METRIC,
             "seed": SEED,
             "made_from": self.found.n_fitted,
@@ -123,7 +127,8 @@ def find(query: Query) -> Generator[Step, None, Groups]:
     if len(rows):
         points = query.state.space(METRIC, query.vectors).points
     check_clusters(points, query.n)
-    found = yield from elsewhere(find_clusters, points, query.method, query.n)
+    find_so = partial(find_clusters, min_size=query.min_size)
+    found = yield from elsewhere(find_so, points, query.method, query.n)
     codes = np.full(len(query.vectors.values), -1)
     codes[rows] = found.labels
     names = {**{number: f"cluster {number}" for number in range(1, found.n + 1)}, 0: NONE}

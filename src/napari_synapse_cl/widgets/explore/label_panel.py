@@ -120,7 +120,7 @@ class LabelPanel(QWidget):
         self._reader.done.connect(self._show_prediction)
         self._judge.done.connect(self._show_score)
         self._asker.done.connect(self._show_asked)
-        self._keeper.done.connect(self.told)
+        self._keeper.done.connect(self.told.emit)
         self._workers = (self._teacher, self._judge, self._asker, self._keeper, self._reader)
         for one in self._workers:
             one.failed.connect(self._on_failure)
