@@ -1,5 +1,7 @@
 """The dock widget "Explore features"."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Points
@@ -13,7 +15,6 @@ from napari_synapse_cl.widgets.explore.controls import ColumnChoice, Ordering
 from napari_synapse_cl.widgets.explore.crops import Crops
 from napari_synapse_cl.widgets.explore.gallery import Gallery
 from napari_synapse_cl.widgets.explore.honesty import HonestyLine
-from napari_synapse_cl.widgets.explore.map_dock import close_map, open_map
 from napari_synapse_cl.widgets.explore.opening import TableOpener, look_at
 from napari_synapse_cl.widgets.explore.panels import Panels
 from napari_synapse_cl.widgets.explore.pooler import Pooler
