@@ -181,13 +181,13 @@ class TestWithout:
 
     def test_what_cannot_be_used_is_in_no_part(self) -> None:
         parts = self.split.without(np.array([0, 7]))
-        assert [part.tolist() for part in astuple(parts)] == [[1, 2, 3, 4, 5], [8, 9], [6], []]
+        assert [part.tolist() for part in astuple(parts)] == [[1, 2, 3, 4, 5], [8, 9], [6], [], []]
         sharing = Split(np.arange(8), np.array([8, 9]), sharing=np.array([6, 7]))
         assert sharing.without(np.array([0, 7])).overlapping == 1
 
     def test_where_nothing_validates_any_more_none_are_left_out_for_it(self) -> None:
         parts = self.split.without(np.array([0, 7, 9]))
-        assert [part.tolist() for part in astuple(parts)] == [[1, 2, 3, 4, 5, 6], [], [], []]
+        assert [part.tolist() for part in astuple(parts)] == [[1, 2, 3, 4, 5, 6], [], [], [], []]
         sharing = Split(np.arange(8), np.array([8, 9]), sharing=np.array([6, 7]))
         assert sharing.without(np.array([9])).overlapping == 0
 

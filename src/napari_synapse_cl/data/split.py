@@ -130,8 +130,13 @@ def split_of(dataset: Dataset, config: Config) -> Split:
     volumes = None if positions.volumes is None else positions.volumes[kept]
     some = positions._replace(voxels=positions.voxels[kept], volumes=volumes)
     found = split_by_space(some, config.validation_fraction, sizes, extents, most)
-    parts = (found.training, found.validation, found.left_out, found.sharing)
-    return Split(*(kept[part] for part in parts), struck_out=np.flatnonzero(struck))
+    return Split(
+        training=kept[found.training],
+        validation=kept[found.validation],
+        left_out=kept[found.left_out],
+        sharing=kept[found.sharing],
+        struck_out=np.flatnonzero(struck),
+    )
 
 
 def _are_struck_out(dataset: Dataset) -> np.ndarray:

@@ -145,13 +145,14 @@ class ClusterPanel(QWidget):
 
     def _take(self, groups: Groups) -> None:
         state, found = self._state, groups.found
-        if groups.query.vectors is not state.vectors:
+        vectors = groups.query.vectors
+        if vectors is not state.vectors:
             return
         self.groups = groups
         self.column = state.own_name(COLUMN, FOUND)
         state.set_column(self.column, groups.cells, groups.record(FOUND))
         *words, stability = found.in_words()
-        n = len(groups.query.vectors.rows)
+        n = len(vectors.rows)
         if found.n_fitted < n:
             words.append(f"they are made from {found.n_fitted:,} of {n:,} rows; the others join")
         words.append(f"they stand in the column {self.column}")
@@ -163,8 +164,7 @@ class ClusterPanel(QWidget):
     def _take_shown(self, groups: Groups) -> None:
         # Another name makes no other cluster.
         if self.groups is not None and groups.codes is self.groups.codes:
-            shown = {"typical": groups.typical, "borderline": groups.borderline}
-            self.groups = replace(self.groups, **shown)
+            self.groups = replace(self.groups, typical=groups.typical, borderline=groups.borderline)
             self._update()
 
     def _look_at(self, what: str) -> None:

@@ -14,6 +14,7 @@ from napari_synapse_cl.widgets.explore.search import elsewhere
 if TYPE_CHECKING:
     from napari_synapse_cl.features.clusters import Clusters, Method
     from napari_synapse_cl.features.neighbours import Metric, Step
+    from napari_synapse_cl.features.vectors import VectorTable
     from napari_synapse_cl.widgets.explore.state import Exploration
 
 METRIC: Metric = "cosine"
@@ -27,7 +28,7 @@ class Query:
     """What clusters are looked for."""
 
     state: Exploration
-    vectors: Any
+    vectors: VectorTable
     """What rows are numbers in; others are of no use by then."""
     method: Method
     n: int

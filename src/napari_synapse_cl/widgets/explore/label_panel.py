@@ -115,7 +115,8 @@ class LabelPanel(QWidget):
             self._ask_which,
         )
         self._teacher, self._judge = LatestOnly(predict), LatestOnly(measure)
-        self._asker, self._keeper, self._reader = map(LatestOnly, (ask, keep, apply))
+        self._asker, self._keeper = LatestOnly(ask), LatestOnly(keep)
+        self._reader = LatestOnly(apply)
         self._teacher.done.connect(self._show_prediction)
         self._reader.done.connect(self._show_prediction)
         self._judge.done.connect(self._show_score)

@@ -19,6 +19,7 @@ from napari_synapse_cl.widgets.layers.features import METADATA_KEY, VOLUME_KEY
 
 if TYPE_CHECKING:
     from napari_synapse_cl.features.pooling import Pooled
+    from napari_synapse_cl.features.vectors import VectorTable
 
 POOLED_KEY = "napari_synapse_cl_pooled"
 """Where the metadata of points say of which layer they are groups, by which column."""
@@ -75,9 +76,9 @@ class Pooler(QObject):
         self._worker.forget()
         self._groups = None
 
-    def _add(self, found: tuple[Points, Any, str, Pooled]) -> None:
+    def _add(self, found: tuple[Points, VectorTable | None, str, Pooled]) -> None:
         layer, vectors, by, pooled = found
-        if vectors is not self._state.vectors:
+        if vectors is None or vectors is not self._state.vectors:
             return
         about = layer.as_layer_data_tuple()[1]
         records = {name: {**vectors.record_of(name), "pooled_by": by} for name in vectors.names}
@@ -111,7 +112,8 @@ class Pooler(QObject):
             codes, names = pd.factorize(source.features[column])
             self._groups = source.features, codes, pd.Index(names)
         _, codes, names = self._groups
-        wanted = names.get_indexer(self._state.column(column).iloc[self._state.selected])
+        chosen = self._state.column(column).iloc[self._state.selected]
+        wanted = names.get_indexer(pd.Index(chosen))
         rows = np.flatnonzero(np.isin(codes, wanted[wanted >= 0]))
         source.selected_data.replace_selection(rows.tolist() if len(rows) <= MOST_FRAMED else [])
         source.refresh(thumbnail=False, data_displayed=False, extent=False)
