@@ -98,8 +98,9 @@ def _record(job: Exploration) -> dict[str, Any]:
 
 def _known_size(record: dict[str, Any]) -> VoxelSize | None:
     found = record.get("voxel_size")
-    is_known = isinstance(found, list) and len(found) == 3
-    return triple(float(n) for n in found) if is_known else None
+    if not isinstance(found, list) or len(found) != 3:
+        return None
+    return triple(float(n) for n in found)
 
 
 def _chosen(job: Exploration) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def _chart(title: str, several: Sequence[Series], chance: float | None) -> Itera
         return np.asarray(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM))
 
     def ticks(bounds: tuple[float, float], n: int, whole: bool) -> np.ndarray:
-        found = MaxNLocator(n, integer=whole).tick_values(*bounds)
+        found = np.asarray(MaxNLocator(n, integer=whole).tick_values(*bounds))
         return found[(found >= bounds[0]) & (found <= bounds[1])]
 
     xs, ys = ticks(x_range, 5, True), ticks(y_range, 5, False)
