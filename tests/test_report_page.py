@@ -259,6 +259,15 @@ def test_rows_that_are_all_alike_have_no_clusters_and_that_is_told(tmp_path: Pat
     assert len(page.data["rows"]) == N
 
 
+def test_of_many_clusters_the_largest_are_shown(
+    table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_synapse_cl.pipeline.report.page.MOST_CLUSTERS", 3)
+    page = Page(report(table_file, tmp_path, "--n_clusters", 5))
+    assert len(page.all("article")) == 3
+    assert "2 smaller clusters are not shown." in page.words
+
+
 def test_of_very_many_rows_some_are_drawn_and_those_with_labels_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,7 +375,7 @@ class TestRun:
         assert "by chance 1.9" in labels[0]
         assert "held out: 0.1 at first, 0.9 at last" in labels[1]
         assert "by chance 0.0526" in labels[1]
-        assert "finds 9 of 10 held-out synapses again, by chance 1; so few" in page.words
+        assert "It learns: it finds 9 of 10 held-out synapses again, by chance 1" in page.words
         assert "synapse-cl --config c.json" in page.words
 
     def test_curves_of_many_steps_are_thinned_and_stay_in_their_chart(
@@ -427,6 +436,10 @@ class TestClasses:
         assert names_of(table) == ("id", ["9223372036854775807", "5"])
         assert names_of(table[["z", "kind"]]) is None
 
+    def test_long_cells_are_cut(self) -> None:
+        found = names_of(pd.DataFrame({"note": ["a" * 5000, "b"]}))
+        assert found == ("note", ["a" * 79 + "…", "b"])
+
 
 def test_a_strip_goes_through_depth_from_left_to_right() -> None:
     crop = np.linspace(0, 1, 17, dtype=np.float32)[:, None, None] * np.ones((17, 60, 30))
@@ -475,9 +488,14 @@ class TestInBrowser:
             assert browser.ask(moves) == "none"
             browser.prefer("light")
 
+            # Read from a copy, since a canvas that is read often is drawn otherwise.
             inked = (
-                "(() => { const c = document.getElementById('dots'); const p = "
-                "c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0; "
+                "(() => { const c = document.getElementById('dots'); "
+                "const k = Object.assign(document.createElement('canvas'), "
+                "{ width: c.width, height: c.height }); "
+                "const pen = k.getContext('2d', { willReadFrequently: true }); "
+                "pen.drawImage(c, 0, 0); "
+                "const p = pen.getImageData(0, 0, c.width, c.height).data; let n = 0; "
                 "for (let i = 3; i < p.length; i += 4) n += p[i] > 0; return n; })()"
             )
             browser.point(x + 2, y + 2)

@@ -19,6 +19,8 @@ MOST_COLUMNS = 16
 N_RANGES = 5
 """That numbers are divided into, with as many rows each."""
 BLANK = -1
+LONGEST = 80
+"""Characters of a cell that are shown."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,14 @@ def classes_of(name: str, cells: pd.Series) -> Classes | None:
     kept = kept[: MOST_CLASSES - 1] if others else kept
     numbers = {text: number for number, text in enumerate(kept)}
     codes[known] = [numbers.get(text, len(kept)) for text in texts]
-    labels = (*kept, f"{counted(len(others), 'other', 'others')}") if others else tuple(kept)
+    labels = tuple(map(short, kept))
+    labels += (f"{counted(len(others), 'other', 'others')}",) if others else ()
     return Classes(name, labels, codes)
+
+
+def short(text: str) -> str:
+    """Return a text, the end of a long one left out."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _ranges(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -117,7 +125,7 @@ def names_of(table: pd.DataFrame) -> tuple[str, list[str]] | None:
         is_number = name in AXES or cells.dtype.kind in "fbM"
         if is_number or cells.isna().any() or not cells.is_unique:
             continue
-        return str(name), [as_text(cell) for cell in cells.astype(object)]
+        return str(name), [short(as_text(cell)) for cell in cells.astype(object)]
     return None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_synapse_cl import __version__
-from napari_synapse_cl.config import Config, CropConfig, ExploreConfig
+from napari_synapse_cl.config import SECTIONS, Config, CropConfig, ExploreConfig
 from napari_synapse_cl.config.data_sections import VolumeConfig
 from napari_synapse_cl.pipeline.exploring_preparation import Exploration, source_of
 from napari_synapse_cl.pipeline.networks import run_of
@@ -108,7 +108,7 @@ def command_of(config: Config) -> str:
     names |= {*OF_A_TABLE, "dataset"}
     default, values = Config().as_json(), config.as_json()
     command = ["synapse-cl", "--report"]
-    for name in Config.model_fields:
+    for name in (name for section in SECTIONS for name in section.model_fields):
         value = values[name]
         if name not in names or name == "report" or value in (default[name], None):
             continue

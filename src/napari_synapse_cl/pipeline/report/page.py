@@ -21,12 +21,14 @@ from napari_synapse_cl.features.prediction import Accuracy, Evaluation
 from napari_synapse_cl.features.vectors import VectorTable
 from napari_synapse_cl.pipeline.report.crops import N_SLICES, slice_size
 from napari_synapse_cl.pipeline.report.curves import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart
-from napari_synapse_cl.pipeline.report.dots import Classes, names_of, on_grid
+from napari_synapse_cl.pipeline.report.dots import Classes, names_of, on_grid, short
 from napari_synapse_cl.pipeline.report.origin import Fact
 from napari_synapse_cl.system.files import encodable
 
 MOST_CLASSES = 20
-"""Of which a table of confusions is shown."""
+"""Of which F1 and a table of confusions are shown."""
+MOST_CLUSTERS = 24
+"""Whose crops are shown, the largest first."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def render(vectors: VectorTable, label_column: str | None, found: Findings) -> s
         n_dots=len(vectors.rows),
         label_column=label_column,
         clusters=_clusters(found.clusters, items),
+        n_more_clusters=0 if found.clusters is None else max(0, found.clusters.n - MOST_CLUSTERS),
         farthest=[items.of(number, value) for number, value in found.farthest],
         doubtful=[items.of(number, value) for number, value in found.doubtful],
         scores=_scores(found.evaluation),
@@ -150,7 +153,7 @@ class _Items:
         return {
             "row": row,
             "place": ", ".join(_as_place(self._table[axis].iloc[row]) for axis in AXES),
-            "label": "" if label is None else as_text(label),
+            "label": "" if label is None else short(as_text(label)),
             "strip": self._strips.get(row),
             "value": "" if value is None else f"{value:.3f}",
         }
@@ -173,7 +176,7 @@ def _clusters(found: Clusters | None, items: _Items) -> list[dict[str, Any]]:
             "typical": [items.of(one) for one in found.typical[number]],
             "borderline": [items.of(one) for one in found.borderline[number]],
         }
-        for number in range(1, found.n + 1)
+        for number in range(1, min(found.n, MOST_CLUSTERS) + 1)
     ]
 
 
@@ -192,7 +195,7 @@ def _scores(evaluation: Evaluation | None) -> list[dict[str, Any]]:
             "chance": 1 / len(classes),
             "accuracy": score.accuracy,
             "confidence": score.confidence,
-            "f1": score.f1,
+            "f1": score.f1 if len(classes) <= MOST_CLASSES else {},
             "majority": evaluation.majority,
             "confusion": score.confusion if len(classes) <= MOST_CLASSES else [],
         }
