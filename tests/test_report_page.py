@@ -3,6 +3,7 @@
 import base64
 import json
 import shutil
+from collections.abc import Generator
 from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
@@ -18,6 +19,7 @@ from browser import Browser
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.features.neighbours import Step
 from napari_synapse_cl.features.tables import (
     FORMATS,
     feature_columns,
@@ -257,6 +259,37 @@ def test_rows_that_are_all_alike_have_no_clusters_and_that_is_told(tmp_path: Pat
     page = Page(report(tmp_path / "f.csv", tmp_path / "out"))
     assert "have the same features" in page.words
     assert len(page.data["rows"]) == N
+
+
+def test_rows_of_several_volumes_have_their_crops(volume_file: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "dark.npy", np.tile(np.uint8([[[0, 9]]]), (40, 96, 48)))
+    images = {"noise": volume_file, "dark": tmp_path / "dark.npy"}
+    volumes = [{"name": n, "image": str(i), "synapses": "s.csv"} for n, i in images.items()]
+    (tmp_path / "data.json").write_text(json.dumps({"volumes": volumes}))
+    table = make_table().assign(volume=np.where(np.arange(N) < 20, "noise", "dark"))
+    record = {**RECORD, "settings": {"keep": "cleft", "intensity": "range"}}
+    write_table(table, tmp_path / "f.csv", record)
+    page = Page(report(tmp_path / "f.csv", tmp_path / "out", "--dataset", tmp_path / "data.json"))
+    assert len(page.data["strips"]) == N - 1
+    assert "without masks and not moved" in page.words
+    spread = []
+    for number in ("0", "80"):
+        with Image.open(BytesIO(base64.b64decode(page.data["strips"][number]))) as strip:
+            spread.append(np.asarray(strip).std())
+    assert spread[0] > 3 * spread[1]
+
+
+def test_a_map_by_umap_is_there_if_it_is_wanted(
+    table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def umap_positions(values: np.ndarray, seed: int) -> Generator[Step, None, np.ndarray]:
+        yield "making a map", 1, 1, "epoch"
+        return values[:, :2]
+
+    monkeypatch.setattr(job, "umap_positions", umap_positions)
+    page = Page(report(table_file, tmp_path, "--umap"))
+    assert [one["name"] for one in page.data["maps"]] == ["Principal components", "UMAP"]
+    assert page.texts["code"][0].endswith("--umap --output NEW_FOLDER")
 
 
 def test_of_many_clusters_the_largest_are_shown(
