@@ -72,12 +72,10 @@ class Config(
         if self.dataset is not None:
             self._check_dataset()
             return
-        if self.dense:
-            if self.crops is not None or self.synapses is not None:
-                raise ValueError("dense works on the image alone: leave crops and synapses out")
-            return
-        if self.report:
-            # Positions are those of the feature table.
+        if self.dense and (self.crops is not None or self.synapses is not None):
+            raise ValueError("dense works on the image alone: leave crops and synapses out")
+        # The positions of a report are those of the feature table.
+        if self.dense or self.report:
             return
         source = "image" if self.crops is None else "crops"
         if (getattr(self, source) is None) != (self.synapses is None):
@@ -127,21 +125,16 @@ class Config(
     def _check_exploring(self) -> None:
         if self.explore is None and not self.report:
             if self.features is not None:
-                raise ValueError(
-                    "features is for explore: say whether to cluster, similar, predict or "
-                    "outliers, or to report"
-                )
+                kinds = "cluster, similar, predict or outliers"
+                raise ValueError(f"features is for explore: say whether to {kinds}, or to report")
             return
         if self.explore is not None and self.report:
             raise ValueError("explore and report exclude each other")
-        job, where = "explore", "a feature table alone"
-        others = ["train_only", "extract_only", "export_only", "resume"]
+        job, where, others = "explore", "a feature table alone", ["image", "dataset"]
         if self.report:
             job, where = "report", "a feature table, and on an image or a dataset for its crops"
-            others += ["synapses", "crops"]
-        else:
-            others += ["image", "dataset"]
-        for name in others:
+            others = ["synapses", "crops"]
+        for name in ("train_only", "extract_only", "export_only", "resume", *others):
             if getattr(self, name):
                 raise ValueError(f"{job} works on {where}: leave {name} out")
         if self.features is None:
