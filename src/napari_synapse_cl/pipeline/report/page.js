@@ -13,10 +13,22 @@
   let map = data.maps[0], column = null, hidden = new Set(), current = -1;
   let zoom = 1, left = 0, top = 0, dragged = null;
 
+  // All dots as they were drawn last: pointing at one draws none of them anew.
+  const picture = document.createElement("canvas");
+  let width = 1, height = 1, scale = 1, firstX = 0, firstY = 0, ring = 4;
+
+  // Asking the page for its measures takes far longer than a dot: they are kept.
+  function measure() {
+    width = canvas.clientWidth;
+    height = canvas.clientHeight;
+    scale = zoom * (Math.min(width, height) - 2 * MARGIN) / GRID;
+    firstX = width / 2 - GRID / 2 * scale + left;
+    firstY = height / 2 - GRID / 2 * scale + top;
+  }
+
   // Where the dot i lies, in pixels of the page within the canvas.
-  const scale = () => zoom * (Math.min(canvas.clientWidth, canvas.clientHeight) - 2 * MARGIN) / GRID;
-  const across = (i) => canvas.clientWidth / 2 + (map.x[i] - GRID / 2) * scale() + left;
-  const down = (i) => canvas.clientHeight / 2 + (map.y[i] - GRID / 2) * scale() + top;
+  const across = (i) => firstX + map.x[i] * scale;
+  const down = (i) => firstY + map.y[i] * scale;
   const code = (i) => (column ? column.codes[i] : 0);
   const isShown = (i) => !hidden.has(code(i));
   const colourOf = (number) => {
@@ -25,40 +37,41 @@
   };
 
   function draw() {
+    measure();
     const ratio = window.devicePixelRatio || 1;
-    const width = Math.round(canvas.clientWidth * ratio), height = Math.round(canvas.clientHeight * ratio);
-    if (canvas.width !== width || canvas.height !== height) {
-      canvas.width = width;
-      canvas.height = height;
+    for (const one of [canvas, picture]) {
+      one.width = Math.round(width * ratio);
+      one.height = Math.round(height * ratio);
     }
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
+    const brush = picture.getContext("2d");
+    brush.setTransform(ratio, 0, 0, ratio, 0, 0);
     const size = n > 5000 ? 2 : n > 1000 ? 3 : 4;
-    pen.globalAlpha = n > 5000 ? 0.6 : 0.85;
-    const groups = new Map();
+    ring = size + 4;
+    brush.globalAlpha = n > 5000 ? 0.6 : 0.85;
     for (let i = 0; i < n; i++) {
-      if (!isShown(i)) continue;
-      if (!groups.has(code(i))) groups.set(code(i), []);
-      groups.get(code(i)).push(i);
+      const x = across(i), y = down(i);
+      if (!isShown(i) || x < -size || y < -size || x > width + size || y > height + size) continue;
+      brush.fillStyle = colourOf(code(i));
+      brush.beginPath();
+      brush.arc(x, y, size, 0, 2 * Math.PI);
+      brush.fill();
     }
-    for (const [number, some] of groups) {
-      pen.fillStyle = colourOf(number);
-      pen.beginPath();
-      for (const i of some) {
-        const x = across(i), y = down(i);
-        pen.moveTo(x + size, y);
-        pen.arc(x, y, size, 0, 2 * Math.PI);
-      }
-      pen.fill();
-    }
-    pen.globalAlpha = 1;
-    if (current >= 0) {
-      pen.strokeStyle = getComputedStyle(document.body).color;
-      pen.lineWidth = 2;
-      pen.beginPath();
-      pen.arc(across(current), down(current), size + 4, 0, 2 * Math.PI);
-      pen.stroke();
-    }
+    show();
+  }
+
+  // Show the dots, and a ring around the one that is pointed at.
+  function show() {
+    const ratio = canvas.width / width;
+    pen.setTransform(1, 0, 0, 1, 0, 0);
+    pen.clearRect(0, 0, canvas.width, canvas.height);
+    pen.drawImage(picture, 0, 0);
+    if (current < 0) return;
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    pen.strokeStyle = getComputedStyle(document.body).color;
+    pen.lineWidth = 2;
+    pen.beginPath();
+    pen.arc(across(current), down(current), ring, 0, 2 * Math.PI);
+    pen.stroke();
   }
 
   function line(text) {
@@ -81,12 +94,12 @@
       if (column) lines.push(column.name + ": " + (code(i) < 0 ? "blank" : column.labels[code(i)]));
       if (!strip) lines.push("no crop of this row is in the report");
       find("pointed-text").replaceChildren(...lines.map(line));
-      const x = across(i), y = down(i), width = pointed.offsetWidth, height = pointed.offsetHeight;
-      const beside = x + 16 + width < canvas.clientWidth ? x + 16 : x - 16 - width;
+      const x = across(i), y = down(i), wide = pointed.offsetWidth, high = pointed.offsetHeight;
+      const beside = x + 16 + wide < width ? x + 16 : x - 16 - wide;
       pointed.style.left = Math.max(0, beside) + "px";
-      pointed.style.top = Math.max(0, Math.min(y - height / 2, canvas.clientHeight - height)) + "px";
+      pointed.style.top = Math.max(0, Math.min(y - high / 2, height - high)) + "px";
     }
-    draw();
+    show();
   }
 
   function nearest(x, y) {
@@ -119,18 +132,24 @@
     return best;
   }
 
+  // Draw the dots anew, and what is pointed at where it lies now.
+  function drawAll() {
+    draw();
+    point(current);
+  }
+
   function magnify(factor) {
     const wanted = Math.min(CLOSEST, Math.max(1, zoom * factor));
     left *= wanted / zoom;
     top *= wanted / zoom;
     zoom = wanted;
-    point(current);
+    drawAll();
   }
 
   function fit() {
     zoom = 1;
     left = top = 0;
-    point(current);
+    drawAll();
   }
 
   function showLegend() {
@@ -148,7 +167,8 @@
       button.addEventListener("click", () => {
         if (!hidden.delete(number)) hidden.add(number);
         button.setAttribute("aria-pressed", String(!hidden.has(number)));
-        point(current >= 0 && isShown(current) ? current : -1);
+        if (current >= 0 && !isShown(current)) current = -1;
+        drawAll();
       });
       return button;
     }));
@@ -165,7 +185,8 @@
       left += event.clientX - dragged.x;
       top += event.clientY - dragged.y;
       dragged = { x: event.clientX, y: event.clientY };
-      point(-1);
+      current = -1;
+      drawAll();
       return;
     }
     const found = nearest(event.clientX - box.left, event.clientY - box.top);
@@ -193,7 +214,7 @@
   find("closer").addEventListener("click", () => magnify(CLOSER));
   find("farther").addEventListener("click", () => magnify(1 / CLOSER));
   find("fit").addEventListener("click", fit);
-  window.addEventListener("resize", () => point(current));
+  window.addEventListener("resize", drawAll);
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 
   find("panel").hidden = false;
@@ -206,7 +227,7 @@
     column = data.columns[number] || null;
     hidden = new Set();
     showLegend();
-    point(current);
+    drawAll();
   });
   column = data.columns[0] || null;
   showLegend();
