@@ -22,9 +22,10 @@ EXPLORE: dict[str, Any] = {"explore": "cluster", "features": "f.csv"}
 SIMILAR: dict[str, Any] = {**EXPLORE, "explore": "similar", "like": "3"}
 PREDICT: dict[str, Any] = {**EXPLORE, "explore": "predict"}
 OUTLIERS: dict[str, Any] = {**EXPLORE, "explore": "outliers"}
+REPORT: dict[str, Any] = {"report": True, "features": "f.csv"}
 ALWAYS = {
     "output", "train_only", "extract_only", "checkpoint", "network", "resume", "export_only",
-    "compare_layers", "dense", "region", "explore", "features",
+    "compare_layers", "dense", "region", "explore", "report", "features",
 }  # fmt: skip
 """Have an effect wherever they are not refused."""
 
@@ -78,9 +79,10 @@ IN_VAIN: dict[str, list[dict[str, Any]]] = {
     "min_cluster_size": [EXPLORE],
     "n_neighbors": [DATA, PREDICT],
     "probe": [EXPLORE, {**PREDICT, "classifier": "c.npz"}],
-    "reject_below": [OUTLIERS],
+    "reject_below": [OUTLIERS, REPORT],
     "classifier": [SIMILAR],
     "device": [EXPLORE],
+    "umap": [DATA, EXPLORE],
     "n_components": [{**DATA, "pooling": "none"}, COMPARE, EXPLORE],
 }
 IN_EXTRACTION = ("ModelConfig", "TrainingConfig", "AugmentationConfig")
@@ -165,6 +167,9 @@ def test_a_setting_that_does_something_is_not(name: str, more: dict[str, Any]) -
         *((name, PREDICT) for name in ("label_column", "probe", "reject_below", "classifier")),
         ("n_neighbors", OUTLIERS), ("label_column", OUTLIERS),
         ("min_cluster_size", {**EXPLORE, "clustering": "hdbscan"}),
+        *((n, REPORT) for n in ("n_clusters", "distance", "n_neighbors", "probe", "umap", "seed")),
+        *((n, REPORT) for n in ("label_column", "vectors", "overwrite", "image", "crop_size")),
+        ("voxel_size", {**REPORT, "image": "v.tif"}), ("invert", {**REPORT, "image": "v.tif"}),
     ],
 )  # fmt: skip
 def test_a_setting_of_an_exploration_that_does_something_is_not(

@@ -31,6 +31,8 @@ def test_the_wheel_holds_the_manifest_and_its_entry_point(built: Path) -> None:
         assert "napari_synapse_cl/networks/fibsem-10nm.safetensors" in archive.namelist()
         assert "napari_synapse_cl/networks/fibsem-10nm.json" in archive.namelist()
         assert "napari_synapse_cl/config/recipes/tissue.json" in archive.namelist()
+        for name in ("page.html", "page.css", "page.js"):
+            assert f"napari_synapse_cl/pipeline/report/{name}" in archive.namelist()
         [entry_points] = [n for n in archive.namelist() if n.endswith("entry_points.txt")]
         text = archive.read(entry_points).decode()
     assert "napari-synapse-cl = napari_synapse_cl:napari.yaml" in text

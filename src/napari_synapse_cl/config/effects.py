@@ -71,7 +71,7 @@ def conditions_of(name: str) -> tuple[Condition, ...]:
 
 
 def _job(config: Config) -> str:
-    for name in ("explore", "export_only", "dense", "compare_layers", "extract_only"):
+    for name in ("report", "explore", "export_only", "dense", "compare_layers", "extract_only"):
         if getattr(config, name):
             return name
     return "training"
@@ -141,10 +141,12 @@ def _all_of(*conditions: Condition) -> Condition:
 
 
 _TRAINS = _jobs("training")
-_EXPLORES = _jobs("explore")
+_REPORTS = _jobs("report")
+_EXPLORES = _jobs("explore", "report")
 _DRAWS = _jobs("training", "compare_layers")
 _READS = _jobs("training", "extract_only", "compare_layers", "dense")
 _CUTS = _jobs("training", "extract_only", "compare_layers")
+_SHOWS = _jobs("training", "extract_only", "compare_layers", "dense", "report")
 _EXTRACTS = _all_of(_jobs("training", "extract_only"), _unless("train_only"))
 _READS_LAYERS = _with("layer_num")
 _POOLS = _where("pooling", lambda value: value != "none")
@@ -154,6 +156,7 @@ _USES_LABELS = _any_of(_positive("presynaptic_shift"), _MASKS)
 _NAMED = _with("image", "dataset", "crops")
 _HAS_TABLE = _with("synapses", "dataset")
 _VALIDATES = _positive("validation_fraction")
+_CLUSTERS = _any_of(_REPORTS, _only("explore", "cluster"))
 
 _OF_SECTIONS: dict[type[Section], tuple[Condition, ...]] = {
     DataConfig: (_READS,),
@@ -169,7 +172,10 @@ _OF_SECTIONS: dict[type[Section], tuple[Condition, ...]] = {
 }
 
 _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
-    "voxel_size": (_READS, _NAMED),
+    "image": (_SHOWS,),
+    "dataset": (_SHOWS,),
+    "voxel_size": (_SHOWS, _NAMED),
+    "crop_size": (_jobs("training", "extract_only", "compare_layers", "report"),),
     "position_columns": (_CUTS, _HAS_TABLE),
     "position_unit": (_CUTS, _HAS_TABLE),
     "position_voxel_size": (_CUTS, _HAS_TABLE, _only("position_unit", "auto", "voxels")),
@@ -183,10 +189,10 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
     "roles": (_CUTS, _with("labels", "dataset", "crops"), _USES_LABELS),
     "cache_dir": (_TRAINS,),
     "cache_limit": (_TRAINS,),
-    "network_voxel_size": (_READS,),
-    "intensity": (_READS,),
-    "percentiles": (_READS, _only("intensity", "percentiles")),
-    "invert": (_READS,),
+    "network_voxel_size": (_SHOWS,),
+    "intensity": (_SHOWS,),
+    "percentiles": (_SHOWS, _only("intensity", "percentiles")),
+    "invert": (_SHOWS,),
     "keep_nearest": (_CUTS, _USES_LABELS),
     "keep_margin": (_CUTS, _MASKS),
     "background": (_CUTS, _any_of(_only("borders", "constant"), _MASKS)),
@@ -201,7 +207,7 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
     "positive_share": (_TRAINS, _with("positive_distance", "cell_column")),
     "backbone_lr_factor": (_TRAINS, _unless("freeze_backbone")),
     "best_metric": (_TRAINS, _any_of(_only("best_metric", "training_loss"), _VALIDATES)),
-    "seed": (_jobs("training", "compare_layers", "explore"),),
+    "seed": (_jobs("training", "compare_layers", "explore", "report"),),
     "rotation_range": (_DRAWS, _unless("uniform_rotation")),
     "cutout_size": (_DRAWS, _positive("cutout_prob")),
     "cutout_kinds": (_DRAWS, _positive("cutout_prob")),
@@ -224,8 +230,8 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
     "n_components": (_EXTRACTS, _TABULATES),
     "feature_format": (
         _jobs("training", "extract_only", "explore"),
-        _any_of(_EXPLORES, _unless("train_only")),
-        _any_of(_EXPLORES, _TABULATES),
+        _any_of(_jobs("explore"), _unless("train_only")),
+        _any_of(_jobs("explore"), _TABULATES),
     ),
     "label_column": (
         _any_of(
@@ -238,31 +244,36 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
     "keep_partial": (_any_of(_jobs("dense"), _EXTRACTS),),
     "centre_jitter": (_jobs("compare_layers"),),
     "vectors": (_EXPLORES, _unless("classifier")),
-    "distance": (_EXPLORES, _only("explore", "cluster", "similar", "outliers")),
+    "distance": (_EXPLORES, _any_of(_REPORTS, _only("explore", "cluster", "similar", "outliers"))),
     "like": (_only("explore", "similar"),),
     "unlike": (_only("explore", "similar"),),
     "n_similar": (_only("explore", "similar"),),
-    "clustering": (_only("explore", "cluster"),),
-    "n_clusters": (_only("explore", "cluster"), _only("clustering", "kmeans", "mixture")),
+    "clustering": (_CLUSTERS,),
+    "n_clusters": (_CLUSTERS, _only("clustering", "kmeans", "mixture")),
     "most_clusters": (
-        _only("explore", "cluster"),
+        _CLUSTERS,
         _only("clustering", "kmeans", "mixture"),
         _unless("n_clusters"),
     ),
-    "min_cluster_size": (_only("explore", "cluster"), _only("clustering", "hdbscan")),
-    "n_neighbors": (_EXPLORES, _only("explore", "cluster", "similar", "outliers")),
-    "probe": (_only("explore", "predict"), _unless("classifier")),
+    "min_cluster_size": (_CLUSTERS, _only("clustering", "hdbscan")),
+    "n_neighbors": (
+        _EXPLORES,
+        _any_of(_REPORTS, _only("explore", "cluster", "similar", "outliers")),
+    ),
+    "probe": (_any_of(_REPORTS, _only("explore", "predict")), _unless("classifier")),
     "reject_below": (_only("explore", "predict"),),
     "classifier": (_only("explore", "predict"),),
+    "umap": (_REPORTS,),
     # Each of these is a job, or refused.
     "explore": (),
+    "report": (),
     "features": (),
     "compare_layers": (),
     "dense": (),
     "region": (),
     "overwrite": (
         _any_of(
-            _jobs("explore", "extract_only", "export_only", "compare_layers", "dense"),
+            _jobs("report", "explore", "extract_only", "export_only", "compare_layers", "dense"),
             _with("export"),
         ),
     ),

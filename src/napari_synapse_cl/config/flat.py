@@ -72,9 +72,10 @@ class Config(
         if self.dataset is not None:
             self._check_dataset()
             return
-        if self.dense:
-            if self.crops is not None or self.synapses is not None:
-                raise ValueError("dense works on the image alone: leave crops and synapses out")
+        if self.dense and (self.crops is not None or self.synapses is not None):
+            raise ValueError("dense works on the image alone: leave crops and synapses out")
+        # The positions of a report are those of the feature table.
+        if self.dense or self.report:
             return
         source = "image" if self.crops is None else "crops"
         if (getattr(self, source) is None) != (self.synapses is None):
@@ -122,17 +123,22 @@ class Config(
         self._check_layers()
 
     def _check_exploring(self) -> None:
-        if self.explore is None:
+        if self.explore is None and not self.report:
             if self.features is not None:
-                raise ValueError(
-                    "features is for explore: say whether to cluster, similar, predict or outliers"
-                )
+                kinds = "cluster, similar, predict or outliers"
+                raise ValueError(f"features is for explore: say whether to {kinds}, or to report")
             return
-        for name in ("train_only", "extract_only", "export_only", "resume", "image", "dataset"):
+        if self.explore is not None and self.report:
+            raise ValueError("explore and report exclude each other")
+        job, where, others = "explore", "a feature table alone", ["image", "dataset"]
+        if self.report:
+            job, where = "report", "a feature table, and on an image or a dataset for its crops"
+            others = ["synapses", "crops"]
+        for name in ("train_only", "extract_only", "export_only", "resume", *others):
             if getattr(self, name):
-                raise ValueError(f"explore works on a feature table alone: leave {name} out")
+                raise ValueError(f"{job} works on {where}: leave {name} out")
         if self.features is None:
-            raise ValueError("explore needs a feature table: name it as features")
+            raise ValueError(f"{job} needs a feature table: name it as features")
         if self.explore == "similar" and not self.like:
             raise ValueError("explore similar needs rows to compare with: name them as like")
 

@@ -149,9 +149,15 @@ class ExploreConfig(Section):
         "In place of a training, look into a feature table: cluster its rows, find those similar "
         "to some, predict labels from those of a few, or find outliers.",
     )
+    report: bool = setting(
+        False,
+        "In place of a training, report on a feature table in one HTML file for any browser: the "
+        "run, a map with crops, clusters, outliers, and how well labels are predicted.",
+    )
     features: Path | None = setting(
         None,
-        "Feature table (CSV, Parquet, npz or h5ad) that is explored, as an extraction writes it.",
+        "Feature table (CSV, Parquet, npz or h5ad) that is explored or reported on, as an "
+        "extraction writes it.",
     )
     vectors: Words = setting(
         (),
@@ -215,6 +221,9 @@ class ExploreConfig(Section):
         None,
         "Classifier that an earlier prediction has left behind, to predict with (with explore "
         "predict) in place of labels.",
+    )
+    umap: bool = setting(
+        False, "Show a map by UMAP in the report too (with the extra umap).", title="UMAP"
     )
 
 

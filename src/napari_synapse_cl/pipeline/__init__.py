@@ -57,6 +57,10 @@ def run(
 def _without_help(config: Config) -> Callable[[Config, Control], Iterator[Event]] | None:
     """Return the job, if it is one that several processes have nothing to share of."""
     # Each imports what it needs alone: Zarr, scikit-learn or ONNX.
+    if config.report:
+        from napari_synapse_cl.pipeline.report.job import report
+
+        return report
     if config.explore:
         from napari_synapse_cl.pipeline.exploring import explore
 

@@ -1,6 +1,7 @@
 """Look into a table of features: clusters, similar rows, predictions and outliers."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from napari_synapse_cl.features.classifiers import (
     identity_of,
     save,
 )
-from napari_synapse_cl.features.clusters import find_clusters
+from napari_synapse_cl.features.clusters import Clusters, find_clusters
 from napari_synapse_cl.features.layer_report import BASELINE_NAME, HAND_NAME
 from napari_synapse_cl.features.neighbours import Space, disagreement, find_neighbours, oddness
 from napari_synapse_cl.features.prediction import (
@@ -48,15 +49,15 @@ def explore(config: Config, control: Control) -> Iterator[Event]:
     for text, level in job.notes:
         yield Message(text, level)
     jobs: dict[str | None, Callable[[Exploration], Iterator[Event]]] = {
-        "cluster": _cluster,
+        "cluster": cluster,
         "similar": _similar,
         "predict": _predict,
-        "outliers": _outliers,
+        "outliers": find_outliers,
     }
     try:
         yield from jobs[config.explore](job)
         if config.explore != "predict":
-            yield from _judge_brightness(job)
+            yield from judge_neighbours(job)
     except StoppedError:
         yield Message("this was ended before it was complete, so nothing is kept")
         return
@@ -90,7 +91,8 @@ def _similar(job: Exploration) -> Iterator[Event]:
     yield from job.tell(text)
 
 
-def _cluster(job: Exploration) -> Iterator[Event]:
+def cluster(job: Exploration) -> Generator[Event, None, Clusters]:
+    """Find clusters of the rows with vectors, and tell whether to rely on them."""
     config, rows = job.config, job.vectors.rows
     found = yield from job.follow(
         find_clusters(
@@ -124,9 +126,22 @@ def _cluster(job: Exploration) -> Iterator[Event]:
             for number in range(1, found.n + 1)
         ],
     }
+    return found
 
 
-def _outliers(job: Exploration) -> Iterator[Event]:
+def find_outliers(
+    job: Exploration,
+) -> Generator[Event, None, tuple[np.ndarray, np.ndarray | None]]:
+    """Tell which rows are far from their neighbours, or have another label than these.
+
+    Returns
+    -------
+    distances
+        ``(N,)`` of the rows with vectors, the mean distance of their neighbours.
+    differs
+        ``(N,)`` share of their labelled neighbours with another label, NaN where that is not
+        known; None without labels.
+    """
     rows, config = job.vectors.rows, job.config
     space = Space(job.vectors.scaled(), config.distance)
     neighbours = yield from job.follow(find_neighbours(space, config.n_neighbors))
@@ -137,6 +152,7 @@ def _outliers(job: Exploration) -> Iterator[Event]:
     named = ", ".join(map(str, farthest))
     yield from job.tell(f"farthest from their neighbours are the rows {named}")
     job.found["farthest"] = farthest
+    differs = None
     if job.label_column is not None and (job.labels[rows] != "").any():
         differs = disagreement(neighbours, job.labels[rows])
         yield from job.add("label_disagreement", job.vectors.spread(differs))
@@ -150,6 +166,7 @@ def _outliers(job: Exploration) -> Iterator[Event]:
         if n_against:
             text += f", first of all the rows {', '.join(map(str, job.found['doubtful']))}"
         yield from job.tell(text)
+    return distances, differs
 
 
 def _predict(job: Exploration) -> Iterator[Event]:
@@ -194,6 +211,55 @@ def _predict(job: Exploration) -> Iterator[Event]:
 
 def _taught(job: Exploration, known: np.ndarray) -> Generator[Event, None, Classifier]:
     """Teach a classifier, say how often it is right, and keep it in a file."""
+    lesson = lesson_of(job, known)
+    found = yield from measure(job, lesson)
+    kind = lesson.kind
+    yield Progress("teaching", 0, 1, "classifier")
+    classifier, remarks = taught_on(*lesson.sets[VECTORS], lesson.ground, kind)
+    yield Progress("teaching", 1, 1, "classifier")
+    words = {"logistic": "a logistic regression", "gaussian_process": "a Gaussian process"}
+    taught = lesson.counts
+    held = ", ".join(f"{n:,} {name}" for name, n in taught.items())
+    yield from job.tell(f"{words[kind]} has learnt from {len(known):,} labels: {held}")
+    yield from job.tell(*remarks, *found.in_words())
+    measured = {
+        "held_out": [score.as_json() for score in found.scores],
+        "majority": found.majority,
+        "parts": found.n_folds,
+    }
+    job.found |= {"labels": taught, "kind": kind, **measured}
+    about = {
+        **source_of(job),
+        "identity": identity_of(job.vectors),
+        "labels": taught,
+        "label_column": job.label_column,
+        **measured,
+    }
+    path = job.target.with_name(CLASSIFIER)
+    with RunFolder(path.parent).being_written():
+        save(classifier, about, path)
+    yield Wrote("classifier", str(path))
+    return classifier
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What labels are predicted from, and by what."""
+
+    sets: dict[str, tuple[np.ndarray, Sequence[int]]]
+    """Vectors of the labelled rows, and what is simpler, as :func:`evaluate` takes them."""
+    ground: Ground
+    kind: Kind
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many labels there are of each class."""
+        named, counts = np.unique(self.ground.labels, return_counts=True)
+        return dict(zip(named.tolist(), counts.tolist(), strict=True))
+
+
+def lesson_of(job: Exploration, known: np.ndarray) -> Lesson:
+    """Return what rows that have labels teach."""
     vectors, labels = job.vectors, job.labels[known]
     ground = Ground(labels, vectors.places[known], vectors.extent, job.config.seed)
     kind: Kind = "gaussian_process"
@@ -208,43 +274,22 @@ def _taught(job: Exploration, known: np.ndarray) -> Generator[Event, None, Class
         some = values[known]
         if some.shape[1] and not is_by_hand(vectors) and np.isfinite(some).all():
             sets[name] = (some, [some.shape[1]])
-    if vectors.extent is None:
+    return Lesson(sets, ground, kind)
+
+
+def measure(job: Exploration, lesson: Lesson) -> Generator[Event, None, Evaluation]:
+    """Measure how often predictions are right in parts of the volume that were held out."""
+    if job.vectors.extent is None:
         yield Message(
             "the table does not say how large crops are: parts of the volume that are predicted "
             "from each other may share voxels",
             "warning",
         )
-    found: Evaluation = yield from job.follow(evaluate(sets, ground, kind))
-    yield Progress("teaching", 0, 1, "classifier")
-    classifier, remarks = taught_on(*sets[VECTORS], ground, kind)
-    yield Progress("teaching", 1, 1, "classifier")
-    words = {"logistic": "a logistic regression", "gaussian_process": "a Gaussian process"}
-    named, counts = np.unique(labels, return_counts=True)
-    taught = dict(zip(named.tolist(), counts.tolist(), strict=True))
-    held = ", ".join(f"{n:,} {name}" for name, n in taught.items())
-    yield from job.tell(f"{words[kind]} has learnt from {len(known):,} labels: {held}")
-    yield from job.tell(*remarks, *found.in_words())
-    measured = {
-        "held_out": [score.as_json() for score in found.scores],
-        "majority": found.majority,
-        "parts": found.n_folds,
-    }
-    job.found |= {"labels": taught, "kind": kind, **measured}
-    about = {
-        **source_of(job),
-        "identity": identity_of(vectors),
-        "labels": taught,
-        "label_column": job.label_column,
-        **measured,
-    }
-    path = job.target.with_name(CLASSIFIER)
-    with RunFolder(path.parent).being_written():
-        save(classifier, about, path)
-    yield Wrote("classifier", str(path))
-    return classifier
+    found: Evaluation = yield from job.follow(evaluate(lesson.sets, lesson.ground, lesson.kind))
+    return found
 
 
-def _judge_brightness(job: Exploration) -> Iterator[Event]:
+def judge_neighbours(job: Exploration) -> Iterator[Event]:
     """Say whether neighbours reflect brightness alone, where the table has its histograms."""
     config = job.config
     labels = None if job.label_column is None else job.labels

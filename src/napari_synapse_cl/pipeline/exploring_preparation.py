@@ -1,6 +1,6 @@
 """What is looked at before a table of features is explored, and how results are kept."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -117,8 +117,39 @@ def prepare(config: Config, control: Control) -> Exploration:
     if config.features.absolute() in [path.absolute() for path in results]:
         raise InputError(f"{target} is the table that is explored: name another output folder")
     names = config.vectors if loaded is None else loaded[1]["identity"]["vectors"]
-    found = open_vectors(config.features, names, descriptors=config.explore == "predict")
-    check_format(suffix.removeprefix("."), found.table)
+    job = opened(config, control, target, names, descriptors=config.explore == "predict")
+    check_format(suffix.removeprefix("."), job.vectors.table)
+    if loaded is not None:
+        _take_classifier(job, *loaded)
+    checks: dict[str, Callable[[Exploration], None]] = {
+        "similar": _check_similar,
+        "cluster": check_clustering,
+        "predict": check_labels,
+    }
+    if config.explore in checks:
+        checks[config.explore](job)
+    return job
+
+
+def opened(
+    config: Config, control: Control, target: Path, names: Sequence[str], *, descriptors: bool
+) -> Exploration:
+    """Open the table that is explored, with its labels.
+
+    Parameters
+    ----------
+    target
+        The file that is written.
+    names, descriptors
+        Which vectors are read, as :func:`open_vectors` takes them.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or has no rows to compare.
+    """
+    assert config.features is not None
+    found = open_vectors(config.features, names, descriptors=descriptors)
     column = config.label_column
     if column is None and DEFAULT_LABEL_COLUMN in found.table.columns:
         column = DEFAULT_LABEL_COLUMN
@@ -126,15 +157,6 @@ def prepare(config: Config, control: Control) -> Exploration:
     labels = np.array(["" if cell is None else as_text(cell) for cell in cells], dtype=str)
     job = Exploration(config, control, target, found, column or None, labels)
     _check_rows(job)
-    if loaded is not None:
-        _take_classifier(job, *loaded)
-    checks: dict[str, Callable[[Exploration], None]] = {
-        "similar": _check_similar,
-        "cluster": _check_clusters,
-        "predict": _check_labels,
-    }
-    if config.explore in checks:
-        checks[config.explore](job)
     return job
 
 
@@ -147,9 +169,10 @@ def _check_rows(job: Exploration) -> None:
             f"{named}, and at least 2 are needed"
         )
     if vectors.n_blank:
+        then = "they get blanks" if job.config.explore else "nothing is told of them"
         text = (
             f"{vectors.n_blank:,} of {counted(len(vectors.table), 'row')} have no features of "
-            f"{named}, or some that are not finite: they get blanks"
+            f"{named}, or some that are not finite: {then}"
         )
         job.notes.append((text, "warning"))
 
@@ -170,11 +193,25 @@ def _check_similar(job: Exploration) -> None:
     numbers_of(job, job.config.unlike)
 
 
-def _check_clusters(job: Exploration) -> None:
+def check_clustering(job: Exploration) -> None:
+    """Refuse a table whose rows can form no clusters.
+
+    Raises
+    ------
+    InputError
+        If they are too few, or all the same.
+    """
     check_clusters(job.vectors.scaled(), job.config.n_clusters)
 
 
-def _check_labels(job: Exploration) -> None:
+def check_labels(job: Exploration) -> None:
+    """Refuse a table whose labels teach nothing.
+
+    Raises
+    ------
+    InputError
+        If there are none, of one class alone, or too many classes.
+    """
     if job.classifier is not None:
         return
     column = job.label_column
