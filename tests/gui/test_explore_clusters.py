@@ -115,7 +115,8 @@ def test_what_lies_in_no_cluster_stays_none_and_other_vectors_have_none(
     panel = widget.tools.clusters
     panel.method_box.setCurrentText("HDBSCAN")
     panel.method_box.activated.emit(2)
-    assert not panel.number_box.isEnabled()
+    assert panel.size_box.isVisibleTo(panel)
+    assert not panel.number_box.isVisibleTo(panel)
     panel.size_box.setValue(10)
     find(qtbot, widget)
     column = points.features["cluster"]

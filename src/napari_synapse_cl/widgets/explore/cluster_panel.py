@@ -11,6 +11,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QHeaderView,
     QSpinBox,
+    QStackedWidget,
     QTreeWidget,
     QTreeWidgetItem,
     QVBoxLayout,
@@ -39,7 +40,7 @@ MOST = 100
 """Clusters that may be asked for."""
 SIZE, LARGEST = 15, 10_000
 """Fewest rows of a cluster of HDBSCAN, and the most that these may be."""
-LINES = 4
+LINES = 3
 CLUSTER, ROWS = range(2)
 
 
@@ -73,6 +74,7 @@ class ClusterPanel(QWidget):
         )
         self.number_box = QSpinBox()
         self.size_box = QSpinBox()
+        self._numbers = QStackedWidget()
         self.find_button = button("", clicked=self._find_or_stop)
         self.table = self._make_table()
         self.typical_button = button(
@@ -228,8 +230,9 @@ class ClusterPanel(QWidget):
     def _lay_out(self) -> None:
         self.table.setFixedHeight((LINES + 1) * (self.fontMetrics().height() + 8))
         layout = bare(QVBoxLayout(self))
-        numbers = (self.number_box, self.size_box, self.find_button)
-        layout.addWidget(Buttons((self.method_box,), numbers))
+        self._numbers.addWidget(self.number_box)
+        self._numbers.addWidget(self.size_box)
+        layout.addWidget(Buttons((self.method_box, self._numbers, self.find_button)))
         layout.addWidget(self.table)
         shown = (self.typical_button, self.border_button, self.all_button)
         layout.addWidget(Buttons((*shown, self.join_button)))
@@ -279,8 +282,7 @@ class ClusterPanel(QWidget):
         )
         self.find_button.setEnabled(self._state.vectors is not None)
         counts_itself = METHODS[self.method_box.currentText()] == "hdbscan"
-        self.number_box.setEnabled(not counts_itself)
-        self.size_box.setEnabled(counts_itself)
+        self._numbers.setCurrentWidget(self.size_box if counts_itself else self.number_box)
         is_one = self.groups is not None and len(numbers) == 1
         is_shown = self.groups is not None and is_one and numbers[0] in self.groups.typical
         self.typical_button.setEnabled(is_shown)

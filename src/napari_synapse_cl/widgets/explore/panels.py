@@ -43,7 +43,7 @@ class Panels(Tools):
         self.add("Similar", self.similar, "Find what is like some")
         self.add("Clusters", self.clusters, "Find clusters, and look at what they are")
         self.add("Label", self.labelling, "Label some, and have the rest predicted")
-        self.add("Odd ones", self.odd, "Find what is odd, and strike out what is wrong")
+        self.add("Odd", self.odd, "Find what is odd, and strike out what is wrong")
         for panel in self._all:
             panel.told.connect(self.told)
         for marks in (self.labelling.labels, self.odd.struck):

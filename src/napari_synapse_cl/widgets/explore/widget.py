@@ -151,8 +151,8 @@ class ExploreWidget(LayersWidget):
         self.body.addWidget(self.tools)
         self.body.addWidget(
             Buttons(
-                (self.ordering.box, self.ordering.direction_button),
-                (self.color_box, self.pooler.box),
+                (self.ordering.box, self.ordering.direction_button, self.color_box),
+                (self.pooler.box,),
             )
         )
         self.body.addWidget(self.honesty)
