@@ -48,7 +48,9 @@
     const size = n > 5000 ? 2 : n > 1000 ? 3 : 4;
     ring = size + 4;
     brush.globalAlpha = n > 5000 ? 0.6 : 0.85;
-    for (let i = 0; i < n; i++) {
+    // What has no class lies below what has one.
+    const order = [...Array(n).keys()].sort((a, b) => (code(a) >= 0) - (code(b) >= 0));
+    for (const i of order) {
       const x = across(i), y = down(i);
       if (!isShown(i) || x < -size || y < -size || x > width + size || y > height + size) continue;
       brush.fillStyle = colourOf(code(i));
