@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QObject, QSignalBlocker, Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QTabBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QTabBar, QVBoxLayout, QWidget
 
 from napari_synapse_cl.data import pd
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layouts import GAP, bare
-from napari_synapse_cl.widgets.look import button
+from napari_synapse_cl.widgets.look import ChoiceBox, button
 
 AS_IN_LAYER = "the layer"
 LARGEST_WHOLE = 2**53
@@ -75,7 +75,7 @@ class Tools(QWidget):
             self.changed.emit(self.pages[index])
 
 
-class ColumnChoice(QComboBox):
+class ColumnChoice(ChoiceBox):
     """A choice of the columns of what is explored, or of none.
 
     Parameters
@@ -90,10 +90,8 @@ class ColumnChoice(QComboBox):
     """Emitted when a person has chosen."""
 
     def __init__(self, state: Exploration, none: str, prefix: str) -> None:
-        super().__init__()
+        super().__init__(n_letters=10)
         self._state, self._prefix = state, prefix
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(10)
         self.addItem(none)
         self.activated.connect(self.chosen)
         state.columns_changed.connect(self._show_columns)

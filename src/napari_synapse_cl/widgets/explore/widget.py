@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image, Points
 from napari.viewer import Viewer
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import QComboBox, QHBoxLayout
+from qtpy.QtWidgets import QHBoxLayout
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.base import LayersWidget
@@ -24,6 +24,7 @@ from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layouts import Buttons, bare
 from napari_synapse_cl.widgets.look import (
     EXPLORE,
+    ChoiceBox,
     button,
     expected,
     paragraph,
@@ -61,7 +62,7 @@ class ExploreWidget(LayersWidget):
         self.state = Exploration()
         self.crops = Crops()
         self.gallery = Gallery(viewer, self.state, self.crops)
-        self.vector_box = QComboBox()
+        self.vector_box = ChoiceBox(n_letters=4)
         self.opener = TableOpener(viewer, self)
         self.tools = Panels(self.state, self.gallery)
         self.similar, self.labelling = self.tools.similar, self.tools.labelling
@@ -137,10 +138,6 @@ class ExploreWidget(LayersWidget):
         self._close_map = partial(close_map, self.viewer, self.state)
 
     def _lay_out(self) -> None:
-        self.vector_box.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        self.vector_box.setMinimumContentsLength(4)
         self.vector_box.setAccessibleName("Vector")
         vector = bare(QHBoxLayout(), 4)
         vector.addWidget(self.vector_box, stretch=1)
