@@ -1,6 +1,7 @@
 """The live plots: what they keep, draw, compare and export."""
 
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint
 from qtpy.QtGui import QColor, QImage, QPalette
 from qtpy.QtWidgets import QLabel
+from superqt import QCollapsible
 
-from napari_synapse_cl.widgets.look import COLORS, MARK_COLOR, Colors
+from napari_synapse_cl.widgets.look import COLORS, MARK_COLOR, OPEN, Colors
 from napari_synapse_cl.widgets.plots import Curve, LivePlot, Series, smooth
 from napari_synapse_cl.widgets.train.monitor import DETAILS
 
@@ -169,6 +171,22 @@ def test_curves_legends_and_warnings_are_told_from_their_background(
     text, behind = re.findall("#[0-9a-f]{6}", MARK_COLOR)
     assert contrast(QColor(text), QColor(behind)) >= 4.5
     assert MARK_COLOR in widget.view.warning.styleSheet()
+
+
+def test_marks_of_folded_groups_follow_the_theme(window: Any, qtbot: QtBot) -> None:
+    window.viewer.window._qt_window.show()
+    [group, *_] = open_widget(window.viewer, OPEN).findChildren(QCollapsible)
+    qtbot.waitUntil(group.isVisible)
+    for theme in ("dark", "light", "dark"):
+        window.viewer.theme = theme
+        qtbot.wait(50)
+        picture = group.toggleButton().icon().pixmap(16).toImage()
+        size = picture.size()
+        places = product(range(size.width()), range(size.height()))
+        drawn = [picture.pixelColor(*place) for place in places]
+        mark = max(drawn, key=QColor.alpha)
+        assert mark.alpha() > 200
+        assert contrast(mark, Colors(window.viewer).foreground) >= 4.5
 
 
 def test_values_under_the_cursor_are_told(window: Any, qtbot: QtBot, tmp_path: Path) -> None:

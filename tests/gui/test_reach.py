@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from napari_synapse_cl.widgets.layouts import APART, GAP, Buttons
+from napari_synapse_cl.widgets.button_rows import APART, GAP, Buttons
 from napari_synapse_cl.widgets.look import OPEN, dock_of
 from napari_synapse_cl.widgets.train.controls import START_KEYS, STOP_KEYS, ContinueDialog, open_run
 

@@ -18,11 +18,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_synapse_cl.widgets.button_rows import Buttons
 from napari_synapse_cl.widgets.explore.clustering import Groups, Query, find, look_again
 from napari_synapse_cl.widgets.explore.search import Search
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
-from napari_synapse_cl.widgets.layouts import Buttons, bare
+from napari_synapse_cl.widgets.layouts import bare
 from napari_synapse_cl.widgets.look import button, expected, paragraph, sentence, tell
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from qtpy.QtCore import QObject, QSignalBlocker, Signal
 from qtpy.QtWidgets import QHBoxLayout, QTabBar, QVBoxLayout, QWidget
 
 from napari_synapse_cl.data import pd
+from napari_synapse_cl.widgets.button_rows import GAP
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
-from napari_synapse_cl.widgets.layouts import GAP, bare
+from napari_synapse_cl.widgets.layouts import bare
 from napari_synapse_cl.widgets.look import ChoiceBox, button
 
 AS_IN_LAYER = "the layer"

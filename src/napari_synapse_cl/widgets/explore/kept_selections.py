@@ -8,9 +8,10 @@ from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import counted
+from napari_synapse_cl.widgets.button_rows import Buttons
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY, feature_match
-from napari_synapse_cl.widgets.layouts import Buttons, bare
+from napari_synapse_cl.widgets.layouts import bare
 from napari_synapse_cl.widgets.look import button, telling
 
 KIND = "selection"

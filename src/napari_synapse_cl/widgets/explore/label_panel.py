@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.widgets.button_rows import Buttons
 from napari_synapse_cl.widgets.explore.labels import Labels
 from napari_synapse_cl.widgets.explore.score import ScoreDialog
 from napari_synapse_cl.widgets.explore.state import Exploration
@@ -35,7 +36,7 @@ from napari_synapse_cl.widgets.explore.teaching import (
     predict,
 )
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
-from napari_synapse_cl.widgets.layouts import Buttons, bare
+from napari_synapse_cl.widgets.layouts import bare
 from napari_synapse_cl.widgets.look import button, expected, sentence, tell
 
 if TYPE_CHECKING:

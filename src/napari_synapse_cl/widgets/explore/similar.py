@@ -10,10 +10,11 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_synapse_cl.system.words import counted
+from napari_synapse_cl.widgets.button_rows import Buttons
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.features import free_name
-from napari_synapse_cl.widgets.layouts import Buttons, bare
+from napari_synapse_cl.widgets.layouts import bare
 from napari_synapse_cl.widgets.look import button, expected, tell
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QHBoxLayout
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.base import LayersWidget
+from napari_synapse_cl.widgets.button_rows import Buttons
 from napari_synapse_cl.widgets.explore.controls import ColumnChoice, Ordering
 from napari_synapse_cl.widgets.explore.crops import Crops
 from napari_synapse_cl.widgets.explore.gallery import Gallery
@@ -21,7 +22,7 @@ from napari_synapse_cl.widgets.explore.pooler import Pooler
 from napari_synapse_cl.widgets.explore.sources import Choice, Request, choices_of, read
 from napari_synapse_cl.widgets.explore.state import MOST_FRAMED, Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
-from napari_synapse_cl.widgets.layouts import Buttons, bare
+from napari_synapse_cl.widgets.layouts import bare
 from napari_synapse_cl.widgets.look import (
     EXPLORE,
     ChoiceBox,

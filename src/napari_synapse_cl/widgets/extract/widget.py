@@ -17,6 +17,7 @@ from napari_synapse_cl.runs.folder import BY_HAND
 from napari_synapse_cl.system.files import new_folder_name
 from napari_synapse_cl.system.words import listing
 from napari_synapse_cl.widgets.base import JobWidget, runs_folder
+from napari_synapse_cl.widgets.button_rows import Buttons
 from napari_synapse_cl.widgets.extract.columns import (
     REPLACE,
     PointResults,
@@ -42,7 +43,7 @@ from napari_synapse_cl.widgets.jobs.job import Job
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
 from napari_synapse_cl.widgets.layers.features import is_component
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
-from napari_synapse_cl.widgets.layouts import Buttons, FittingArea
+from napari_synapse_cl.widgets.layouts import FittingArea
 from napari_synapse_cl.widgets.look import EXPLORE, EXTRACT, RUNS, button, open_dock, sentence, tell
 
 ESSENTIAL = ("checkpoint", "network", "pooling", "descriptors")

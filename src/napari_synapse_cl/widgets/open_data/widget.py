@@ -14,9 +14,10 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import Level
 from napari_synapse_cl.system.words import size
 from napari_synapse_cl.widgets.base import DockWidget
+from napari_synapse_cl.widgets.button_rows import Buttons
 from napari_synapse_cl.widgets.jobs.job import Job, JobWorker, LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import VolumePair
-from napari_synapse_cl.widgets.layouts import Buttons, tab_in_order
+from napari_synapse_cl.widgets.layouts import tab_in_order
 from napari_synapse_cl.widgets.look import (
     MARK,
     MARK_COLOR,

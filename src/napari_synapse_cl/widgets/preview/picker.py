@@ -12,8 +12,8 @@ from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QLabel, QPushButton, QSpinBox, QStackedLayout, QWidget
 
 from napari_synapse_cl.data.arrays import nearest_voxel
+from napari_synapse_cl.widgets.button_rows import Buttons
 from napari_synapse_cl.widgets.layers.voxels import in_units_of
-from napari_synapse_cl.widgets.layouts import Buttons
 from napari_synapse_cl.widgets.look import button
 
 REACH = 4

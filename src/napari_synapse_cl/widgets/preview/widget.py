@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QHBoxLayout, QSizePolicy, QSpinBox
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.base import LayersWidget
+from napari_synapse_cl.widgets.button_rows import GAP, Buttons
 from napari_synapse_cl.widgets.forms.crop_settings import (
     ESSENTIAL_AUGMENTATION,
     GROUPS,
@@ -23,7 +24,7 @@ from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.boxes import LabelBoxes
 from napari_synapse_cl.widgets.layers.taking import LayerData, take, take_position
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
-from napari_synapse_cl.widgets.layouts import GAP, Buttons, scrolling
+from napari_synapse_cl.widgets.layouts import scrolling
 from napari_synapse_cl.widgets.look import (
     PREVIEW,
     TRAIN,

@@ -24,8 +24,9 @@ from napari_synapse_cl.runs.listing import (
 )
 from napari_synapse_cl.system.words import counted, listing
 from napari_synapse_cl.widgets.base import DockWidget, runs_folder
+from napari_synapse_cl.widgets.button_rows import Buttons
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
-from napari_synapse_cl.widgets.layouts import Buttons, SteadyText
+from napari_synapse_cl.widgets.layouts import SteadyText
 from napari_synapse_cl.widgets.look import (
     COLORS,
     EXTRACT,

@@ -24,9 +24,9 @@ from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.listing import BIN, KEPT_DAYS, BinnedRun, put_back
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.system.words import counted, duration
+from napari_synapse_cl.widgets.button_rows import Buttons
 from napari_synapse_cl.widgets.forms.editors import LARGEST_INT
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
-from napari_synapse_cl.widgets.layouts import Buttons
 from napari_synapse_cl.widgets.look import ask, button, expected, main_window_of, paragraph, tell
 
 DISCARD, STOP, LEAVE = "Discard the run", "Stop", "Detach"
