@@ -65,16 +65,8 @@ PLACEHOLDERS = {
     "crop_size": "that of the training",
     "output": "none: to the points alone",
 }
-SHARED = (
-    "pooling",
-    "descriptors",
-    "averaging",
-    "n_components",
-    "centre_jitter",
-    "device",
-    "precision",
-    "cache_limit",
-)
+EXTRACTION = ("pooling", "descriptors", "averaging", "n_components", "centre_jitter")
+SHARED = (*EXTRACTION, "device", "precision", "cache_limit")
 LARGEST_DEPTH = 100_000
 
 
