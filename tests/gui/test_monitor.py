@@ -260,7 +260,8 @@ def test_redraws_are_bounded_whatever_the_step_rate(
     before = n_steps(widget)
     qtbot.wait(3500)
     assert 2 <= len(drawn) <= 5
-    assert n_steps(widget) - before > len(drawn)
+    # As many, where each step takes longer than what lies between two redraws.
+    assert n_steps(widget) - before >= len(drawn)
     discard(qtbot, widget)
 
 
