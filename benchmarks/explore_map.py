@@ -22,7 +22,7 @@ from qtpy.QtCore import QEvent, QEventLoop, QPoint, QPointF, Qt, QTimer
 from qtpy.QtGui import QMouseEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication
 
-from napari_synapse_cl.widgets.explore.map_canvas import MapCanvas
+from napari_synapse_cl.widgets.explore.map.canvas import MapCanvas
 from napari_synapse_cl.widgets.layers.features import CATEGORY_COLORS
 
 SIZE = (600, 500)

@@ -9,8 +9,8 @@ from sklearn.decomposition import PCA
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.features.projections import check_umap, principal_components
-from napari_synapse_cl.widgets.explore.map_points import MapPoints
-from napari_synapse_cl.widgets.explore.map_view import View
+from napari_synapse_cl.widgets.explore.map.points import MapPoints
+from napari_synapse_cl.widgets.explore.map.view import View
 
 
 @pytest.mark.parametrize("shape", [(500, 12), (20, 60)], ids=["many rows", "many channels"])

@@ -2,7 +2,7 @@
 
     xvfb-run -s "-screen 0 1280x800x24" python tools/screenshots.py [open] [preview] …
 
-open, preview, train, extract and explore name the pictures; without any, all are taken. It opens
+open, preview, train, extract and explore name the pictures; without any, all but explore. It opens
 napari on the sample volume and drives each widget for real: some ten minutes on two cores.
 """
 
@@ -253,7 +253,7 @@ def show_exploration(viewer: napari.Viewer) -> None:
 
 def main() -> None:
     """Drive the widgets and take the pictures."""
-    wanted = sys.argv[1:] or ["open", "preview", "train", "extract", "explore"]
+    wanted = sys.argv[1:] or ["open", "preview", "train", "extract"]
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         # The person's own settings stay as they are.

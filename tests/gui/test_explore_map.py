@@ -18,12 +18,12 @@ from qtpy.QtCore import QEvent, QPoint, QPointF, Qt, QThreadPool
 from qtpy.QtGui import QMouseEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication
 
-from napari_synapse_cl.widgets.explore.kept_selections import kept_names, kept_rows
-from napari_synapse_cl.widgets.explore.map_canvas import MapCanvas
-from napari_synapse_cl.widgets.explore.map_dock import MapDock, open_map
-from napari_synapse_cl.widgets.explore.map_panel import MapPanel
-from napari_synapse_cl.widgets.explore.map_picture import MOST_DOTS, Painter, Picture, Request
-from napari_synapse_cl.widgets.explore.projection import UmapProcess
+from napari_synapse_cl.widgets.explore.map.canvas import MapCanvas
+from napari_synapse_cl.widgets.explore.map.dock import MapDock, open_map
+from napari_synapse_cl.widgets.explore.map.kept_selections import kept_names, kept_rows
+from napari_synapse_cl.widgets.explore.map.panel import MapPanel
+from napari_synapse_cl.widgets.explore.map.picture import MOST_DOTS, Painter, Picture, Request
+from napari_synapse_cl.widgets.explore.map.projection import UmapProcess
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 

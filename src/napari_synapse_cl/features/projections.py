@@ -8,14 +8,17 @@ at last how many points follow as float32. It ends with whoever has started it. 
 import io
 import json
 import os
+import subprocess
 import sys
 import threading
+from collections.abc import Generator
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import IO, Any
 
 import numpy as np
 
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.errors import InputError, JobError
 
 N_NEIGHBORS = 15
 """That UMAP keeps near each other."""
@@ -112,6 +115,52 @@ def sent(values: np.ndarray) -> tuple[bytes, memoryview]:
 def received(answer: IO[bytes], n: int) -> np.ndarray:
     """Return ``(n, 2)`` float32 that follow the last line of the process's answer."""
     return np.frombuffer(answer.read(8 * n), np.float32).reshape(n, 2)
+
+
+def conversation(
+    process: subprocess.Popen[bytes], values: np.ndarray
+) -> Generator[tuple[int, int], None, np.ndarray]:
+    """Have a process of this module make a map, and yield how many epochs of how many are done.
+
+    The process, whose three streams are pipes, has ended after that.
+
+    Parameters
+    ----------
+    values
+        ``(N, C)`` float32, finite.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(N, 2)`` float32.
+
+    Raises
+    ------
+    JobError
+        If it ends without a map.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    errors: list[bytes] = []
+    # Else it would wait for someone to read what it warns of.
+    reader = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
+    reader.start()
+    with process:
+        try:
+            with suppress(BrokenPipeError):
+                for part in sent(values):
+                    process.stdin.write(part)
+                process.stdin.flush()
+            for line in process.stdout:
+                message = json.loads(line)
+                if "points" in message:
+                    return received(process.stdout, message["points"])
+                yield message["epoch"], message["of"]
+        finally:
+            process.kill()
+            reader.join()
+    last = errors[-1].decode(errors="replace").strip() if errors else "it was ended"
+    raise JobError(f"UMAP could not make a map: {last}")
 
 
 class _Epochs(io.TextIOBase):

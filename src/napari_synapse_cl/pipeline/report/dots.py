@@ -1,5 +1,8 @@
 """The map of a report: where each row is drawn, and the classes that colour it."""
 
+import subprocess
+import sys
+from collections.abc import Generator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -9,6 +12,8 @@ import pandas as pd
 
 from napari_synapse_cl.data.parts import AXES
 from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, as_text
+from napari_synapse_cl.features import projections
+from napari_synapse_cl.features.neighbours import Step
 from napari_synapse_cl.system.words import counted
 
 GRID = 9999
@@ -136,3 +141,33 @@ def on_grid(positions: np.ndarray) -> dict[str, list[int]]:
     middle = (low + high) / 2
     scaled = np.rint((positions - middle) / spread * GRID + GRID / 2).astype(int)
     return {"x": scaled[:, 0].tolist(), "y": (GRID - scaled[:, 1]).tolist()}
+
+
+def umap_positions(values: np.ndarray, seed: int) -> Generator[Step, None, np.ndarray]:
+    """Make a map of vectors, and yield how far that is.
+
+    Parameters
+    ----------
+    values
+        ``(N, C)`` float32, finite.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(N, 2)`` float32.
+
+    Raises
+    ------
+    JobError
+        If the process ends without a map.
+    """
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", projections.__name__, str(seed)]
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+    steps = projections.conversation(process, values)
+    while True:
+        try:
+            done, total = next(steps)
+        except StopIteration as end:
+            return end.value
+        yield "making a map", done, total, "epoch"

@@ -27,7 +27,7 @@ from napari_synapse_cl.pipeline.exploring_preparation import (
 )
 from napari_synapse_cl.pipeline.report.crops import MOST_CROPS, Crops, cut_strips, open_crops
 from napari_synapse_cl.pipeline.report.curves import charts_of
-from napari_synapse_cl.pipeline.report.dots import Classes, classes_of, columns_of
+from napari_synapse_cl.pipeline.report.dots import Classes, classes_of, columns_of, umap_positions
 from napari_synapse_cl.pipeline.report.origin import (
     command_of,
     facts_of,
@@ -35,7 +35,6 @@ from napari_synapse_cl.pipeline.report.origin import (
     run_behind,
 )
 from napari_synapse_cl.pipeline.report.page import Findings, Map, render
-from napari_synapse_cl.pipeline.report.umap_map import umap_positions
 from napari_synapse_cl.pipeline.steps import check_absent
 from napari_synapse_cl.runs.events import Control, Event, Message, Wrote
 from napari_synapse_cl.runs.folder import RunFolder, default_folder

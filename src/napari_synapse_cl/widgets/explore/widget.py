@@ -133,7 +133,7 @@ class ExploreWidget(LayersWidget):
 
     def _open_map(self) -> None:
         # It needs pandas, which vectors need too, but no dock that opens.
-        from napari_synapse_cl.widgets.explore.map_dock import close_map, open_map
+        from napari_synapse_cl.widgets.explore.map.dock import close_map, open_map
 
         open_map(self.viewer, self.state)
         self._close_map = partial(close_map, self.viewer, self.state)

@@ -24,8 +24,8 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage
 
-from napari_synapse_cl.widgets.explore.map_points import MapPoints
-from napari_synapse_cl.widgets.explore.map_view import View
+from napari_synapse_cl.widgets.explore.map.points import MapPoints
+from napari_synapse_cl.widgets.explore.map.view import View
 
 Color = tuple[int, int, int, int]
 """Red, green, blue and opacity, from 0 to 255."""

@@ -6,7 +6,7 @@ from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QDockWidget, QVBoxLayout, QWidget
 
 from napari_synapse_cl.widgets.base import MARGIN, Yielding
-from napari_synapse_cl.widgets.explore.map_panel import MapPanel
+from napari_synapse_cl.widgets.explore.map.panel import MapPanel
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.layouts import bare, scrolling, tab_in_order
 from napari_synapse_cl.widgets.look import dock_of, main_window_of

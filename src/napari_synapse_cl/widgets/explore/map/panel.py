@@ -10,10 +10,10 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.base import Yielding
 from napari_synapse_cl.widgets.button_rows import GAP, Buttons
 from napari_synapse_cl.widgets.explore.controls import ColumnChoice
-from napari_synapse_cl.widgets.explore.kept_selections import KeptSelections
-from napari_synapse_cl.widgets.explore.map_canvas import MapCanvas, Mode, changed
-from napari_synapse_cl.widgets.explore.map_legend import MapLegend
-from napari_synapse_cl.widgets.explore.projection import Kind, Projection, Projector
+from napari_synapse_cl.widgets.explore.map.canvas import MapCanvas, Mode, changed
+from napari_synapse_cl.widgets.explore.map.kept_selections import KeptSelections
+from napari_synapse_cl.widgets.explore.map.legend import MapLegend
+from napari_synapse_cl.widgets.explore.map.projection import Kind, Projection, Projector
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.layouts import bare
 from napari_synapse_cl.widgets.look import button, paragraph, tell

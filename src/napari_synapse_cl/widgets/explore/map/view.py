@@ -28,7 +28,7 @@ class View:
         Parameters
         ----------
         bounds
-            As of :class:`~napari_synapse_cl.widgets.explore.map_points.MapPoints`.
+            As of :class:`~napari_synapse_cl.widgets.explore.map.points.MapPoints`.
         width, height
             In pixels.
         """

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from threading import Lock, Thread
+from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,9 +14,8 @@ from qtpy.QtCore import QObject, Signal
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.features.projections import (
     check_umap,
+    conversation,
     principal_components,
-    received,
-    sent,
 )
 from napari_synapse_cl.system.words import counted
 from napari_synapse_cl.widgets.explore.state import Exploration
@@ -88,31 +85,18 @@ class UmapProcess:
                 process_group=0,
             )
         step_back(process)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        errors: list[bytes] = []
-        with process:
-            # Else it would wait for someone to read what it warns of.
-            reader = Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
-            reader.start()
-            try:
-                with suppress(BrokenPipeError):
-                    for part in sent(values):
-                        process.stdin.write(part)
-                    process.stdin.flush()
-                for line in process.stdout:
-                    message = json.loads(line)
-                    if "points" in message:
-                        return received(process.stdout, message["points"])
-                    tell(message["epoch"], message["of"])
-            finally:
-                process.kill()
-                reader.join()
-        if not self._is_wanted:
-            raise Stopped
-        last = errors[-1].decode(errors="replace").strip() if errors else "it was ended"
-        raise JobError(f"UMAP could not make a map: {last}")
+        steps = conversation(process, values)
+        try:
+            while True:
+                tell(*next(steps))
+        except StopIteration as end:
+            return end.value
+        except JobError:
+            if not self._is_wanted:
+                raise Stopped from None
+            raise
+        finally:
+            steps.close()
 
     def end(self) -> None:
         """End the process, also one that has not begun."""

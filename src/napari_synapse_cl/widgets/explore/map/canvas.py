@@ -6,7 +6,7 @@ import numpy as np
 from qtpy.QtCore import QEvent, QPointF, Qt, Signal
 from qtpy.QtGui import QKeyEvent, QMouseEvent, QWheelEvent
 
-from napari_synapse_cl.widgets.explore.map_surface import MapSurface
+from napari_synapse_cl.widgets.explore.map.surface import MapSurface
 
 Mode = Literal["move", "lasso", "rectangle", "click"]
 """What the left button of the mouse does."""

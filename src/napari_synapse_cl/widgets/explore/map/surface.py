@@ -7,9 +7,9 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QPainter, QPaintEvent, QPen, QPolygonF, QResizeEvent, QShowEvent
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from napari_synapse_cl.widgets.explore.map_picture import Painter, Picture, Request, diameter
-from napari_synapse_cl.widgets.explore.map_points import MapPoints
-from napari_synapse_cl.widgets.explore.map_view import MOST_ZOOMED, View
+from napari_synapse_cl.widgets.explore.map.picture import Painter, Picture, Request, diameter
+from napari_synapse_cl.widgets.explore.map.points import MapPoints
+from napari_synapse_cl.widgets.explore.map.view import MOST_ZOOMED, View
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.look import Colors, expected
 

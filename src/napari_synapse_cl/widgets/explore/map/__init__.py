@@ -1,0 +1,1 @@
+"""The map of what is explored: a canvas in a dock of its own."""
