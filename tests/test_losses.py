@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from pytorch_metric_learning.losses import NTXentLoss
+from pytorch_metric_learning.losses import NTXentLoss, VICRegLoss
 from torch import Tensor
 
-from napari_synapse_cl.models.losses import byol, dcl, info_nce, nt_xent
+from napari_synapse_cl.models.losses import byol, dcl, info_nce, nt_xent, vicreg
 
 
 def pair(n: int, dim: int = 16, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -189,3 +189,40 @@ class TestPrediction:
         z = torch.eye(4)
         assert byol(z, 3 * z).item() == pytest.approx(0, abs=1e-6)
         assert byol(z, -z).item() == pytest.approx(4)
+
+
+class TestSpread:
+    @pytest.mark.parametrize("n", [2, 5, 32])
+    @pytest.mark.parametrize("length", [0.1, 3.0])
+    def test_value_and_gradient_equal_the_formula_written_out(self, n: int, length: float) -> None:
+        def formula(z1: Tensor, z2: Tensor) -> Tensor:
+            k = z1.shape[1]
+            loss = 25 * sum(((a - b) ** 2).sum() for a, b in zip(z1, z2, strict=True)) / (n * k)
+            for z in (z1, z2):
+                away = z - z.sum(dim=0) / n
+                for i in range(k):
+                    variance = (away[:, i] ** 2).sum() / (n - 1)
+                    loss = loss + 25 / 2 * (1 - (variance + 1e-4) ** 0.5).clamp_min(0) / k
+                    for j in set(range(k)) - {i}:
+                        loss = loss + ((away[:, i] * away[:, j]).sum() / (n - 1)) ** 2 / k
+            return loss
+
+        views = [length * z.detach() for z in pair(n, dim=6)]
+        assert_same_value_and_gradients(vicreg, formula, views)
+
+    def test_it_is_the_loss_of_an_independent_implementation(self) -> None:
+        z1, z2 = pair(8)
+        reference = VICRegLoss()(z1, ref_emb=z2)
+        torch.testing.assert_close(vicreg(z1, z2), reference, rtol=1e-5, atol=1e-5)
+
+    def test_embeddings_that_are_all_the_same_have_finite_gradients(self) -> None:
+        z = torch.ones(4, 3, requires_grad=True)
+        loss = vicreg(z, z)
+        loss.backward()
+        assert loss.item() == pytest.approx(25 * (1 - 1e-4**0.5), rel=1e-6)
+        assert z.grad is not None
+        assert torch.isfinite(z.grad).all()
+
+    def test_one_pair_alone_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="at least 2"):
+            vicreg(*pair(1))

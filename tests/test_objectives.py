@@ -170,12 +170,19 @@ def test_chance_is_the_loss_of_embeddings_that_are_all_the_same(objective: str) 
     assert chance_loss(Config.from_values(settings), N) == pytest.approx(expected, rel=1e-6)
 
 
-def test_byol_has_no_chance_level() -> None:
-    assert chance_loss(Config.from_values({"objective": "byol"}), N) is None
+@pytest.mark.parametrize("objective", ["byol", "vicreg"])
+def test_without_negatives_there_is_no_chance_level(objective: str) -> None:
+    assert chance_loss(Config.from_values({"objective": objective}), N) is None
+
+
+def test_vicreg_compares_the_first_views_with_the_second() -> None:
+    _, made = make(objective="vicreg")
+    z, _ = embeddings()
+    assert torch.equal(made.loss(z, None, SYNAPSES), losses.vicreg(z[:, 0], z[:, 1]))
 
 
 def test_an_objective_without_an_encoder_adds_no_weights() -> None:
-    for objective in ("nt_xent", "dcl"):
+    for objective in ("nt_xent", "dcl", "vicreg"):
         _, made = make(objective=objective)
         assert made.encoder is None
         assert not made.state_dict()

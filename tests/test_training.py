@@ -459,7 +459,7 @@ class TestObjectives:
         assert same(weights(whole), weights(resumed))
         assert same(whole.objective.state_dict(), resumed.objective.state_dict())
 
-    @pytest.mark.parametrize("objective", ["dcl", "moco", "byol"])
+    @pytest.mark.parametrize("objective", ["dcl", "moco", "byol", "vicreg"])
     def test_training_lowers_the_loss(self, make_trainer: MakeTrainer, objective: str) -> None:
         trainer = make_trainer(**LEARNING, objective=objective, queue_size=64, momentum=0.9)
         losses = [event.training_loss for event in of_kind(EpochDone, list(trainer.run()))]

@@ -4,7 +4,7 @@ from typing import Literal
 
 from napari_synapse_cl.config.fields import Section, setting
 
-Objective = Literal["nt_xent", "dcl", "moco", "byol"]
+Objective = Literal["nt_xent", "dcl", "moco", "byol", "vicreg"]
 """Each is a class in :mod:`napari_synapse_cl.training.objectives`."""
 Metric = Literal[
     "validation_loss",
@@ -49,7 +49,8 @@ class TrainingConfig(Section):
         "What the two views of a synapse are trained for: nt_xent (SimCLR) tells their pair from "
         "all others in the batch; dcl is nt_xent without the pair itself in the denominator, which "
         "suits small batches; moco tells it from a queue of earlier embeddings of a momentum "
-        "encoder; byol predicts one view's embedding from the other's, without negatives.",
+        "encoder; byol predicts one view's embedding from the other's, without negatives; vicreg "
+        "brings both together while the embeddings keep their spread along every dimension.",
     )
     temperature: float = setting(
         0.07, "Temperature of the similarities (nt_xent, dcl, moco).", gt=0, le=100

@@ -1,7 +1,7 @@
 """Losses of embeddings of two views.
 
 All are computed in float32 whatever the embeddings are, also under autocast; similarity is the
-cosine.
+cosine, but in :func:`vicreg`.
 """
 
 import torch
@@ -137,6 +137,52 @@ def byol(predictions: Tensor, targets: Tensor) -> Tensor:
         return (2 - 2 * cosine).mean()
 
 
+def vicreg(z1: Tensor, z2: Tensor) -> Tensor:
+    """Return variance-invariance-covariance regularisation of N pairs of embeddings.
+
+    The mean squared distance of partners, weighted by 25; how much the standard deviation of a
+    dimension over the views falls short of 1, mean over dimensions and both views, by 25; and the
+    sum of the squared covariances of different dimensions over their number K, for both views, by
+    1. Without negatives it keeps embeddings from becoming all the same, and dimensions from telling
+    the same thing twice.
+
+    Parameters
+    ----------
+    z1, z2
+        ``(N, K)`` embeddings, N at least 2; row i of both is the same synapse. Their length counts.
+
+    Returns
+    -------
+    Tensor
+        Scalar, float32, at least 0.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or are not ``(N, K)``, or N is 1.
+
+    References
+    ----------
+    Bardes, Ponce, LeCun: VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised
+    Learning, 2022, equations 1 to 6 with the weights of its section 4.2, and with the mean over
+    dimensions in the invariance, as the published implementation has it.
+    https://arxiv.org/abs/2105.04906
+    """
+    _check_shapes(z1, z2)
+    if len(z1) < 2:
+        raise ValueError("one pair alone has no variance; at least 2 are needed")
+    with torch.autocast(z1.device.type, enabled=False):
+        views = (z1.float(), z2.float())
+        loss = 25 * F.mse_loss(*views)
+        for z in views:
+            # Below the root, since the slope of the root is infinite at 0.
+            spread = (z.var(dim=0) + 1e-4).sqrt()
+            covariance = torch.cov(z.T)
+            between = covariance - covariance.diag().diag()
+            loss = loss + 25 * F.relu(1 - spread).mean() / 2 + between.square().sum() / z.shape[1]
+        return loss
+
+
 def _similarities(
     z1: Tensor, z2: Tensor, temperature: float, related: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -144,11 +190,7 @@ def _similarities(
 
     Those of each with itself, and with what is related and not its partner, are −∞.
     """
-    if z1.ndim != 2 or z1.shape != z2.shape:
-        raise ValueError(
-            f"two (N, K) tensors of one shape are needed, not {tuple(z1.shape)} and "
-            f"{tuple(z2.shape)}"
-        )
+    _check_shapes(z1, z2)
     if not temperature > 0:
         raise ValueError(f"the temperature must be positive, not {temperature}")
     n = len(z1)
@@ -160,3 +202,11 @@ def _similarities(
         if related is not None:
             excluded = (excluded | related).scatter(1, partner[:, None], False)
         return similarity.masked_fill(excluded, -torch.inf), partner
+
+
+def _check_shapes(z1: Tensor, z2: Tensor) -> None:
+    if z1.ndim != 2 or z1.shape != z2.shape:
+        raise ValueError(
+            f"two (N, K) tensors of one shape are needed, not {tuple(z1.shape)} and "
+            f"{tuple(z2.shape)}"
+        )

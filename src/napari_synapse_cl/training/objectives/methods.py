@@ -1,4 +1,4 @@
-"""The objectives: against other pairs of the batch, or with a second encoder that follows."""
+"""The objectives: against other pairs, with a second encoder that follows, or by spread alone."""
 
 from collections.abc import Sequence
 from math import cos, log, pi
@@ -163,3 +163,14 @@ class Byol(Following, name="byol"):
     def momentum_at(self, progress: float) -> float:
         """Return the momentum, which rises to 1 along a cosine."""
         return 1 - (1 - self.config.momentum) * (cos(pi * progress) + 1) / 2
+
+
+class VicReg(Objective, name="vicreg"):
+    """Bring the views of a synapse together while embeddings keep their spread.
+
+    It has no loss of chance: its terms are lengths, which a network chooses.
+    """
+
+    def loss(self, z: Tensor, targets: Tensor | None, synapses: Tensor) -> Tensor:
+        """Return :func:`~napari_synapse_cl.models.losses.vicreg` of both views."""
+        return losses.vicreg(z[:, 0], z[:, 1])
