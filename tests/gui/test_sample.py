@@ -38,7 +38,7 @@ storage.main(*sys.argv[-2:])
 """
 LONGEST_GAP = 0.5
 """Seconds that the window may not answer; far more than on a machine with nothing else to do."""
-DRAWN = "The sample volume is being drawn, which takes less than a minute."
+DRAWN = "Drawing the sample: up to a minute."
 
 
 @pytest.fixture

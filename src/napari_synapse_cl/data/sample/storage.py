@@ -71,7 +71,7 @@ def sample_events(draw: Draw, seed: int = 0) -> Iterator[Message | Progress | Sa
         except UNREADABLE as error:
             told = f"the sample volume in {file} is damaged, and is drawn anew: {reason(error)}"
             yield Message(told, "warning")
-    yield Message("the sample volume is being drawn, which takes less than a minute")
+    yield Message("drawing the sample: up to a minute")
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(folder) / "sample.npz"
         yield from draw(drawn, seed)
