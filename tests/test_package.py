@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from npe2 import PluginManifest
 
-import napari_synapse_cl
-
 ROOT = Path(__file__).parents[1]
 MANIFEST = "napari_synapse_cl/napari.yaml"
 
@@ -70,7 +68,3 @@ def test_no_qt_binding_is_among_the_dependencies() -> None:
     required = distribution("napari-synapse-cl").requires or []
     always = [requirement for requirement in required if "extra ==" not in requirement]
     assert not [r for r in always if r.lower().startswith(("pyqt5", "pyqt6", "pyside", "napari["))]
-
-
-def test_the_version_is_that_of_the_distribution() -> None:
-    assert distribution("napari-synapse-cl").version == napari_synapse_cl.__version__
