@@ -1,4 +1,4 @@
-"""Fill in what a built package tells of where the project lives: addresses, and its README's links."""
+"""Fill in what a built package tells of where the project lives, and the links of its README."""
 
 import re
 from pathlib import Path
