@@ -27,6 +27,7 @@ from napari_synapse_cl.models.checkpoints import load_backbone, save_checkpoint
 from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.pipeline.networks import make_model
 from napari_synapse_cl.runs.events import Control, Event, Growing, Message, Progress, Wrote
+from napari_synapse_cl.system import devices
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,27 @@ class TestNetworks:
         again = {**settings, "checkpoint": file, "crop_size": 16, "output": tmp_path / "again"}
         expected, _ = self.record(again)
         pd.testing.assert_frame_equal(start, expected)
+
+    @pytest.mark.parametrize(("precision", "of_start"), [("auto", "float32"), ("bfloat16",) * 2])
+    def test_random_weights_are_read_in_bfloat16_only_where_it_is_asked_for(
+        self,
+        settings: dict[str, Any],
+        precision: str,
+        of_start: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        # On a device that is twice as fast in bfloat16.
+        monkeypatch.setattr(devices, "_gain_of_bfloat16", lambda device: 2.0)
+        values = {**settings, "precision": precision, "layer_num": 3, "n_components": 0}
+        maps = {**values, "synapses": None, "dense": True, "region": (0, 0, 0, 12, 12, 12)}
+        for network, expected in (("trained", "bfloat16"), ("start", of_start)):
+            output = tmp_path / network
+            _, record = self.record({**values, "network": network, "output": output})
+            assert record["precision"] == expected
+            list(events({**maps, "network": network, "output": output}))
+            array = zarr.open_group(output / "maps_L3.zarr", mode="r")["L3"]
+            assert array.attrs["provenance"]["precision"] == expected
 
     def test_the_start_of_a_run_from_a_file_is_that_file(
         self, settings: dict[str, Any], trained: Path, sample_files: Files, tmp_path: Path
@@ -460,6 +482,18 @@ class TestComparison:
         remarks = [e.text for e in happened if isinstance(e, Message)]
         assert any("was trained on these synapses" in text for text in remarks)
         assert set(content["report"]["verdict"]) <= set(remarks)
+
+    def test_untrained_networks_do_not_become_worse_by_a_low_precision(
+        self, settings: dict[str, Any], tmp_path: Path
+    ) -> None:
+        tables = []
+        for precision in ("float32", "bfloat16"):
+            values = {**settings, "compare_layers": True, "layer_num": (20, 30), "figures": False}
+            values |= {"precision": precision, "output": tmp_path / precision}
+            [file] = written(list(events(values)), "report")
+            tables.append(pd.read_csv(file).set_index("name"))
+        exact, rounded = (table.loc["untrained networks", ["knn", "linear"]] for table in tables)
+        assert exact.tolist() == rounded.tolist()
 
     def test_without_labels_it_scores_the_chosen_layers_alone(
         self, settings: dict[str, Any]

@@ -188,9 +188,10 @@ def _reads_moved_crops(job: ExtractionJob, readout: Readout) -> ReadCrops:
     assert architecture is not None
     reach = dataset.centre_jitter(config)
     n_crops = N_JITTERS if reach else 1
+    # In bfloat16 these would be worse than they are, and the network seem better.
     untrained = [
-        job.readout_of(Vgg3D.untrained(architecture, config.seed + FIRST_UNTRAINED + number))
-        for number in range(N_UNTRAINED)
+        job.readout_of(Vgg3D.untrained(architecture, config.seed + number), "float32")
+        for number in range(FIRST_UNTRAINED, FIRST_UNTRAINED + N_UNTRAINED)
     ]
     by_hand = Descriptors(config.crop_size, dataset.known_voxel_size)
     readers: list[Reader] = [Several([readout, by_hand]), *untrained]

@@ -65,7 +65,7 @@ class ExtractionJob:
         assert self.network is not None
         return self.readout_of(self.network)
 
-    def readout_of(self, network: Vgg3D) -> Readout:
+    def readout_of(self, network: Vgg3D, precision: str | None = None) -> Readout:
         """Return what reads the same layers of another network of this architecture."""
         assert self.architecture is not None
         return Readout(
@@ -77,7 +77,7 @@ class ExtractionJob:
             averaging=self.config.averaging,
             voxel_size=self.dataset.voxel_size,
             device=self.device,
-            precision=self.precision,
+            precision=precision or self.precision,
         )
 
     @property
@@ -164,10 +164,22 @@ def prepare_extraction(
         network=None if opened is None else opened.network,
         architecture=None if opened is None else opened.architecture,
         device=device,
-        precision=choose_precision(config.precision, device) if config.layer_num else "float32",
+        precision=reading_precision(config, device, None if opened is None else opened.origin),
         origin=None if opened is None else opened.origin,
         warnings=tuple(warnings),
     )
+
+
+def reading_precision(config: Config, device: torch.device, origin: NetworkOrigin | None) -> str:
+    """Return how precisely the layers of a network are computed that are read.
+
+    Late layers of a network with random weights put out nearly the same for all crops, and what
+    differs is lost in the rounding of bfloat16, which is not taken there unless it is asked for.
+    """
+    is_random = origin is not None and origin.seed is not None
+    if not config.layer_num or (config.precision == "auto" and is_random):
+        return "float32"
+    return choose_precision(config.precision, device)
 
 
 def _for_network(config: Config, opened: OpenedNetwork) -> tuple[Config, list[str]]:

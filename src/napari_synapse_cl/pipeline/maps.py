@@ -21,13 +21,14 @@ from napari_synapse_cl.models.architecture import Layer
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline.extraction_preparation import (
     open_chosen_network,
+    reading_precision,
     voxel_size_warnings,
 )
 from napari_synapse_cl.pipeline.networks import OpenedNetwork
 from napari_synapse_cl.pipeline.provenance import make_record
 from napari_synapse_cl.runs.events import Control, Event, Growing, Message, Progress, Wrote
 from napari_synapse_cl.runs.folder import RunFolder, default_folder
-from napari_synapse_cl.system.devices import choose_device, choose_precision
+from napari_synapse_cl.system.devices import choose_device
 from napari_synapse_cl.system.words import size
 
 
@@ -95,7 +96,7 @@ def _prepare(config: Config) -> DenseJob:
     if config.invert:
         intensities = inverted(intensities)
     device = choose_device(config.device)
-    precision = choose_precision(config.precision, device)
+    precision = reading_precision(config, device, opened.origin)
     folder = RunFolder(config.output or default_folder())
     names = "_".join(f"L{layer.index}" for layer in layers)
     return DenseJob(
