@@ -24,13 +24,12 @@ assert "torch" not in sys.modules, "the manifest's modules import PyTorch"
 """
 
 
-def run(*command: object) -> str:
-    """Run a command, show it and what it prints, and return that."""
-    print("$", *command, flush=True)
+def run(*command: object) -> None:
+    """Run a command, and show it and the end of what it prints."""
     parts = [str(part) for part in command]
+    print("$", *(part.strip().splitlines()[0] for part in parts), flush=True)
     done = subprocess.run(parts, stdout=subprocess.PIPE, encoding="utf-8", check=True)
-    print(done.stdout, end="", flush=True)
-    return done.stdout
+    print(*done.stdout.splitlines()[-3:], sep="\n", flush=True)
 
 
 def size_of(folder: Path) -> int:
