@@ -18,6 +18,7 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.system.distributed import ALONE, Ranks
 from napari_synapse_cl.training.schedule import Schedule
+from test_full_batch import OBJECTIVES
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo is slow to start there")
 
@@ -89,7 +90,7 @@ def test_two_processes_have_loss_and_gradients_of_one_with_fixed_statistics(
     told_by_each: list[dict[str, Any]],
 ) -> None:
     for told in told_by_each:
-        assert len(told["errors"]) == 2 * 4
+        assert len(told["errors"]) == 2 * len(OBJECTIVES)
         assert np.array(list(told["errors"].values())).max() < 1e-12, told
 
 
