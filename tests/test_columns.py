@@ -92,6 +92,20 @@ def test_every_format_keeps_ids_beside_blanks(suffix: str, tmp_path: Path) -> No
         pd.testing.assert_series_equal(settled(back[name]), settled(table[name]), check_names=False)
 
 
+@pytest.mark.parametrize("suffix", tables.FORMATS)
+def test_objects_that_say_numbers_are_written_as_numbers(suffix: str, tmp_path: Path) -> None:
+    """As napari holds columns with blanks, and as a read table has them."""
+    given = {"score": [5, 0.25, None], "big": [2**63 + 1, None, 3], "huge": [2**64, None, 3]}
+    table = pd.DataFrame({**zyx(3), **given}, dtype=object)
+    tables.check_format(suffix, table)
+    tables.write_table(table, tmp_path / f"t.{suffix}", {})
+    back = tables.read_table(tmp_path / f"t.{suffix}")[0]
+    assert back["score"].dtype == np.float64
+    np.testing.assert_array_equal(back["score"], [5, 0.25, np.nan])
+    assert back["big"].dropna().tolist() == [2**63 + 1, 3]
+    assert back["huge"].dropna().tolist() == [str(2**64), "3"]
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "feather", "arrow"])
 def test_nulls_leave_ids_whole_in_files_that_pandas_has_not_written(
     suffix: str, tmp_path: Path
@@ -112,10 +126,10 @@ def test_nulls_leave_ids_whole_in_files_that_pandas_has_not_written(
 
 def test_words_and_codes_beside_a_row_that_is_short_stay(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
-    path.write_text(f"z,y,x,word,code,id\n1,2,3,NA,00012,{ID}\n4,5,6,null\n7,8,9,nan,2E10,\n")
+    path.write_text(f"z,y,x,word,code,id\n1,2,3,NA,00012,{ID}\n4,5,6,null,7\n7,8,9,nan,2E10,\n")
     for table in (read_table(path), tables.read_table(path)[0]):
         assert table["word"].tolist() == ["NA", "null", "nan"]
-        assert table["code"].dropna().tolist() == ["00012", "2E10"]
+        assert table["code"].tolist() == ["00012", "7", "2E10"]
         assert table["id"].dropna().tolist() == [ID]
 
 
@@ -140,8 +154,11 @@ def test_words_for_nothing_are_no_position(tmp_path: Path) -> None:
 
 def test_excel_keeps_text_integers_and_blanks_apart(tmp_path: Path) -> None:
     given = {"text": [str(ID), None, "NA"], "whole": [5, None, 7], "good": [True, None, False]}
-    pd.DataFrame({**zyx(3), **given}).astype(object).to_excel(tmp_path / "t.xlsx", index=False)
+    codes = {"code": ["00012", "7", "2E10"], "root": [str(ID), str(ID + 2), str(ID + 4)]}
+    written = pd.DataFrame({**zyx(3), **given, **codes}).astype(object)
+    written.to_excel(tmp_path / "t.xlsx", index=False)
     table = read_table(tmp_path / "t.xlsx")
+    assert table[list(codes)].to_dict("list") == codes
     for name, cells in given.items():
         assert table[name].isna().tolist() == [False, True, False]
         assert table[name].dropna().tolist() == [cells[0], cells[2]]
@@ -180,6 +197,12 @@ def test_an_exact_name_wins(names: list[str]) -> None:
     assert interpret(table, "t").positions.tolist() == [[1, 2, 3]]
 
 
+@pytest.mark.parametrize("names", [["X", " x"], ["x ", "X"], [" X", "x "]])
+def test_a_name_that_needs_trimming_alone_wins_over_one_of_another_case(names: list[str]) -> None:
+    trimmed = next(name for name in names if name.strip() == "x")
+    assert by_name(names)["x"] == column_named(names, "x") == trimmed
+
+
 def test_a_name_is_found_through_blanks_and_another_case() -> None:
     table = pd.DataFrame({" Z ": [1], "Y": [2], "x ": [3]})
     assert interpret(table, "t").positions.tolist() == [[1, 2, 3]]
@@ -195,15 +218,15 @@ def test_columns_that_stand_first_are_the_positions() -> None:
 
 @pytest.mark.parametrize(
     ("content", "encoding"),
-    [("z;y;x;n\n1;2;3;µ\n", "latin-1"), ("z\ty\tx\tn\n1\t2\t3\tµ", "utf-8")],
+    [("z;y;x;größe\n1;2;3;µ\n", "latin-1"), ("z\ty\tx\tgröße\n1\t2\t3\tµ", "utf-8")],
 )
 def test_a_feature_table_is_read_as_any_text_is(
     content: str, encoding: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "t.csv"
     path.write_text(content, encoding=encoding)
-    assert tables.table_columns(path) == ["z", "y", "x", "n"]
-    assert tables.read_table(path)[0]["n"].tolist() == ["µ"]
+    assert tables.table_columns(path) == ["z", "y", "x", "größe"]
+    assert tables.read_table(path)[0]["größe"].tolist() == ["µ"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
@@ -227,7 +250,13 @@ def test_a_folder_whose_name_is_no_utf8_holds_tables_of_every_format(
 
 
 @pytest.mark.parametrize(
-    ("values", "suffix"), [([1, "a"], "parquet"), ([1j, 2j], "parquet"), ([1j, 2j], "h5ad")]
+    ("values", "suffix"),
+    [
+        ([1, "a"], "parquet"),
+        ([2**64, "a"], "parquet"),
+        ([1j, 2j], "parquet"),
+        ([1j, 2j], "h5ad"),
+    ],
 )
 def test_a_column_that_cannot_be_written_is_named(
     values: list[Any], suffix: str, tmp_path: Path

@@ -441,6 +441,18 @@ class TestStore:
         assert found.metadata.zarr_format == 3
         assert found.dtype == np.float32
 
+    def test_a_flipped_bit_in_a_map_is_told(self, store: MapStore, tiles: list[MapTile]) -> None:
+        with store:
+            for tile in tiles:
+                store.write(tile)
+            store.finish()
+        chunk = next(file for file in (store.path / "L20" / "c").rglob("*") if file.is_file())
+        content = bytearray(chunk.read_bytes())
+        content[len(content) // 2] ^= 1
+        chunk.write_bytes(content)
+        with pytest.raises(ValueError, match="checksum"):
+            zarr.open_array(store.path / "L20", mode="r")[:]
+
     def test_a_job_that_breaks_off_leaves_nothing(
         self, store: MapStore, tiles: list[MapTile]
     ) -> None:

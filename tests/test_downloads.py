@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import requests
+import urllib3
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.downloads import is_cached, is_url, local_file
@@ -171,6 +172,21 @@ def test_a_download_that_fails_is_told_in_one_line_and_leaves_nothing(
     with pytest.raises(InputError, match=message) as refused:
         local_file(f"{server.url}/{name}", folder=tmp_path)
     assert "\n" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_shorter_than_the_server_says_is_not_kept_if_no_library_counts_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    begin = urllib3.HTTPResponse.__init__
+
+    def begin_trusting(*parts: Any, **settings: Any) -> None:
+        # As versions of urllib3 before 2 do.
+        begin(*parts, **{**settings, "enforce_content_length": False})
+
+    monkeypatch.setattr(urllib3.HTTPResponse, "__init__", begin_trusting)
+    with pytest.raises(InputError, match="the connection broke off; try again"):
+        local_file(f"{server.url}/cut.pt", folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -457,6 +457,17 @@ class TestRefusals:
             list(events({**settings, **more}))
         assert not (tmp_path / "out").exists()
 
+    @pytest.mark.parametrize("more", [{}, {**SMALL, "extract_only": False, "checkpoint": None}])
+    def test_a_column_that_the_format_does_not_take_is_told_before_anything_is_computed(
+        self, settings: dict[str, Any], more: dict[str, Any], sample: Sample, tmp_path: Path
+    ) -> None:
+        mixed = [number if number % 2 else "odd" for number in range(len(sample.synapses))]
+        sample.synapses.assign(note=mixed).to_excel(tmp_path / "t.xlsx", index=False)
+        given = {"synapses": tmp_path / "t.xlsx", "feature_format": "parquet"}
+        with pytest.raises(InputError, match="the column note holds values of the types int, str"):
+            next(events({**settings, **more, **given}))
+        assert not (tmp_path / "out").exists()
+
 
 class TestComparison:
     def test_it_scores_all_convolutions_and_baselines(

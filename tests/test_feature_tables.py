@@ -284,6 +284,18 @@ class TestDamage:
         with pytest.raises(InputError, match=r"is damaged, or no|is no feature table"):
             read_table(path)
 
+    @pytest.mark.parametrize("suffix", ["parquet", "npz"])
+    def test_a_flipped_bit_in_a_feature_is_said(
+        self, table: pd.DataFrame, suffix: str, tmp_path: Path
+    ) -> None:
+        path = tmp_path / f"t.{suffix}"
+        write_table(table, path, RECORD)
+        content = bytearray(path.read_bytes())
+        content[content.index(table[FEATURES[0]].to_numpy()[:1].tobytes())] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=rf"{path.name} is damaged"):
+            read_table(path)
+
     def test_a_sound_file_without_positions_is_told_apart(self, path: Path) -> None:
         {
             ".csv": lambda: path.write_text("a,b\n1,2\n"),

@@ -1,5 +1,6 @@
 """TIFF as programs of microscopy write it: grey values, files and lengths are read as they mean."""
 
+import re
 import tracemalloc
 import uuid
 import zlib
@@ -289,9 +290,18 @@ class TestOmeInSeveralFiles:
         with pytest.raises(InputError, match=r"x_1\.ome\.tif holds 1 pages, .* tells of 2"):
             open_volume(files[0])
 
-    def test_a_single_file_that_was_renamed_opens(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("says_who_it_is", [True, False])
+    def test_a_single_file_that_was_renamed_opens(
+        self, says_who_it_is: bool, tmp_path: Path
+    ) -> None:
         (file,) = self.write(tmp_path, per_file=6)
-        file.rename(tmp_path / "y.tif")
+        with tifffile.TiffFile(file) as opened:
+            text = opened.pages[0].description
+        if not says_who_it_is:
+            text = re.sub(r'(<OME [^>]*) UUID="[^"]+"', r"\1", text)
+        file.unlink()
+        settings = {"metadata": None, "photometric": "minisblack"}
+        tifffile.imwrite(tmp_path / "y.tif", voxels(), description=text.encode(), **settings)
         check(open_volume(tmp_path / "y.tif"), voxels())
 
     def test_of_several_images_the_voxel_size_is_that_of_the_volume(self, tmp_path: Path) -> None:

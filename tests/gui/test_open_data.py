@@ -491,7 +491,9 @@ class TestRecent:
         assert names == [f"{i}.tif" for i in (8, 11, 10, 9, 7, 6, 5, 4)]
 
     @pytest.mark.parametrize(
-        "content", ["", "[]", '{"opened": 3}', '{"opened": [3, {}, {"image": 3}]}']
+        "content",
+        ["", "[]", "[" * 100_000, '{"opened": 3}', '{"opened": [3, {}, {"image": 3}]}'],
+        ids=["empty", "list", "deep", "number", "entries"],
     )
     def test_a_damaged_list_is_none(self, content: str) -> None:
         assert sessions.FILE is not None

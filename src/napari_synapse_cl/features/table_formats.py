@@ -80,7 +80,7 @@ def _check_parquet(column: pd.Series) -> None:
 
     try:
         pa.array(column, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         raise InputError(
             f"the column {column.name} holds {_held(column)}, which do not go into a column of "
             "Parquet: make it all text or all numbers, or save the table as CSV"

@@ -93,7 +93,7 @@ def check_format(name: str, table: pd.DataFrame | None = None) -> None:
         )
     if table is not None:
         for _, column in table.items():
-            HANDLERS[name].check(column)
+            HANDLERS[name].check(settled(column))
 
 
 def check_place(path: Path) -> None:
