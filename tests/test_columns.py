@@ -275,6 +275,13 @@ def test_a_column_that_cannot_be_written_is_named_before_a_job_begins(name: str)
     tables.check_format("csv", table)
 
 
+def test_no_column_of_text_is_a_slice_of_the_table(tmp_path: Path) -> None:
+    """Of one, Arrow before 24 gives wrong strings."""
+    file = csv_of(["NA", "ACh", "", "NA"], tmp_path / "t.csv")
+    _, cells = text._parsed(file.read_bytes(), ",", 4)
+    assert [chunk.offset for column in cells for chunk in column.chunks] == [0] * len(cells)
+
+
 def test_a_class_called_na_is_a_class(tmp_path: Path) -> None:
     table = read_table(csv_of(["NA", "ACh", "", "NA"], tmp_path / "t.csv"))
     assert label_names(table["given"]).tolist() == ["NA", "ACh", "", "NA"]

@@ -153,7 +153,18 @@ def _parsed_fast(
     if table.column_names != names:
         return None
     header = [column[0].as_py() for column in table.columns]
-    return _distinct(header), table.slice(1).columns
+    return _distinct(header), [_from_the_start(column) for column in table.slice(1).columns]
+
+
+def _from_the_start(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column none of whose chunks is a slice of another array.
+
+    Arrow before 24 puts out other strings than a slice holds where some are replaced (`if_else`).
+    """
+    import pyarrow as pa
+
+    chunks = [pa.concat_arrays([chunk]) if chunk.offset else chunk for chunk in column.chunks]
+    return pa.chunked_array(chunks, column.type)
 
 
 def _parsed_slowly(data: bytes, delimiter: str) -> tuple[list[str], list[pa.ChunkedArray]]:
