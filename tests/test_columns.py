@@ -386,7 +386,7 @@ def test_a_parquet_file_that_unpacks_to_gigabytes_is_refused(repeats: bool, tmp_
     [
         ("dense", "it unpacks to 381.5 MiB, more than is read"),
         ("sparse", "it unpacks to 381.5 MiB, more than is read"),
-        ("chunk", "unpacks to far more than the 64 bytes of a chunk"),
+        ("chunk", "unpacks to far more than the 8,192 bytes of a chunk"),
         ("elsewhere", "has its voxels in another file"),
         ("link", "which is not in the folder of t.h5ad"),
     ],
@@ -404,7 +404,7 @@ def test_an_h5ad_file_that_fills_the_memory_or_leads_elsewhere_is_refused(
             file["obsm"].create_group("big").attrs["shape"] = (2, 50_000_000)
         elif what == "chunk":
             packed = deflated_zeros(2**29)
-            made = file.create_dataset("obsm/big", (8,), "f8", chunks=(8,), compression=4)
+            made = file.create_dataset("obsm/big", (8192,), "f8", chunks=True, compression=4)
             made.id.write_direct_chunk((0,), packed)
         elif what == "elsewhere":
             outside = [("/etc/hostname", 0, h5py.h5f.UNLIMITED)]
