@@ -63,13 +63,19 @@ class TestOnTheCommandLine:
         assert found.learning_rate == recipe.learning_rate
         assert found.batch_size == Config().batch_size
 
-    def test_a_run_writes_down_what_it_says(self, flags: list[str], tmp_path: Path) -> None:
+    def test_a_run_writes_down_what_it_says_and_is_not_told_of_what_it_does_not_use(
+        self, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         more = {"recipe": "tissue", "num_epochs": 1, "voxel_size": 8}
         assert main([*flags, "--train_only", *as_flags(more)]) == 0
         written = json.loads((tmp_path / "run" / "config.json").read_text())
         plain = Config.from_values(read_recipe("tissue")).as_json()
-        for name in read_recipe("tissue"):
+        for name in {*read_recipe("tissue")} - {"layer_num"}:
             assert written[name] == plain[name], name
+        assert "no effect" not in capsys.readouterr().err
+        assert written["layer_num"] == list(Config().layer_num)
+        extracting = self.options("--recipe", "tissue", "--extract_only", "--checkpoint", "x.pt")
+        assert make_config(extracting).layer_num == (32,)
 
     def test_a_run_of_so_many_steps_writes_down_its_epochs_and_goes_on(
         self, flags: list[str], tmp_path: Path

@@ -24,6 +24,7 @@ from napari_synapse_cl.config import (
     SECTIONS,
     Config,
     about_recipe,
+    has_effect,
     read_recipe,
     read_settings,
     unit_of,
@@ -205,7 +206,11 @@ def make_config(options: dict[str, Any]) -> Config:
     if recipe is not None:
         if options.get("resume", values.get("resume")):
             raise InputError("a run that goes on keeps its own settings: leave --recipe out")
-        values = {**read_recipe(recipe), **values}
+        of_recipe = read_recipe(recipe)
+        config = Config.from_values({**of_recipe, **values, **options})
+        # A recipe serves trainings and extractions; what this job has no use for is not its.
+        used = {name: v for name, v in of_recipe.items() if has_effect(name, config)}
+        values = {**used, **values}
     if options.get("resume") and not file and "output" in options:
         # The run's own settings hold, unless a flag changes one.
         stored = Path(options["output"]) / "config.json"

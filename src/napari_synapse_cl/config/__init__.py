@@ -11,7 +11,7 @@ from napari_synapse_cl.config.data_sections import (
     DataConfig,
     VolumeConfig,
 )
-from napari_synapse_cl.config.effects import settings_without_effect
+from napari_synapse_cl.config.effects import has_effect, settings_without_effect
 from napari_synapse_cl.config.fields import Section, absolute, slider_end, unit_of, values_by_role
 from napari_synapse_cl.config.flat import (
     ABOUT,

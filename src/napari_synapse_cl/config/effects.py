@@ -64,6 +64,11 @@ def settings_without_effect(
     ]
 
 
+def has_effect(name: str, config: Config) -> bool:
+    """Return whether a setting changes anything of a job with these settings."""
+    return all(condition.holds(config) for condition in conditions_of(name))
+
+
 def conditions_of(name: str) -> tuple[Condition, ...]:
     """Return what a setting needs to have an effect, in the order in which it is looked at."""
     section = next(section for section in SECTIONS if name in section.model_fields)
