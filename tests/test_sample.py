@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_laplace
 from scipy.spatial.distance import pdist
@@ -18,13 +20,30 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from napari_synapse_cl.data.sample.storage import read_sample, write_sample
 from napari_synapse_cl.data.sample.volume import MARGIN, SPACING, Sample, make_sample
 
 SEEDS = (0, 1, 2)
 SMALL = (96, 128, 128)
 CHANCE = pytest.approx(0.5, abs=0.15)
 
-sample = cache(make_sample)
+SHARED: list[Path] = []
+"""Folder that all processes of this test run share."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    SHARED[:] = [tmp_path_factory.getbasetemp().parent]
+
+
+@cache
+def sample(seed: int) -> Sample:
+    """Return a whole sample, which takes seconds and is drawn once for all processes."""
+    file = SHARED[0] / f"sample-{seed}.npz"
+    with FileLock(f"{file}.lock"):
+        if not file.exists():
+            write_sample(file, make_sample(seed))
+    return read_sample(file)
 
 
 @cache
