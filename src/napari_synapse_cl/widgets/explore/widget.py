@@ -18,6 +18,7 @@ from napari_synapse_cl.widgets.explore.gallery import Gallery
 from napari_synapse_cl.widgets.explore.honesty import HonestyLine
 from napari_synapse_cl.widgets.explore.opening import TableOpener, look_at
 from napari_synapse_cl.widgets.explore.panels import Panels
+from napari_synapse_cl.widgets.explore.place import PlaceReader
 from napari_synapse_cl.widgets.explore.pooler import Pooler
 from napari_synapse_cl.widgets.explore.reporting import Reporter, Shown
 from napari_synapse_cl.widgets.explore.sources import Choice, Request, choices_of, read
@@ -67,7 +68,8 @@ class ExploreWidget(LayersWidget):
         self.gallery = Gallery(viewer, self.state, self.crops)
         self.vector_box = ChoiceBox(n_letters=4)
         self.opener = TableOpener(viewer, self)
-        self.tools = Panels(self.state, self.gallery)
+        places = PlaceReader(viewer, self.state, self.image_box)
+        self.tools = Panels(self.state, self.gallery, places)
         self.similar, self.labelling = self.tools.similar, self.tools.labelling
         self.map_button = button(
             "Map",
