@@ -76,7 +76,9 @@ class Shown:
         """
         assert state.layer is not None
         assert state.vectors is not None
-        rows, names = np.unique(state.order), state.column_names
+        names, is_shown = state.column_names, np.zeros(state.n, bool)
+        is_shown[state.order] = True
+        rows = np.flatnonzero(is_shown)
         columns = pd.DataFrame({name: state.column(name) for name in names}).iloc[rows]
         positions, volume, location, size = np.asarray(state.layer.data)[rows], None, None, None
         if image is not None and image.ndim == 3 and not image.rgb:
