@@ -10,6 +10,7 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtGui import QDesktopServices
 
 from napari_synapse_cl.features.tables import read_table
+from napari_synapse_cl.widgets.explore import reporting
 
 from .conftest import LONG, click, messages, press_in_dialog
 from .test_explore import explored, synapses  # noqa: F401 - a fixture
@@ -73,7 +74,7 @@ def test_what_is_shown_is_reported_with_crops_and_opened(
     assert not list(tmp_path.glob(".synapse_cl_*"))
 
 
-def test_without_a_file_of_the_volume_there_are_no_crops_and_the_page_says_so(
+def test_a_volume_in_no_file_is_written_beside_the_report(
     synapses: Any,  # noqa: F811
     qtbot: QtBot,
     tmp_path: Path,
@@ -84,6 +85,24 @@ def test_without_a_file_of_the_volume_there_are_no_crops_and_the_page_says_so(
     choose(tmp_path / "mine.html")
     report_on(qtbot, widget, "Cancel")
     assert opened == []
+    page = (tmp_path / "mine.html").read_text(encoding="utf-8")
+    assert f"{len(synapses.points.data)} rows have one here" in page
+    assert str(tmp_path / "mine_volume.npy") in page
+    np.testing.assert_array_equal(np.load(tmp_path / "mine_volume.npy"), synapses.image.data)
+
+
+def test_of_one_that_is_too_large_there_are_no_crops_and_the_page_says_so(
+    synapses: Any,  # noqa: F811
+    qtbot: QtBot,
+    tmp_path: Path,
+    choose: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reporting, "LARGEST_WRITTEN", 1000)
+    widget = explored(qtbot, synapses)
+    choose(tmp_path / "mine.html")
+    report_on(qtbot, widget, "Cancel")
+    assert not (tmp_path / "mine_volume.npy").exists()
     assert "here are no crops" in (tmp_path / "mine.html").read_text(encoding="utf-8")
 
 

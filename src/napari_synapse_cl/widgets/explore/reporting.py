@@ -24,7 +24,7 @@ from napari_synapse_cl.data.parts import AXES
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, JobError, reason
 from napari_synapse_cl.runs.events import Control, Event, Progress, Wrote
-from napari_synapse_cl.system.files import write_json
+from napari_synapse_cl.system.files import replacing, write_json
 from napari_synapse_cl.system.words import VoxelSize, counted
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.jobs.inputs import in_finest
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 FILTER = "Reports (*.html)"
 START, STOP, OPEN = "Report …", "Stop report", "Open it"
+LARGEST_WRITTEN = 2**30
+"""Bytes of a volume in memory that is written beside a report, for crops to be cut from."""
 KEPT = ("voxel_size", "geometry")
 """What a record says of the whole table."""
 
@@ -92,10 +94,12 @@ class Shown:
 class ReportInputs:
     """A feature table of what is shown, beside the report, and the settings of the job.
 
+    A volume that is in no file, and not too large, is written beside it too.
+
     Parameters
     ----------
     target
-        The report that is written. The table stays beside it, so that the page can be made again.
+        The report that is written. What lies beside it stays, so that the page can be made again.
 
     Raises
     ------
@@ -105,10 +109,8 @@ class ReportInputs:
 
     def __init__(self, shown: Shown, target: Path) -> None:
         self._shown, self._target = shown, target.absolute()
-        stem = f"{target.stem}_features"
-        names = (f"{stem}{'' if i == 1 else f'_{i}'}.npz" for i in count(1))
-        paths = (self._target.with_name(name) for name in names)
-        self._table = next(path for path in paths if not os.path.lexists(path))
+        self._table = _free(self._target.with_name(f"{target.stem}_features.npz"))
+        self._volume = _free(self._target.with_name(f"{target.stem}_volume.npy"))
         try:
             # On the disk of the report, whose place it takes in one step.
             folder = tempfile.mkdtemp(prefix=".synapse_cl_", dir=self._target.parent)
@@ -144,6 +146,9 @@ class ReportInputs:
             values["image"] = shown.location
             if shown.voxel_size is not None:
                 values["voxel_size"] = (np.array(shown.voxel_size) / volume.factor).tolist()
+        elif shown.volume is not None and self._write_volume(shown.volume.array):
+            values["image"] = self._volume
+            values |= {} if shown.voxel_size is None else {"voxel_size": shown.voxel_size}
         places = pd.DataFrame(positions, columns=list(AXES), index=shown.columns.index)
         columns = shown.columns.drop(columns=list(AXES), errors="ignore")
         vectors = shown.vectors
@@ -157,6 +162,17 @@ class ReportInputs:
         except OSError as error:
             raise InputError(f"cannot write {self._table}: {reason(error)}") from None
 
+    def _write_volume(self, array: Any) -> bool:
+        """Write a volume that is in memory, and return whether it was not too large."""
+        if not isinstance(array, np.ndarray) or array.nbytes > LARGEST_WRITTEN:
+            return False
+        try:
+            with replacing(self._volume) as temporary:
+                np.save(temporary, array)
+        except OSError as error:
+            raise InputError(f"cannot write {self._volume}: {reason(error)}") from None
+        return True
+
     def take(self, report: Path) -> Path:
         """Put the report that was written where it is wanted, and return that place."""
         os.replace(report, self._target)
@@ -164,15 +180,22 @@ class ReportInputs:
         return self._target
 
     def clean_up(self) -> None:
-        """Remove the settings, and the table if there is no report."""
+        """Remove the settings, and what lies beside the report if there is none."""
         shutil.rmtree(self._folder, ignore_errors=True)
         if not self._is_kept:
             self.remove()
 
     def remove(self) -> None:
-        """Remove the table."""
-        for path in (self._table, self._table.with_suffix(".json")):
+        """Remove what was written."""
+        for path in (self._table, self._table.with_suffix(".json"), self._volume):
             path.unlink(missing_ok=True)
+
+
+def _free(path: Path) -> Path:
+    """Return a name for a new file: this one, or with a number that is not there yet."""
+    names = (path.stem if i == 1 else f"{path.stem}_{i}" for i in count(1))
+    paths = (path.with_stem(name) for name in names)
+    return next(one for one in paths if not os.path.lexists(one))
 
 
 class ReportJob(ChildJob):
@@ -283,7 +306,7 @@ class Reporter(QObject):
             if not self._has_failed:
                 self.told.emit("the report was ended; nothing of it is kept")
             return
-        self.told.emit(f"the report is {self._written}, and the table it tells of lies beside it")
+        self.told.emit(f"the report is {self._written}, and what it tells of lies beside it")
         details = f"It is {self._written}: one file that can be sent to anyone."
         answers = {OPEN: QMessageBox.ButtonRole.AcceptRole}
         if ask(self._window, "Report", "The report is written.", details, answers, OPEN) == OPEN:
