@@ -101,7 +101,7 @@ def main() -> None:
     began = time.perf_counter()
     wait(lambda: all(widget.crops.slice_of(row) is not None for row in shown))
     told(f"until {len(shown)} crops in sight are there", [time.perf_counter() - began])
-    for count in (1, 1000, 10_000, n // 10):
+    for count in (1, 1000, 10_000, n // 10, 2 * n // 3):
         rows = [rng.choice(n, count, replace=False) for _ in range(5)]
         took = [timed(lambda some=some: widget.state.select(some)) for some in rows]
         told(f"select {count:,}", took)

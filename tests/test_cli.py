@@ -62,6 +62,7 @@ class TestWholeJob:
             "status.json",
             "steps.csv",
             "epochs.csv",
+            "held_out.npz",
             "checkpoints",
             "loss.png",
             "features_L20_mean.csv",

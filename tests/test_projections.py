@@ -8,7 +8,11 @@ import pytest
 from sklearn.decomposition import PCA
 
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.features.projections import check_umap, principal_components
+from napari_synapse_cl.features.projections import (
+    check_umap,
+    principal_components,
+    turned_like,
+)
 from napari_synapse_cl.widgets.explore.map.points import MapPoints
 from napari_synapse_cl.widgets.explore.map.view import View
 
@@ -29,6 +33,31 @@ def test_a_map_is_not_the_mirror_image_of_that_of_other_rows() -> None:
     all_rows, _ = principal_components(values.astype(np.float32))
     some, _ = principal_components(values[::2].astype(np.float32))
     assert all((all_rows[::2] * some).sum(axis=0) > 0)
+
+
+def test_a_map_is_turned_to_lie_as_near_as_can_be_to_another() -> None:
+    before = np.random.default_rng(0).normal(size=(200, 2)) * [3, 1]
+    before -= before.mean(axis=0)
+    swapped = before[:, ::-1] * [1, -1]
+    angle = np.deg2rad(140)
+    turned = before @ [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+    for other in (-before, swapped, turned, turned * [1, -1]):
+        np.testing.assert_allclose(turned_like(other, before), before, atol=1e-12)
+    # Of one that has moved no other turn is nearer, and no distance changes.
+    moved = turned + np.random.default_rng(1).normal(size=turned.shape)
+    found = turned_like(moved, before)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), np.linalg.norm(moved, axis=1))
+    for degrees in range(0, 360, 5):
+        a = np.deg2rad(degrees)
+        other = moved @ [[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]
+        for one in (other, other * [1, -1]):
+            assert ((found - before) ** 2).sum() <= ((one - before) ** 2).sum()
+
+
+def test_a_map_of_points_at_one_place_stays_as_it_is() -> None:
+    nothing = np.zeros((3, 2), np.float32)
+    assert not turned_like(nothing, nothing).any()
+    assert turned_like(np.ones((0, 2)), np.ones((0, 2))).shape == (0, 2)
 
 
 @pytest.mark.parametrize("n", [0, 1, 5])

@@ -36,6 +36,7 @@ from napari_synapse_cl.runs.events import (
     StepDone,
 )
 from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.held_out import HeldOut
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.training import step as training_step
 from napari_synapse_cl.training.memory.plan import StepMemory, StepPlan
@@ -299,6 +300,10 @@ def test_the_rank_of_features_is_that_of_crops_as_they_are(make_trainer: MakeTra
         plain = trainer._batch.pool(held_out, trainer._views.plain)
         views = trainer._batch.embed(held_out, 0).pooled[:, 0]
     assert epoch.feature_rank == pytest.approx(feature_rank(plain))
+    written = HeldOut.read(trainer.folder.held_out_file)
+    assert written is not None
+    np.testing.assert_array_equal(written.synapses, held_out)
+    np.testing.assert_array_equal(written.features, plain.numpy())
     assert epoch.feature_rank != pytest.approx(feature_rank(views), rel=1e-3)
 
 

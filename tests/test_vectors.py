@@ -21,7 +21,7 @@ from napari_synapse_cl.features.neighbours import (
     oddness,
 )
 from napari_synapse_cl.features.tables import FORMATS, feature_columns, feature_table, write_table
-from napari_synapse_cl.features.vectors import Scaling, open_vectors, vectors_in
+from napari_synapse_cl.features.vectors import Scaling, as_vectors, open_vectors, vectors_in
 
 METRICS: tuple[Metric, ...] = ("cosine", "euclidean")
 
@@ -62,6 +62,21 @@ class TestTables:
             "hand": ["hand_hist_00", "hand_centre_hist_00"],
             "hand_v2": ["hand_v2_hist_00"],
         }
+
+    @pytest.mark.parametrize("name", ["L20_mean", "hand"])
+    def test_rows_are_written_as_a_table_that_holds_the_same(
+        self, name: str, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "f.npz"
+        write_features(path)
+        found = open_vectors(path, [name], descriptors=True)
+        rows = np.array([1, 4, 5])
+        table = found.written(rows, found.table.iloc[rows])
+        again = as_vectors(table, found.record, [name], descriptors=True)
+        assert (again.columns, again.columns_by_hand) == (found.columns, found.columns_by_hand)
+        for array in ("values", "by_hand", "histogram"):
+            np.testing.assert_array_equal(getattr(again, array), getattr(found, array)[rows])
+        pd.testing.assert_frame_equal(again.table, found.table.iloc[rows])
 
     @pytest.mark.parametrize("suffix", FORMATS)
     def test_a_vector_is_read_from_each_format_and_other_columns_stay(

@@ -59,6 +59,23 @@ def test_what_is_selected_is_the_same_in_the_viewer_in_both_directions(explored:
     assert not explored.selected.size
 
 
+def test_others_hear_once_what_came_and_went_and_the_frames_follow(explored: Any) -> None:
+    layer, heard = explored.layer, []
+    layer.selected_data.events.items_changed.connect(
+        lambda added, removed: heard.append((set(added), set(removed)))
+    )
+    drawn = counted(layer.events.highlight)
+    explored.select([0, 4])
+    explored.select([0, 5])
+    assert heard == [({0, 4}, set()), ({5}, {4})]
+    assert len(drawn) == 2
+    # The slice that is shown holds the first point alone.
+    assert list(layer._highlight_index) == [0]
+    explored.select([2])
+    assert layer.selected_data.active == 2
+    assert list(layer._highlight_index) == []
+
+
 def test_more_points_than_napari_frames_at_once_are_selected_here() -> None:
     n = MOST_FRAMED + 1
     layer, state = napari.layers.Points(np.zeros((n, 3))), Exploration()

@@ -53,7 +53,7 @@ def ask_next(
     Parameters
     ----------
     labelled
-        ``(k,)`` numbers of those that have a label.
+        ``(k,)`` numbers of those that have a label, each once.
     uncertainty
         ``(N,)``, how uncertain the class of each is, NaN where that is not known; None where
         nothing was predicted.
@@ -62,7 +62,7 @@ def ask_next(
     seed
         Of the sample that is looked at, where there are many.
     """
-    others = np.setdiff1d(np.arange(len(space)), labelled)
+    others = np.setdiff1d(np.arange(len(space)), labelled, assume_unique=True)
     generator = np.random.default_rng(seed)
     if len(others) > MOST_LOOKED_AT:
         others = np.sort(generator.choice(others, MOST_LOOKED_AT, replace=False))

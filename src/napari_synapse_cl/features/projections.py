@@ -1,5 +1,7 @@
 """Maps of vectors in two dimensions: principal components, and UMAP in a process of its own.
 
+A map can be turned to lie as near as can be to another of the same vectors.
+
 ``python -m napari_synapse_cl.features.projections SEED`` reads vectors from its standard input, as
 :func:`sent` makes them, and answers on its standard output with lines of JSON: how far it is, and
 at last how many points follow as float32. It ends with whoever has started it. No PyTorch in here.
@@ -87,6 +89,21 @@ def _largest(products: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     n = min(n, size)
     lengths, vectors = eigh(products, subset_by_index=(size - n, size - 1))
     return vectors[:, ::-1], lengths[::-1]
+
+
+def turned_like(positions: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Return a map turned, and mirrored if need be, so that its points lie nearest to another's.
+
+    Distances stay as they are. Principal components may change their signs and places when a few
+    vectors move: so they do not.
+
+    Parameters
+    ----------
+    positions, before
+        ``(N, n)`` of the same vectors, each with its middle at 0.
+    """
+    left, _, right = np.linalg.svd(positions.T.astype(float) @ before)
+    return np.asarray(positions @ (left @ right), positions.dtype)
 
 
 def check_umap(n: int) -> None:

@@ -111,6 +111,8 @@ class VectorTable:
     """``(M, K)`` float32, descriptors that no network made; no columns where there are none."""
     histogram: np.ndarray
     """Likewise, of them the intensity histogram of the whole crop."""
+    columns_by_hand: tuple[str, ...] = ()
+    """The K columns of the descriptors."""
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -179,6 +181,26 @@ class VectorTable:
         cells = self.table[column].astype(object)
         texts = cells.map(as_text, na_action="ignore")
         return cells.where(cells.notna() & (texts != ""), None).to_numpy()
+
+    def written(self, rows: np.ndarray, others: pd.DataFrame) -> pd.DataFrame:
+        """Return some rows as a table that :func:`as_vectors` takes.
+
+        Parameters
+        ----------
+        rows
+            ``(n,)`` row numbers.
+        others
+            n rows: the columns that are no channels.
+        """
+        parts = {self.columns: self.values}
+        # Descriptors may be what is looked at.
+        if not set(self.columns_by_hand) <= set(self.columns):
+            parts[self.columns_by_hand] = self.by_hand
+        channels = [
+            pd.DataFrame(values[rows], columns=list(columns), index=others.index)
+            for columns, values in parts.items()
+        ]
+        return pd.concat([others, *channels], axis=1)
 
     def free_name(self, name: str) -> str:
         """Return a name for a new column: this one, or with a version that is not there yet."""
@@ -258,6 +280,7 @@ def as_vectors(
         record=record,
         names=tuple(names),
         columns=tuple(columns),
+        columns_by_hand=tuple(values["by_hand"]),
         sizes=tuple(len(there[name]) for name in names),
         **{n: np.ascontiguousarray(table[some], FEATURE_DTYPE) for n, some in values.items()},
     )

@@ -256,7 +256,7 @@ def numbers_of(job: Exploration, wanted: tuple[str, ...]) -> np.ndarray:
             rows = np.flatnonzero([cell is not None and as_text(cell) == value for cell in cells])
             if not len(rows):
                 raise InputError(f"no row of {job.config.features} has {value} as {column}")
-        blank = np.setdiff1d(rows, job.vectors.rows)
+        blank = np.setdiff1d(rows, job.vectors.rows, assume_unique=True)
         if len(blank):
             raise InputError(f"row {blank[0]} ({one}) has no features to compare with")
         found.append(np.searchsorted(job.vectors.rows, rows))

@@ -82,7 +82,8 @@ def train_and_extract(config: Config, control: Control, ranks: Ranks = ALONE) ->
 def _check_results(job: TrainingJob) -> None:
     """Check that nothing of others lies where the results go, unless it may be replaced."""
     config, owned = job.config, job.folder.owned
-    results = exports_of(job.folder, config)
+    # Runs of earlier versions have not made the first.
+    results = [job.folder.held_out_file, *exports_of(job.folder, config)]
     results += [] if config.train_only else results_of(job.folder, config)
     check_absent((file for file in results if not owned.owns(file)), config)
 

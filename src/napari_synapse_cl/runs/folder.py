@@ -24,6 +24,7 @@ from napari_synapse_cl.runs.events import (
     StepDone,
     Training,
 )
+from napari_synapse_cl.runs.held_out import HeldOut, forget_after
 from napari_synapse_cl.runs.metrics import EPOCH_COLUMNS, STEP_COLUMNS, append_row, keep_until
 from napari_synapse_cl.runs.ownership import ALWAYS, FROM_THE_START, Ownership
 from napari_synapse_cl.system.files import (
@@ -109,9 +110,10 @@ class RunFolder:
     ``config.json`` holds the settings and what else decides the run, and can be given to
     ``--config``; ``run.json`` says when and by which command the run was started, and what a
     person calls it, ``status.json`` what it does now; ``steps.csv`` and ``epochs.csv`` grow as it
-    trains, and so does ``tensorboard`` where that is wanted; ``commands.txt`` is where commands to
-    it arrive; ``checkpoints`` holds ``last.pt`` and ``best.pt``. What of all that is there the
-    run has made is what `owned` says.
+    trains, and so does ``tensorboard`` where that is wanted; ``held_out.npz`` has what the newest
+    epoch makes of the held-out synapses; ``commands.txt`` is where commands to it arrive;
+    ``checkpoints`` holds ``last.pt`` and ``best.pt``. What of all that is there the run has made
+    is what `owned` says.
     """
 
     def __init__(self, path: Path) -> None:
@@ -121,6 +123,7 @@ class RunFolder:
         self.epochs_file = path / "epochs.csv"
         self.last_checkpoint = path / "checkpoints" / "last.pt"
         self.best_checkpoint = path / "checkpoints" / "best.pt"
+        self.held_out_file = path / "held_out.npz"
         self.loss_figure = path / "loss.png"
         self.commands_file = path / "commands.txt"
         self.tensorboard_folder = path / "tensorboard"
@@ -272,8 +275,25 @@ class RunFolder:
             elif isinstance(event, EpochDone):
                 append_row(self.epochs_file, EPOCH_COLUMNS, event)
 
+    def keep_held_out(self, held_out: HeldOut, *, replace: bool = False) -> None:
+        """Write what the network makes of the held-out synapses, in place of the epoch before.
+
+        Parameters
+        ----------
+        replace
+            Whether a file of that name that no job of this run has made is given up by its owner.
+
+        Raises
+        ------
+        JobError
+            If it cannot be written.
+        """
+        with self.being_written():
+            self.owned.claim(self.held_out_file, replace=replace)
+            held_out.write(self.held_out_file)
+
     def forget_after(self, step: int) -> list[str]:
-        """Drop the metrics of steps that a resumed training takes again; say what was damaged.
+        """Drop what was told of steps that a resumed training takes again; say what was damaged.
 
         Raises
         ------
@@ -285,6 +305,8 @@ class RunFolder:
                 keep_until(self.steps_file, STEP_COLUMNS, step),
                 keep_until(self.epochs_file, EPOCH_COLUMNS, step),
             ]
+            if self.owned.owns(self.held_out_file):
+                forget_after(self.held_out_file, step)
         return [text for text in told if text is not None]
 
     def being_written(self) -> AbstractContextManager[None]:

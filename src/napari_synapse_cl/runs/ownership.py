@@ -31,12 +31,15 @@ _MOST_NAMED = 2
 CACHE_FILES = ("index.json", "positions.npz", "states.npy", "windows.npy", "crops.npy", "sums.npy")
 """All that a cache holds."""
 
+SINCE_LISTS = ("held_out.npz",)
+"""What no run of a version that kept no list has made."""
 FROM_THE_START = ("config.json", "run.json", "status.json", "steps.csv", "epochs.csv")
 """What every run makes."""
 ALWAYS = (
     *FROM_THE_START,
     "commands.txt",
     "loss.png",
+    *SINCE_LISTS,
     "checkpoints/last.pt",
     "checkpoints/best.pt",
     *(f"vgg3d.{kind}" for kind in get_args(ExportFormat)),
@@ -191,7 +194,8 @@ class Ownership:
 
     def _candidates(self) -> list[Path]:
         """Return what is there under a name of a run's files."""
-        named = [self._folder / name for name in ALWAYS]
+        left_out = () if self._list.exists() else SINCE_LISTS
+        named = [self._folder / name for name in ALWAYS if name not in left_out]
         with suppress(OSError):
             for path in sorted(self._folder.iterdir()):
                 is_table = _TABLES.fullmatch(path.name) and self._list.exists()

@@ -287,6 +287,9 @@ class Trainer:
         epoch = self.step // self.schedule.steps_per_epoch
         values = {"training_loss": float(np.mean(self._epoch_losses)), **self._validation.measure()}
         self._epoch_losses = []
+        # Before the event: whoever hears it finds the file.
+        if self.ranks.is_main and (found := self._validation.held_out(epoch, self.step)):
+            self.folder.keep_held_out(found, replace=self.config.overwrite)
         best = self._selection.take(epoch, values)
         if best:
             self._save(self.folder.best_checkpoint)

@@ -12,6 +12,7 @@ from torch import Tensor
 from napari_synapse_cl.data.split import Split
 from napari_synapse_cl.features.embeddings import feature_rank, measure
 from napari_synapse_cl.models.vgg3d import ContrastiveModel
+from napari_synapse_cl.runs.held_out import HeldOut
 from napari_synapse_cl.training.objectives import Objective, of_pairs
 from napari_synapse_cl.training.step import FullBatch
 from napari_synapse_cl.training.views import VALIDATION_EPOCH
@@ -92,6 +93,7 @@ class Validation:
         self._held_out = split.validation
         self._labelled = labelled
         self._read_plain = read_plain
+        self._features: Tensor | None = None
         # Parts of nearly equal size, each with nearly as many negatives as in training.
         self._n_parts = max(1, len(split.validation) // batch_size)
 
@@ -117,13 +119,23 @@ class Validation:
             embeddings.append(z)
         # Comparing all with all would take longer than the epoch where there are very many.
         z = torch.cat(embeddings)[_evenly(np.arange(len(self._held_out)))]
-        plain = self._batch.pool(_evenly(self._held_out), self._read_plain)
+        plain = self._features = self._batch.pool(_evenly(self._held_out), self._read_plain)
         found = {"validation_loss": total / len(self._held_out)}
         found.update(asdict(measure(z[:, 0], z[:, 1])))
         found["feature_rank"] = feature_rank(plain)
         if self._labelled is not None:
             found["knn_accuracy"] = self._knn_accuracy(self._labelled)
         return found
+
+    def held_out(self, epoch: int, step: int) -> HeldOut | None:
+        """Return the features that were measured last, None where no synapse is held out."""
+        if self._features is None:
+            return None
+        synapses = _evenly(self._held_out)
+        labels = np.full(len(synapses), "")
+        if self._labelled is not None:
+            labels = self._labelled.names[synapses]
+        return HeldOut(epoch, step, synapses, self._features.float().cpu().numpy(), labels)
 
     def _knn_accuracy(self, labelled: Labelled) -> float:
         """Return the balanced accuracy of the nearest training synapses' vote."""

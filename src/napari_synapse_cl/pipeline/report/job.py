@@ -78,9 +78,9 @@ def _prepare(config: Config, control: Control) -> Exploration:
     # What little is known of many rows is not to be lost.
     known = rows[job.labels[rows] != ""]
     first = known if len(known) <= MOST_ROWS // 2 else rows[:0]
-    others = generator.permutation(np.setdiff1d(rows, first))
+    others = generator.permutation(np.setdiff1d(rows, first, assume_unique=True))
     chosen = np.union1d(first, others[: MOST_ROWS - len(first)])
-    job.vectors.values[np.setdiff1d(rows, chosen)] = np.nan
+    job.vectors.values[np.setdiff1d(rows, chosen, assume_unique=True)] = np.nan
     text = f"of {n:,} rows with features {len(chosen):,} are looked at, drawn with seed "
     text += f"{config.seed}"
     if len(first):

@@ -53,7 +53,7 @@ class Coloring:
     @classmethod
     def of_layer(cls, layer: Points) -> Coloring:
         """Return the colours that points have, which need not mean anything."""
-        colors = np.round(np.asarray(layer.face_color) * 255).astype(np.uint8)
+        colors = _in_bytes(np.asarray(layer.face_color))
         return cls(colors, codes=np.full(len(colors), -1))
 
     @classmethod
@@ -67,7 +67,7 @@ class Coloring:
         """
         found = colors_of(values.reset_index(drop=True))
         meaning, scale = found.legend, None
-        colors = np.round(found.rgba * 255).astype(np.uint8)
+        colors = _in_bytes(found.rgba)
         missing = found.rgba[:, 3] == 0
         colors[missing] = GREY
         entries: list[Entry] = []
@@ -98,6 +98,11 @@ class Coloring:
         # What is of no entry is shown.
         shown = np.array([*(entry.label not in hidden for entry in self.legend), True])
         return np.asarray(shown[self.codes])
+
+
+def _in_bytes(rgba: np.ndarray) -> np.ndarray:
+    """Return colours from 0 to 1 as uint8; NumPy's own rounding takes many times as long."""
+    return (rgba * np.float32(255) + np.float32(0.5)).astype(np.uint8)
 
 
 def _with_palette(entries: list[Entry], palette: Mapping[str, str]) -> list[Entry]:

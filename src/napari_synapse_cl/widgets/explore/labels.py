@@ -69,7 +69,8 @@ class Labels(Marks):
     def _counted(self) -> Counter[str | None]:
         values = self.values
         if self._counts is None or self._counts[0] is not values:
-            self._counts = values, Counter(values.tolist())
+            # Of a million most have none; without pandas, which no dock needs to open.
+            self._counts = values, Counter(name for name in values.tolist() if name is not None)
         return self._counts[1]
 
     def color_of(self, name: str) -> str:
@@ -155,7 +156,8 @@ class Labels(Marks):
         self._values = None
         if self._layer is not None:
             self._find_again()
-            self._know(sorted({name for name in self.values if name is not None}))
+            found = self._counted().items()
+            self._know(sorted(name for name, n in found if name is not None and n > 0))
         self.changed.emit()
 
     def _find_again(self) -> None:

@@ -12,6 +12,7 @@ from napari_synapse_cl.widgets.explore.gallery import Gallery
 from napari_synapse_cl.widgets.explore.label_panel import LabelPanel
 from napari_synapse_cl.widgets.explore.marks import Marks
 from napari_synapse_cl.widgets.explore.odd_panel import OddPanel
+from napari_synapse_cl.widgets.explore.place import PlaceReader
 from napari_synapse_cl.widgets.explore.similar import SimilarPanel
 from napari_synapse_cl.widgets.explore.state import Exploration
 
@@ -32,10 +33,10 @@ class Panels(Tools):
     clustered = Signal(str)
     """Emitted with the name of a column with new clusters."""
 
-    def __init__(self, state: Exploration, gallery: Gallery) -> None:
+    def __init__(self, state: Exploration, gallery: Gallery, places: PlaceReader) -> None:
         super().__init__()
         self._state, self._gallery = state, gallery
-        self.similar = SimilarPanel(state)
+        self.similar = SimilarPanel(state, places)
         self.clusters = ClusterPanel(state)
         self.labelling = LabelPanel(state)
         self.odd = OddPanel(state)

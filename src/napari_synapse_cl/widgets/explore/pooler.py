@@ -13,7 +13,7 @@ from napari_synapse_cl.data import pd
 from napari_synapse_cl.system.words import counted
 from napari_synapse_cl.widgets.explore.controls import ColumnChoice
 from napari_synapse_cl.widgets.explore.opening import STYLE
-from napari_synapse_cl.widgets.explore.state import MOST_FRAMED, Exploration
+from napari_synapse_cl.widgets.explore.state import Exploration, frame
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.features import METADATA_KEY, VOLUME_KEY
 
@@ -115,8 +115,7 @@ class Pooler(QObject):
         chosen = self._state.column(column).iloc[self._state.selected]
         wanted = names.get_indexer(pd.Index(chosen))
         rows = np.flatnonzero(np.isin(codes, wanted[wanted >= 0]))
-        source.selected_data.replace_selection(rows.tolist() if len(rows) <= MOST_FRAMED else [])
-        source.refresh(thumbnail=False, data_displayed=False, extent=False)
+        frame(source, rows)
         if len(self._state.selected):
             n = counted(len(self._state.selected), "group")
             self.told.emit(f"{n} of {counted(len(rows), 'row')} of {source.name}")

@@ -1,4 +1,4 @@
-"""Find the rows most like some, and least like others."""
+"""Find the rows most like some, or like a place in the volume, and least like others."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_synapse_cl.system.words import counted
 from napari_synapse_cl.widgets.button_rows import Buttons
+from napari_synapse_cl.widgets.explore.place import Place, PlaceReader
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.features import free_name
@@ -36,6 +37,8 @@ class Query:
     like: np.ndarray
     unlike: np.ndarray
     metric: Metric
+    place: Place | None = None
+    """What is looked for beside these rows."""
 
 
 class SimilarPanel(QWidget):
@@ -45,14 +48,18 @@ class SimilarPanel(QWidget):
     ----------
     like, unlike
         Row numbers of what was asked for.
+    place
+        What was asked for where no row is.
     """
 
     told = Signal(str)
     """Emitted with what was found, in words."""
 
-    def __init__(self, state: Exploration) -> None:
+    def __init__(self, state: Exploration, places: PlaceReader) -> None:
         super().__init__()
         self._state = state
+        self.places = places
+        self.place: Place | None = None
         self.like = self.unlike = np.empty(0, np.int64)
         self.find_button = button(
             "Find similar",
@@ -86,9 +93,11 @@ class SimilarPanel(QWidget):
         # The first question would wait for it.
         self._preparer = LatestOnly(_prepare)
         layout = bare(QVBoxLayout(self))
-        layout.addWidget(Buttons((self.find_button, self.unlike_button)))
+        layout.addWidget(Buttons((self.find_button, self.unlike_button, places.button)))
         layout.addWidget(Buttons((self.metric_box, self.column_button)))
         self.metric_box.activated.connect(self._ask)
+        places.read.connect(self._find_like_place)
+        places.told.connect(self.told)
         state.selected_changed.connect(self._update)
         state.rows_changed.connect(self._forget)
         self._update()
@@ -96,6 +105,7 @@ class SimilarPanel(QWidget):
     def find(self) -> None:
         """Look for rows like those that are selected."""
         self.like, self.unlike = self._state.selected_vectors, np.empty(0, np.int64)
+        self.place = None
         self._ask()
 
     def exclude(self) -> None:
@@ -119,6 +129,7 @@ class SimilarPanel(QWidget):
                 "vectors": list(query.vectors.names),
                 "like": query.like.tolist(),
                 "unlike": query.unlike.tolist(),
+                **({} if query.place is None else {"place": list(query.place.voxel)}),
                 "distance": query.metric,
             },
         )
@@ -126,16 +137,24 @@ class SimilarPanel(QWidget):
 
     def release(self) -> None:
         """Look for nothing any more."""
+        self.places.release()
         self._searcher.forget()
         self._preparer.forget()
 
+    def _find_like_place(self, place: Place) -> None:
+        if place.vectors is self._state.vectors:
+            self.like = self.unlike = np.empty(0, np.int64)
+            self.place = place
+            self._ask()
+
     def _ask(self) -> None:
-        if not len(self.like):
+        if not len(self.like) and self.place is None:
             if len(self._state.selected):
                 self.told.emit("what is selected has no vector, or one that is not finite")
             return
         metric = METRICS[self.metric_box.currentText()]
-        query = Query(self._state, self._state.vectors, self.like, self.unlike, metric)
+        vectors = self._state.vectors
+        query = Query(self._state, vectors, self.like, self.unlike, metric, self.place)
         self._searcher.ask(query)
 
     def _show(self, found: tuple[Query, np.ndarray, np.ndarray]) -> None:
@@ -143,7 +162,7 @@ class SimilarPanel(QWidget):
         if query.vectors is not self._state.vectors:
             return
         self._found = found
-        title = f"similar to {_named(query.like)}"
+        title = f"similar to {_named(query.like) if query.place is None else query.place}"
         if len(query.unlike):
             title += f", unlike {_named(query.unlike)}"
         # First what was asked for: by it one judges the others.
@@ -158,7 +177,7 @@ class SimilarPanel(QWidget):
 
     def _forget(self) -> None:
         self.like = self.unlike = np.empty(0, np.int64)
-        self._found = None
+        self.place = self._found = None
         self._searcher.forget()
         self._update()
         if self._state.vectors is not None:
@@ -168,7 +187,8 @@ class SimilarPanel(QWidget):
     def _update(self) -> None:
         is_selected = bool(len(self._state.selected))
         self.find_button.setEnabled(is_selected)
-        self.unlike_button.setEnabled(is_selected and bool(len(self.like)))
+        is_asked = bool(len(self.like)) or self.place is not None
+        self.unlike_button.setEnabled(is_selected and is_asked)
         self.column_button.setEnabled(self._found is not None)
 
 
@@ -187,7 +207,13 @@ def _search(query: Query) -> tuple[Query, np.ndarray, np.ndarray]:
     space = query.state.space(query.metric, query.vectors)
     known = query.vectors.rows
     like, unlike = (np.searchsorted(known, some) for some in (query.like, query.unlike))
+    wanted = space.points[like]
+    if query.place is not None:
+        from napari_synapse_cl.features.vectors import Scaling
+
+        scaling = Scaling.of(query.vectors.values[known], query.vectors.sizes)
+        wanted = scaling.apply(query.place.values)
     numbers, scores = space.similar(
-        space.points[like], space.points[unlike], MOST, np.union1d(like, unlike).tolist()
+        wanted, space.points[unlike], MOST, np.union1d(like, unlike).tolist()
     )
     return query, known[numbers], scores

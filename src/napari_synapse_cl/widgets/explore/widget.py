@@ -18,7 +18,9 @@ from napari_synapse_cl.widgets.explore.gallery import Gallery
 from napari_synapse_cl.widgets.explore.honesty import HonestyLine
 from napari_synapse_cl.widgets.explore.opening import TableOpener, look_at
 from napari_synapse_cl.widgets.explore.panels import Panels
+from napari_synapse_cl.widgets.explore.place import PlaceReader
 from napari_synapse_cl.widgets.explore.pooler import Pooler
+from napari_synapse_cl.widgets.explore.reporting import Reporter, Shown
 from napari_synapse_cl.widgets.explore.sources import Choice, Request, choices_of, read
 from napari_synapse_cl.widgets.explore.state import MOST_FRAMED, Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
@@ -31,6 +33,7 @@ from napari_synapse_cl.widgets.look import (
     paragraph,
     sentence,
     tell,
+    telling,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +68,8 @@ class ExploreWidget(LayersWidget):
         self.gallery = Gallery(viewer, self.state, self.crops)
         self.vector_box = ChoiceBox(n_letters=4)
         self.opener = TableOpener(viewer, self)
-        self.tools = Panels(self.state, self.gallery)
+        places = PlaceReader(viewer, self.state, self.image_box)
+        self.tools = Panels(self.state, self.gallery, places)
         self.similar, self.labelling = self.tools.similar, self.tools.labelling
         self.map_button = button(
             "Map",
@@ -75,6 +79,7 @@ class ExploreWidget(LayersWidget):
         )
         self.ordering = Ordering(self.state)
         self.pooler = Pooler(viewer, self.state)
+        self.reporter = Reporter(self, self.state)
         self.color_box = ColumnChoice(self.state, "Colours of the layer", "Colour by")
         self.honesty = HonestyLine(self.state)
         self.status = paragraph(selectable=True)
@@ -106,6 +111,7 @@ class ExploreWidget(LayersWidget):
         self._reader.forget()
         self.opener.release()
         self.pooler.release()
+        self.reporter.release()
         self.honesty.release()
         self.tools.release()
         self.ordering.release()
@@ -150,7 +156,7 @@ class ExploreWidget(LayersWidget):
         self.body.addWidget(
             Buttons(
                 (self.ordering.box, self.ordering.direction_button, self.color_box),
-                (self.pooler.box,),
+                (self.pooler.box, self.reporter.button),
             )
         )
         self.body.addWidget(self.honesty)
@@ -174,6 +180,8 @@ class ExploreWidget(LayersWidget):
             source.opened.connect(self.explore)
             source.failed.connect(self._on_failure)
             source.told.connect(self._tell)
+        self.reporter.told.connect(self._tell)
+        self.reporter.asked.connect(self._report)
         self.gallery.activated.connect(self._go_to)
         self.crops.changed.connect(self._show_note)
         self.state.outdated.connect(self._read)
@@ -262,6 +270,11 @@ class ExploreWidget(LayersWidget):
         """Have the viewer look at the point of a row."""
         if self.state.layer is not None:
             look_at(self.viewer, self.state.layer, row)
+
+    def _report(self) -> None:
+        column = self.labelling.labels.column
+        with telling():
+            self.reporter.ask(Shown.of(self.state, self.image_box.layer, column))
 
     def _color(self) -> None:
         if self.state.layer is not None:

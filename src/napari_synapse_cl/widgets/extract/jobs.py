@@ -251,7 +251,7 @@ class ExtractionRequests:
         config = self._config(layer_num=self._panel.chosen, dense=True)
         config = _with(config, output=config.output or run_folder(None))
         network = partial(self._panel.read_info, config)
-        return RegionJob(RegionInputs(data, config, _temporary_folder(), network))
+        return RegionJob(RegionInputs(data, config, temporary_folder(), network))
 
     def _config(self, **more: Any) -> Config:
         if more.get("layer_num") != ():
@@ -262,7 +262,7 @@ class ExtractionRequests:
         return self._form.config(left_out=left_out, extract_only=True, **more)
 
     def _synapses_job(self, data: LayerData, config: Config, *, with_context: bool) -> SynapsesJob:
-        folder = _temporary_folder()
+        folder = temporary_folder()
         if config.output is None:
             # Nobody sees what is in a folder that is removed.
             config = _with(config, figures=False)
@@ -287,5 +287,6 @@ def _with(config: Config, **settings: Any) -> Config:
     return Config.from_values({**config.model_dump(exclude_unset=True), **settings})
 
 
-def _temporary_folder() -> Path:
+def temporary_folder() -> Path:
+    """Make a folder for what a job works on, which is removed when it has ended."""
     return Path(tempfile.mkdtemp(prefix="synapse_cl_"))

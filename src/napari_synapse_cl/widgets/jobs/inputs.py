@@ -239,16 +239,17 @@ def _with_cells(dataset: Dataset, config: Config) -> pd.DataFrame:
     return table.assign(**{SEGMENTATION: column})
 
 
+def in_finest(voxels: np.ndarray, volume: Volume) -> np.ndarray:
+    """Return positions ``(n, 3)`` in voxels of a volume as those of its file count."""
+    offset, factor = np.array(volume.offset), np.array(volume.factor)
+    return np.asarray((voxels + offset + 0.5) * factor - 0.5)
+
+
 def _in_finest(table: pd.DataFrame, volume: Volume) -> pd.DataFrame:
     """Return a table whose positions count as those of the volume's file do."""
-    offset, factor = np.array(volume.offset), np.array(volume.factor)
-
-    def in_finest(voxels: np.ndarray) -> np.ndarray:
-        return (voxels + offset + 0.5) * factor - 0.5
-
     found = interpret(table, "the points layer", IN_VOXELS)
-    moved = {name: in_finest(voxels) for name, voxels in found.partners.items()}
-    positions = dict(zip(AXES, in_finest(found.positions).T, strict=True))
+    moved = {name: in_finest(voxels, volume) for name, voxels in found.partners.items()}
+    positions = dict(zip(AXES, in_finest(found.positions, volume).T, strict=True))
     return with_partners(table.assign(**positions), moved)
 
 

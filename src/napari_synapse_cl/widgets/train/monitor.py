@@ -26,6 +26,7 @@ from napari_synapse_cl.system.files import replacing
 from napari_synapse_cl.widgets.layouts import bare
 from napari_synapse_cl.widgets.look import button, paragraph, telling
 from napari_synapse_cl.widgets.plots import Curve, LivePlot, Series
+from napari_synapse_cl.widgets.train.forming import FormingPlot
 
 LOSS_HELP = (
     "<qt>Loss of every step and its running mean, and of the held-out synapses after every "
@@ -134,6 +135,8 @@ class Monitor(QWidget):
         The plots that are always there.
     details
         Those that are unfolded, by the names of their metrics.
+    forming
+        The held-out synapses, unfolded before these; None before.
     """
 
     def __init__(self, viewer: Any) -> None:
@@ -144,6 +147,8 @@ class Monitor(QWidget):
         self.losses = LivePlot(viewer, "Loss", bottom="step")
         self.retrieval = LivePlot(viewer, "Found (%)", limits=(0, 100), bottom="step")
         self.details: dict[str, LivePlot] = {}
+        self.forming: FormingPlot | None = None
+        self._held_out: Path | None = None
         self.losses.setToolTip(LOSS_HELP)
         self.retrieval.setToolTip(RETRIEVAL_HELP)
         loss, validation = self.series["loss"], self.series["validation_loss"]
@@ -170,7 +175,9 @@ class Monitor(QWidget):
         self.fold.setCheckable(True)
         self.fold.setAutoRaise(True)
         self.fold.setText("▸ Details")
-        self.fold.setToolTip("Learning rate, and what tells a healthy network from a collapsed one")
+        self.fold.setToolTip(
+            "Held-out synapses as they part, and what tells a healthy network from a collapsed one"
+        )
         self.fold.toggled.connect(self._unfold)
         self._folded = QWidget()
         self._folded.hide()
@@ -194,6 +201,7 @@ class Monitor(QWidget):
             chance = 100 * chance_of_retrieval(n_validation)
             self.retrieval.show_level(f"by chance ({chance:.2g} %)", chance)
         self.retrieval.setVisible(n_validation > 0)
+        self._form(RunFolder(folder).held_out_file if n_validation else None)
         self._redraw_soon()
 
     def clear(self) -> None:
@@ -201,6 +209,7 @@ class Monitor(QWidget):
         self._folder = None
         for series in self.series.values():
             series.clear()
+        self._form(None)
         self._redraw_soon()
 
     def add_step(self, event: StepDone) -> None:
@@ -256,8 +265,9 @@ class Monitor(QWidget):
             plot.follow_theme()
 
     @property
-    def _plots(self) -> list[LivePlot]:
-        return [self.losses, self.retrieval, *self.details.values()]
+    def _plots(self) -> list[LivePlot | FormingPlot]:
+        forming = [] if self.forming is None else [self.forming]
+        return [self.losses, self.retrieval, *forming, *self.details.values()]
 
     def _lay_out(self) -> None:
         toolbar = QHBoxLayout()
@@ -278,9 +288,18 @@ class Monitor(QWidget):
             plot.redraw_soon()
         self._show_known()
 
+    def _form(self, held_out: Path | None) -> None:
+        self._held_out = held_out
+        if self.forming is not None:
+            self.forming.begin(held_out)
+
     def _unfold(self, unfolded: bool) -> None:
         self.fold.setText(f"{'▾' if unfolded else '▸'} Details")
         self._folded.setVisible(unfolded)
+        if self.forming is None:
+            self.forming = FormingPlot(self._viewer)
+            self._folded.layout().addWidget(self.forming)
+            self._form(self._held_out)
         if unfolded:
             self._coming.start()
 
