@@ -7,6 +7,10 @@ SHORT = ("--recipe", "tissue", "--num_epochs", "25")
 LONG = ("--random", "3000", "--recipe", "tissue", "--num_epochs", "16")
 """The recipe with ten times the random positions: 1,200 steps."""
 
+NO_GREY = ("--brightness_range", "0", "--contrast_range", "0", "--noise_level", "0",
+           "--gaussian_blur_sigma", "0")  # fmt: skip
+"""Views differ from each other in where and how they are cut alone."""
+
 START = ("--pretrained", "fibsem-10nm")
 """From the package's network in place of random weights."""
 
@@ -27,8 +31,8 @@ STUDY: dict[str, tuple[str, ...]] = {
     "base + any rotation": (*BASE, "--uniform_rotation"),
     "base + cutouts": (*BASE, "--cutout_prob", "0.5"),
     "base + texture": (*BASE, "--texture_weight", "1"),
-    "base without grey": (*BASE, "--brightness_range", "0", "--contrast_range", "0",
-                          "--noise_level", "0", "--gaussian_blur_sigma", "0"),
+    "base without grey": (*BASE, *NO_GREY),
+    "tissue without grey": (*SHORT, *NO_GREY),
     "base without shift": (*BASE, "--shift_range", "0"),
     "base + near positives": (*BASE, "--positive_distance", "150", "--positive_share", "0.5"),
     "base, DCL": (*BASE, "--objective", "dcl"),
