@@ -21,6 +21,7 @@ from napari_synapse_cl.config.sections import (
     ExtractionConfig,
     ModelConfig,
     RunConfig,
+    ShardsConfig,
 )
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
 from napari_synapse_cl.system.words import listing
@@ -161,6 +162,8 @@ _USES_LABELS = _any_of(_positive("presynaptic_shift"), _MASKS)
 _NAMED = _with("image", "dataset", "crops")
 _HAS_TABLE = _with("synapses", "dataset")
 _VALIDATES = _positive("validation_fraction")
+_SHARDS = _with("workers", "scheduler", "shard")
+_AT_ONCE = _all_of(*(_unless(name) for name in ("workers", "scheduler", "shard")))
 _CLUSTERS = _any_of(_REPORTS, _only("explore", "cluster"))
 
 _OF_SECTIONS: dict[type[Section], tuple[Condition, ...]] = {
@@ -171,6 +174,7 @@ _OF_SECTIONS: dict[type[Section], tuple[Condition, ...]] = {
     TrainingConfig: (_TRAINS,),
     DeviceConfig: (_READS,),
     ExtractionConfig: (_any_of(_jobs("compare_layers"), _EXTRACTS),),
+    ShardsConfig: (_jobs("extract_only"), _SHARDS),
     ExploreConfig: (_EXPLORES,),
     # What cannot be together here is refused.
     RunConfig: (),
@@ -237,16 +241,17 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
         _jobs("training", "extract_only", "explore"),
         _any_of(_jobs("explore"), _unless("train_only")),
         _any_of(_jobs("explore"), _TABULATES),
+        _any_of(_AT_ONCE, _with("one_file")),
     ),
     "label_column": (
         _any_of(
             _all_of(_EXPLORES, _unless("classifier")),
             _jobs("compare_layers"),
             _all_of(_TRAINS, _VALIDATES),
-            _all_of(_EXTRACTS, _with("figures"), _TABULATES),
+            _all_of(_EXTRACTS, _with("figures"), _TABULATES, _AT_ONCE),
         ),
     ),
-    "keep_partial": (_any_of(_jobs("dense"), _EXTRACTS),),
+    "keep_partial": (_any_of(_jobs("dense"), _EXTRACTS), _AT_ONCE),
     "centre_jitter": (_jobs("compare_layers"),),
     "vectors": (_EXPLORES, _unless("classifier")),
     "distance": (_EXPLORES, _any_of(_REPORTS, _only("explore", "cluster", "similar", "outliers"))),
@@ -284,5 +289,9 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
     ),
     "export": (_jobs("training", "export_only"),),
     "tensorboard": (_TRAINS,),
-    "figures": (_CUTS,),
+    "figures": (_CUTS, _any_of(_TRAINS, _jobs("compare_layers"), _AT_ONCE)),
+    "workers": (_jobs("extract_only"),),
+    "scheduler": (_jobs("extract_only"),),
+    "shard": (_jobs("extract_only"),),
+    "shard_minutes": (_jobs("extract_only"), _SHARDS),
 }

@@ -16,6 +16,7 @@ from napari_synapse_cl.config.sections import (
     ExtractionConfig,
     ModelConfig,
     RunConfig,
+    ShardsConfig,
 )
 from napari_synapse_cl.config.training_sections import DeviceConfig, TrainingConfig
 from napari_synapse_cl.errors import InputError, SettingError, reason
@@ -31,6 +32,7 @@ class Config(
     TrainingConfig,
     DeviceConfig,
     ExtractionConfig,
+    ShardsConfig,
     ExploreConfig,
     RunConfig,
 ):
@@ -205,7 +207,6 @@ SECTIONS: tuple[type[Section], ...] = tuple(
     base for base in Config.__bases__ if issubclass(base, Section)
 )
 """The sections of :class:`Config`, in the order in which people meet them."""
-
 
 ABOUT = "about"
 """Beside the settings in the ``config.json`` of a run: what else decides it, and is no setting."""

@@ -6,6 +6,7 @@ from typing import Literal
 from napari_synapse_cl.config.fields import (
     ExportFormats,
     LayerIndices,
+    Location,
     Network,
     Region,
     Section,
@@ -138,6 +139,48 @@ class ExtractionConfig(Section):
         "First voxel of the region along z, y, x, and the voxel behind its last (with dense); of a "
         "multiscale volume in voxels of its finest level. Without it the whole volume is taken.",
         unit="voxels",
+    )
+
+
+class ShardsConfig(Section):
+    """Many workers."""
+
+    workers: int = setting(
+        0,
+        "Extract in shards that go on where an extraction was ended, by this many processes of "
+        "this computer (with extract_only); 1 needs nothing else, more need the extra cluster. "
+        "0 extracts all at once.",
+        ge=0,
+        le=1024,
+    )
+    scheduler: Location | None = setting(
+        None,
+        "Extract in shards by the workers of a Dask cluster that is running, whose scheduler has "
+        "this address, as in tcp://node1:8786 (with extract_only).",
+    )
+    shard: str | None = setting(
+        None,
+        "Extract in shards as job I of N, written I/N, which need no scheduler and take over from "
+        "one another (with extract_only); array takes both from SLURM, LSF or PBS.",
+        pattern=r"^([1-9]\d*/[1-9]\d*|array)$",
+    )
+    shard_size: int = setting(
+        2000,
+        "Synapses in a shard; they lie together in space.",
+        ge=1,
+        le=1_000_000,
+    )
+    shard_minutes: float = setting(
+        0,
+        "After how long the worker of a shard is taken for hung and ended, and another does it. 0 "
+        "is ten times the median of the shards, and a minute at least.",
+        unit="min",
+        ge=0,
+        le=100_000,
+    )
+    one_file: bool = setting(
+        False,
+        "Write what shards have left as one file of feature_format too, in the order of the table.",
     )
 
 

@@ -130,6 +130,8 @@ class ReadArray:
         How to call the volume in messages.
     is_remote
         Whether it is read from a server.
+    chunk
+        Size along z, y, x of the chunks that it is stored in, None where there are none.
     """
 
     ndim = 3
@@ -141,8 +143,9 @@ class ReadArray:
         read: Callable[[Region], np.ndarray],
         name: str,
         is_remote: bool = False,
+        chunk: tuple[int, ...] | None = None,
     ) -> None:
-        self.shape, self.dtype = shape, dtype
+        self.shape, self.dtype, self.chunk = shape, dtype, chunk
         self.size = math.prod(shape)
         self._read = read
         self._name = name

@@ -4,6 +4,7 @@ A dataset of several volumes is a file that lists them, or the folders of publis
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -172,17 +173,37 @@ def open_dataset(config: Config, network_size: VoxelSize | None = None) -> Datas
         return _open_crops(config)
     if config.dataset is None and config.synapses is None:
         return _sample_dataset(config, network_size)
-    wanted = config.network_voxel_size or network_size
     parts, placed = [], []
-    for name, entry in entries_of(config).items():
-        part, finest = open_part(entry, wanted, name)
-        # A run that is gone on with knows this size from the beginning, and takes the same levels.
-        wanted = wanted or part.voxel_size
+    for entry, part, finest in _opened_parts(config, network_size):
         assert entry.synapses is not None
         table = open_table(entry.synapses, mapping_of(entry))
         parts.append(part)
         placed.append(place(table, str(entry.synapses), part.volume, finest))
     return assemble(parts, placed, config, network_size)
+
+
+def open_parts(config: Config, network_size: VoxelSize | None = None) -> list[Part]:
+    """Open the volumes of :func:`open_dataset` as it does, and read no table.
+
+    Raises
+    ------
+    InputError
+        If one of them cannot be read.
+    """
+    if config.dataset is None and config.synapses is None:
+        return list(_sample_dataset(config, network_size).parts)
+    return [part for _, part, _ in _opened_parts(config, network_size)]
+
+
+def _opened_parts(
+    config: Config, network_size: VoxelSize | None
+) -> Iterator[tuple[VolumeConfig, Part, VoxelSize | None]]:
+    wanted = config.network_voxel_size or network_size
+    for name, entry in entries_of(config).items():
+        part, finest = open_part(entry, wanted, name)
+        # A run that is gone on with knows this size from the beginning, and takes the same levels.
+        wanted = wanted or part.voxel_size
+        yield entry, part, finest
 
 
 def open_image(config: Config, network_size: VoxelSize | None = None) -> Part:

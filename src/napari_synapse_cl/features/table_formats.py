@@ -22,16 +22,18 @@ from napari_synapse_cl.data.tables.columns import (
     is_nullable,
 )
 from napari_synapse_cl.data.tables.text import read_text, text_columns
-from napari_synapse_cl.data.tables.typed import from_arrow, read_parquet, settled
+from napari_synapse_cl.data.tables.typed import settled
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.features.parquet_tables import (
+    KEY,
+    Record,
+    Table,
+    check_column,
+    columns_of_parquet,
+    read_parquet_table,
+    write_parquet_table,
+)
 from napari_synapse_cl.system.files import check_unpacked
-
-KEY = "napari_synapse_cl"
-"""Under which the record is kept."""
-_ATTRIBUTES = b"PANDAS_ATTRS"
-"""Under which pandas keeps the attributes of a table in a Parquet file, as JSON."""
-Record = dict[str, Any]
-Table = tuple[pd.DataFrame, Record]
 
 
 class ForeignFileError(Exception):
@@ -73,51 +75,6 @@ def _write_csv(table: pd.DataFrame, record: Record, path: Path) -> None:
 
 def _read_csv(path: Path) -> Table:
     return read_text(path), {}
-
-
-def _check_parquet(column: pd.Series) -> None:
-    import pyarrow as pa
-
-    try:
-        pa.array(column, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-        raise InputError(
-            f"the column {column.name} holds {_held(column)}, which do not go into a column of "
-            "Parquet: make it all text or all numbers, or save the table as CSV"
-        ) from None
-
-
-def _write_parquet(table: pd.DataFrame, record: Record, path: Path) -> None:
-    import pyarrow as pa
-    from pyarrow.parquet import write_table
-
-    for name in table.columns:
-        _check_parquet(table[name])
-    arrow = pa.Table.from_pandas(table, preserve_index=False)
-    notes = {**(arrow.schema.metadata or {}), _ATTRIBUTES: json.dumps({KEY: record}).encode()}
-    # Arrow itself opens no file whose name is not UTF-8.
-    with path.open("wb") as file:
-        write_table(arrow.replace_schema_metadata(notes), file, write_page_checksum=True)
-
-
-def _held(column: pd.Series) -> str:
-    """Say of which types the values of a column are."""
-    kinds = sorted({type(value).__name__ for value in column.dropna()})
-    return f"values of the types {', '.join(kinds)}" if len(kinds) > 1 else f"{kinds[0]} numbers"
-
-
-def _read_parquet(path: Path, columns: list[str] | None = None) -> Table:
-    # Of files without check sums none are missed.
-    arrow = read_parquet(path, columns=columns, page_checksum_verification=True)
-    attributes = json.loads((arrow.schema.metadata or {}).get(_ATTRIBUTES, b"{}"))
-    return from_arrow(arrow), attributes.get(KEY, {})
-
-
-def _parquet_columns(path: Path) -> list[str]:
-    from pyarrow.parquet import read_schema
-
-    with path.open("rb") as file:
-        return list(read_schema(file).names)
 
 
 def _write_npz(table: pd.DataFrame, record: Record, path: Path) -> None:
@@ -343,7 +300,7 @@ def _index(names: Iterable[str]) -> pd.Index:
 
 HANDLERS = {
     "csv": Format(_write_csv, _read_csv, text_columns),
-    "parquet": Format(_write_parquet, _read_parquet, _parquet_columns, _check_parquet),
+    "parquet": Format(write_parquet_table, read_parquet_table, columns_of_parquet, check_column),
     "npz": Format(_write_npz, _read_npz, _npz_columns),
     "h5ad": Format(_write_h5ad, _read_h5ad, _h5ad_columns, _observation),
 }

@@ -17,7 +17,8 @@ from napari_synapse_cl.data.parts import AXES
 from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, FEATURE_DTYPE
 from napari_synapse_cl.data.tables.typed import in_objects, settled
 from napari_synapse_cl.errors import InputError, disk_in_words, reason
-from napari_synapse_cl.features.table_formats import HANDLERS, KEY, ForeignFileError
+from napari_synapse_cl.features.parquet_tables import COMMON, KEY
+from napari_synapse_cl.features.table_formats import HANDLERS, ForeignFileError
 from napari_synapse_cl.system.files import encodable, read_json, replacing
 
 FORMATS = ("csv", "parquet", "npz", "h5ad")
@@ -144,8 +145,7 @@ def write_table(table: pd.DataFrame, path: Path, record: Mapping[str, Any]) -> N
     """
     name = _format_name(path)
     check_format(name)
-    table = _encodable(_checked(table.rename(columns=str), path))
-    table = pd.DataFrame({name: settled(column) for name, column in table.items()})
+    table = storable(_checked(table.rename(columns=str), path))
     sidecar = path.with_suffix(".json")
     plain = json.loads(json.dumps(dict(record)))
     text = json.dumps({**plain, KEY: name}, indent=2) + "\n"
@@ -157,6 +157,12 @@ def write_table(table: pd.DataFrame, path: Path, record: Mapping[str, Any]) -> N
         with replacing(path) as temporary:
             HANDLERS[name].write(table, plain, temporary)
             sidecar.unlink(missing_ok=True)
+
+
+def storable(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table as formats can hold it: text that every encoding takes, columns of a type."""
+    table = _encodable(table)
+    return pd.DataFrame({name: settled(column) for name, column in table.items()})
 
 
 def read_table(
@@ -214,11 +220,16 @@ def table_columns(path: Path) -> list[str]:
     return [str(name) for name in _opened(path, "columns")]
 
 
+def is_parquet(path: Path) -> bool:
+    """Return whether a path is that of a table in Parquet, of which some columns can be read."""
+    return path.suffix.lower() == ".parquet" or _is_folder(path)
+
+
 def _opened(path: Path, what: Literal["read", "columns"], **options: Any) -> Any:
     """Call that function of the format, and put in words what goes wrong."""
     name = _format_name(path)
     check_format(name)
-    if not path.is_file():
+    if not path.is_file() and not _is_folder(path):
         raise InputError(f"there is no feature table {path}")
     if path.stat().st_size == 0:
         raise InputError(f"the feature table {path} is empty")
@@ -239,7 +250,14 @@ def _opened(path: Path, what: Literal["read", "columns"], **options: Any) -> Any
         ) from error
 
 
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder of Parquet files that are one table, as shards leave it."""
+    return (path / COMMON).is_file()
+
+
 def _format_name(path: Path) -> str:
+    if _is_folder(path):
+        return "parquet"
     name = path.suffix.lower().removeprefix(".")
     if name not in FORMATS:
         endings = ", ".join(f".{name}" for name in FORMATS)

@@ -24,7 +24,7 @@ from napari_synapse_cl.data.tables.columns import (
     prefix_of,
 )
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.features.tables import read_table, table_columns
+from napari_synapse_cl.features.tables import is_parquet, read_table, table_columns
 from napari_synapse_cl.system.words import counted, listing
 
 BY_HAND = "hand"
@@ -240,7 +240,7 @@ def open_vectors(
         If the table cannot be read, has no such vector, or several of which none is named.
     """
     # The names in an h5ad file are not to be had alone.
-    first = table_columns(path) if path.suffix.lower() == ".parquet" else None
+    first = table_columns(path) if is_parquet(path) else None
     some = None if first is None else _needed(first, names, path, descriptors)
     table, record = read_table(path, some)
     return as_vectors(table, record, _chosen(vectors_in(table.columns), names, path), descriptors)

@@ -1,8 +1,9 @@
 """Train and extract, whole: what the command line runs and the widgets start."""
 
 from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from errno import ENAMETOOLONG
+from pathlib import Path
 
 from napari_synapse_cl.config import Config, settings_without_effect
 from napari_synapse_cl.errors import InputError, JobError, is_of_disk, reason
@@ -11,6 +12,7 @@ from napari_synapse_cl.pipeline.training_preparation import check_output
 from napari_synapse_cl.runs.events import Control, Event, Message
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.system.distributed import Ranks, joined
+from napari_synapse_cl.system.folder_lock import check_folder
 
 
 def run(
@@ -73,6 +75,14 @@ def _without_help(config: Config) -> Callable[[Config, Control], Iterator[Event]
         from napari_synapse_cl.pipeline.maps import extract_dense
 
         return extract_dense
+    if (
+        config.extract_only
+        and not config.compare_layers
+        and (config.workers or config.scheduler or config.shard)
+    ):
+        from napari_synapse_cl.pipeline.shards.job import extract_in_shards
+
+        return extract_in_shards
     if config.compare_layers:
         from napari_synapse_cl.pipeline.comparison import compare_layers
 
@@ -100,7 +110,9 @@ def _run(config: Config, control: Control, ranks: Ranks, told: Collection[str]) 
     if config.output is not None and alone is None and not config.extract_only:
         # Before it is held, so that a folder in which nothing is to begin stays as it is.
         check_output(RunFolder(config.output), config)
-    with held(config.output, ranks) as (folder, warnings):
+    # Jobs of an array share their folder, and agree in it.
+    shared = alone is not None and config.shard is not None and config.extract_only
+    with _shared_folder(config) if shared else held(config.output, ranks) as (folder, warnings):
         config = config.model_copy(update={"output": folder})
         events = _events(config, control, ranks, alone)
         with closing(events):
@@ -112,6 +124,15 @@ def _run(config: Config, control: Control, ranks: Ranks, told: Collection[str]) 
             if first is not None:
                 yield first
             yield from events
+
+
+@contextmanager
+def _shared_folder(config: Config) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the folder that the jobs of an array share, as :func:`held` does, and hold nothing."""
+    if config.output is None:
+        raise InputError("shard needs the output folder that all jobs share: name it with --output")
+    check_folder(config.output)
+    yield config.output, []
 
 
 def _events(

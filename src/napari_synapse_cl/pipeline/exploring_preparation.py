@@ -19,7 +19,7 @@ from napari_synapse_cl.features.classifiers import (
 )
 from napari_synapse_cl.features.clusters import check_clusters
 from napari_synapse_cl.features.neighbours import Step
-from napari_synapse_cl.features.tables import check_format, write_table
+from napari_synapse_cl.features.tables import check_format, is_parquet, write_table
 from napari_synapse_cl.features.vectors import VectorTable, check_classes, open_vectors
 from napari_synapse_cl.pipeline.extraction_preparation import DEFAULT_LABEL_COLUMN
 from napari_synapse_cl.pipeline.provenance import make_record
@@ -106,7 +106,8 @@ def prepare(config: Config, control: Control) -> Exploration:
     assert config.explore is not None
     folder = RunFolder(config.output or default_folder()).path
     is_named = "feature_format" in config.model_fields_set
-    suffix = f".{config.feature_format}" if is_named else config.features.suffix.lower()
+    own = ".parquet" if is_parquet(config.features) else config.features.suffix.lower()
+    suffix = f".{config.feature_format}" if is_named else own
     target = folder / f"{NAMES[config.explore]}{suffix}"
     is_applied = config.explore == "predict"
     loaded = load(config.classifier) if config.classifier and is_applied else None

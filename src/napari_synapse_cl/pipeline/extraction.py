@@ -1,6 +1,6 @@
 """Extract features of synapses and keep them in files."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from napari_synapse_cl.features.tables import (
     feature_table,
     write_table,
 )
+from napari_synapse_cl.models.architecture import Layer
 from napari_synapse_cl.pipeline.extraction_preparation import ExtractionJob, prepare_extraction
 from napari_synapse_cl.pipeline.steps import (
     check_absent,
@@ -99,7 +100,7 @@ def _extract_vectors(job: ExtractionJob, control: Control) -> Iterator[Event]:
     """Extract one vector a synapse and layer into one table."""
     target = job.folder.features_file(job.config)
     rows = job.dataset.positions.rows
-    columns = _columns(job)
+    columns = columns_of(job.config, job.layers)
     names = [name for of_layer in columns.values() for name in of_layer]
     path = target.with_name(f".{target.stem}.partial.npy")
     shape = (len(job.dataset.table), len(names))
@@ -213,14 +214,14 @@ def _record(job: ExtractionJob, read: _Read) -> dict[str, Any]:
     return {**job.record, "complete": complete, "synapses": len(read.synapses)}
 
 
-def _columns(job: ExtractionJob) -> dict[Source, list[str]]:
+def columns_of(config: Config, layers: Sequence[Layer]) -> dict[Source, list[str]]:
     """Return the names of the columns of each layer, and of the descriptors behind them."""
-    parts = job.config.pooling.split("+")
+    parts = config.pooling.split("+")
     columns: dict[Source, list[str]] = {
         layer.index: [n for p in parts for n in feature_columns(layer.index, p, layer.channels)]
-        for layer in job.layers
+        for layer in layers
     }
-    return {**columns, HAND: descriptor_columns()} if job.config.descriptors else columns
+    return {**columns, HAND: descriptor_columns()} if config.descriptors else columns
 
 
 def _table(

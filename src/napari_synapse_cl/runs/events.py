@@ -43,6 +43,28 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShardsDone:
+    """How far an extraction in shards has come, with all who work on it.
+
+    Crops are those of this start and of those before; `failed` counts the rows that are listed as
+    such, `again` the shards whose worker died, hung or ran out of memory. `dashboard` is the
+    address of Dask's, empty without one.
+    """
+
+    task: str
+    done: Count
+    total: Count
+    crops: int
+    total_crops: int
+    workers: Count
+    crops_per_second: float
+    seconds_left: float | None
+    failed: int
+    again: int
+    dashboard: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """What a training is, as it says when it begins and its run folder all along.
 
@@ -177,6 +199,7 @@ class Failed:
 Event = (
     Message
     | Progress
+    | ShardsDone
     | Started
     | StepDone
     | EpochDone

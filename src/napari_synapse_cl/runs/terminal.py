@@ -21,6 +21,7 @@ from napari_synapse_cl.runs.events import (
     Finished,
     Message,
     Progress,
+    ShardsDone,
     Started,
     StepDone,
     Wrote,
@@ -61,6 +62,10 @@ def report(events: Iterable[Event]) -> None:
                     # Tiles become more when memory runs short.
                     shown.total = total
                     shown.advance(done)
+                case ShardsDone():
+                    if event.task != shown.task:
+                        shown.begin(event.task, event.total_crops, event.crops, "crop")
+                    shown.advance(event.crops, _fleet(event))
                 case Wrote(what, path) if what != "settings":
                     shown.end()
                     results.append(f"{what} {path}")
@@ -198,6 +203,16 @@ def make_safe() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _fleet(event: ShardsDone) -> str:
+    """Say in a clause what shards and workers have come to."""
+    parts = [f"{event.done} of {counted(event.total, 'shard')}", counted(event.workers, "worker")]
+    parts += [f"{event.crops_per_second:.1f} crops/s"] if event.crops_per_second else []
+    parts += [f"{counted(event.failed, 'row')} failed"] if event.failed else []
+    parts += [f"{event.again} begun again"] if event.again else []
+    parts += [event.dashboard] if event.dashboard else []
+    return ", ".join(parts)
 
 
 def say(stream: TextIO, text: str) -> bool:

@@ -5,8 +5,9 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -107,6 +108,12 @@ class StreamedCrops(CropSource):
         self._cutters = [Cutter(part, config, shape, voxel_size, partners) for part in parts]
         remote = any(part.volume.location and is_url(part.volume.location) for part in parts)
         self._n_threads = THREADS if remote else 1
+
+    def around(self, positions: Positions) -> Self:
+        """Return crops of the same volumes at other positions; no voxel is read for that."""
+        others = copy(self)
+        others.positions = positions
+        return others
 
     @property
     def dtype(self) -> np.dtype:

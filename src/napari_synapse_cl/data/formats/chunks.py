@@ -76,6 +76,11 @@ class Chunks:
         return prod(self._names.shape) * self._dtype.itemsize
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Size of what one file holds along z, y, x."""
+        return tuple(self._steps)
+
+    @property
     def n_bytes_read(self) -> int:
         """Size in memory of the least that is read, which of shards is a part."""
         return prod(self._array.chunk_layout.read_chunk.shape) * self._dtype.itemsize

@@ -21,6 +21,13 @@ CACHE_BYTES = 2**28
 """How much of the chunks that were read is kept, for all volumes together."""
 RETRIES = {"max_retries": 3, "initial_delay": "200ms", "max_delay": "1s"}
 """A server that is down is given up after a few seconds."""
+PATIENT_RETRIES = {"max_retries": 10, "initial_delay": "500ms", "max_delay": "60s"}
+"""Where nobody waits at a screen, after some minutes."""
+STALLED = {
+    "TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS": "20",
+    "TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES": "1",
+}
+"""After so long without a byte an answer is asked for again: tensorstore reads it at its start."""
 OPEN_SECONDS = 30
 READ_SECONDS = 300
 """How long a server that accepts a request and does not answer is waited for."""
@@ -29,12 +36,24 @@ Documents = dict[str, dict[str, Any]]
 """JSON documents by their names."""
 
 
+_is_patient = False
+
+
+def be_patient() -> None:
+    """Have this process ask servers again for minutes; before it opens the first volume."""
+    global _is_patient
+    _is_patient = True
+    for name, value in STALLED.items():
+        os.environ.setdefault(name, value)
+
+
 @cache
 def context() -> Any:
     """Return what all volumes share: the memory for chunks, and how servers are asked."""
     import tensorstore
 
-    retries = {f"{kind}_request_retries": RETRIES for kind in ("http", "gcs", "s3")}
+    how = PATIENT_RETRIES if _is_patient else RETRIES
+    retries = {f"{kind}_request_retries": how for kind in ("http", "gcs", "s3")}
     return tensorstore.Context({"cache_pool": {"total_bytes_limit": CACHE_BYTES}, **retries})
 
 
@@ -187,7 +206,9 @@ class Store:
             return chunks.completed(voxels, region)
 
         dtype = np.dtype(volume.dtype.numpy_dtype)
-        read_array = ReadArray(tuple(volume.shape), dtype, read, name, place.is_remote)
+        read_array = ReadArray(
+            tuple(volume.shape), dtype, read, name, place.is_remote, chunks.shape
+        )
         return read_array, chunks.messages(name)
 
     def _parsed(self, name: str, text: bytes) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Extraction that many workers share and no failure undoes."""

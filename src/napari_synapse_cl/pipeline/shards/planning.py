@@ -1,0 +1,268 @@
+"""Plan an extraction in shards: which rows lie together, and what all workers have to know."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from napari_synapse_cl.config import Config, CropConfig, DataConfig, ExtractionConfig
+from napari_synapse_cl.data.dataset import Dataset
+from napari_synapse_cl.data.opening import open_parts
+from napari_synapse_cl.data.parts import Part, Positions
+from napari_synapse_cl.errors import InputError, disk_in_words, reason
+from napari_synapse_cl.features.tables import check_format, component_columns, storable
+from napari_synapse_cl.pipeline.extraction import columns_of
+from napari_synapse_cl.pipeline.extraction_preparation import (
+    ExtractionJob,
+    open_chosen_network,
+    prepare_extraction,
+)
+from napari_synapse_cl.pipeline.provenance import sources_of
+from napari_synapse_cl.pipeline.shards.plan import (
+    OWN,
+    PARTNER,
+    PLACE,
+    ROW,
+    VOLUME,
+    Places,
+    Plan,
+)
+from napari_synapse_cl.system.files import replacing
+
+CUBE = 64
+"""Voxels along each axis that stand for a chunk where a volume has none."""
+_MOVABLE = {"image", "synapses", "dataset", "crops", "labels", "segmentation"}
+"""Settings that say where the data are: whether they are the same is told by their hashes."""
+_LATER = {"n_components", "feature_format", "keep_partial", "label_column"}
+"""Settings of an extraction that decide what is made of the features in the end."""
+_OTHER_JOBS = {"compare_layers", "centre_jitter", "dense", "region"}
+
+
+def given_settings(config: Config) -> dict[str, Any]:
+    """Return the settings that shape features and shards, in plain types."""
+    names = {
+        name
+        for section in (DataConfig, CropConfig, ExtractionConfig)
+        for name in section.model_fields
+    }
+    names -= {*_MOVABLE, *_LATER, *_OTHER_JOBS, "cache_dir", "cache_limit"}
+    names |= {"network", "precision", "shard_size"}
+    return config.model_dump(mode="json", include=names)
+
+
+def check_goes_on(plan: Plan, config: Config) -> None:
+    """Check that a command asks for what is planned already; no table is interpreted for it.
+
+    Raises
+    ------
+    InputError
+        If settings, network or data are others, or something cannot be read.
+    """
+    opened = None if config.checkpoint is None else open_chosen_network(config)
+    network = {} if opened is None else _network(opened.origin.as_dict())
+    parts = open_parts(config, None if opened is None else opened.voxel_size)
+    plan.check(given_settings(config), network, sources_of(config, without_synapses(parts)))
+
+
+def without_synapses(
+    parts: list[Part], voxel_size: Any = None, name: str = "", partners: list[str] | None = None
+) -> Dataset:
+    """Return a dataset of some volumes in which no synapse is."""
+    nowhere = np.empty((0, 3), np.int64)
+    positions = Positions(
+        nowhere,
+        np.empty(0, np.int64),
+        0,
+        np.empty(0, np.int64) if len(parts) > 1 else None,
+        {name: nowhere.astype(float) for name in partners or ()},
+    )
+    table = pd.DataFrame(nowhere, columns=list("zyx"))
+    return Dataset(table, positions, tuple(parts), None, voxel_size, name)
+
+
+def make_plan(
+    config: Config, places: Places, found: tuple[str, str] | None = None
+) -> tuple[Plan, ExtractionJob]:
+    """Open what the settings name, cut the table into shards, and write both for all workers.
+
+    Parameters
+    ----------
+    found
+        Type of the workers' device and their precision; None where they are those of this process.
+
+    Raises
+    ------
+    InputError
+        If something that was given cannot be used.
+    JobError
+        If the plan cannot be written.
+    """
+    here = config if found is None else config.model_copy(update={"device": "cpu"})
+    job = prepare_extraction(here)
+    device, precision = found or (job.device.type, job.precision)
+    resolved = job.config.model_copy(update={"device": config.device, "precision": precision})
+    check_format("parquet", job.dataset.table)
+    order, n_inside = _in_space(job.dataset)
+    size = config.shard_size
+    sizes = [
+        min(size, stop - first)
+        for begin, stop in ((0, n_inside), (n_inside, len(order)))
+        for first in range(begin, stop, size)
+    ]
+    size_of_network = None
+    if config.checkpoint is not None:
+        size_of_network = open_chosen_network(config).voxel_size
+    own = _own_columns(job)
+    plan = Plan(
+        given=given_settings(config),
+        network={} if job.origin is None else _network(job.origin.as_dict()),
+        data=[dict(source) for source in sources_of(config, job.dataset)],
+        config=resolved.as_json(),
+        network_size=None if size_of_network is None else list(size_of_network),
+        voxel_size=None
+        if job.dataset.known_voxel_size is None
+        else list(job.dataset.known_voxel_size),
+        name=job.dataset.name,
+        device=device,
+        precision=precision,
+        partners=list(job.dataset.positions.partners),
+        columns=list(columns_of(job.config, job.layers).items()),
+        sizes=sizes,
+        n_inside=n_inside,
+        row=_free_name(own),
+        record={**job.record, "device": device, "precision": precision},
+    )
+    plan = Plan(**json.loads(json.dumps(vars(plan))))
+    with disk_in_words(lambda error: f"cannot write the plan {places.plan}: {reason(error)}"):
+        for folder in (places.features, places.rows(0).parent, places.trail(0).parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        _write_rows(places, job.dataset, own, order, sizes)
+        plan.write(places)
+    return plan, job
+
+
+def _network(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tells a network from others, wherever its file lies."""
+    known = origin.get("sha256") or origin.get("checkpoint")
+    return {"network": origin["network"], "seed": origin.get("seed"), "content": known}
+
+
+def _own_columns(job: ExtractionJob) -> pd.DataFrame:
+    """Return the columns of the table that features do not replace, each of one type."""
+    config = job.config
+    columns = columns_of(config, job.layers)
+    made = {name for names in columns.values() for name in names}
+    for source in columns:
+        made |= {*component_columns(source, config.pooling, config.n_components)}
+    return storable(job.dataset.table.rename(columns=str).drop(columns=made, errors="ignore"))
+
+
+def _free_name(table: pd.DataFrame) -> str:
+    version, name = 1, ROW
+    while name in table.columns:
+        version += 1
+        name = f"{ROW}_{version}"
+    return name
+
+
+def _in_space(dataset: Dataset) -> tuple[np.ndarray, int]:
+    """Return all rows in the order of shards, those outside at the end, and how many are inside."""
+    positions = dataset.positions
+    n_rows = len(dataset.table)
+    numbers = np.zeros(len(positions.voxels), np.int64)
+    if positions.volumes is not None:
+        numbers = positions.volumes
+    codes = np.zeros(len(numbers), np.uint64)
+    for number, part in enumerate(dataset.parts):
+        own = numbers == number
+        chunk = getattr(part.volume.array, "chunk", None) or (CUBE,) * 3
+        codes[own] = morton(positions.voxels[own] // np.array(chunk))
+    # The last is looked at first; rows of a chunk stay in their order.
+    inside = positions.rows[np.lexsort((positions.rows, codes, numbers))]
+    outside = np.setdiff1d(np.arange(n_rows), inside)
+    return np.concatenate([inside, outside]), len(inside)
+
+
+def morton(places: np.ndarray) -> np.ndarray:
+    """Return numbers by whose order places that follow each other lie near each other.
+
+    Parameters
+    ----------
+    places
+        ``(N, 3)`` int64, each at least 0 and below 2²¹.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(N,)`` uint64: the bits of z, y and x in turn.
+    """
+    codes = np.zeros(len(places), np.uint64)
+    for bit in range(21):
+        for axis in range(3):
+            has = (places[:, axis].astype(np.uint64) >> np.uint64(bit)) & np.uint64(1)
+            codes |= has << np.uint64(3 * bit + 2 - axis)
+    return codes
+
+
+def _write_rows(
+    places: Places, dataset: Dataset, own: pd.DataFrame, order: np.ndarray, sizes: list[int]
+) -> None:
+    import pyarrow as pa
+
+    positions = dataset.positions
+    # Of each row of the table, which position it has.
+    index = np.full(len(dataset.table), -1)
+    index[positions.rows] = np.arange(len(positions.rows))
+    table = pa.Table.from_pandas(own, preserve_index=False)
+    table = table.rename_columns([f"{OWN}{name}" for name in table.column_names])
+    first = 0
+    for shard, size in enumerate(sizes):
+        rows = order[first : first + size]
+        first += size
+        at = index[rows]
+        voxels = np.where(at[:, None] >= 0, positions.voxels[at], -1)
+        columns: dict[str, np.ndarray] = {ROW: rows}
+        columns |= dict(zip(PLACE, voxels.T, strict=True))
+        if positions.volumes is not None:
+            columns[VOLUME] = np.where(at >= 0, positions.volumes[at], 0)
+        for name, places_of in positions.partners.items():
+            for axis, values in zip("zyx", places_of[at].T, strict=True):
+                columns[f"{PARTNER}{name}_{axis}"] = values
+        some = table.take(pa.array(rows))
+        for name, values in columns.items():
+            some = some.append_column(name, pa.array(values))
+        _write(some, places.rows(shard))
+
+
+def _write(table: Any, path: Path) -> None:
+    from pyarrow import parquet
+
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        parquet.write_table(table, file, write_page_checksum=True)
+
+
+def check_shards(config: Config) -> None:
+    """Check that what the settings ask for can be extracted in shards.
+
+    Raises
+    ------
+    InputError
+        If it cannot.
+    """
+    ways = [name for name in ("workers", "scheduler", "shard") if getattr(config, name)]
+    if len(ways) > 1:
+        raise InputError(f"{ways[0]} and {ways[1]} are two ways to extract in shards: choose one")
+    if config.crops is not None:
+        raise InputError(f"{ways[0]} needs the image: name it in place of crops")
+    if config.pooling == "none" and config.layer_num:
+        raise InputError(
+            f"{ways[0]} keeps vectors, and pooling none keeps maps: choose another pooling"
+        )
+    if config.shard and config.overwrite:
+        raise InputError(
+            "overwrite would remove what other jobs of the array have done: leave it out, and "
+            "remove the output folder before the first begins"
+        )
