@@ -41,6 +41,8 @@ SERVER_SECONDS = 300.0
 """How much longer that is where servers may let it wait."""
 FIRST_LIMIT = 3600.0
 """Seconds before any shard has said how long one takes."""
+OPENING_SECONDS = 300.0
+"""How long a worker may take, with shards to do, before it begins the first."""
 LOOK_SECONDS = 0.5
 LOOK_AT_WORKERS_SECONDS = 2.0
 CONNECT_SECONDS = 30
@@ -142,9 +144,10 @@ def _extract(output: str, key: str, shard: int, at_once: int | None) -> About:
     from distributed import get_worker
 
     dask_worker = get_worker()
-    dask_worker.log_event(TOPIC, {"shard": shard, "worker": dask_worker.address})
     name = dask_worker.name
     worker = worker_of(Path(output), key, name if isinstance(name, int) else None)
+    # How long it took to open network and volumes tells nothing of how long shards take.
+    dask_worker.log_event(TOPIC, {"shard": shard, "worker": dask_worker.address})
     steps = worker.extract(shard, at_once=at_once)
     while True:
         try:
@@ -276,7 +279,7 @@ class _Fleet:
             return [Message(f"{TRIES} workers in turn have died in shard {shard}: it goes on")]
         self._avoided.setdefault(shard, set()).add(worker)
         if is_shortage(error) and self._tries[shard] >= min(TRIES, len(self.client.nthreads())):
-            at_once = self._at_once.get(shard) or usually_at_once(self.plan.settings().crop_size)
+            at_once = self._at_once.get(shard) or usually_at_once(self.plan.settings())
             self._at_once[shard] = fewer_at_once(at_once, error)
             del self._avoided[shard]
         elif self._tries[shard] >= TRIES and not is_shortage(error):
@@ -299,7 +302,7 @@ class _Fleet:
                 text = f"shard {shard} has taken {now - begun:.0f} s: its worker is ended"
                 told.append(Message(f"{text}, and another does it", "warning"))
         for worker, since in self._idle_since(now).items():
-            if now - since > limit:
+            if now - since > max(limit, OPENING_SECONDS):
                 self._quiet[worker] = now + FIRST_LIMIT
                 self._end(worker)
                 told.append(Message(f"the worker {worker} does not begin, and is ended", "warning"))

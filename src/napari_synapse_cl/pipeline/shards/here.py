@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager
+from pathlib import Path
 
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.pipeline.shards.parts import glance
@@ -11,7 +12,6 @@ from napari_synapse_cl.pipeline.shards.tally import Tally
 from napari_synapse_cl.pipeline.shards.worker import Worker
 from napari_synapse_cl.runs.events import Control, Event, Message
 from napari_synapse_cl.system.environment import variable
-from napari_synapse_cl.system.folder_lock import HOLDER, HeldError, Hold
 from napari_synapse_cl.system.memory import is_shortage
 from napari_synapse_cl.system.words import counted
 
@@ -25,7 +25,7 @@ ARRAYS = (
 GOLDEN = 0.6180339887
 """Multiples of it lie evenly between whole numbers, however many there are of them."""
 HUNG_SECONDS = 3600.0
-"""A shard that another job has held for longer is done all the same, without a limit of its own."""
+"""For so long a job may be at one batch without a limit of its own."""
 
 
 def share_of(shard: str) -> float:
@@ -89,7 +89,7 @@ def extract_among_others(
     start
         Where the share begins among all, from 0 to below 1.
     limit
-        Seconds after which a job is taken for hung that holds a shard; 0 for an hour.
+        Seconds after which a job is taken for hung that is at one batch; 0 for an hour.
     """
     first = int(start * plan.n_shards)
     order = [*range(first, plan.n_shards), *range(first)]
@@ -97,30 +97,51 @@ def extract_among_others(
     tally = Tally(places, plan, missing)
     yield tally.event()
     for shard in missing:
-        try:
-            hold: Hold | nullcontext[None] = Hold(places.hold(shard), "place of a shard")
-        except HeldError:
-            if not _is_hung(places, shard, limit or HUNG_SECONDS):
+        with _claimed(places, shard, limit or HUNG_SECONDS) as is_mine:
+            if not is_mine:
                 continue
-            # What two do comes out the same, and is renamed into its place whole.
-            hold = nullcontext()
-        with hold:
             if glance(places, plan, shard) is None:
                 yield from _one(worker, shard, tally, control)
             else:
                 tally.done(shard)
-        if isinstance(hold, Hold):
-            hold.release(void=True)
         if control.stopping:
             return
 
 
-def _is_hung(places: Places, shard: int, limit: float) -> bool:
+@contextmanager
+def _claimed(places: Places, shard: int, limit: float) -> Iterator[bool]:
+    """Claim a shard as long as the block runs; say whether no other job has claimed it.
+
+    One that has begun no batch for so many seconds is taken for hung: what two do comes out the
+    same, and each renames it into its place whole.
+    """
+    from filelock import FileLock, SoftFileLock, Timeout
+
+    file = places.claim(shard)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for kind in (FileLock, SoftFileLock):
+        lock = kind(file if kind is FileLock else file.with_suffix(".mark"), thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield _is_old(places.trail(shard), limit)
+            return
+        # File systems that know no locks take a mark, which a job that dies elsewhere leaves.
+        except (OSError, NotImplementedError):
+            continue
+        try:
+            yield True
+        finally:
+            lock.release()
+        return
+    yield True
+
+
+def _is_old(trail: Path, limit: float) -> bool:
     try:
-        since = (places.hold(shard) / HOLDER).stat().st_mtime
+        return time.time() - trail.stat().st_mtime > limit
     except OSError:
         return False
-    return time.time() - since > limit
 
 
 def _one(

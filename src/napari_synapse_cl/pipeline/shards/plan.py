@@ -59,9 +59,9 @@ class Places:
         """Return where it is noted what a worker of a shard is at."""
         return self.shards / "trails" / f"trail-{shard:05d}.json"
 
-    def hold(self, shard: int) -> Path:
-        """Return the folder that the job of an array holds which works on a shard."""
-        return self.shards / "held" / f"{shard:05d}"
+    def claim(self, shard: int) -> Path:
+        """Return the file that the job of an array locks which works on a shard."""
+        return self.shards / "claims" / f"{shard:05d}.lock"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_synapse_cl.config import is_url
+from napari_synapse_cl.config import Config, is_url
 from napari_synapse_cl.data.arrays import first_line
 from napari_synapse_cl.data.crops.sources import StreamedCrops, fingerprint
 from napari_synapse_cl.data.formats.stores import be_patient
@@ -36,9 +36,10 @@ _OF_SERVERS = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED")
 """How tensorstore begins to tell of a server that does not answer as it should."""
 
 
-def usually_at_once(crop_size: tuple[int, int, int]) -> int:
+def usually_at_once(config: Config) -> int:
     """Return how many crops go through the network at once where memory suffices."""
-    return max(1, min(MOST_AT_ONCE, BATCH_VOXELS // prod(crop_size)))
+    most = min(MOST_AT_ONCE, config.shard_size)
+    return max(1, min(most, BATCH_VOXELS // prod(config.crop_size)))
 
 
 class Worker:
@@ -88,7 +89,7 @@ class Worker:
         assert isinstance(job.crops, StreamedCrops)
         self._crops = job.crops
         self._sources = [source for source, _ in plan.columns]
-        self.at_once = usually_at_once(config.crop_size)
+        self.at_once = usually_at_once(config)
 
     def extract(self, shard: int, *, at_once: int | None = None) -> Generator[int, None, About]:
         """Extract the features of a shard and write its part, unless that is there and whole.

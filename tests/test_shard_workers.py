@@ -1,0 +1,196 @@
+"""Shards that several processes do, some of which are killed, stopped or run out of memory."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import torch
+import zarr
+
+from conftest import as_flags, wait_for
+from napari_synapse_cl.config import Config
+from napari_synapse_cl.pipeline import run
+from napari_synapse_cl.pipeline.networks import make_model
+from napari_synapse_cl.runs.events import Message, ShardsDone
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+
+N = 240
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("data")
+    random = np.random.default_rng(0)
+    zarr.create_array(folder / "v.zarr", data=random.integers(0, 255, (64, 64, 64), dtype=np.uint8))
+    table = pd.DataFrame(random.integers(8, 56, (N, 3)), columns=["z", "y", "x"])
+    table.to_parquet(folder / "t.parquet")
+    config = Config.from_values({"fmaps": 8, "n_convolutions": (2, 2), "crop_size": 16})
+    torch.save(make_model(config).backbone.state_dict(), folder / "n.pt")
+    return {
+        "extract_only": True,
+        "checkpoint": folder / "n.pt",
+        "image": folder / "v.zarr",
+        "synapses": folder / "t.parquet",
+        "voxel_size": 10,
+        "crop_size": 16,
+        "layer_num": 10,
+        "device": "cpu",
+        "precision": "float32",
+        "shard_size": 10,
+    }
+
+
+@pytest.fixture(scope="module")
+def alone(settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """The parts that one process leaves."""
+    output = tmp_path_factory.mktemp("alone")
+    list(run(Config.from_values({**settings, "workers": 1, "output": output})))
+    return part_files(output)
+
+
+def part_files(output: Path) -> list[bytes]:
+    return [file.read_bytes() for file in sorted((output / "features").glob("part-*"))]
+
+
+def times_done(output: Path) -> Counter[int]:
+    lines = (output / "shards" / "done.jsonl").read_text().splitlines()
+    return Counter(json.loads(line)["shard"] for line in lines)
+
+
+def n_done(output: Path) -> int:
+    file = output / "shards" / "done.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def start(settings: dict[str, Any], output: Path, **more: Any) -> subprocess.Popen[str]:
+    flags = as_flags({**settings, "output": output, **more})
+    flags.remove("True")
+    return subprocess.Popen(
+        [sys.executable, "-m", "napari_synapse_cl", *flags],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture
+def ended() -> Iterator[list[subprocess.Popen[str]]]:
+    jobs: list[subprocess.Popen[str]] = []
+    yield jobs
+    for job in jobs:
+        job.kill()
+        job.wait()
+
+
+def test_jobs_of_an_array_in_disorder_one_twice_and_one_killed_leave_what_one_process_does(
+    settings: dict[str, Any], alone: list[bytes], ended: list[Any], tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    ended += [start(settings, output, shard=f"{i}/4") for i in (3, 1, 4, 3)]
+    wait_for(lambda: n_done(output) > 0)
+    killed = ended[1]
+    killed.kill()
+    ended.append(start(settings, output, shard="1/4"))
+    ended.append(start(settings, output, shard="2/4"))
+    told = [job.communicate(timeout=200)[0] for job in ended]
+    assert [job.returncode for job in ended if job is not killed] == [0] * 5, told
+    assert part_files(output) == alone
+    assert (output / "features.json").exists()
+    assert max(times_done(output).values()) < 3
+
+
+def workers_of(driver: psutil.Process) -> list[psutil.Process]:
+    """The processes that Dask has started to work."""
+    found = [child for child in driver.children(recursive=True) if "spawn_main" in line_of(child)]
+    return sorted(found, key=lambda process: process.pid)
+
+
+def line_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def test_a_cluster_gets_over_deaths_stops_shortages_and_the_end_of_its_scheduler(
+    settings: dict[str, Any],
+    alone: list[bytes],
+    ended: list[Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("distributed")
+    from napari_synapse_cl.pipeline.shards import cluster
+
+    # One that is stopped between two shards is ended after so long.
+    monkeypatch.setattr(cluster, "OPENING_SECONDS", 40)
+    output = tmp_path / "out"
+    driver = start(settings, output, workers=3)
+    ended.append(driver)
+    wait_for(lambda: n_done(output) > 1)
+    orphans = workers_of(psutil.Process(driver.pid))
+    assert len(orphans) == 3
+    driver.kill()
+    wait_for(lambda: not any(map(psutil.Process.is_running, orphans)))
+    before = n_done(output)
+    again = {**settings, "workers": 3, "shard_minutes": 0.1, "output": output}
+    happened, stopped = [], None
+    for event in run(Config.from_values(again)):
+        happened.append(event)
+        if stopped is None and isinstance(event, ShardsDone) and event.done > before:
+            short, stopped, dead = workers_of(psutil.Process())[:3]
+            short.rlimit(psutil.RLIMIT_AS, (2**20, 2**20))
+            stopped.send_signal(signal.SIGSTOP)
+            dead.send_signal(signal.SIGKILL)
+    assert stopped is not None
+    assert not stopped.is_running()
+    progress = [event for event in happened if isinstance(event, ShardsDone)]
+    assert progress[0].done == before
+    assert progress[-1].done == progress[-1].total == N // 10
+    assert progress[-1].again > 0
+    told = "\n".join(event.text for event in happened if isinstance(event, Message))
+    assert "is ended" in told, told
+    assert part_files(output) == alone
+    assert max(times_done(output).values()) < 3
+
+
+def test_a_scheduler_that_is_running_gives_out_shards(
+    settings: dict[str, Any], alone: list[bytes], tmp_path: Path
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
+        output = tmp_path / "out"
+        there = {**settings, "scheduler": cluster.scheduler_address, "output": output}
+        list(run(Config.from_values(there)))
+    assert part_files(output) == alone
+
+
+def test_where_there_is_no_scheduler_nothing_is_written(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    from napari_synapse_cl.errors import InputError
+    from napari_synapse_cl.pipeline.shards import cluster
+
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
+    nowhere = {**settings, "scheduler": "tcp://127.0.0.1:9", "output": tmp_path / "out"}
+    began = time.monotonic()
+    with pytest.raises(InputError, match="there is no scheduler at"):
+        list(run(Config.from_values(nowhere)))
+    assert time.monotonic() - began < 30
+    assert not (tmp_path / "out").exists()
