@@ -161,7 +161,7 @@ class ShardsConfig(Section):
     shard: str | None = setting(
         None,
         "Extract in shards as job I of N, written I/N, which need no scheduler and take over from "
-        "one another (with extract_only); array takes both from SLURM, LSF or PBS.",
+        "one another (with extract_only); array takes both from torchrun, SLURM, LSF, PBS or SGE.",
         pattern=r"^([1-9]\d*/[1-9]\d*|array)$",
     )
     shard_size: int = setting(

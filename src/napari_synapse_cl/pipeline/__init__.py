@@ -143,5 +143,6 @@ def _events(
 ) -> Generator[Event, None, None]:
     if alone is None:
         yield from _shared(config)(config, control, ranks)
-    elif ranks.is_main:
+    # Ranks that are jobs of an array know nothing of each other.
+    elif ranks.is_main or config.shard is not None:
         yield from alone(config, control)

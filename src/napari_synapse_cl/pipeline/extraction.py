@@ -53,6 +53,11 @@ def extract(job: ExtractionJob, control: Control) -> Iterator[Event]:
         return
     for text in job.warnings:
         yield Message(text, "warning")
+    if job.ranks.size > 1 and job.config.extract_only:
+        yield Message(
+            "processes of torchrun wait for each other at every batch; with --shard array each "
+            "extracts shards of its own, and goes on where it was ended"
+        )
     if job.config.descriptors and job.dataset.known_voxel_size is None:
         yield Message(
             f"the voxel size is not known, so descriptors take a voxel for {SCALES_NM[0]:g} nm: "

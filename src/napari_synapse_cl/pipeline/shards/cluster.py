@@ -177,8 +177,8 @@ class _Fleet:
         self._at_once: dict[int, int | None] = {}
         self._avoided: dict[int, set[str]] = {}
         self._trails: dict[int, tuple[int, ...]] = {}
-        parts = plan.config
-        self._waits = SERVER_SECONDS if is_url(str(parts.get("image") or parts["dataset"])) else 0
+        is_remote = any(is_url(source["path"]) for source in plan.data)
+        self._waits = SERVER_SECONDS if is_remote else 0.0
         client.subscribe_topic(TOPIC, self._news.put)
 
     @property

@@ -11,7 +11,7 @@ from napari_synapse_cl.pipeline.shards.plan import Places, Plan
 from napari_synapse_cl.pipeline.shards.tally import Tally
 from napari_synapse_cl.pipeline.shards.worker import Worker
 from napari_synapse_cl.runs.events import Control, Event, Message
-from napari_synapse_cl.system.environment import variable
+from napari_synapse_cl.system.environment import Launch, variable
 from napari_synapse_cl.system.memory import is_shortage
 from napari_synapse_cl.system.words import counted
 
@@ -34,7 +34,7 @@ def share_of(shard: str) -> float:
     Parameters
     ----------
     shard
-        "I/N", or "array" for what the scheduler's variables say.
+        "I/N", or "array" for what torchrun's or the scheduler's variables say.
 
     Raises
     ------
@@ -46,6 +46,9 @@ def share_of(shard: str) -> float:
         if index > total:
             raise InputError(f"shard {shard} is no part: I/N counts from 1/{total} to {shard}")
         return (index - 1) / total
+    launch = Launch.of_this_process()
+    if launch.size > 1:
+        return launch.rank / launch.size
     for name, last in ARRAYS:
         number = variable(name)
         if number is not None and number.isdigit():
