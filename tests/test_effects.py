@@ -14,6 +14,7 @@ DATA: dict[str, Any] = {"image": "v.tif", "synapses": "s.csv"}
 EXTRACT: dict[str, Any] = {**DATA, "extract_only": True, "checkpoint": "c.pt"}
 EXPORT: dict[str, Any] = {"export_only": True, "checkpoint": "c.pt", "export": "pt"}
 DENSE: dict[str, Any] = {"image": "v.tif", "extract_only": True, "checkpoint": "c", "dense": True}
+SHARDS: dict[str, Any] = {**EXTRACT, "workers": 2}
 COMPARE: dict[str, Any] = {**EXTRACT, "compare_layers": True}
 BY_HAND: dict[str, Any] = {
     **DATA, "extract_only": True, "descriptors": True, "layer_num": "none"
@@ -53,13 +54,13 @@ IN_VAIN: dict[str, list[dict[str, Any]]] = {
     "pooling": [{**DATA, "train_only": True}, BY_HAND],
     "descriptors": [{**DATA, "train_only": True}, COMPARE, DENSE],
     "averaging": [{**DATA, "train_only": True}, EXPORT, BY_HAND],
-    "feature_format": [{**DATA, "pooling": "none"}, DENSE],
-    "keep_partial": [{**DATA, "train_only": True}, COMPARE],
+    "feature_format": [{**DATA, "pooling": "none"}, DENSE, SHARDS],
+    "keep_partial": [{**DATA, "train_only": True}, COMPARE, SHARDS],
     "layer_num": [{**DATA, "train_only": True}, EXPORT],
     "label_column": [{**DATA, "train_only": True, "validation_fraction": 0}, DENSE],
     "export": [EXTRACT],
     "tensorboard": [EXTRACT],
-    "figures": [DENSE, EXPORT],
+    "figures": [DENSE, EXPORT, SHARDS],
     "overwrite": [DATA],
     "cache_dir": [EXTRACT],
     "cache_limit": [DENSE],
@@ -84,6 +85,8 @@ IN_VAIN: dict[str, list[dict[str, Any]]] = {
     "device": [EXPLORE],
     "umap": [DATA, EXPLORE],
     "n_components": [{**DATA, "pooling": "none"}, COMPARE, EXPLORE],
+    "shard_size": [DATA, EXTRACT],
+    "one_file": [EXTRACT],
 }
 IN_EXTRACTION = ("ModelConfig", "TrainingConfig", "AugmentationConfig")
 
@@ -101,7 +104,7 @@ OTHER: dict[str, Any] = {
     "export": ("pt",), "flip_prob": 0.25, "grey_unit": "spread", "grey_spread": (0.1,),
     "cutout_kinds": ("corner",), "vectors": ("hand",), "distance": "euclidean",
     "like": ("1",), "unlike": ("2",), "clustering": "mixture", "probe": "logistic",
-    "classifier": Path("c.npz"),
+    "classifier": Path("c.npz"), "scheduler": "tcp://node:8786", "shard": "1/4",
 }  # fmt: skip
 
 

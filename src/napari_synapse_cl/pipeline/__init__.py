@@ -75,11 +75,7 @@ def _without_help(config: Config) -> Callable[[Config, Control], Iterator[Event]
         from napari_synapse_cl.pipeline.maps import extract_dense
 
         return extract_dense
-    if (
-        config.extract_only
-        and not config.compare_layers
-        and (config.workers or config.scheduler or config.shard)
-    ):
+    if _is_in_shards(config):
         from napari_synapse_cl.pipeline.shards.job import extract_in_shards
 
         return extract_in_shards
@@ -88,6 +84,11 @@ def _without_help(config: Config) -> Callable[[Config, Control], Iterator[Event]
 
         return compare_layers
     return None
+
+
+def _is_in_shards(config: Config) -> bool:
+    is_asked = bool(config.workers or config.scheduler or config.shard)
+    return is_asked and config.extract_only and not (config.dense or config.compare_layers)
 
 
 def _shared(config: Config) -> Callable[[Config, Control, Ranks], Iterator[Event]]:
@@ -111,7 +112,7 @@ def _run(config: Config, control: Control, ranks: Ranks, told: Collection[str]) 
         # Before it is held, so that a folder in which nothing is to begin stays as it is.
         check_output(RunFolder(config.output), config)
     # Jobs of an array share their folder, and agree in it.
-    shared = alone is not None and config.shard is not None and config.extract_only
+    shared = _is_in_shards(config) and config.shard is not None
     with _shared_folder(config) if shared else held(config.output, ranks) as (folder, warnings):
         config = config.model_copy(update={"output": folder})
         events = _events(config, control, ranks, alone)
@@ -144,5 +145,5 @@ def _events(
     if alone is None:
         yield from _shared(config)(config, control, ranks)
     # Ranks that are jobs of an array know nothing of each other.
-    elif ranks.is_main or config.shard is not None:
+    elif ranks.is_main or (_is_in_shards(config) and config.shard is not None):
         yield from alone(config, control)

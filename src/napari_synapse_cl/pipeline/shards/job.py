@@ -57,7 +57,7 @@ def extract_in_shards(config: Config, control: Control) -> Iterator[Event]:
 
 
 def _on_cluster(places: Places, config: Config, control: Control) -> Iterator[Event]:
-    from napari_synapse_cl.pipeline.shards import cluster
+    from napari_synapse_cl.pipeline.shards import cluster, fleet
 
     cluster.check_dask()
     with ExitStack() as stack:
@@ -78,9 +78,7 @@ def _on_cluster(places: Places, config: Config, control: Control) -> Iterator[Ev
                 client = stack.enter_context(cluster.Cluster(n, None))
             if missing and client is not None:
                 seconds = 60 * config.shard_minutes
-                yield from cluster.extract_on_cluster(
-                    client, places, plan, missing, control, seconds
-                )
+                yield from fleet.extract_on_cluster(client, places, plan, missing, control, seconds)
             if (yield from _ended(places, plan, config, control)):
                 return
     raise _not_whole(places)
