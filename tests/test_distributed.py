@@ -137,6 +137,22 @@ def test_two_processes_train_and_extract_by_the_command_line(
     )
 
 
+def test_ranks_take_shards_and_wait_for_nobody(sample_files: Files, tmp_path: Path) -> None:
+    config = settings(tmp_path, sample_files, crop_size=16, layer_num=3, shard_size=8)
+    assert main(["--config", str(config), "--train_only", "--output", str(tmp_path / "run")]) == 0
+    told = ["--extract_only", "--checkpoint", str(tmp_path / "run"), "--config", str(config)]
+    shared, alone = tmp_path / "shared", tmp_path / "alone"
+    ranks = ["-m", "napari_synapse_cl", *told, "--shard", "array", "--output", str(shared)]
+    job = torchrun(*ranks)
+    assert job.returncode == 0, job.stderr
+    assert main([*told, "--workers", "1", "--output", str(alone)]) == 0
+    found, expected = (
+        [file.read_bytes() for file in sorted((folder / "features").glob("part-*"))]
+        for folder in (shared, alone)
+    )
+    assert found == expected
+
+
 class TestAlone:
     def test_a_process_that_is_alone_has_everything(self) -> None:
         assert ALONE.is_main

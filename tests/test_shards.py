@@ -137,6 +137,17 @@ class TestResult:
         query = f"select count(*), count(distinct row) from '{files}'"
         assert duckdb.sql(query).fetchall() == [(N, N)]
 
+    def test_what_a_killed_worker_was_writing_is_no_part_of_it(
+        self, settings: dict[str, Any], tmp_path: Path
+    ) -> None:
+        list(events(settings))
+        features = tmp_path / "out" / "features"
+        left = features / ".part-00000.1.partial.parquet"
+        left.write_bytes((features / "part-00000.parquet").read_bytes())
+        assert len(read_table(features)[0]) == N
+        list(events(settings))
+        assert not left.exists()
+
     def test_vectors_of_it_are_explored(self, settings: dict[str, Any], tmp_path: Path) -> None:
         list(events(settings))
         vectors = open_vectors(tmp_path / "out" / "features", ["L3_mean"])

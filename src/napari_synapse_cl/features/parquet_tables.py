@@ -70,7 +70,8 @@ def read_parquet_table(path: Path, columns: list[str] | None = None) -> Table:
     """
     import pyarrow as pa
 
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    # Names with a dot before them are of files that somebody was killed while writing.
+    files = sorted(path.glob("[!._]*.parquet")) if path.is_dir() else [path]
     # Of files without check sums none are missed.
     tables = [
         read_parquet(file, columns=columns, page_checksum_verification=True) for file in files

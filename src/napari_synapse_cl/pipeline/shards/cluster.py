@@ -98,8 +98,12 @@ class Cluster:
 
 def device_of_workers(client: "Client", device: str, precision: str) -> tuple[str, str]:
     """Return type of device and precision of the workers, by asking the first that is there."""
-    client.wait_for_workers(1, timeout=FIRST_LIMIT)
-    kind, chosen = client.submit(_device, device, precision, pure=False).result()
+    # Asked before any is there: clusters that grow start workers when there is something to do.
+    asked = client.submit(_device, device, precision, pure=False)
+    try:
+        kind, chosen = asked.result(timeout=FIRST_LIMIT)
+    except TimeoutError:
+        raise InputError("no worker has come to the scheduler within an hour") from None
     return str(kind), str(chosen)
 
 

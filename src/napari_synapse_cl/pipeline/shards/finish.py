@@ -85,6 +85,8 @@ def finish(
         _write_common(schema, record, places.features / COMMON)
         write_json(places.record, record)
         _write_failed(places, failed)
+        for left in places.features.glob(".part-*.partial.parquet"):
+            left.unlink(missing_ok=True)
     if failed:
         yield Message(
             f"{counted(len(failed), 'row')} of {plan.n_rows:,} have no features; {places.failed} "
