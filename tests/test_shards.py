@@ -150,8 +150,12 @@ class TestResult:
 
     def test_vectors_of_it_are_explored(self, settings: dict[str, Any], tmp_path: Path) -> None:
         list(events(settings))
-        vectors = open_vectors(tmp_path / "out" / "features", ["L3_mean"])
+        features = tmp_path / "out" / "features"
+        vectors = open_vectors(features, ["L3_mean"])
         assert (vectors.values.shape, vectors.n_blank) == ((N, 4), 1)
+        for job in ({"explore": "similar", "like": "3"}, {"report": True}):
+            list(events({**job, "features": features, "output": tmp_path / "explored"}))
+        assert len(read_table(tmp_path / "explored" / "similar.parquet")[0]) == N - 2
 
     def test_descriptors_need_no_network(self, settings: dict[str, Any], tmp_path: Path) -> None:
         by_hand = {**settings, "checkpoint": None, "layer_num": "none", "descriptors": True}

@@ -70,16 +70,21 @@ def read_parquet_table(path: Path, columns: list[str] | None = None) -> Table:
     """
     import pyarrow as pa
 
-    # Names with a dot before them are of files that somebody was killed while writing.
-    files = sorted(path.glob("[!._]*.parquet")) if path.is_dir() else [path]
     # Of files without check sums none are missed.
     tables = [
-        read_parquet(file, columns=columns, page_checksum_verification=True) for file in files
+        read_parquet(file, columns=columns, page_checksum_verification=True)
+        for file in files_of(path)
     ]
     notes = _schema(path).metadata or {}
     arrow = pa.concat_tables(tables).replace_schema_metadata(notes)
     attributes = json.loads(notes.get(_ATTRIBUTES, b"{}"))
     return from_arrow(arrow), attributes.get(KEY, {})
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files of a table: itself, or those in the folder that is one table."""
+    # Names with a dot before them are of files that somebody was killed while writing.
+    return sorted(path.glob("[!._]*.parquet")) if path.is_dir() else [path]
 
 
 def columns_of_parquet(path: Path) -> list[str]:

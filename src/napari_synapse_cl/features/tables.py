@@ -3,6 +3,7 @@
 No PyTorch in here: the window imports it.
 """
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping
 from importlib.util import find_spec
@@ -17,9 +18,9 @@ from napari_synapse_cl.data.parts import AXES
 from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, FEATURE_DTYPE
 from napari_synapse_cl.data.tables.typed import in_objects, settled
 from napari_synapse_cl.errors import InputError, disk_in_words, reason
-from napari_synapse_cl.features.parquet_tables import COMMON, KEY
+from napari_synapse_cl.features.parquet_tables import COMMON, KEY, files_of
 from napari_synapse_cl.features.table_formats import HANDLERS, ForeignFileError
-from napari_synapse_cl.system.files import encodable, read_json, replacing
+from napari_synapse_cl.system.files import encodable, read_json, replacing, sha256_of
 
 FORMATS = ("csv", "parquet", "npz", "h5ad")
 """Names of the formats, which are the suffixes of the files."""
@@ -218,6 +219,13 @@ def table_columns(path: Path) -> list[str]:
         If the file cannot be read, or is damaged.
     """
     return [str(name) for name in _opened(path, "columns")]
+
+
+def hash_of_table(path: Path) -> str:
+    """Return the SHA-256 of a table's file; of a folder of files that of all of theirs in turn."""
+    if not path.is_dir():
+        return sha256_of(path)
+    return hashlib.sha256("".join(map(sha256_of, files_of(path))).encode()).hexdigest()
 
 
 def is_parquet(path: Path) -> bool:

@@ -19,14 +19,13 @@ from napari_synapse_cl.features.classifiers import (
 )
 from napari_synapse_cl.features.clusters import check_clusters
 from napari_synapse_cl.features.neighbours import Step
-from napari_synapse_cl.features.tables import check_format, is_parquet, write_table
+from napari_synapse_cl.features.tables import check_format, hash_of_table, is_parquet, write_table
 from napari_synapse_cl.features.vectors import VectorTable, check_classes, open_vectors
 from napari_synapse_cl.pipeline.extraction_preparation import DEFAULT_LABEL_COLUMN
 from napari_synapse_cl.pipeline.provenance import make_record
 from napari_synapse_cl.pipeline.steps import check_absent
 from napari_synapse_cl.runs.events import Control, Event, Level, Message, Progress, Wrote
 from napari_synapse_cl.runs.folder import RunFolder, default_folder
-from napari_synapse_cl.system.files import sha256_of
 from napari_synapse_cl.system.words import counted, listing
 
 NAMES = {
@@ -278,7 +277,7 @@ def source_of(job: Exploration) -> dict[str, Any]:
         **record,
         "explored": {
             "features": str(config.features.absolute()),
-            "sha256": sha256_of(config.features),
+            "sha256": hash_of_table(config.features),
             "rows": len(vectors.table),
             "rows_with_features": len(vectors.rows),
             "vectors": dict(zip(vectors.names, vectors.sizes, strict=True)),
