@@ -112,14 +112,13 @@ def test_jobs_of_an_array_in_disorder_one_twice_and_one_killed_leave_what_one_pr
     settings: dict[str, Any], alone: list[bytes], ended: list[Any], tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    ended += [start(settings, output, shard=f"{i}/4") for i in (3, 1, 4, 3)]
+    ended += [start(settings, output, shard=f"{i}/2") for i in (2, 1, 2)]
     wait_for(lambda: n_done(output) > 0)
     killed = ended[1]
     killed.kill()
-    ended.append(start(settings, output, shard="1/4"))
-    ended.append(start(settings, output, shard="2/4"))
+    ended.append(start(settings, output, shard="1/2"))
     told = [job.communicate(timeout=200)[0] for job in ended]
-    assert [job.returncode for job in ended if job is not killed] == [0] * 5, told
+    assert [job.returncode for job in ended if job is not killed] == [0] * 3, told
     assert part_files(output) == alone
     assert (output / "features.json").exists()
     assert max(times_done(output).values()) < 3
@@ -149,7 +148,7 @@ def test_a_cluster_gets_over_deaths_stops_shortages_and_the_end_of_its_scheduler
     from napari_synapse_cl.pipeline.shards import fleet
 
     # One that is stopped between two shards is ended after so long.
-    monkeypatch.setattr(fleet, "OPENING_SECONDS", 40)
+    monkeypatch.setattr(fleet, "OPENING_SECONDS", 20)
     output = tmp_path / "out"
     driver = start(settings, output, workers=3)
     ended.append(driver)
