@@ -315,6 +315,10 @@ class TestOfOthers:
         with pytest.raises(InputError, match="no package that is read: it unpacks to 64 MiB"):
             load_backbone(path)
 
+    def test_a_disk_without_room_for_its_weights_is_told(self, trained: Path) -> None:
+        with full_disk(20_000), pytest.raises(InputError, match=r"cannot be unpacked: File too la"):
+            load_backbone(trained / NAME)
+
     def test_a_description_of_many_megabytes_is_not_parsed(self, tmp_path: Path) -> None:
         path = tmp_path / "p.zip"
         with zipfile.ZipFile(path, "w") as archive:

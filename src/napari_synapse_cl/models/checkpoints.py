@@ -126,9 +126,9 @@ def load_backbone(path: Path) -> Backbone:
             size = settings.get("crop_size")
         else:
             architecture, size = infer_architecture(state, path)
-            told = _pooled(architecture, content.get(POOLING))
+            inferred, architecture = architecture, _pooled(architecture, content.get(POOLING))
             # A size that follows from another pooling is none.
-            architecture, size = told, size if told == architecture else None
+            size = size if architecture == inferred else None
         network = Vgg3D.from_architecture(architecture)
         crop_size = _possible("crop_size", size)
         voxel_size = _possible(

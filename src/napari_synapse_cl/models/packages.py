@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.system.downloads import DESCRIPTIONS, is_url
 from napari_synapse_cl.system.files import check_unpacked, read_yaml, sha256_of
 
@@ -80,6 +80,8 @@ def weights_of(package: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         # Entries tell their check sums, sizes and methods, each of which may be wrong.
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
             raise InputError(f"{package} is damaged, or encrypted: download it again") from None
+        except OSError as error:
+            raise InputError(f"{package} cannot be unpacked: {reason(error)}") from None
         try:
             yield weights, _said(entry)
         except InputError as error:
@@ -126,8 +128,8 @@ def _said(entry: dict[str, Any]) -> dict[str, Any]:
     # Format 0.4 has the arguments beside the architecture.
     within = architecture.get("kwargs") if isinstance(architecture, dict) else None
     arguments = within or entry.get("kwargs")
-    has_pooling = isinstance(arguments, dict) and POOLING in arguments
-    return {POOLING: arguments[POOLING]} if has_pooling else {}
+    pooling = arguments.get(POOLING) if isinstance(arguments, dict) else None
+    return {} if pooling is None else {POOLING: pooling}
 
 
 def _entry(description: Path) -> dict[str, Any]:
