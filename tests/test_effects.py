@@ -152,6 +152,7 @@ def test_a_setting_in_vain_is_told(name: str, base: dict[str, Any]) -> None:
         ("percentiles", {"extract_only": True, "checkpoint": "c"}), ("seed", {}),
         ("overwrite", {"export": "pt"}),
         ("layer_num", {"export": "onnx", "train_only": True}), ("batch_size", {}), ("figures", {}),
+        ("layer_num", {"export": "bioimageio", "train_only": True}),
         ("n_components", BY_HAND), ("descriptors", {}),
         ("label_column", {"train_only": True}), ("position_unit", {}), ("best_metric", {}),
     ],

@@ -229,7 +229,7 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
     "layer_num": (
         _any_of(
             _jobs("compare_layers", "dense"),
-            _where("export", lambda formats: "onnx" in formats),
+            _where("export", lambda formats: bool({"onnx", "bioimageio"} & {*formats})),
             _EXTRACTS,
         ),
     ),

@@ -115,7 +115,7 @@ CutoutKinds = Annotated[
     BeforeValidator(_several),
     Field(min_length=1),
 ]
-ExportFormat = Literal["pt", "safetensors", "onnx"]
+ExportFormat = Literal["pt", "safetensors", "onnx", "bioimageio"]
 ExportFormats = Annotated[tuple[ExportFormat, ...], BeforeValidator(_several)]
 Location = Annotated[str, BeforeValidator(_location), Field(min_length=1)]
 Network = Annotated[str, BeforeValidator(_network), Field(min_length=1)]

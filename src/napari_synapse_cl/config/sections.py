@@ -297,7 +297,8 @@ class RunConfig(Section):
         (),
         "Formats in which the trained network is written too, for other programs: pt is a state "
         "dict of VGG3D for PyTorch, safetensors the same in that format, onnx the network with "
-        "the layers of layer_num as outputs (with the extra onnx).",
+        "the layers of layer_num as outputs (with the extra onnx), bioimageio both in a package of "
+        "the BioImage Model Zoo (with the extra bioimageio).",
     )
     export_only: bool = setting(
         False, "Export the network of --checkpoint, without training or extraction."

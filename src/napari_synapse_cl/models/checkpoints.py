@@ -11,7 +11,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ from napari_synapse_cl.config import CropConfig, possible_value
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.inference import check_fits, find_state_dict, infer_architecture
+from napari_synapse_cl.models.packages import POOLING, is_package, weights_of
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.system.downloads import is_web_page
 from napari_synapse_cl.system.files import check_unpacked, replacing, sha256_of
-from napari_synapse_cl.system.words import Triple
+from napari_synapse_cl.system.words import Triple, triple
 
 FORMAT = "napari-synapse-cl/1"
 DESCRIPTION = "napari-synapse-cl"
@@ -65,8 +66,9 @@ class Backbone:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint's tensors and plain values onto the CPU, running none of its code.
 
-    A state dict that was exported here is returned as a checkpoint of ours holds it, with what it
-    says of its network.
+    Of a package of the BioImage Model Zoo, or the description of an unpacked one, this is its state
+    dict. One that was exported here is returned as a checkpoint of ours holds it, with what it says
+    of its network.
 
     Raises
     ------
@@ -74,6 +76,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         If there is no such file, it is damaged, is no checkpoint, or would run code.
     """
     try:
+        if is_package(path):
+            with weights_of(path) as (weights, said):
+                return {**said, **load_checkpoint(weights)}
         other = _what_else(path)
         if other:
             raise InputError(f"{path} is {other}")
@@ -121,6 +126,9 @@ def load_backbone(path: Path) -> Backbone:
             size = settings.get("crop_size")
         else:
             architecture, size = infer_architecture(state, path)
+            inferred, architecture = architecture, _pooled(architecture, content.get(POOLING))
+            # A size that follows from another pooling is none.
+            size = size if architecture == inferred else None
         network = Vgg3D.from_architecture(architecture)
         crop_size = _possible("crop_size", size)
         voxel_size = _possible(
@@ -196,6 +204,16 @@ def _what_else(path: Path) -> str | None:
     elif not beginning.startswith((b"PK", b"\x80")) and not _is_safetensors(path):
         return _DAMAGED
     return None
+
+
+def _pooled(architecture: Architecture, factors: Any) -> Architecture:
+    """Return an architecture with the pooling that a package tells, if it does."""
+    if factors is None:
+        return architecture
+    told = tuple(triple(along) for along in factors)
+    if any(factor < 1 for along in told for factor in along):
+        raise ValueError(f"pooling by {told}")
+    return replace(architecture, downsample_factors=told)
 
 
 def _possible(name: str, value: Any) -> Any:

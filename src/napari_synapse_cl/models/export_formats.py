@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -21,7 +24,13 @@ from napari_synapse_cl.models.checkpoints import DESCRIPTION, DIGEST, Backbone, 
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.system.files import replacing
 
-ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+StateOrGraph = Literal["pt", "safetensors", "onnx"]
+"""Formats of :func:`export_network`."""
+_PACKAGES = {
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "bioimageio": ("bioimageio.spec", "onnx", "onnxruntime", "onnxscript"),
+}
+"""What a format needs beside the program's own dependencies."""
 ROUNDING = 1e-4
 """Difference to a network's own output, relative to its largest value, that rounding explains."""
 _LARGEST_ONNX_BYTES = 2**31 - 2**20
@@ -56,6 +65,10 @@ class Export(Backbone):
         }
 
 
+Writer = Callable[[Path, Export], None]
+Checker = Callable[[Path, str, Export], None]
+
+
 def check_export(formats: Collection[ExportFormat], network: nn.Module) -> None:
     """Check, before a long job begins, that a network can be exported here.
 
@@ -64,23 +77,33 @@ def check_export(formats: Collection[ExportFormat], network: nn.Module) -> None:
     InputError
         If what a format needs is not installed, or the network is too large for it.
     """
-    if "onnx" not in formats:
+    needing = [name for name in _PACKAGES if name in formats]
+    for kind in needing:
+        missing = [name for name in _PACKAGES[kind] if not _is_installed(name)]
+        if missing:
+            raise InputError(
+                f"an export as {kind} needs {' and '.join(missing)}, which is not installed: "
+                f'pip install "napari-synapse-cl[{kind}]", or leave {kind} out of export'
+            )
+    if not needing:
         return
-    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"an export as onnx needs {' and '.join(missing)}, which is not installed: "
-            'pip install "napari-synapse-cl[onnx]", or leave onnx out of export'
-        )
     size = sum(tensor.nbytes for tensor in network.state_dict().values())
     if size > _LARGEST_ONNX_BYTES:
         raise InputError(
             f"this network has {size / 2**30:.1f} GiB of weights and an ONNX file holds less than "
-            "2 GiB: leave onnx out of export, or choose fewer fmaps"
+            f"2 GiB: leave {' and '.join(needing)} out of export, or choose fewer fmaps"
         )
 
 
-def export_network(path: Path, kind: ExportFormat, export: Export) -> None:
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    # Of a package that is not there it cannot look for a part.
+    except ModuleNotFoundError:
+        return False
+
+
+def export_network(path: Path, kind: StateOrGraph, export: Export) -> None:
     """Write a network, whole or not at all.
 
     Parameters
@@ -98,9 +121,26 @@ def export_network(path: Path, kind: ExportFormat, export: Export) -> None:
         If it cannot be written in this format, or the file is not the network when read again;
         nothing is kept of it then.
     """
+    write_checked(path, export, _WRITERS[kind], _check_onnx if kind == "onnx" else _check_state)
+
+
+def write_checked(path: Path, export: Export, write: Writer, check: Checker) -> None:
+    """Write a file and read it again before it takes its place.
+
+    Parameters
+    ----------
+    write
+        Writes the export to a path.
+    check
+        Is given the path that was written, the name for messages, and the export.
+
+    Raises
+    ------
+    OSError, JobError
+        As :func:`export_network`.
+    """
     with replacing(path) as temporary:
-        _WRITERS[kind](temporary, export)
-        check = _check_onnx if kind == "onnx" else _check_state
+        write(temporary, export)
         try:
             check(temporary, path.name, export)
         except JobError:
@@ -119,7 +159,8 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous()
 
 
-def _write_pt(path: Path, export: Export) -> None:
+def write_pt(path: Path, export: Export) -> None:
+    """Write a state dict for PyTorch."""
     state = export.network.state_dict()
     state.update(export.state)
     # PyTorch keeps versions of modules here; a state dict has no other place that is not a tensor.
@@ -135,7 +176,7 @@ def _write_safetensors(path: Path, export: Export) -> None:
     path.write_bytes(safetensors.torch.save(state, described))
 
 
-class _Layers(nn.Module):
+class Layers(nn.Module):
     """The maps of some layers, in their order, and the last map."""
 
     def __init__(self, network: Vgg3D, layers: Sequence[int]) -> None:
@@ -144,6 +185,7 @@ class _Layers(nn.Module):
         self.layers = layers
 
     def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        """Return maps ``(B, C, d, h, w)`` of ``(B, 1, D, H, W)``."""
         last = len(self.network.features) - 1
         # A ReLU would overwrite what the batch norm before it has put out.
         maps = {
@@ -153,7 +195,8 @@ class _Layers(nn.Module):
         return *(maps[index] for index in self.layers), maps[last].clone()
 
 
-def _write_onnx(path: Path, export: Export) -> None:
+def write_onnx(path: Path, export: Export) -> None:
+    """Write the network that :class:`Layers` is, for ONNX."""
     import onnx
 
     # Twice the smallest: a map of one element would be taken for one of a fixed size.
@@ -161,10 +204,10 @@ def _write_onnx(path: Path, export: Export) -> None:
     with _quietly():
         try:
             program = torch.onnx.export(
-                _Layers(export.network, export.layers).eval(),
+                Layers(export.network, export.layers).eval(),
                 (crops,),
                 input_names=["crops"],
-                output_names=_output_names(export),
+                output_names=output_names(export),
                 dynamic_shapes={"crops": {0: "batch", 2: "depth", 3: "height", 4: "width"}},
                 dynamo=True,
                 verbose=False,
@@ -180,10 +223,10 @@ def _write_onnx(path: Path, export: Export) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-_WRITERS: dict[ExportFormat, Callable[[Path, Export], None]] = {
-    "pt": _write_pt,
+_WRITERS: dict[StateOrGraph, Writer] = {
+    "pt": write_pt,
     "safetensors": _write_safetensors,
-    "onnx": _write_onnx,
+    "onnx": write_onnx,
 }
 
 
@@ -195,36 +238,53 @@ def _check_state(path: Path, name: str, export: Export) -> None:
         written = safetensors.torch.load(path.read_bytes())
     network = Vgg3D.from_architecture(export.architecture)
     for tensor_name, tensor in export.classifier.items():
-        _compare(written.pop(tensor_name), _plain(tensor), name, tensor_name)
+        compare(written.pop(tensor_name), _plain(tensor), name, tensor_name)
     network.load_state_dict(written)
     network.eval()
     for crops in _test_inputs(export.architecture):
         with torch.no_grad():
             found = network.features(crops)
-            _compare(found, export.network.features(crops), name, "features")
+            compare(found, export.network.features(crops), name, "features")
 
 
 def _check_onnx(path: Path, name: str, export: Export) -> None:
     """Check a network of ONNX by running it, on two sizes of crops and of batches."""
     import onnx
+
+    # Neither library opens a file whose name is not UTF-8.
+    content = path.read_bytes()
+    onnx.checker.check_model(content, full_check=True)
+    names, features = output_names(export), export.network.features
+    for crops in _test_inputs(export.architecture):
+        found = run_onnx(content, names, crops.numpy())
+        ends = [*(index + 1 for index in export.layers), len(features)]
+        for output, maps, end in zip(names, found, ends, strict=True):
+            with torch.no_grad():
+                compare(torch.from_numpy(maps), features[:end](crops), name, output)
+
+
+def run_onnx(
+    content: bytes, names: Sequence[str] | None, crops: npt.NDArray[np.float32]
+) -> list[npt.NDArray[np.float32]]:
+    """Return outputs ``(B, C, d, h, w)`` of a network of ONNX for crops ``(B, 1, D, H, W)``.
+
+    Parameters
+    ----------
+    content
+        Of its file.
+    names
+        Those of the outputs; None for all in their order.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    # Neither library opens a file whose name is not UTF-8.
-    content = path.read_bytes()
-    onnx.checker.check_model(content, full_check=True)
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    names, features = _output_names(export), export.network.features
-    for crops in _test_inputs(export.architecture):
-        found = session.run(names, {"crops": crops.numpy()})
-        ends = [*(index + 1 for index in export.layers), len(features)]
-        for output, maps, end in zip(names, found, ends, strict=True):
-            with torch.no_grad():
-                _compare(torch.from_numpy(maps), features[:end](crops), name, output)
+    return session.run(names, {"crops": crops})
 
 
-def _output_names(export: Export) -> list[str]:
+def output_names(export: Export) -> list[str]:
+    """Return what the outputs of :class:`Layers` are called."""
     return [*(f"L{index}" for index in export.layers), "features"]
 
 
@@ -236,7 +296,14 @@ def _test_inputs(architecture: Architecture) -> Iterator[Tensor]:
         yield torch.rand(shape, generator=generator) * 2 - 1
 
 
-def _compare(found: Tensor, expected: Tensor, file: str, output: str) -> None:
+def compare(found: Tensor, expected: Tensor, file: str, output: str) -> None:
+    """Check that a file that was read again puts out what it should, but for rounding.
+
+    Raises
+    ------
+    JobError
+        If it does not.
+    """
     scale = float(expected.abs().max())
     if found.shape == expected.shape:
         difference = float((found - expected).abs().max())

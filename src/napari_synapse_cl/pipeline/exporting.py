@@ -6,17 +6,19 @@ from pathlib import Path
 
 from torch import Tensor
 
-from napari_synapse_cl.config import Config
+from napari_synapse_cl.config import RECIPES, Config, recipe_settings, recipe_values
 from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.models.bioimageio import TrainingRecord, export_package
 from napari_synapse_cl.models.checkpoints import Backbone, load_checkpoint
 from napari_synapse_cl.models.export_formats import Export, check_export, export_network
 from napari_synapse_cl.models.inference import check_fits, find_state_dict
 from napari_synapse_cl.pipeline.extraction_preparation import open_chosen_network
-from napari_synapse_cl.pipeline.networks import OpenedNetwork, open_network
+from napari_synapse_cl.pipeline.networks import OpenedNetwork, open_network, run_of
+from napari_synapse_cl.pipeline.provenance import NetworkOrigin
 from napari_synapse_cl.pipeline.steps import check_absent
 from napari_synapse_cl.runs.events import Control, Event, Message, Progress, Wrote
 from napari_synapse_cl.runs.folder import RunFolder, default_folder
-from napari_synapse_cl.system.downloads import is_cached, local_file
+from napari_synapse_cl.system.downloads import is_cached, is_url, local_file
 
 CLASSIFIER = "classifier."
 
@@ -25,7 +27,7 @@ def export_alone(config: Config, control: Control) -> Iterator[Event]:
     """Export the network that the settings name."""
     opened = open_chosen_network(config)
     check_export(config.export, opened.network)
-    if "onnx" in config.export:
+    if {"onnx", "bioimageio"} & {*config.export}:
         for index in config.layer_num:
             opened.architecture.check_layer(index)
     folder = RunFolder(config.output or default_folder())
@@ -57,7 +59,7 @@ def _export(
     opened: OpenedNetwork, folder: RunFolder, config: Config, control: Control
 ) -> Iterator[Event]:
     classifier: Mapping[str, Tensor] = {}
-    if set(config.export) != {"onnx"}:
+    if {"pt", "safetensors"} & {*config.export}:
         classifier = yield from _classifier(opened)
     opened.network.eval()
     backbone = {field.name: getattr(opened, field.name) for field in fields(Backbone)}
@@ -70,7 +72,10 @@ def _export(
             yield Message(f"the export was ended before {target.name} was written", "warning")
             return
         with folder.being_written():
-            export_network(target, kind, export)
+            if kind == "bioimageio":
+                export_package(target, export, training_record(opened.origin))
+            else:
+                export_network(target, kind, export)
         yield Wrote("network", str(target))
 
 
@@ -102,3 +107,35 @@ def _classifier(opened: OpenedNetwork) -> Generator[Event, None, dict[str, Tenso
         return {}
     state = find_state_dict(content)
     return {name: tensor for name, tensor in state.items() if name.startswith(CLASSIFIER)}
+
+
+def training_record(origin: NetworkOrigin) -> TrainingRecord:
+    """Return how a network was trained, as far as its checkpoint and its run tell it.
+
+    Paths of this computer are left out.
+    """
+    names = [*recipe_settings(), "seed"]
+    settings = {}
+    if origin.network != "start" and origin.sha256 is not None:
+        file = local_file(origin.checkpoint)
+        settings = load_checkpoint(file).get("config", {})
+    # Networks of others, and exports, say less.
+    if not all(name in settings for name in names):
+        return TrainingRecord()
+    trained = Config.from_values({name: settings[name] for name in names})
+    recipes = (
+        recipe
+        for recipe in RECIPES
+        if all(getattr(trained, name) == v for name, v in recipe_values(recipe).items())
+    )
+    pretrained = settings.get("pretrained")
+    run = run_of(file)
+    return TrainingRecord(
+        recipe=next(recipes, None),
+        pretrained=pretrained if not pretrained or is_url(pretrained) else Path(pretrained).name,
+        settings={name: settings[name] for name in names},
+        data=[
+            {name: source[name] for name in ("what", "hashed", "sha256")}
+            for source in ([] if run is None else run.about().get("data", []))
+        ],
+    )

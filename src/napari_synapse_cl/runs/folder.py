@@ -26,7 +26,7 @@ from napari_synapse_cl.runs.events import (
 )
 from napari_synapse_cl.runs.held_out import HeldOut, forget_after
 from napari_synapse_cl.runs.metrics import EPOCH_COLUMNS, STEP_COLUMNS, append_row, keep_until
-from napari_synapse_cl.runs.ownership import ALWAYS, FROM_THE_START, Ownership
+from napari_synapse_cl.runs.ownership import ALWAYS, FROM_THE_START, Ownership, export_name
 from napari_synapse_cl.system.files import (
     new_folder_name,
     read_json,
@@ -178,7 +178,7 @@ class RunFolder:
 
     def export_file(self, kind: ExportFormat) -> Path:
         """Return where the network goes in a format for other programs."""
-        return self.path / f"vgg3d.{kind}"
+        return self.path / export_name(kind)
 
     def about(self) -> dict[str, Any]:
         """Return what ``config.json`` says beside the settings; nothing of runs of old versions."""

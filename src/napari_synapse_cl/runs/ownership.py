@@ -33,6 +33,14 @@ CACHE_FILES = ("index.json", "positions.npz", "states.npy", "windows.npy", "crop
 
 SINCE_LISTS = ("held_out.npz",)
 """What no run of a version that kept no list has made."""
+
+
+def export_name(kind: ExportFormat) -> str:
+    """Return what the file is called that holds the network in a format for other programs."""
+    # As the BioImage Model Zoo calls its packages.
+    return f"vgg3d.{'bioimage.io.zip' if kind == 'bioimageio' else kind}"
+
+
 FROM_THE_START = ("config.json", "run.json", "status.json", "steps.csv", "epochs.csv")
 """What every run makes."""
 ALWAYS = (
@@ -42,7 +50,7 @@ ALWAYS = (
     *SINCE_LISTS,
     "checkpoints/last.pt",
     "checkpoints/best.pt",
-    *(f"vgg3d.{kind}" for kind in get_args(ExportFormat)),
+    *map(export_name, get_args(ExportFormat)),
 )
 """What a run may make, besides crops, logs, features and what the window writes for it."""
 

@@ -23,6 +23,9 @@ PACKAGE = "package://"
 """Before the name of a network that comes with the program."""
 _PACKAGED = Path(__file__).parents[1] / "networks"
 
+DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml", "model.yaml")
+"""What the file may be called that describes a package of the BioImage Model Zoo."""
+
 _HASH = re.compile(r"sha256=([0-9a-f]{64})", re.IGNORECASE)
 
 
@@ -70,7 +73,8 @@ def local_file(
     Parameters
     ----------
     location
-        A path, which is returned as it is, or a URL: http, https, gs or s3, the last two of what
+        A path, which is returned as it is (of the folder of an unpacked package of the BioImage
+        Model Zoo that of its description), or a URL: http, https, gs or s3, the last two of what
         is public. ``#sha256=`` and 64 hexadecimal digits behind it say what the file's hash must
         be; that is checked each time. ``package://`` and a name is a network of :func:`packaged`.
     progress
@@ -90,7 +94,7 @@ def local_file(
         kept.
     """
     if isinstance(location, Path) or not is_url(location):
-        return Path(location)
+        return _described(Path(location))
     if location.startswith(PACKAGE):
         name = location.removeprefix(PACKAGE)
         if name not in packaged():
@@ -122,6 +126,10 @@ def local_file(
             "elsewhere and name its path"
         ) from None
     return file
+
+
+def _described(path: Path) -> Path:
+    return next((path / name for name in DESCRIPTIONS if (path / name).is_file()), path)
 
 
 def _address(location: str) -> str:

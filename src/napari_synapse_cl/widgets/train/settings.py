@@ -71,7 +71,7 @@ PLACEHOLDERS = {
     "cache_dir": "the run folder",
     "label_column": "none",
     "cell_column": "a column, or segmentation",
-    "export": "none, or pt safetensors onnx",
+    "export": "pt safetensors onnx bioimageio",
 }
 OF_ONE_RUN = {"output", "voxel_size", "label_column", "cell_column"}
 """Settings that the next run should not have, nor another volume."""
