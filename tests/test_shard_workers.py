@@ -137,7 +137,7 @@ def line_of(process: psutil.Process) -> str:
         return ""
 
 
-def test_a_cluster_gets_over_deaths_stops_shortages_and_the_end_of_its_scheduler(
+def test_a_cluster_gets_over_deaths_stops_and_the_end_of_its_scheduler(
     settings: dict[str, Any],
     alone: list[bytes],
     ended: list[Any],
@@ -150,15 +150,15 @@ def test_a_cluster_gets_over_deaths_stops_shortages_and_the_end_of_its_scheduler
     # One that is stopped between two shards is ended after so long.
     monkeypatch.setattr(fleet, "OPENING_SECONDS", 20)
     output = tmp_path / "out"
-    driver = start(settings, output, workers=3)
+    driver = start(settings, output, workers=2)
     ended.append(driver)
     wait_for(lambda: n_done(output) > 1)
     orphans = workers_of(psutil.Process(driver.pid))
-    assert len(orphans) == 3
+    assert len(orphans) == 2
     driver.kill()
     wait_for(lambda: not any(map(psutil.Process.is_running, orphans)))
     before = n_done(output)
-    again = {**settings, "workers": 3, "shard_minutes": 0.1, "output": output}
+    again = {**settings, "workers": 2, "shard_minutes": 0.1, "output": output}
     happened, stopped = [], None
     for event in run(Config.from_values(again)):
         happened.append(event)
@@ -166,8 +166,7 @@ def test_a_cluster_gets_over_deaths_stops_shortages_and_the_end_of_its_scheduler
             # One that has done a shard is at the next.
             at_work = workers_of(psutil.Process())
             stopped = next(p for p in at_work if p.pid in pids_in(output))
-            short, dead = (process for process in at_work if process != stopped)
-            short.rlimit(psutil.RLIMIT_AS, (2**20, 2**20))
+            [dead] = (process for process in at_work if process != stopped)
             stopped.send_signal(signal.SIGSTOP)
             dead.send_signal(signal.SIGKILL)
     assert stopped is not None

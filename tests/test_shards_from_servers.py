@@ -27,7 +27,7 @@ CHUNK = 16
 
 
 class Unreliable(RangeHandler):
-    """Of twenty requests for chunks, fails one, stalls in one, and cuts one off."""
+    """Of twenty requests for chunks, fails one and cuts one off; it stalls in one of all."""
 
     troubles: ClassVar[set[str]] = set()
     numbers = count()
@@ -37,15 +37,15 @@ class Unreliable(RangeHandler):
         if "/c/" not in self.path:
             super().do_GET()
             return
-        number = next(self.numbers) % 20
-        if number == 3:
+        number = next(self.numbers)
+        if number % 20 == 3:
             self.troubles.add("failed")
             self.send_error(503)
         elif number == 9:
             self.troubles.add("stalled")
             self.is_down.wait(30)
             self.close_connection = True
-        elif number == 15:
+        elif number % 20 == 15:
             self.troubles.add("cut off")
             content = Path(self.translate_path(self.path)).read_bytes()
             self.send_response(200)
