@@ -40,7 +40,7 @@ def n_descriptors() -> int:
     return psutil.Process().num_fds() if os.name == "posix" else psutil.Process().num_handles()
 
 
-def test_six_trainings_leave_no_thread_process_or_file(
+def test_four_trainings_leave_no_thread_process_or_file(
     window: Any, qtbot: QtBot, tmp_path: Path
 ) -> None:
     widget = open_widget(window.viewer, TRAIN)
@@ -55,7 +55,7 @@ def test_six_trainings_leave_no_thread_process_or_file(
     gc.collect()
     threads, files, descriptors = psutil.Process().num_threads(), open_files(), n_descriptors()
     names = python_threads()
-    for i in range(1, 6):
+    for i in range(1, 4):
         one(i)
     gc.collect()
     assert not job_processes()
@@ -65,20 +65,20 @@ def test_six_trainings_leave_no_thread_process_or_file(
     assert n_descriptors() <= descriptors + 2
 
 
-def test_sixty_epochs_leave_memory_flat(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
+def test_forty_epochs_leave_memory_flat(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
     widget = open_widget(window.viewer, TRAIN)
     window.viewer.window._qt_window.show()
-    fill_in(widget, {**SMALL, "num_epochs": 60, "output": tmp_path / "run"})
+    fill_in(widget, {**SMALL, "num_epochs": 40, "output": tmp_path / "run"})
     click(qtbot, widget.start_button)
     own: list[int] = []
     child: list[float] = []
     series = widget.view.monitor.series
-    qtbot.waitUntil(lambda: n_steps(widget) > 30, timeout=LONG)
+    qtbot.waitUntil(lambda: n_steps(widget) > 20, timeout=LONG)
     while widget.job is not None:
         own.append(psutil.Process().memory_info().rss)
         child += [process.memory_info().rss for process in job_processes()]
         qtbot.wait(100)
-    assert series["validation_loss"].n == 60
+    assert series["validation_loss"].n == 40
     for sizes in (own, child):
         quarter = len(sizes) // 4
         first, last = np.median(sizes[:quarter]), np.median(sizes[-quarter:])

@@ -189,7 +189,9 @@ def test_marks_of_folded_groups_follow_the_theme(window: Any, qtbot: QtBot) -> N
         assert contrast(mark, Colors(window.viewer).foreground) >= 4.5
 
 
-def test_values_under_the_cursor_are_told(window: Any, qtbot: QtBot, tmp_path: Path) -> None:
+def test_plots_tell_values_under_the_cursor_and_show_losses_on_a_logarithmic_axis(
+    window: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
     monitor = show_training(window, qtbot, tmp_path)
     assert "Point at a plot" in monitor.values.text()
     canvas = monitor.losses.findChild(pg.GraphicsView)
@@ -197,12 +199,6 @@ def test_values_under_the_cursor_are_told(window: Any, qtbot: QtBot, tmp_path: P
     qtbot.waitUntil(lambda: "Step" in monitor.values.text())
     for word in ("loss", "learning rate", "validation loss", "retrieval", "feature rank"):
         assert word in monitor.values.text()
-
-
-def test_losses_can_be_shown_on_a_logarithmic_axis(
-    window: Any, qtbot: QtBot, tmp_path: Path
-) -> None:
-    monitor = show_training(window, qtbot, tmp_path)
     loss = monitor.losses.curves[0]
     qtbot.waitUntil(lambda: len(monitor.losses.drawn(loss)[0]) == 4)
     on_screen = monitor.losses.findChild(pg.GraphicsView).items
