@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.features.tables import write_table
-from napari_synapse_cl.widgets.explore.crops import Crops
+from napari_synapse_cl.widgets.explore.gallery.crops import Crops
 from napari_synapse_cl.widgets.look import open_dock
 
 from .conftest import EXPLORE, EXTRACT, click, messages, open_widget

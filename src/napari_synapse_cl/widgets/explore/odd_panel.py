@@ -14,7 +14,7 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import counted
 from napari_synapse_cl.widgets.button_rows import Buttons
 from napari_synapse_cl.widgets.explore.controls import ColumnChoice
-from napari_synapse_cl.widgets.explore.marks import StruckOut
+from napari_synapse_cl.widgets.explore.labelling.marks import StruckOut
 from napari_synapse_cl.widgets.explore.search import Search
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.layers.features import free_name

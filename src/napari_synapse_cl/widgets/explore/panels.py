@@ -8,9 +8,9 @@ from qtpy.QtCore import Signal
 
 from napari_synapse_cl.widgets.explore.cluster_panel import ClusterPanel
 from napari_synapse_cl.widgets.explore.controls import Tools
-from napari_synapse_cl.widgets.explore.gallery import Gallery
-from napari_synapse_cl.widgets.explore.label_panel import LabelPanel
-from napari_synapse_cl.widgets.explore.marks import Marks
+from napari_synapse_cl.widgets.explore.gallery.gallery import Gallery
+from napari_synapse_cl.widgets.explore.labelling.label_panel import LabelPanel
+from napari_synapse_cl.widgets.explore.labelling.marks import Marks
 from napari_synapse_cl.widgets.explore.odd_panel import OddPanel
 from napari_synapse_cl.widgets.explore.place import PlaceReader
 from napari_synapse_cl.widgets.explore.similar import SimilarPanel

@@ -13,8 +13,8 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.base import LayersWidget
 from napari_synapse_cl.widgets.button_rows import Buttons
 from napari_synapse_cl.widgets.explore.controls import ColumnChoice, Ordering
-from napari_synapse_cl.widgets.explore.crops import Crops
-from napari_synapse_cl.widgets.explore.gallery import Gallery
+from napari_synapse_cl.widgets.explore.gallery.crops import Crops
+from napari_synapse_cl.widgets.explore.gallery.gallery import Gallery
 from napari_synapse_cl.widgets.explore.honesty import HonestyLine
 from napari_synapse_cl.widgets.explore.opening import TableOpener, look_at
 from napari_synapse_cl.widgets.explore.panels import Panels

@@ -15,7 +15,7 @@ from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.system.files import read_record, safe_name, write_json
 from napari_synapse_cl.system.words import counted
 from napari_synapse_cl.widgets import session
-from napari_synapse_cl.widgets.explore.marks import Marks
+from napari_synapse_cl.widgets.explore.labelling.marks import Marks
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layers.features import (

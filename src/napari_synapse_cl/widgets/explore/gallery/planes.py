@@ -9,7 +9,7 @@ from qtpy.QtCore import QPoint, QRect, Qt
 from qtpy.QtGui import QImage, QPainter, QPaintEvent
 from qtpy.QtWidgets import QWidget
 
-from napari_synapse_cl.widgets.explore.crops import Crops
+from napari_synapse_cl.widgets.explore.gallery.crops import Crops
 from napari_synapse_cl.widgets.look import Colors
 
 LONGEST = 180

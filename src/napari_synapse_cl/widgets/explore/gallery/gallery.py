@@ -18,11 +18,11 @@ from qtpy.QtGui import (
 )
 
 from napari_synapse_cl.data import pd
-from napari_synapse_cl.widgets.explore.crops import Crops
-from napari_synapse_cl.widgets.explore.planes import Planes
+from napari_synapse_cl.widgets.explore.gallery.crops import Crops
+from napari_synapse_cl.widgets.explore.gallery.planes import Planes
+from napari_synapse_cl.widgets.explore.gallery.wall import GAP, Wall
 from napari_synapse_cl.widgets.explore.sources import among
 from napari_synapse_cl.widgets.explore.state import Exploration
-from napari_synapse_cl.widgets.explore.wall import GAP, Wall
 from napari_synapse_cl.widgets.look import Colors
 
 FRAME = 3

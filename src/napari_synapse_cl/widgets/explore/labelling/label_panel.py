@@ -23,10 +23,8 @@ from qtpy.QtWidgets import (
 
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.button_rows import Buttons
-from napari_synapse_cl.widgets.explore.labels import Labels
-from napari_synapse_cl.widgets.explore.score import ScoreDialog
-from napari_synapse_cl.widgets.explore.state import Exploration
-from napari_synapse_cl.widgets.explore.teaching import (
+from napari_synapse_cl.widgets.explore.labelling.labels import Labels
+from napari_synapse_cl.widgets.explore.labelling.teaching import (
     Lesson,
     Prediction,
     apply,
@@ -35,6 +33,8 @@ from napari_synapse_cl.widgets.explore.teaching import (
     measure,
     predict,
 )
+from napari_synapse_cl.widgets.explore.score import ScoreDialog
+from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layouts import bare
 from napari_synapse_cl.widgets.look import button, expected, sentence, tell

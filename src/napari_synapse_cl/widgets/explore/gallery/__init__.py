@@ -1,0 +1,1 @@
+"""The gallery of crops: what is in sight, cut in the background, and three planes of one."""
