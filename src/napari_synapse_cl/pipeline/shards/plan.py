@@ -219,11 +219,12 @@ def read_rows(places: Places, plan: Plan, shard: int) -> ShardRows:
         name: _numbers(table, [f"{PARTNER}{name}_{axis}" for axis in "zyx"])[inside]
         for name in plan.partners
     }
-    own = [name for name in table.column_names if name.startswith(OWN)]
+    names = [name for name in table.column_names if name.startswith(OWN)]
+    own = table.select(names).rename_columns([name.removeprefix(OWN) for name in names])
     return ShardRows(
         table[ROW].to_numpy(),
         Positions(voxels[inside], inside, len(voxels) - len(inside), volumes, partners),
-        table.select(own).rename_columns([name.removeprefix(OWN) for name in own]),
+        own.replace_schema_metadata(table.schema.metadata),
     )
 
 

@@ -217,6 +217,8 @@ def _write_rows(
     index = np.full(len(dataset.table), -1)
     index[positions.rows] = np.arange(len(positions.rows))
     table = pa.Table.from_pandas(own, preserve_index=False)
+    # By these pandas reads integers beside blanks as what they are; Arrow drops them on the way.
+    notes = table.schema.metadata
     table = table.rename_columns([f"{OWN}{name}" for name in table.column_names])
     first = 0
     for shard, size in enumerate(sizes):
@@ -234,7 +236,7 @@ def _write_rows(
         some = table.take(pa.array(rows))
         for name, values in columns.items():
             some = some.append_column(name, pa.array(values))
-        _write(some, places.rows(shard))
+        _write(some.replace_schema_metadata(notes), places.rows(shard))
 
 
 def _write(table: Any, path: Path) -> None:
