@@ -8,7 +8,8 @@ import torch
 from pytorch_metric_learning.losses import NTXentLoss, VICRegLoss
 from torch import Tensor
 
-from napari_synapse_cl.models.losses import byol, dcl, info_nce, nt_xent, vicreg
+from napari_synapse_cl.models.losses import dcl, nt_xent
+from napari_synapse_cl.training.objectives.methods import byol, info_nce, vicreg
 
 
 def pair(n: int, dim: int = 16, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from napari_synapse_cl.config import Config, TrainingConfig
-from napari_synapse_cl.models import losses
 from napari_synapse_cl.models.architecture import Architecture
 from napari_synapse_cl.models.vgg3d import ContrastiveModel
 from napari_synapse_cl.training.objectives import (
@@ -16,7 +15,7 @@ from napari_synapse_cl.training.objectives import (
     make_objective,
     of_pairs,
 )
-from napari_synapse_cl.training.objectives.methods import Byol, Moco
+from napari_synapse_cl.training.objectives.methods import Byol, Moco, byol, info_nce, vicreg
 
 N, K = 4, 8
 SYNAPSES = torch.arange(N)[:, None].expand(-1, 2)
@@ -135,7 +134,7 @@ class TestMoco:
         masked = SYNAPSES[:, :1] == made.queued
         assert masked.sum(dim=1).tolist() == [2] * N
         both = [
-            losses.info_nce(a, b, made.queue, temperature=0.3, masked=masked)
+            info_nce(a, b, made.queue, temperature=0.3, masked=masked)
             for a, b in ((z[:, 0], targets[:, 1]), (z[:, 1], targets[:, 0]))
         ]
         torch.testing.assert_close(made.loss(z, targets, SYNAPSES), (both[0] + both[1]) / 2)
@@ -155,7 +154,7 @@ class TestByol:
         made.eval()
         z, targets = embeddings()
         predicted = of_pairs(made.predictor, z)
-        both = [losses.byol(predicted[:, view], targets[:, 1 - view]) for view in (0, 1)]
+        both = [byol(predicted[:, view], targets[:, 1 - view]) for view in (0, 1)]
         torch.testing.assert_close(made.loss(z, targets, SYNAPSES), (both[0] + both[1]) / 2)
 
 
@@ -178,7 +177,7 @@ def test_without_negatives_there_is_no_chance_level(objective: str) -> None:
 def test_vicreg_compares_the_first_views_with_the_second() -> None:
     _, made = make(objective="vicreg")
     z, _ = embeddings()
-    assert torch.equal(made.loss(z, None, SYNAPSES), losses.vicreg(z[:, 0], z[:, 1]))
+    assert torch.equal(made.loss(z, None, SYNAPSES), vicreg(z[:, 0], z[:, 1]))
 
 
 def test_an_objective_without_an_encoder_adds_no_weights() -> None:

@@ -1,7 +1,7 @@
-"""Losses of embeddings of two views.
+"""Losses of embeddings of two views against the others of their batch.
 
-All are computed in float32 whatever the embeddings are, also under autocast; similarity is the
-cosine, but in :func:`vicreg`.
+Both are computed in float32 whatever the embeddings are, also under autocast; similarity is the
+cosine. A loss that one objective alone has stands beside it, in ``training/objectives/methods.py``.
 """
 
 import torch
@@ -81,108 +81,6 @@ def dcl(z1: Tensor, z2: Tensor, *, temperature: float, related: Tensor | None = 
     return losses.sum() / len(negatives)
 
 
-def info_nce(
-    queries: Tensor, keys: Tensor, negatives: Tensor, *, temperature: float, masked: Tensor
-) -> Tensor:
-    """Return the cross entropy of telling each query's key from negatives that all share.
-
-    Parameters
-    ----------
-    queries, keys
-        ``(N, K)`` embeddings; row i of both is the same synapse. They need not be normalised.
-    negatives
-        ``(M, K)`` embeddings of others.
-    temperature
-        Positive scale of the similarities.
-    masked
-        ``(N, M)`` bool, which negatives do not count for a query since they are of its synapse.
-
-    Returns
-    -------
-    Tensor
-        Scalar, float32, the mean over the queries.
-
-    References
-    ----------
-    He, Fan, Wu, Xie, Girshick: Momentum Contrast for Unsupervised Visual Representation Learning,
-    2020, equation 1. https://arxiv.org/abs/1911.05722
-    """
-    with torch.autocast(queries.device.type, enabled=False):
-        q, k, others = (F.normalize(z.float(), dim=1) for z in (queries, keys, negatives))
-        positive = (q * k).sum(dim=1, keepdim=True)
-        negative = (q @ others.T).masked_fill(masked, -torch.inf)
-        similarity = torch.cat([positive, negative], dim=1) / temperature
-        return F.cross_entropy(similarity, torch.zeros(len(q), dtype=torch.long, device=q.device))
-
-
-def byol(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean squared distance of predictions and targets, both of unit length.
-
-    Parameters
-    ----------
-    predictions, targets
-        ``(N, K)`` embeddings; row i of both is the same synapse. They need not be normalised.
-
-    Returns
-    -------
-    Tensor
-        Scalar, float32, from 0 to 4.
-
-    References
-    ----------
-    Grill et al.: Bootstrap Your Own Latent, 2020, equation 2. https://arxiv.org/abs/2006.07733
-    """
-    with torch.autocast(predictions.device.type, enabled=False):
-        cosine = F.cosine_similarity(predictions.float(), targets.float(), dim=1)
-        return (2 - 2 * cosine).mean()
-
-
-def vicreg(z1: Tensor, z2: Tensor) -> Tensor:
-    """Return variance-invariance-covariance regularisation of N pairs of embeddings.
-
-    The mean squared distance of partners, weighted by 25; how much the standard deviation of a
-    dimension over the views falls short of 1, mean over dimensions and both views, by 25; and the
-    sum of the squared covariances of different dimensions over their number K, for both views, by
-    1. Without negatives it keeps embeddings from becoming all the same, and dimensions from telling
-    the same thing twice.
-
-    Parameters
-    ----------
-    z1, z2
-        ``(N, K)`` embeddings, N at least 2; row i of both is the same synapse. Their length counts.
-
-    Returns
-    -------
-    Tensor
-        Scalar, float32, at least 0.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ or are not ``(N, K)``, or N is 1.
-
-    References
-    ----------
-    Bardes, Ponce, LeCun: VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised
-    Learning, 2022, equations 1 to 6 with the weights of its section 4.2, and with the mean over
-    dimensions in the invariance, as the published implementation has it.
-    https://arxiv.org/abs/2105.04906
-    """
-    _check_shapes(z1, z2)
-    if len(z1) < 2:
-        raise ValueError("one pair alone has no variance; at least 2 are needed")
-    with torch.autocast(z1.device.type, enabled=False):
-        views = (z1.float(), z2.float())
-        loss = 25 * F.mse_loss(*views)
-        for z in views:
-            # Below the root, since the slope of the root is infinite at 0.
-            spread = (z.var(dim=0) + 1e-4).sqrt()
-            covariance = torch.cov(z.T)
-            between = covariance - covariance.diag().diag()
-            loss = loss + 25 * F.relu(1 - spread).mean() / 2 + between.square().sum() / z.shape[1]
-        return loss
-
-
 def _similarities(
     z1: Tensor, z2: Tensor, temperature: float, related: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -190,7 +88,7 @@ def _similarities(
 
     Those of each with itself, and with what is related and not its partner, are −∞.
     """
-    _check_shapes(z1, z2)
+    check_shapes(z1, z2)
     if not temperature > 0:
         raise ValueError(f"the temperature must be positive, not {temperature}")
     n = len(z1)
@@ -204,7 +102,8 @@ def _similarities(
         return similarity.masked_fill(excluded, -torch.inf), partner
 
 
-def _check_shapes(z1: Tensor, z2: Tensor) -> None:
+def check_shapes(z1: Tensor, z2: Tensor) -> None:
+    """Raise ValueError unless both are ``(N, K)`` of one shape."""
     if z1.ndim != 2 or z1.shape != z2.shape:
         raise ValueError(
             f"two (N, K) tensors of one shape are needed, not {tuple(z1.shape)} and "

@@ -1,4 +1,8 @@
-"""The objectives: against other pairs, with a second encoder that follows, or by spread alone."""
+"""The objectives: against other pairs, with a second encoder that follows, or by spread alone.
+
+A loss that no other objective has stands before the class that asks for it; all are computed in
+float32, also under autocast.
+"""
 
 from collections.abc import Sequence
 from math import cos, log, pi
@@ -57,6 +61,40 @@ def in_batch(objective: Objective, synapses: Tensor, device: torch.device) -> Te
         return None
     views = synapses.T.flatten()
     return objective.related(views, views).to(device)
+
+
+def info_nce(
+    queries: Tensor, keys: Tensor, negatives: Tensor, *, temperature: float, masked: Tensor
+) -> Tensor:
+    """Return the cross entropy of telling each query's key from negatives that all share.
+
+    Parameters
+    ----------
+    queries, keys
+        ``(N, K)`` embeddings; row i of both is the same synapse. They need not be normalised.
+    negatives
+        ``(M, K)`` embeddings of others.
+    temperature
+        Positive scale of the similarities.
+    masked
+        ``(N, M)`` bool, which negatives do not count for a query since they are of its synapse.
+
+    Returns
+    -------
+    Tensor
+        Scalar, float32, the mean over the queries.
+
+    References
+    ----------
+    He, Fan, Wu, Xie, Girshick: Momentum Contrast for Unsupervised Visual Representation Learning,
+    2020, equation 1. https://arxiv.org/abs/1911.05722
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        q, k, others = (F.normalize(z.float(), dim=1) for z in (queries, keys, negatives))
+        positive = (q * k).sum(dim=1, keepdim=True)
+        negative = (q @ others.T).masked_fill(masked, -torch.inf)
+        similarity = torch.cat([positive, negative], dim=1) / temperature
+        return F.cross_entropy(similarity, torch.zeros(len(q), dtype=torch.long, device=q.device))
 
 
 class Moco(Following, name="moco"):
@@ -122,7 +160,7 @@ class Moco(Following, name="moco"):
         self, z: Tensor, targets: Tensor, negatives: Tensor, masked: Sequence[Tensor]
     ) -> Tensor:
         one, other = (
-            losses.info_nce(
+            info_nce(
                 z[:, view],
                 targets[:, 1 - view].detach(),
                 negatives,
@@ -132,6 +170,28 @@ class Moco(Following, name="moco"):
             for view in (0, 1)
         )
         return (one + other) / 2
+
+
+def byol(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean squared distance of predictions and targets, both of unit length.
+
+    Parameters
+    ----------
+    predictions, targets
+        ``(N, K)`` embeddings; row i of both is the same synapse. They need not be normalised.
+
+    Returns
+    -------
+    Tensor
+        Scalar, float32, from 0 to 4.
+
+    References
+    ----------
+    Grill et al.: Bootstrap Your Own Latent, 2020, equation 2. https://arxiv.org/abs/2006.07733
+    """
+    with torch.autocast(predictions.device.type, enabled=False):
+        cosine = F.cosine_similarity(predictions.float(), targets.float(), dim=1)
+        return (2 - 2 * cosine).mean()
 
 
 class Byol(Following, name="byol"):
@@ -155,14 +215,60 @@ class Byol(Following, name="byol"):
         )
 
     def loss(self, z: Tensor, targets: Tensor | None, synapses: Tensor) -> Tensor:
-        """Return the mean of :func:`~napari_synapse_cl.models.losses.byol` over both views."""
+        """Return the mean of :func:`byol` over both views."""
         assert targets is not None
         predicted = of_pairs(self.predictor, z)
-        return losses.byol(predicted.flatten(0, 1), targets.detach().flip(1).flatten(0, 1))
+        return byol(predicted.flatten(0, 1), targets.detach().flip(1).flatten(0, 1))
 
     def momentum_at(self, progress: float) -> float:
         """Return the momentum, which rises to 1 along a cosine."""
         return 1 - (1 - self.config.momentum) * (cos(pi * progress) + 1) / 2
+
+
+def vicreg(z1: Tensor, z2: Tensor) -> Tensor:
+    """Return variance-invariance-covariance regularisation of N pairs of embeddings.
+
+    The mean squared distance of partners, weighted by 25; how much the standard deviation of a
+    dimension over the views falls short of 1, mean over dimensions and both views, by 25; and the
+    sum of the squared covariances of different dimensions over their number K, for both views, by
+    1. Without negatives it keeps embeddings from becoming all the same, and dimensions from telling
+    the same thing twice.
+
+    Parameters
+    ----------
+    z1, z2
+        ``(N, K)`` embeddings, N at least 2; row i of both is the same synapse. Their length counts.
+
+    Returns
+    -------
+    Tensor
+        Scalar, float32, at least 0.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or are not ``(N, K)``, or N is 1.
+
+    References
+    ----------
+    Bardes, Ponce, LeCun: VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised
+    Learning, 2022, equations 1 to 6 with the weights of its section 4.2, and with the mean over
+    dimensions in the invariance, as the published implementation has it.
+    https://arxiv.org/abs/2105.04906
+    """
+    losses.check_shapes(z1, z2)
+    if len(z1) < 2:
+        raise ValueError("one pair alone has no variance; at least 2 are needed")
+    with torch.autocast(z1.device.type, enabled=False):
+        views = (z1.float(), z2.float())
+        loss = 25 * F.mse_loss(*views)
+        for z in views:
+            # Below the root, since the slope of the root is infinite at 0.
+            spread = (z.var(dim=0) + 1e-4).sqrt()
+            covariance = torch.cov(z.T)
+            between = covariance - covariance.diag().diag()
+            loss = loss + 25 * F.relu(1 - spread).mean() / 2 + between.square().sum() / z.shape[1]
+        return loss
 
 
 class VicReg(Objective, name="vicreg"):
@@ -172,5 +278,5 @@ class VicReg(Objective, name="vicreg"):
     """
 
     def loss(self, z: Tensor, targets: Tensor | None, synapses: Tensor) -> Tensor:
-        """Return :func:`~napari_synapse_cl.models.losses.vicreg` of both views."""
-        return losses.vicreg(z[:, 0], z[:, 1])
+        """Return :func:`vicreg` of both views."""
+        return vicreg(z[:, 0], z[:, 1])
