@@ -207,6 +207,15 @@ class TestMemoryAndTime:
     def test_a_forecast_in_words(self, seconds: float, spread: float, words: str) -> None:
         assert forecast(seconds, spread) == words
 
+    def test_a_training_corrects_it(self) -> None:
+        for how in ("off", "on"):
+            settings = {"validation_fraction": 0, "activation_checkpointing": how}
+            plan = planned(**settings)
+            steps = plan.schedule.total_steps
+            unsure = replace(MACHINE, spread=3.0)
+            machine = unsure.with_pace(plan.config, plan.schedule.batch_size, steps, 77.0)
+            assert planned(machine=machine, **settings).forecast == "about 77 s"
+
     def test_a_preset_takes_as_long_whatever_the_number_of_synapses(self) -> None:
         for name in ("quick", "normal", "thorough"):
             values = {**read_recipe(name), "pretrained": None}

@@ -15,6 +15,7 @@ from napari_synapse_cl.models.checkpoints import load_checkpoint
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.metrics import read_metrics
 from napari_synapse_cl.widgets.jobs.job import AttachedJob
+from napari_synapse_cl.widgets.look import EXTRACT, open_dock
 from napari_synapse_cl.widgets.train.controls import ContinueDialog
 from napari_synapse_cl.widgets.train.widget import TrainWidget
 
@@ -229,11 +230,10 @@ def test_trained_network_is_one_click_from_features(
     train(qtbot, widget, tmp_path / "run")
     wait_for_end(qtbot, widget)
     click(qtbot, widget.extract_button)
-    extractor = open_widget(window.viewer, "Extract features")
+    extractor = open_dock(window.viewer, EXTRACT)
     checkpoint = tmp_path / "run" / "checkpoints" / "best.pt"
     assert Path(extractor.form.editor("checkpoint").value) == checkpoint
-    click(qtbot, extractor.start_button)
-    wait_for_end(qtbot, extractor)
+    qtbot.waitUntil(lambda: "new columns" in extractor.status.text(), timeout=LONG)
     [layer] = extractor.panel.table.chosen
     assert f"L{layer}_mean_000" in window.points.features
 

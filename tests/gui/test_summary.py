@@ -111,10 +111,12 @@ def test_window_lives_while_a_plan_is_made(
     assert threading.main_thread() not in threads
 
 
-def test_machine_is_measured_in_a_process_of_its_own(
-    window: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+def test_machine_is_measured_in_a_process_of_its_own_and_by_each_training(
+    window: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("napari_synapse_cl.widgets.train.summary.PROBE_DELAY_MS", 10)
+    # All that was measured for a moment is told as a range.
+    monkeypatch.setattr("napari_synapse_cl.training.estimates.SURE", 1.0)
     widget = open_widget(window.viewer, TRAIN)
     fill_in(widget, SMALL)
     wait_for(qtbot, widget, "Measuring")
@@ -128,6 +130,12 @@ def test_machine_is_measured_in_a_process_of_its_own(
     fill_in(widget, {"num_epochs": 7})
     wait_for(qtbot, widget, "14 in all", "GiB free")
     assert not job_processes()
+    # What a training took is known better than what a few steps did.
+    assert " to " in text(widget).partition("Time")[2]
+    fill_in(widget, {"num_epochs": 1, "output": tmp_path / "run"})
+    click(qtbot, widget.start_button)
+    wait_for(qtbot, widget, "Time</b>  about")
+    assert "complete" in widget.status.text()
 
 
 def test_measurement_ends_with_the_widget(

@@ -6,7 +6,7 @@ PyTorch.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Self
 
 from pydantic import TypeAdapter
@@ -97,6 +97,20 @@ class Machine:
     def as_json(self) -> str:
         """Return it as one line of JSON."""
         return json.dumps(asdict(self))
+
+    def with_pace(self, config: Config, batch_size: int, steps: int, seconds: float) -> Self:
+        """Return it with the pace of a training in place of the few steps that were measured.
+
+        Parameters
+        ----------
+        config
+            The settings of the training.
+        seconds
+            How long its `steps` of `batch_size` pairs took together.
+        """
+        passes = self.memory.choose(config, batch_size).passes(batch_size) / PLAIN_PASSES
+        seconds_per_view = seconds / (VIEWS * steps * batch_size * passes)
+        return replace(self, seconds_per_view=seconds_per_view, spread=1.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Choose a network's layers: which there are is read from its file by another process."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ class NetworkPanel(QWidget):
         self._settings = session.settings
         self._voxel_size: tuple[float, float, float] | None = None
         self.info: NetworkInfo | None = None
+        self._awaiting: Callable[[], Any] | None = None
         self.table = LayerTable()
         self.all_box = QCheckBox()
         self.all_box.setToolTip(
@@ -135,6 +137,13 @@ class NetworkPanel(QWidget):
         assert config.checkpoint is not None
         return self.info or NetworkReader().read(config.checkpoint, config.network)
 
+    def when_known(self, act: Callable[[], Any]) -> None:
+        """Call what needs the network's layers once these are known, unless it is changed first."""
+        if self.info is not None:
+            act()
+        else:
+            self._awaiting = act
+
     def release(self) -> None:
         """End the reading of a checkpoint that is under way."""
         self._reader.forget()
@@ -150,7 +159,7 @@ class NetworkPanel(QWidget):
         self._form.editor("checkpoint").line_edit.value = name
 
     def _on_network(self) -> None:
-        self.info = None
+        self.info = self._awaiting = None
         checkpoint = self.checkpoint
         if checkpoint is not None and (is_url(str(checkpoint)) or Path(checkpoint).exists()):
             self.note.setText("Looking into the checkpoint …")
@@ -168,6 +177,9 @@ class NetworkPanel(QWidget):
         # Ticked before may be layers that the default network does not have.
         self.table.choose(chosen)
         self.changed.emit()
+        act, self._awaiting = self._awaiting, None
+        if act is not None:
+            act()
 
     def _wanted(self, architecture: Architecture) -> tuple[int, ...]:
         """Return the layers that someone has chosen, else what is recommended."""

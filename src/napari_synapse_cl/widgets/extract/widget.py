@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari.layers import Image, Points, Shapes
+from napari.layers import Image, Layer, Points, Shapes
 from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QSpinBox
@@ -131,6 +131,17 @@ class ExtractWidget(JobWidget):
                 version = 1 if answer == REPLACE else version
         self.run(partial(self._make_job, version))
 
+    def extract_by(
+        self, checkpoint: str | Path | None, image: Layer | None, points: Points | None
+    ) -> None:
+        """Extract by a network that was just trained; wait for Extract where a pair is doubtful."""
+        self.image_box.choose(image)
+        if points is not None:
+            self.viewer.layers.selection.active = points
+        self.form.editor("checkpoint").value = checkpoint
+        if points is not None and self.job is None and self.pair_note.isHidden():
+            self.panel.when_known(self.start)
+
     def compare(self) -> None:
         """Compare the layers of the network on the selected points."""
         self.run(self._make_comparison)
@@ -208,13 +219,8 @@ class ExtractWidget(JobWidget):
         self.body.addWidget(FittingArea(self.form))
         self.body.addWidget(self.panel, stretch=1)
         self.body.addWidget(self.points_panel)
-        buttons = (
-            self.start_button,
-            self.cancel_button,
-            self.export_button,
-            self.explore_button,
-        )
-        self.body.addWidget(Buttons(buttons))
+        ends = (self.start_button, self.cancel_button)
+        self.body.addWidget(Buttons((*ends, self.export_button, self.explore_button)))
         self.body.addWidget(self.status)
 
     def _connect(self) -> None:

@@ -22,7 +22,9 @@ from napari_synapse_cl.widgets.look import (
     MARK,
     MARK_COLOR,
     OPEN,
+    TRAIN,
     button,
+    open_dock,
     paragraph,
     sentence,
     tell,
@@ -61,7 +63,7 @@ class OpenWidget(DockWidget):
         What is to be opened.
     volume, synapses, labels, segmentation, form, note
         Parts of these.
-    open_button, cancel_button, recent_button, size_offer, status
+    open_button, cancel_button, recent_button, size_offer, train_offer, status
         Its other parts.
     """
 
@@ -90,12 +92,15 @@ class OpenWidget(DockWidget):
         self._writer = LatestOnly(write_session)
         self._restoring: Restoring | None = None
         self.size_offer = Offer("Set", self.set_voxel_size)
+        self.train_offer = Offer("Train", self._open_training)
+        self._ready: VolumePair | None = None
         self.status = paragraph(selectable=True)
         self._lay_out()
         self.fields.entered.connect(self.open)
         self._writer.done.connect(self._on_saved)
         self._writer.failed.connect(self._on_error)
         viewer.layers.events.inserted.connect(self._withdraw_session)
+        viewer.layers.events.removed.connect(self._on_removed)
         self._offer_session()
         self._update()
 
@@ -116,6 +121,7 @@ class OpenWidget(DockWidget):
         self._use = self.fields.use
         self._unsized = []
         self.size_offer.make("")
+        self._offer_training()
         self._run(job)
 
     def open_session(self, file: Path) -> None:
@@ -178,6 +184,7 @@ class OpenWidget(DockWidget):
         body.addWidget(Buttons(buttons))
         body.addWidget(self.size_offer)
         body.addWidget(self.status)
+        body.addWidget(self.train_offer)
         body.addStretch()
         tab_in_order(body.parentWidget())
 
@@ -245,6 +252,24 @@ class OpenWidget(DockWidget):
                 self.session.volumes.add(VolumePair(layers["image"], layers["synapses"]))
             said.append((f"All {len(event)} volumes are listed for a training", "info"))
         self._tell(said)
+        if "synapses" in added[0]:
+            self._offer_training(VolumePair(added[0]["image"], added[0]["synapses"]))
+
+    def _open_training(self) -> None:
+        """Open "Train contrastive" with what was opened last."""
+        assert self._ready is not None
+        widget = open_dock(self.viewer, TRAIN)
+        widget.image_box.choose(self._ready.image)
+        widget.points_box.choose(self._ready.points)
+
+    def _offer_training(self, ready: VolumePair | None = None) -> None:
+        self._ready = ready
+        next_step = "Next, a network can be trained on these synapses."
+        self.train_offer.make("" if ready is None else next_step)
+
+    def _on_removed(self, event: Any) -> None:
+        if self._ready is not None and event.value in self._ready:
+            self._offer_training()
 
     def _show(self, opened: Opened, layers: dict[str, Any]) -> None:
         closely = opened.placed is not None

@@ -228,6 +228,8 @@ class SettingsMenu(QToolButton):
         self.setAccessibleName("Settings: save, load or set back")
         self.setToolTip("Save, load or set back the settings")
         self.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        # The arrow of a menu would lie on the last dot.
+        self.setStyleSheet("QToolButton::menu-indicator { image: none; }")
         menu = QMenu(self)
         menu.setToolTipsVisible(True)
         self.save_action = menu.addAction("Save settings …", self._save)

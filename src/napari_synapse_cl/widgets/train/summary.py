@@ -104,6 +104,13 @@ class Summary(QLabel):
         # What is shown stays until there is something new to say.
         self._plans.ask(self._asked)
 
+    def learn_pace(self, config: Config, batch_size: int, steps: int, seconds: float) -> None:
+        """Forecast by how long the steps of a training took here, seconds in all."""
+        key = measured_key(config)
+        machine = self._machines.get(key)
+        if isinstance(machine, Machine) and steps and seconds:
+            self._on_machine((key, machine.with_pace(config, batch_size, steps, seconds)))
+
     def show_problem(self, error: Exception) -> None:
         """Say why there can be no training."""
         self._timer.stop()

@@ -9,6 +9,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QDialog, QTabWidget
 
+from napari_synapse_cl.config import Config, read_settings
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.events import (
     CheckpointSaved,
@@ -314,6 +315,10 @@ class TrainWidget(JobWidget):
         text = f"Training {how}. The network is in {self.session.last_checkpoint}"
         self.tell_end(text)
         show_info(text)
+        started, view = self.view.started, self.view
+        if self._is_own() and started is not None and started.step == 0:
+            config = Config.from_values(read_settings(run.config_file))
+            self.summary.learn_pace(config, started.batch_size, view.step, view.seconds)
 
     def _is_own(self) -> bool:
         return isinstance(self.job, ChildJob)
@@ -330,7 +335,4 @@ class TrainWidget(JobWidget):
 
     def _open_extraction(self) -> None:
         widget = open_dock(self.viewer, look.EXTRACT)
-        widget.image_box.choose(self.image_box.layer)
-        if self.points_box.layer is not None:
-            self.viewer.layers.selection.active = self.points_box.layer
-        widget.form.editor("checkpoint").value = self.session.last_checkpoint
+        widget.extract_by(self.session.last_checkpoint, self.image_box.layer, self.points_box.layer)
