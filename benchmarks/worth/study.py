@@ -40,6 +40,7 @@ STUDY: dict[str, tuple[str, ...]] = {
     "base, MoCo": (*BASE, "--objective", "moco"),
     "base, VICReg": (*BASE, "--objective", "vicreg"),
     "tissue, VICReg": (*SHORT, "--objective", "vicreg"),
+    "tissue, MoCo": (*SHORT, "--objective", "moco"),
     "tissue, 24 maps": (*SHORT, "--fmaps", "24"),
     "base, batches of 128": (*BASE, "--batch_size", "128"),
     "base, 24 maps": (*BASE, "--fmaps", "24"),
