@@ -75,8 +75,10 @@ def test_what_prevents_a_training_is_said(window: Any, qtbot: QtBot) -> None:
     wait_for(qtbot, widget, "Temperature</a> cannot be 0.0: it must be greater than 0")
     fill_in(widget, {"temperature": 0.1})
     wait_for(qtbot, widget, "10 train")
+    qtbot.waitUntil(lambda: widget.status.text() == "Ready.", timeout=LONG)
     window.points.data = np.array([[900.0, 900, 900]])
     wait_for(qtbot, widget, "outside the volume")
+    qtbot.waitUntil(lambda: widget.status.text() == "", timeout=LONG)
     window.viewer.layers.clear()
     wait_for(qtbot, widget, "no image layer")
 

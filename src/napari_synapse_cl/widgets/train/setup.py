@@ -138,26 +138,20 @@ class SettingsPage(QWidget):
             self.asked_for.emit()
             self.advanced.reveal(name)
 
-    def show_plan(self, several: Sequence[LayerData], *, measure: bool) -> bool:
+    def show_plan(self, several: Sequence[LayerData], *, measure: bool) -> None:
         """Say what a training on some volumes will be, or why there can be none.
 
         Parameters
         ----------
         measure
             Whether the machine may be measured.
-
-        Returns
-        -------
-        bool
-            Whether the settings can be used.
         """
         try:
             config = self.form.config()
         except InputError as error:
             self.summary.show_problem(error)
-            return False
+            return
         self.summary.show_plan(several, config, self.presets.configs(config), measure=measure)
-        return True
 
     def _count_epochs(self) -> None:
         """Let the epochs count that were filled in by hand, in place of the steps."""

@@ -54,6 +54,8 @@ class Summary(QLabel):
 
     asked_for = Signal(str)
     """Emitted with the name of a setting that is to be shown."""
+    usable = Signal(bool)
+    """Emitted with whether there can be a training, when that is known anew."""
     timed = Signal(object)
     """Emitted with how long a training takes, in words, by the name of the preset; None stands for
     the settings as they are."""
@@ -116,6 +118,7 @@ class Summary(QLabel):
         self._timer.stop()
         self._plans.forget()
         self.setText(_marked(error))
+        self.usable.emit(False)
 
     def release(self) -> None:
         """End a measurement that is under way."""
@@ -167,6 +170,7 @@ class Summary(QLabel):
         # Layers are in place of what names a volume.
         vain = settings_without_effect(asked.config, left_out=VolumeConfig.model_fields)
         self.setText("<br>".join([*lines, *map(_marked, [*plan.warnings, *vain])]))
+        self.usable.emit(True)
         self.timed.emit(
             {name: one.forecast for name, one in told.plans.items() if one.machine is not None}
         )

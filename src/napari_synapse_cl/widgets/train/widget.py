@@ -47,6 +47,7 @@ PLAN_MS = 150
 """How long the settings must rest before the plan is made anew."""
 STATUS_LINES = 3
 READY = "Ready. The sample under File ▸ Open Sample is a place to begin."
+NOW_READY = "Ready."
 
 
 class TrainWidget(JobWidget):
@@ -228,6 +229,7 @@ class TrainWidget(JobWidget):
         self.discard_button.clicked.connect(self._discard_or_undo)
         self.runs_button.clicked.connect(partial(open_dock, self.viewer, look.RUNS))
         self._undo.ended.connect(self._on_undone)
+        self.summary.usable.connect(self._on_usable)
         self.extract_button.clicked.connect(self._open_extraction)
         self.form.changed.connect(self._plan_timer.start)
         self.page.asked_for.connect(partial(self.tabs.setCurrentWidget, self.page))
@@ -258,13 +260,18 @@ class TrainWidget(JobWidget):
             # It takes a while of many points, and is the same whatever the form says.
             if self._taken is None:
                 self._taken = self.take_several()
-            usable = self.page.show_plan(self._taken, measure=self.job is None)
-            if usable and (self._refused or self.status.text() == READY):
-                # What was wrong, or missing, is so no longer.
-                self._refused = False
-                self.status.setText("Ready.")
+            self.page.show_plan(self._taken, measure=self.job is None)
         except InputError as error:
             self.summary.show_problem(error)
+
+    def _on_usable(self, usable: bool) -> None:
+        if usable and (self._refused or self.status.text() == READY):
+            # What was wrong, or missing, is so no longer.
+            self._refused = False
+            self.status.setText(NOW_READY)
+        elif not usable and self.status.text() == NOW_READY:
+            self._refused = True
+            self.status.setText("")
 
     def _pause_or_resume(self) -> None:
         self.request("resume" if self._paused else "pause")
