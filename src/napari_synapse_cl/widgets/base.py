@@ -253,7 +253,7 @@ class JobWidget(LayersWidget):
         try:
             if self.kind in self.session.running:
                 raise InputError(
-                    f"a {self.kind} runs already, and a window runs one at a time; wait for its "
+                    f"one {self.kind} runs already, and a window runs one at a time; wait for its "
                     "end, or stop it"
                 )
             job = make_job()
