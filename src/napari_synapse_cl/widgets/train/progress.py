@@ -36,6 +36,8 @@ from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layouts import SteadyText, bare, scrolling
 from napari_synapse_cl.widgets.look import MARK, MARK_COLOR, paragraph, sentence
 
+PLOT_LINES = 9
+"""Height of a plot with its legend and axes, in lines of text."""
 VERDICT_LINES = 4
 UNKNOWN = "Does it learn? After the first epoch it says here what is found again."
 LATEST_STEPS = 1000
@@ -140,6 +142,8 @@ class RunView(QWidget):
         layout.addWidget(self.bar)
         layout.addWidget(SteadyText(self.verdict, VERDICT_LINES))
         self._area = scrolling(page)
+        # Where all of it scrolls, one plot with its axes is still seen at once.
+        self._area.setMinimumHeight(PLOT_LINES * self.fontMetrics().lineSpacing())
         layout.addWidget(self._area, stretch=1)
         self.begin()
 
