@@ -236,6 +236,16 @@ def test_trained_network_is_one_click_from_features(
     qtbot.waitUntil(lambda: "new columns" in extractor.status.text(), timeout=LONG)
     [layer] = extractor.panel.table.chosen
     assert f"L{layer}_mean_000" in window.points.features
+    # With a volume that the points do not seem to lie in, it is left to whoever sees the warning.
+    points = window.points
+    place = {"scale": points.scale, "units": points.units}
+    others = window.viewer.add_points(points.data, name="others", **place)
+    far = points.scale * 1000
+    other = window.viewer.add_image(np.zeros((4, 4, 4)), name="other", translate=far, **place)
+    wait_for_end(qtbot, extractor)
+    extractor.extract_by(checkpoint, other, others)
+    assert not extractor.pair_note.isHidden()
+    assert extractor.job is None
 
 
 @pytest.fixture(autouse=True)

@@ -106,3 +106,6 @@ def test_from_files_of_ones_own_to_coloured_points(
     points = train_and_extract(person, train)
     np.testing.assert_allclose(points.data * points.scale / 10, sample.synapses[["z", "y", "x"]])
     assert person.n_clicks <= 10
+    # What is offered goes with what it speaks of.
+    person.viewer.layers.remove(points)
+    assert opener.train_offer.isHidden()
