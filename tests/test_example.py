@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 import pytest
 
-NOTEBOOK = Path(__file__).parents[1] / "docs" / "examples" / "explore.ipynb"
+DOCS = Path(__file__).parents[1] / "docs"
+NOTEBOOK = DOCS / "examples" / "explore.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +23,17 @@ def cells() -> list[dict[str, Any]]:
 
 def test_it_is_kept_without_outputs(cells: list[dict[str, Any]]) -> None:
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+
+
+def test_its_page_has_every_cell_in_its_order_with_pictures_that_are_there() -> None:
+    """After a change: python tools/example_page.py."""
+    page = (DOCS / "example.md").read_text(encoding="utf-8")
+    place = 0
+    for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
+        place = page.index("".join(cell["source"]), place)
+    pictures = re.findall(r"!\[.*\]\((.+)\)", page)
+    assert pictures
+    assert all((DOCS / picture).is_file() for picture in pictures)
 
 
 def test_every_cell_runs_and_says_what_it_found(

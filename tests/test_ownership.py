@@ -3,12 +3,14 @@
 import errno
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import SMALL, Files, as_flags
+from held_files import hold_as_windows_does
 from napari_synapse_cl.cli import main
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError, JobError
@@ -127,7 +129,11 @@ class TestDiscarding:
                 control.request("stop")
         assert set(contents(settings["output"])) == names
 
-    def test_all_that_is_the_runs_goes(self, settings: dict[str, Any]) -> None:
+    def test_all_that_is_the_runs_goes(
+        self, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if sys.platform == "linux":
+            hold_as_windows_does(monkeypatch)
         discarded_at({**settings, "tensorboard": True}, CheckpointSaved)
         assert not settings["output"].exists()
 

@@ -60,8 +60,10 @@ def test_the_installed_manifest_is_valid_and_offers_what_the_menus_show() -> Non
 
 
 def test_the_top_level_manifest_is_the_one_in_the_package() -> None:
-    assert (ROOT / "napari.yaml").is_symlink()
-    assert (ROOT / "napari.yaml").resolve() == (ROOT / "src" / MANIFEST).resolve()
+    link = ROOT / "napari.yaml"
+    # Git makes a file of a link where the system has none.
+    leads_to = link.readlink() if link.is_symlink() else link.read_text("utf-8").strip()
+    assert (ROOT / leads_to).resolve() == (ROOT / "src" / MANIFEST).resolve()
 
 
 def test_no_qt_binding_is_among_the_dependencies() -> None:

@@ -1,6 +1,8 @@
 """Recipes: settings that go together, by name."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,13 @@ class TestOnTheCommandLine:
     ) -> None:
         assert main(["--resume", "--output", str(tmp_path), "--recipe", "tissue"]) == 2
         assert "keeps its own settings: leave --recipe out" in capsys.readouterr().err
+
+
+def test_the_commands_on_the_page_of_choices_are_taken() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "choosing.md").read_text(encoding="utf-8")
+    commands = re.findall(r"```bash\nsynapse-cl (.*?)```", page, re.DOTALL)
+    assert len(commands) == 3
+    for command in commands:
+        options = vars(make_parser().parse_args(shlex.split(command.replace("\\\n", " "))))
+        del options["events"]
+        assert make_config(options).extract_only == ("--extract_only" in command)

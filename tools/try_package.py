@@ -6,6 +6,7 @@ FOLDER holds one wheel and one source distribution of one version. Told is what 
 to an environment that has napari and PyTorch: packages, and MB on the disk.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,15 @@ print(len(manifest.contributions.commands), "commands of the manifest can be imp
 assert "torch" not in sys.modules, "the manifest's modules import PyTorch"
 """
 
+SIZES = """
+import json
+from importlib.metadata import distributions
+def size(distribution):
+    files = [file.locate() for file in distribution.files or []]
+    return sum(file.stat().st_size for file in files if file.is_file())
+print(json.dumps({one.metadata["Name"]: size(one) for one in distributions()}))
+"""
+
 
 def run(*command: object) -> None:
     """Run a command, and show it and the end of what it prints."""
@@ -32,9 +42,10 @@ def run(*command: object) -> None:
     print(*done.stdout.splitlines()[-3:], sep="\n", flush=True)
 
 
-def size_of(folder: Path) -> int:
-    """Return the bytes of all files below a folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+def installed(python: Path) -> dict[str, int]:
+    """Return the bytes of the files of each package of an environment."""
+    told = subprocess.check_output([python, "-c", SIZES], encoding="utf-8")
+    return dict(json.loads(told))
 
 
 def main() -> None:
@@ -49,17 +60,16 @@ def main() -> None:
         python = scripts / "python"
         install = [python, "-m", "pip", "install", "--quiet", "--constraint", CONSTRAINTS]
 
-        def installed() -> set[str]:
-            listed = subprocess.check_output([python, "-m", "pip", "freeze"], encoding="utf-8")
-            return {line.split("==")[0].split(" @ ")[0] for line in listed.splitlines()}
-
         # The window's modules need some Qt to be imported.
         run(*install, "napari[pyqt6]", "torch")
-        before, size = installed(), size_of(environment)
+        before = installed(python)
         run(*install, wheel)
-        added = sorted(installed() - before)
-        megabytes = (size_of(environment) - size) / 1e6
-        print(f"beside napari and torch: {megabytes:.0f} MB, {len(added)} packages:", *added)
+        added = {name: size for name, size in installed(python).items() if name not in before}
+        print(
+            f"beside napari and torch: {sum(added.values()) / 1e6:.0f} MB in {len(added)} packages"
+        )
+        for name in sorted(added, key=lambda name: -added[name]):
+            print(f"{added[name] / 1e6:8.1f} {name}")
         run(scripts / "synapse-cl", "--version")
         run(python, "-m", "napari_synapse_cl", "--help")
         run(scripts / "npe2", "validate", "napari-synapse-cl")

@@ -34,6 +34,7 @@ from napari_synapse_cl.runs.events import COMMANDS, Control, Event, Failed, Mess
 from napari_synapse_cl.runs.terminal import lead_nowhere, make_safe, report, say
 from napari_synapse_cl.system.environment import Launch
 from napari_synapse_cl.system.memory import check_address_space, is_shortage, keep_freed_memory
+from napari_synapse_cl.system.standard_input import incoming_lines
 
 DESCRIPTION = """\
 Fine-tune a VGG3D network on synapses in an electron-microscopy volume by contrastive learning
@@ -298,8 +299,7 @@ def _stop_on_signals(control: Control) -> None:
 
 
 def _read_commands(control: Control) -> None:
-    for line in sys.stdin:
-        command = line.strip()
+    for command in incoming_lines(sys.stdin):
         if command in COMMANDS:
             control.request(command)
         if command == "detach":

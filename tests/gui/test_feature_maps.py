@@ -1,5 +1,6 @@
 """Feature maps of volumes, and of boxes drawn on them, as layers of the viewer."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -20,6 +21,7 @@ from napari.utils.notifications import Notification
 from pytestqt.qtbot import QtBot
 from torch import nn
 
+from held_files import hold_as_windows_does
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.intensity import intensity_range, to_unit_range, volume_window
 from napari_synapse_cl.data.sample.volume import Sample
@@ -688,7 +690,10 @@ class TestWhatCannotBe:
         checkpoint: Path,
         tmp_path: Path,
         notifications: list[Notification],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        if sys.platform == "linux":
+            hold_as_windows_does(monkeypatch)
         values = voxels / np.float32(255)
         values[30, 40, 41] = np.nan
         viewer.add_image(values, name="EM", **ANISOTROPIC)

@@ -21,6 +21,8 @@ MAPPED_AROUND = 2**16
 """Bytes around a place that the system maps with it."""
 CAUSE_LENGTH = 200
 """Letters of what a library says about a failure that are shown."""
+_WILL_NEED = getattr(mmap, "MADV_WILLNEED", None)
+"""Not every system can be told."""
 HALF_DECIMALS = 6
 """Digits behind the point, in voxels, by which half a voxel is told from less."""
 
@@ -63,7 +65,7 @@ class LargeMappedArray:
         self.ndim, self.size = mapped.ndim, mapped.size
         self._mapped = mapped
         self._n_touched = 0
-        self._is_announced = hasattr(mmap, "MADV_WILLNEED") and mapped.nbytes > main_memory().total
+        self._is_announced = _WILL_NEED is not None and mapped.nbytes > main_memory().total
         # Kept open: its name may be another file's one day.
         self._file = open(mapped.filename, "rb", buffering=0)  # noqa: SIM115
         weakref.finalize(self, self._file.close)
@@ -109,7 +111,7 @@ def _announce(mapped: np.memmap, starts: Iterable[int], length: int) -> None:
     for start in starts:
         place = before + start
         page = place - place % mmap.PAGESIZE
-        pages.madvise(mmap.MADV_WILLNEED, page, place + length - page)
+        pages.madvise(_WILL_NEED, page, place + length - page)
 
 
 def bounded(mapped: np.memmap) -> Array3D:

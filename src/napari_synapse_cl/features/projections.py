@@ -21,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 
 from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.system.standard_input import incoming
 
 N_NEIGHBORS = 15
 """That UMAP keeps near each other."""
@@ -164,7 +165,8 @@ def conversation(
     reader.start()
     with process:
         try:
-            with suppress(BrokenPipeError):
+            # Windows calls a pipe that nobody reads any more an invalid argument.
+            with suppress(OSError):
                 for part in sent(values):
                     process.stdin.write(part)
                 process.stdin.flush()
@@ -200,8 +202,7 @@ def _tell(answer: IO[bytes], message: dict[str, Any]) -> None:
 
 def _end_with(given: IO[bytes]) -> None:
     """End this process when whoever started it has gone, or wants nothing more."""
-    # Not through the buffer, whose lock Python would miss when it ends before.
-    while os.read(given.fileno(), 1024):
+    for _ in incoming(given):
         pass
     os._exit(1)
 

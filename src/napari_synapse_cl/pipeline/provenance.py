@@ -6,7 +6,6 @@ contents, so files may be copied, moved or written anew as they were.
 
 import hashlib
 import platform
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from napari_synapse_cl.system.devices import device_name
 from napari_synapse_cl.system.distributed import Ranks
 from napari_synapse_cl.system.downloads import local_file
 from napari_synapse_cl.system.files import sha256_of
+from napari_synapse_cl.system.words import command_line
 from napari_synapse_cl.training.memory.plan import StepPlan
 
 Which = Literal["trained", "best", "start"]
@@ -237,7 +237,7 @@ def about_run(
         The processes that train together.
     """
     return {
-        REPRODUCE: shlex.join(_command(config_file, config, plan, ranks)),
+        REPRODUCE: command_line(_command(config_file, config, plan, ranks)),
         "versions": {
             "napari-synapse-cl": __version__,
             "torch": version("torch"),

@@ -128,12 +128,21 @@ def _told(job: TrainingJob, control: Control) -> Generator[Event, None, None]:
     if job.ranks.size > 1:
         yield Message(f"{job.ranks.size} processes train together, each on its share of a batch")
     crops = yield from _cut_crops(job, control)
+    # Windows removes no file that is mapped, and whoever leaves may have the run removed.
+    with closing(crops):
+        yield from _with_crops(job, crops, control)
+
+
+def _with_crops(
+    job: TrainingJob, crops: CropSource, control: Control
+) -> Generator[Event, None, None]:
+    config, folder = job.config, job.folder
     if stopped(control, job.ranks):
-        yield from _remove_if_void(job, control)
+        yield from _remove_if_void(job, crops, control)
         return
     job = yield from _without_unusable(job, crops, control)
     if stopped(control, job.ranks):
-        yield from _remove_if_void(job, control)
+        yield from _remove_if_void(job, crops, control)
         return
     labelled = None if job.labels is None else Labelled.of(job.labels, job.split)
     if isinstance(labelled, str):
@@ -166,7 +175,7 @@ def _told(job: TrainingJob, control: Control) -> Generator[Event, None, None]:
             if stopped(control, job.ranks):
                 trainer.stop(keep=not control.discarding)
     ended = stopped(control, job.ranks)
-    if ended and (yield from _remove_if_void(job, control)):
+    if ended and (yield from _remove_if_void(job, crops, control)):
         return
     if config.figures and job.ranks.is_main:
         yield from _draw_loss(folder)
@@ -267,7 +276,9 @@ def _draw_loss(folder: RunFolder) -> Iterator[Event]:
     yield Wrote("figure", str(folder.loss_figure))
 
 
-def _remove_if_void(job: TrainingJob, control: Control) -> Generator[Event, None, bool]:
+def _remove_if_void(
+    job: TrainingJob, crops: CropSource, control: Control
+) -> Generator[Event, None, bool]:
     """Remove a run that is not wanted, or in which nothing was trained; return whether it was."""
     folder = job.folder
     job.ranks.wait()
@@ -275,6 +286,7 @@ def _remove_if_void(job: TrainingJob, control: Control) -> Generator[Event, None
         return False
     if not control.discarding:
         yield Message("the training was stopped before its first step, so there is nothing to keep")
+    crops.close()
     if job.ranks.is_main:
         folder.discard()
     yield Discarded(str(folder.path))

@@ -32,6 +32,7 @@ from napari_synapse_cl.runs.metrics import (
     epoch_events,
     step_events,
 )
+from napari_synapse_cl.system.folder_lock import remove_quietly
 from napari_synapse_cl.system.words import counted
 
 PATIENCE = 2.0
@@ -235,7 +236,8 @@ def following_commands(folder: RunFolder, control: Control) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        file.unlink(missing_ok=True)
+        # Windows removes none that somebody writes to; the next beginning forgets what it says.
+        remove_quietly(file)
 
 
 def _pass_on(file: Path, control: Control, done: threading.Event) -> None:

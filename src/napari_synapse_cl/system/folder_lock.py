@@ -40,7 +40,7 @@ CLOCK_TOLERANCE = 2.0
 
 
 def process_lives(host: str, pid: int, started: float) -> bool | None:
-    """Return whether a process still runs; None if that cannot be seen from this computer.
+    """Return whether a process still runs; None if this computer or user cannot see that.
 
     Parameters
     ----------
@@ -57,6 +57,8 @@ def process_lives(host: str, pid: int, started: float) -> bool | None:
         process = psutil.Process(pid)
         same = abs(process.create_time() - started) < CLOCK_TOLERANCE
         return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.AccessDenied:
+        return None
     except psutil.Error:
         return False
 

@@ -95,10 +95,10 @@ def check_address_space() -> None:
 
 def _limit_of_process() -> int | None:
     """Return how many bytes of addresses this process may have, None where that is not limited."""
-    if sys.platform == "win32":
-        return None
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return None if limit == resource.RLIM_INFINITY else limit
+    if sys.platform != "win32":
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        return None if limit == resource.RLIM_INFINITY else limit
+    return None
 
 
 def _limits(groups: Path, membership: Path) -> Iterator[tuple[int, int]]:

@@ -2,6 +2,9 @@
 
 import re
 import reprlib
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -23,6 +26,11 @@ def triple(values: Iterable[One]) -> tuple[One, One, One]:
     """Return three values, along z, y, x, as a tuple of three."""
     z, y, x = values
     return (z, y, x)
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Return a command as a terminal of this system takes it."""
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 def duration(seconds: float) -> str:

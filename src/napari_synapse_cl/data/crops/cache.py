@@ -4,6 +4,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -137,6 +138,10 @@ class CachedCrops(CropSource):
     def states(self) -> np.ndarray | None:
         """Return the :class:`CropState` of each crop, ``(N,)`` uint8."""
         return self._states
+
+    def close(self) -> None:
+        """Let go of the file; nothing can be read any more."""
+        self._crops = np.empty((0, *self.shape), np.uint8)
 
     def problem(self, synapse: int) -> str:
         """Say in a sentence why the crop of a synapse cannot be used."""
@@ -334,10 +339,10 @@ def _check(
 
 def _open_or_create(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.memmap:
     """Open a ``.npy`` file for reading and writing; start it anew where it does not fit."""
-    try:
+    with suppress(OSError, ValueError):
         found = open_array(path, "r+")
         if found.shape == shape and found.dtype == dtype:
             return found
-    except (OSError, ValueError):
-        pass
+        # Windows begins no file anew that is mapped.
+        del found
     return create_array(path, shape, dtype)

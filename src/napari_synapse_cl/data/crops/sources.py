@@ -70,6 +70,9 @@ class CropSource(ABC):
     def problem(self, synapse: int) -> str:
         """Say in a sentence why the crop of a synapse cannot be used."""
 
+    def close(self) -> None:  # noqa: B027 - most have nothing to let go of
+        """Let go of files that may be removed; nothing can be read any more."""
+
 
 class StreamedCrops(CropSource):
     """Crops that are cut from their volumes each time they are read.

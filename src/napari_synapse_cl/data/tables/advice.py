@@ -4,7 +4,6 @@ None is taken for positions that mostly lie inside the volume as they are, nor o
 bring nearly all of them inside: a table of a larger volume has many outside and is right.
 """
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from napari_synapse_cl.data.arrays import nearest_voxel
 from napari_synapse_cl.data.tables.conventions import Reading, in_voxels
-from napari_synapse_cl.system.words import VoxelSize, triple
+from napari_synapse_cl.system.words import VoxelSize, command_line, triple
 
 FITTING_SHARE = 0.95
 """Share of the positions that must lie inside for a reading to be suggested."""
@@ -261,7 +260,7 @@ def _what_to_do(found: Otherwise, reading: Reading, is_size_known: bool) -> str:
         flags.append(f"--position_voxel_size {_exact(found.voxels_of)}")
     if found.is_swapped and len(reading.columns) == 3:
         given = reading.columns if _other_order(reading) == "z, y, x" else reading.columns[::-1]
-        flags.append(f"--position_columns {shlex.join(given)}")
+        flags.append(f"--position_columns {command_line(given)}")
         remark = " (the columns that hold z, y and x, in that order)"
     elif found.is_swapped:
         flags.insert(

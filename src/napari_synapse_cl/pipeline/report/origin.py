@@ -1,6 +1,5 @@
 """Where the features of a report come from: the run behind them, and what is known of it all."""
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from napari_synapse_cl.pipeline.exploring_preparation import Exploration, source
 from napari_synapse_cl.pipeline.networks import run_of
 from napari_synapse_cl.pipeline.provenance import NEW_FOLDER
 from napari_synapse_cl.runs.folder import REPRODUCE, RunFolder
-from napari_synapse_cl.system.words import size
+from napari_synapse_cl.system.words import command_line, size
 
 Fact = tuple[str, str]
 """What it is, and its value."""
@@ -115,4 +114,4 @@ def command_of(config: Config) -> str:
         command.append(f"--{name}")
         if value is not True:
             command += map(str, value if isinstance(value, list) else [value])
-    return shlex.join([*command, "--output", NEW_FOLDER])
+    return command_line([*command, "--output", NEW_FOLDER])

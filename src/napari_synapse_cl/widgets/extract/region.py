@@ -216,19 +216,23 @@ class RegionInputs:
         intensities = self.intensities if is_mapped else None
         copy = create_array(self._copy, box.shape, dtype)
         z, y, x = box.slices
-        for first in range(z.start, z.stop, SLAB):
-            last = min(first + SLAB, z.stop)
-            slab = np.asarray(volume.array[first:last, y, x])
-            if intensities is not None:
-                _check_finite(slab, (first, y.start, x.start), volume.name)
-                slab = to_unit_range(slab, intensities)
-            for i, values in enumerate(slab, start=first - z.start):
-                copy[i] = values if intensities is None else _as_integers(values)
-            yield Progress("copying the region", last - z.start, box.shape[0])
-            control.wait()
-            if control.stopping:
-                return {}
-        copy.flush()
+        try:
+            for first in range(z.start, z.stop, SLAB):
+                last = min(first + SLAB, z.stop)
+                slab = np.asarray(volume.array[first:last, y, x])
+                if intensities is not None:
+                    _check_finite(slab, (first, y.start, x.start), volume.name)
+                    slab = to_unit_range(slab, intensities)
+                for i, values in enumerate(slab, start=first - z.start):
+                    copy[i] = values if intensities is None else _as_integers(values)
+                yield Progress("copying the region", last - z.start, box.shape[0])
+                control.wait()
+                if control.stopping:
+                    return {}
+            copy.flush()
+        finally:
+            # Windows removes no file that is mapped, and an error keeps what its functions hold.
+            del copy
         read: dict[str, Any] = {"image": self._copy}
         return {**read, "intensity": "range"} if intensity == "percentiles" else read
 

@@ -181,6 +181,8 @@ class Question:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
+            # Tracebacks come in the encoding of the system.
+            errors="replace",
             creationflags=WINDOWS_FLAGS,
         )
         with self._process as process:
