@@ -327,12 +327,19 @@ class TestFailures:
         assert "the chunk is damaged" in self.check_rest(tmp_path / "out", whole, 8)
 
     def test_a_row_that_takes_its_worker_with_it_is_found_by_those_that_died(
-        self, settings: dict[str, Any], whole: pd.DataFrame, breaking: Any, tmp_path: Path
+        self,
+        settings: dict[str, Any],
+        whole: pd.DataFrame,
+        breaking: Any,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         def happens(_: int) -> None:
             # No `except Exception` stands in its way, as none does in a signal's.
             raise KeyboardInterrupt
 
+        # Batches before that in which it is are done again by each worker.
+        monkeypatch.setattr("napari_synapse_cl.pipeline.shards.worker.MOST_AT_ONCE", 4)
         breaking(8, happens)
         deaths = 0
         while True:
@@ -341,6 +348,7 @@ class TestFailures:
                 break
             except KeyboardInterrupt:
                 deaths += 1
+                assert deaths < 9
         assert deaths == 5
         assert self.check_rest(tmp_path / "out", whole, 8) == BROKEN
 

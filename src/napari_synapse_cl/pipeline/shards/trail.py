@@ -34,27 +34,35 @@ class Trail:
     def __init__(self, file: Path) -> None:
         self._file = file
         self.failed: dict[int, str] = {}
-        self._batch, self._deaths, self._next, self._row_deaths = -1, 0, 0, 0
+        self._deaths: dict[int, int] = {}
+        self._next, self._row_deaths = -1, 0
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             noted = json.loads(file.read_text(encoding="utf-8"))
-            self._batch, self._deaths = int(noted["batch"]), int(noted["deaths"])
+            self._deaths = {int(first): int(n) for first, n in noted["deaths"].items()}
             self._next, self._row_deaths = int(noted["next"]), int(noted["row_deaths"])
             self.failed = {int(row): str(why) for row, why in noted["failed"].items()}
 
     def begin_batch(self, first: int) -> bool:
         """Note that a batch is begun; return whether its rows should be taken one by one.
 
+        Batches before it are done, by this worker too: of those none has died that does not die of
+        them together.
+
         Parameters
         ----------
         first
             The number of its first row in the shard.
         """
-        if first != self._batch:
-            self._batch, self._deaths, self._next, self._row_deaths = first, 0, first, 0
-        one_by_one = self._deaths >= BATCH_TRIES
+        for other, deaths in list(self._deaths.items()):
+            if other < first and deaths <= BATCH_TRIES + 1:
+                del self._deaths[other]
+        one_by_one = self._deaths.get(first, 0) >= BATCH_TRIES
+        if first > self._next:
+            self._next, self._row_deaths = first, 0
         if not one_by_one:
-            self._deaths += 1
+            self._deaths[first] = self._deaths.get(first, 0) + 1
             self._note()
+        self._batch = first
         return one_by_one
 
     def begin_row(self, row: int) -> bool:
@@ -84,16 +92,17 @@ class Trail:
 
         They are once. If workers die of that too, what came of each alone has to do.
         """
-        together = self._deaths == BATCH_TRIES
-        self._next = stop
-        self._deaths += 1
+        together = self._deaths[self._batch] == BATCH_TRIES
+        if stop > self._next:
+            self._next, self._row_deaths = stop, 0
+        self._deaths[self._batch] += 1
         self._note()
         return together
 
     @property
-    def told(self) -> tuple[int, int, int, int]:
+    def told(self) -> tuple[int, ...]:
         """What is noted, by which it is seen whether a shard has come any further."""
-        return self._batch, self._deaths, self._next, self._row_deaths
+        return *self._deaths, *self._deaths.values(), self._next, self._row_deaths
 
     def remove(self) -> None:
         """Forget it, when the shard is done."""
@@ -102,7 +111,6 @@ class Trail:
     def _note(self) -> None:
         # Not by another name: a note that is cut off counts as none, and costs a try.
         noted = {
-            "batch": self._batch,
             "deaths": self._deaths,
             "next": self._next,
             "row_deaths": self._row_deaths,
