@@ -290,8 +290,8 @@ _OF_SETTINGS: dict[str, tuple[Condition, ...]] = {
     "export": (_jobs("training", "export_only"),),
     "tensorboard": (_TRAINS,),
     "figures": (_CUTS, _any_of(_TRAINS, _jobs("compare_layers"), _AT_ONCE)),
-    "workers": (_jobs("extract_only"),),
-    "scheduler": (_jobs("extract_only"),),
-    "shard": (_jobs("extract_only"),),
-    "shard_minutes": (_jobs("extract_only"), _SHARDS),
+    "workers": (_jobs("extract_only", "dense"),),
+    "scheduler": (_jobs("extract_only", "dense"),),
+    "shard": (_jobs("extract_only", "dense"),),
+    "shard_minutes": (_jobs("extract_only", "dense"), _SHARDS),
 }

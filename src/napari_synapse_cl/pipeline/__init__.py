@@ -71,14 +71,14 @@ def _without_help(config: Config) -> Callable[[Config, Control], Iterator[Event]
         from napari_synapse_cl.pipeline.exporting import export_alone
 
         return export_alone
-    if config.dense:
-        from napari_synapse_cl.pipeline.maps import extract_dense
-
-        return extract_dense
     if _is_in_shards(config):
         from napari_synapse_cl.pipeline.shards.job import extract_in_shards
 
         return extract_in_shards
+    if config.dense:
+        from napari_synapse_cl.pipeline.maps import extract_dense
+
+        return extract_dense
     if config.compare_layers:
         from napari_synapse_cl.pipeline.comparison import compare_layers
 
@@ -88,7 +88,7 @@ def _without_help(config: Config) -> Callable[[Config, Control], Iterator[Event]
 
 def _is_in_shards(config: Config) -> bool:
     is_asked = bool(config.workers or config.scheduler or config.shard)
-    return is_asked and config.extract_only and not (config.dense or config.compare_layers)
+    return is_asked and config.extract_only and not config.compare_layers
 
 
 def _shared(config: Config) -> Callable[[Config, Control, Ranks], Iterator[Event]]:

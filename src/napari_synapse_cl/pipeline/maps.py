@@ -1,6 +1,6 @@
 """Extract the map of each layer over a region of a volume."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil, floor
 from pathlib import Path
@@ -17,7 +17,7 @@ from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.features.maps.extraction import extract_maps
 from napari_synapse_cl.features.maps.grid import Box, MapGrid, check_region
 from napari_synapse_cl.features.maps.store import MapStore
-from napari_synapse_cl.models.architecture import Layer
+from napari_synapse_cl.models.architecture import Architecture, Layer
 from napari_synapse_cl.models.vgg3d import Vgg3D
 from napari_synapse_cl.pipeline.extraction_preparation import (
     open_chosen_network,
@@ -40,6 +40,7 @@ class DenseJob:
     folder: RunFolder
     target: Path
     network: Vgg3D
+    architecture: Architecture
     layers: list[Layer]
     volume: Volume
     voxel_size: tuple[float, float, float] | None
@@ -56,7 +57,7 @@ class DenseJob:
 
 def extract_dense(config: Config, control: Control) -> Iterator[Event]:
     """Extract maps into a Zarr group, and paint each in colours."""
-    job = _prepare(config)
+    job = prepare_maps(config)
     for text in job.warnings:
         yield Message(text, "warning")
     with MapStore(
@@ -72,12 +73,12 @@ def extract_dense(config: Config, control: Control) -> Iterator[Event]:
         if not store.is_whole and not config.keep_partial:
             yield Message("the extraction was ended before it was complete, so nothing is kept")
             return
-        yield from _paint(job, store)
+        yield from paint_maps(store.folder, job.layers)
         store.finish()
     yield Wrote("maps", str(job.target))
 
 
-def _prepare(config: Config) -> DenseJob:
+def prepare_maps(config: Config) -> DenseJob:
     """Check everything that can be checked before anything is written."""
     opened = open_chosen_network(config)
     layers = [opened.architecture.check_layer(index) for index in config.layer_num]
@@ -104,6 +105,7 @@ def _prepare(config: Config) -> DenseJob:
         folder=folder,
         target=folder.path / f"maps_{names}.zarr",
         network=opened.network,
+        architecture=opened.architecture,
         layers=layers,
         volume=volume,
         voxel_size=voxel_size,
@@ -209,10 +211,11 @@ def _extract(job: DenseJob, store: MapStore, control: Control) -> Iterator[Event
             return
 
 
-def _paint(job: DenseJob, store: MapStore) -> Iterator[Event]:
+def paint_maps(folder: Path, layers: Iterable[Layer]) -> Iterator[Event]:
+    """Paint the map of each layer in a folder in colours."""
     # scikit-learn takes longer to import than a job should wait to begin.
     from napari_synapse_cl.features.maps.colors import principal_rgb
 
-    for layer in job.layers:
-        for done, total in principal_rgb(store.folder, layer.index):
+    for layer in layers:
+        for done, total in principal_rgb(folder, layer.index):
             yield Progress(f"painting the map of layer {layer.index}", done, total, "block")

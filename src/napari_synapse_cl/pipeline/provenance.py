@@ -98,6 +98,22 @@ def sources_of(config: Config, dataset: Dataset) -> list[Source]:
         raise InputError(f"cannot read {error.filename}: {reason(error)}") from None
 
 
+def source_of_image(volume: Volume) -> Source:
+    """Return what a volume was read from, told as :func:`sources_of` tells it.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read any more.
+    """
+    try:
+        if volume.location is None:
+            return _of_voxels(volume)
+        return _of_volume("image", "", volume)
+    except OSError as error:
+        raise InputError(f"cannot read {error.filename}: {reason(error)}") from None
+
+
 def changed_sources(before: Sequence[Mapping[str, Any]], now: Sequence[Source]) -> list[str]:
     """Return in words which sources are others than before.
 
@@ -150,10 +166,14 @@ def _sources(config: Config, dataset: Dataset) -> Iterator[Source]:
 
 def _of_sample(dataset: Dataset) -> Iterator[Source]:
     for part in dataset.parts:
-        digest = hashlib.sha256(np.ascontiguousarray(part.volume.array[:]).tobytes())
-        yield _source("image", "", part.volume.name, "all voxels", digest.hexdigest())
+        yield _of_voxels(part.volume)
     table = hashlib.sha256(dataset.table.to_csv(index=False, lineterminator="\n").encode())
     yield _source("synapses", "", "the sample's table", "its rows", table.hexdigest())
+
+
+def _of_voxels(volume: Volume) -> Source:
+    digest = hashlib.sha256(np.ascontiguousarray(volume.array[:]).tobytes())
+    return _source("image", "", volume.name, "all voxels", digest.hexdigest())
 
 
 def _of_file(what: str, volume: str, file: Path) -> Source:

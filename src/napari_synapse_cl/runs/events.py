@@ -46,9 +46,9 @@ class Progress:
 class ShardsDone:
     """How far an extraction in shards has come, with all who work on it.
 
-    Crops are those of this start and of those before; `failed` counts the rows that are listed as
-    such, `again` the shards whose worker died, hung or ran out of memory. `dashboard` is the
-    address of Dask's, empty without one.
+    Crops, or what else `unit` says, are those of this start and of those before; `failed` counts
+    the rows, or tiles of maps, that are listed as such, `again` the shards whose worker died, hung
+    or ran out of memory. `dashboard` is the address of Dask's, empty without one.
     """
 
     task: str
@@ -62,6 +62,7 @@ class ShardsDone:
     failed: int
     again: int
     dashboard: str = ""
+    unit: str = "crop"
 
 
 @dataclass(frozen=True, kw_only=True)

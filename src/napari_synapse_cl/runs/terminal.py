@@ -64,7 +64,7 @@ def report(events: Iterable[Event]) -> None:
                     shown.advance(done)
                 case ShardsDone():
                     if event.task != shown.task:
-                        shown.begin(event.task, event.total_crops, event.crops, "crop")
+                        shown.begin(event.task, event.total_crops, event.crops, event.unit)
                     shown.advance(event.crops, _fleet(event))
                 case Wrote(what, path) if what != "settings":
                     shown.end()
@@ -208,8 +208,10 @@ def make_safe() -> None:
 def _fleet(event: ShardsDone) -> str:
     """Say in a clause what shards and workers have come to."""
     parts = [f"{event.done} of {counted(event.total, 'shard')}", counted(event.workers, "worker")]
-    parts += [f"{event.crops_per_second:.1f} crops/s"] if event.crops_per_second else []
-    parts += [f"{counted(event.failed, 'row')} failed"] if event.failed else []
+    rate = event.crops_per_second
+    parts += [f"{rate:.1f} {event.unit}s/s"] if rate else []
+    what = "row" if event.unit == "crop" else "tile"
+    parts += [f"{counted(event.failed, what)} failed"] if event.failed else []
     parts += [f"{event.again} begun again"] if event.again else []
     parts += [event.dashboard] if event.dashboard else []
     return ", ".join(parts)

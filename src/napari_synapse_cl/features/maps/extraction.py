@@ -11,6 +11,7 @@ from torch import Tensor
 from napari_synapse_cl.data.intensity import to_unit_range
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, JobError
+from napari_synapse_cl.features.maps.blocks import Block, blocks_of, box_of, common
 from napari_synapse_cl.features.maps.grid import (
     Box,
     MapGrid,
@@ -44,8 +45,10 @@ def extract_maps(
     device: torch.device,
     precision: str,
     tile_voxels: int | None = None,
+    blocks: Sequence[Block] | None = None,
+    goes_on: bool = False,
 ) -> Iterator[MapTile]:
-    """Yield the maps of some layers over a region, tile by tile.
+    """Yield the maps of some layers over a region, tile by tile and block by block.
 
     Every element is that of the whole volume's map, in which the convolutions pad with zeros at the
     faces of the volume: tiles overlap by what their elements depend on, and keep only what is
@@ -67,6 +70,11 @@ def extract_maps(
         Where and how precisely to compute; what is yielded is float32.
     tile_voxels
         How many voxels may go through the network at once; None for :func:`default_tile_voxels`.
+    blocks
+        Which blocks of the maps to extract; None for all. By those and `tile_voxels` tiles are
+        planned, on whose sizes the last bits of their elements depend.
+    goes_on
+        Whether a tile whose voxels cannot be read is NaN and says why, and ends nothing.
 
     Yields
     ------
@@ -82,55 +90,101 @@ def extract_maps(
         If memory runs out even for the smallest tiles.
     """
     region = check_region(region, volume.shape)
-    firsts = {layer.index: MapGrid.of(layer, region, volume.shape).first for layer in layers}
-    folded = Folded(network, list(firsts), device=device, precision=precision)
+    whole = {layer.index: MapGrid.of(layer, region, volume.shape) for layer in layers}
+    folded = Folded(network, list(whole), device=device, precision=precision)
     largest = tile_voxels or default_tile_voxels(network, layers, device)
-    waiting = plan_tiles(region, layers, volume.shape, largest)
+    waiting = [
+        (block, tile)
+        for block in (blocks_of(layers, whole) if blocks is None else blocks)
+        for tile in tiles_of(block, layers, volume.shape, largest)
+    ]
     done = 0
     while waiting:
-        grids = _grids(layers, waiting[0], volume.shape)
+        grids = _grids(layers, *waiting[0], volume.shape)
         box = read_box(grids, volume.shape)
-        raw = _read(volume, box, intensities)
-        maps = _maps(folded, raw, grids, box, device)
+        problem: Exception | None = None
+        maps: dict[int, np.ndarray] | None
+        try:
+            raw = _read(volume, box, intensities)
+        except Exception as error:
+            if not goes_on or is_shortage(error):
+                raise
+            problem, maps = error, _blank(grids)
+        else:
+            maps = _maps(folded, raw, grids, box, device)
         if maps is None:
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-            divided = [halves(tile, layers, volume.shape) for tile in waiting]
+            divided = [
+                [(block, half) for half in halves(tile, layers, volume.shape)]
+                for block, tile in waiting
+            ]
             if divided[0] == [waiting[0]]:
                 raise JobError(
                     f"the device {device} ran out of memory for feature maps even in the smallest "
                     f"tiles, of {size(box.shape)} voxels; end other programs, or choose another "
                     "device or layers before"
                 )
-            waiting = list(chain.from_iterable(divided))
+            waiting = [
+                (block, tile)
+                for block, tile in chain.from_iterable(divided)
+                if _grids(layers, block, tile, volume.shape)
+            ]
             continue
-        del waiting[0]
+        _, tile = waiting.pop(0)
         done += 1
         parts = {
-            layer.index: MapPart(grid.slices_from(firsts[layer.index]), maps[layer.index])
+            layer.index: MapPart(grid.slices_from(whole[layer.index].first), maps[layer.index])
             for layer, grid in grids
         }
-        yield MapTile(parts, done, done + len(waiting))
+        yield MapTile(parts, done, done + len(waiting), problem, tile)
+
+
+def tiles_of(
+    block: Block, layers: Sequence[Layer], volume_shape: Sequence[int], tile_voxels: int
+) -> list[Box]:
+    """Return the tiles of a block, as :func:`plan_tiles` cuts them; each has an element of it."""
+    tiles = plan_tiles(box_of(block), layers, volume_shape, tile_voxels)
+    return [tile for tile in tiles if _grids(layers, block, tile, volume_shape)]
 
 
 def default_tile_voxels(network: Vgg3D, layers: Sequence[Layer], device: torch.device) -> int:
     """Return how many voxels should go through the network at once.
 
+    As :func:`wanted_tile_voxels` says, but no more than fit the memory that is free on the device.
+    """
+    needed = bytes_per_voxel(list(network.features)[: max(layer.index for layer in layers) + 1])
+    most = int(SHARE_OF_FREE_MEMORY * memory_of(device).free / needed)
+    return max(1, min(wanted_tile_voxels(layers), most))
+
+
+def wanted_tile_voxels(layers: Sequence[Layer]) -> int:
+    """Return how many voxels go through the network at once where memory suffices.
+
     At least :data:`TILE_VOXELS`, and enough that the surroundings of a tile do not take more along
-    each axis than the tile, but no more than fit the memory that is free on the device.
+    each axis than the tile.
     """
     deepest = max(layers, key=lambda layer: layer.index)
-    wanted = max(TILE_VOXELS, prod(2 * n for n in deepest.receptive_field))
-    needed = bytes_per_voxel(list(network.features)[: deepest.index + 1])
-    return max(1, min(wanted, int(SHARE_OF_FREE_MEMORY * memory_of(device).free / needed)))
+    return max(TILE_VOXELS, prod(2 * n for n in deepest.receptive_field))
 
 
 def _grids(
-    layers: Sequence[Layer], tile: Box, volume_shape: Sequence[int]
+    layers: Sequence[Layer], block: Block, tile: Box, volume_shape: Sequence[int]
 ) -> list[tuple[Layer, MapGrid]]:
-    """Return where the elements of a tile lie, for the layers that have some in it."""
-    grids = [(layer, MapGrid.over(layer, tile, volume_shape)) for layer in layers]
+    """Return where the elements of a tile in its block lie, for the layers that have some in it."""
+    grids = [
+        (layer, common(MapGrid.over(layer, tile, volume_shape), block[layer.index]))
+        for layer in layers
+    ]
     return [(layer, grid) for layer, grid in grids if grid.n_elements]
+
+
+def _blank(grids: Sequence[tuple[Layer, MapGrid]]) -> dict[int, np.ndarray]:
+    """Return the maps of a tile that cannot be read."""
+    return {
+        layer.index: np.full((layer.channels, *grid.shape), np.nan, np.float32)
+        for layer, grid in grids
+    }
 
 
 def _read(volume: Volume, box: Box, intensities: tuple[float, float]) -> np.ndarray:

@@ -35,6 +35,11 @@ class Box(NamedTuple):
         return triple(high - low for low, high in zip(self.start, self.stop, strict=True))
 
     @property
+    def n_voxels(self) -> int:
+        """Number of voxels."""
+        return prod(self.shape)
+
+    @property
     def slices(self) -> tuple[slice, slice, slice]:
         """What to index an array with to get the box."""
         return triple(map(slice, self.start, self.stop))
@@ -204,6 +209,7 @@ def _at_least(side: int, low: int, high: int, stride: int, n: int) -> tuple[int,
     return max(0, min(low, high - side)) // stride * stride, high
 
 
+NOWHERE = Box((0, 0, 0), (0, 0, 0))
 MOST_DIVISIONS = 64
 """Of a region along one axis, to choose from."""
 
@@ -226,6 +232,10 @@ class MapTile:
     done: int
     total: int
     """Tiles computed and tiles in all; these become more when memory runs short."""
+    problem: Exception | None = None
+    """Why its voxels cannot be read; its parts are NaN then."""
+    box: Box = NOWHERE
+    """The voxels that its elements stand for."""
 
 
 def plan_tiles(

@@ -14,12 +14,11 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from napari_synapse_cl.errors import InputError, disk_in_words, reason
+from napari_synapse_cl.features.maps.blocks import chunk_shape
 from napari_synapse_cl.features.maps.grid import MapGrid, MapTile, map_bytes
 from napari_synapse_cl.models.architecture import Layer
-from napari_synapse_cl.system.words import storage
+from napari_synapse_cl.system.words import Triple, storage
 
-CHUNK = (32, 64, 64)
-"""Elements along z, y, x: napari shows slices along z of one channel."""
 CHUNK_ELEMENTS = 2**17
 """Of small maps, several channels make a chunk, so that there are not too many files."""
 COLOR_BYTES = 3
@@ -66,6 +65,9 @@ class MapStore:
         What the maps were made from, in types of JSON.
     overwrite
         Whether maps that are at `path` already are replaced, once the new ones are whole.
+    folder
+        Where the maps are until they are finished, on the same file system; None for a folder
+        beside `path`.
 
     Attributes
     ----------
@@ -88,9 +90,10 @@ class MapStore:
         voxel_size: Sequence[float] | None,
         provenance: Mapping[str, Any],
         overwrite: bool = False,
+        folder: Path | None = None,
     ) -> None:
         self.path = path
-        self.folder = partial_folder(path)
+        self.folder = folder or partial_folder(path)
         self._missing = {layer.index: grids[layer.index].n_elements for layer in layers}
         replaced = _replaced_folder(path)
         if replaced.exists() and not path.exists():
@@ -118,7 +121,10 @@ class MapStore:
                 "provenance": dict(provenance),
             }
             self._arrays = {
-                layer.index: _create(group, layer, grids[layer.index], common) for layer in layers
+                layer.index: _create(
+                    group, layer, grids[layer.index], chunk_shape(layer, layers), common
+                )
+                for layer in layers
             }
         except OSError as error:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -143,7 +149,7 @@ class MapStore:
         """
         with writing(self.path.parent):
             for index, (slices, values) in tile.parts.items():
-                _write(self._arrays[index], (slice(0, len(values)), *slices), values)
+                write_chunks(self._arrays[index], slices, values)
                 self._missing[index] -= values[0].size
 
     @property
@@ -159,14 +165,32 @@ class MapStore:
         JobError
             If it can't be renamed, or what it replaces can't be removed.
         """
-        with writing(self.path.parent):
-            for _, array in zarr.open_group(self.folder, mode="r+").arrays():
-                layer = array.attrs["layer"]
-                array.update_attributes({"complete": not self._missing[layer]})
-            if self.path.exists():
-                self.path.rename(_replaced_folder(self.path))
-            self.folder = self.folder.rename(self.path)
-            _remove_replaced(self.path)
+        finish_maps(self.folder, self.path, {i: not n for i, n in self._missing.items()})
+        self.folder = self.path
+
+
+def finish_maps(folder: Path, path: Path, is_complete: Mapping[int, bool]) -> None:
+    """Give a folder of maps its final name, and note in each map whether it is whole.
+
+    Parameters
+    ----------
+    folder, path
+        Where the maps are, and where they go: maps that are there are replaced.
+    is_complete
+        Of each layer, by its index, whether all of its map was written.
+
+    Raises
+    ------
+    JobError
+        If it can't be renamed, or what it replaces can't be removed.
+    """
+    with writing(path.parent):
+        for _, array in zarr.open_group(folder, mode="r+").arrays():
+            array.update_attributes({"complete": is_complete[array.attrs["layer"]]})
+        if path.exists():
+            path.rename(_replaced_folder(path))
+        folder.rename(path)
+        _remove_replaced(path)
 
 
 def move_maps(
@@ -271,10 +295,10 @@ def _remove_replaced(path: Path) -> None:
 
 
 def _create(
-    group: zarr.Group, layer: Layer, grid: MapGrid, common: Mapping[str, Any]
+    group: zarr.Group, layer: Layer, grid: MapGrid, chunk: Triple, common: Mapping[str, Any]
 ) -> zarr.Array:
     """Make the array of a layer's map; `common` are attributes that all maps have."""
-    z, y, x = (min(n, most) for n, most in zip(grid.shape, CHUNK, strict=True))
+    z, y, x = (min(n, most) for n, most in zip(grid.shape, chunk, strict=True))
     channels = max(1, min(layer.channels, CHUNK_ELEMENTS // (z * y * x)))
     return group.create_array(
         array_name(layer.index),
@@ -296,11 +320,19 @@ def _create(
     )
 
 
-def _write(array: zarr.Array, slices: Sequence[slice], values: np.ndarray) -> None:
-    """Write part of an array chunk by chunk.
+def write_chunks(array: zarr.Array, place: Sequence[slice], values: np.ndarray) -> None:
+    """Write part of a map chunk by chunk.
 
     Zarr writes several chunks at once, and when one fails the others go on behind the error.
+
+    Parameters
+    ----------
+    place
+        Where it belongs, along z, y, x.
+    values
+        ``(C, d, h, w)`` float32.
     """
+    slices = (slice(0, len(values)), *place)
     for pieces in product(*map(_pieces, slices, array.chunks)):
         within = tuple(
             slice(p.start - s.start, p.stop - s.start) for p, s in zip(pieces, slices, strict=True)

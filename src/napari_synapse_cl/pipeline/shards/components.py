@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from napari_synapse_cl.features.tables import component_columns
-from napari_synapse_cl.pipeline.shards.plan import Plan
+from napari_synapse_cl.pipeline.shards.table import TablePlan
 
 
 class Moments:
@@ -103,7 +103,7 @@ class AllMoments:
         How many components are wanted of each.
     """
 
-    def __init__(self, plan: Plan, n_components: int) -> None:
+    def __init__(self, plan: TablePlan, n_components: int) -> None:
         self._plan, self._n = plan, n_components
         self._moments = [Moments(len(names)) for _, names in plan.columns]
 
@@ -121,7 +121,7 @@ class AllMoments:
         ]
 
 
-def split(plan: Plan, values: np.ndarray) -> list[np.ndarray]:
+def split(plan: TablePlan, values: np.ndarray) -> list[np.ndarray]:
     """Return the features of each source, of those of all beside each other."""
     widths = [len(names) for _, names in plan.columns]
     return np.split(values, np.cumsum(widths)[:-1], axis=1)

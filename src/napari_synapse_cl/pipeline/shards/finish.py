@@ -13,8 +13,9 @@ from napari_synapse_cl.data.parts import AXES
 from napari_synapse_cl.errors import JobError, disk_in_words, reason
 from napari_synapse_cl.features.parquet_tables import COMMON, notes_of
 from napari_synapse_cl.pipeline.shards.components import AllMoments, Components, mark_of, split
-from napari_synapse_cl.pipeline.shards.parts import KEY, About, read_part, write_table
-from napari_synapse_cl.pipeline.shards.plan import ROW, Places, Plan
+from napari_synapse_cl.pipeline.shards.parts import read_part, write_table
+from napari_synapse_cl.pipeline.shards.plan import ROW, About, Places
+from napari_synapse_cl.pipeline.shards.table import KEY, TablePlan
 from napari_synapse_cl.runs.events import Control, Event, Message, Progress, Wrote
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.system.files import replacing, write_json
@@ -28,7 +29,7 @@ Failed = tuple[int, Any, Any, Any, str]
 
 
 def finish(
-    places: Places, plan: Plan, config: Config, control: Control
+    places: Places, plan: TablePlan, config: Config, control: Control
 ) -> Generator[Event, None, list[int]]:
     """Make one dataset of all parts.
 
@@ -68,7 +69,7 @@ def finish(
             return []
     if damaged:
         return damaged
-    if len(failed) == plan.n_rows:
+    if len(failed) == plan.total:
         raise JobError(f"none of the crops can be used: {failed[0][-1]}")
     components = moments.components() if config.n_components else []
     schema = yield from _with_components(places, plan, components, control)
@@ -79,7 +80,7 @@ def finish(
         record = {
             **plan.record,
             "complete": True,
-            "synapses": plan.n_rows - len(failed),
+            "synapses": plan.total - len(failed),
             "shards": plan.n_shards,
         }
         _write_common(schema, record, places.features / COMMON)
@@ -89,7 +90,7 @@ def finish(
             left.unlink(missing_ok=True)
     if failed:
         yield Message(
-            f"{counted(len(failed), 'row')} of {plan.n_rows:,} have no features; {places.failed} "
+            f"{counted(len(failed), 'row')} of {plan.total:,} have no features; {places.failed} "
             "says why",
             "warning",
         )
@@ -98,7 +99,7 @@ def finish(
             f"in {counted(fewer, 'shard')} crops were computed in smaller batches, since memory "
             "ran out or workers died of them: the last digits of their features may differ"
         )
-    yield Wrote("features", str(places.features))
+    yield result(places, plan)
     if config.one_file:
         yield from _one_file(places, plan, components, config, record)
     with disk_in_words(lambda error: f"cannot write to {places.output}: {reason(error)}"):
@@ -106,14 +107,19 @@ def finish(
     return []
 
 
-def finished_with(plan: Plan, config: Config) -> dict[str, Any]:
+def result(places: Places, plan: TablePlan) -> Wrote:
+    """Return what there is in the end."""
+    return Wrote("features", str(places.features))
+
+
+def finished_with(plan: TablePlan, config: Config) -> dict[str, Any]:
     """Return what decides what is made of all parts, in plain types."""
     wanted = {"components": config.n_components, "one_file": config.one_file}
     return {"plan": plan.key, **wanted, "format": config.feature_format if config.one_file else ""}
 
 
 def _with_components(
-    places: Places, plan: Plan, components: list[Components], control: Control
+    places: Places, plan: TablePlan, components: list[Components], control: Control
 ) -> Generator[Event, None, "pa.Schema | None"]:
     """Put the components behind the features of each part; return the columns, None if ended."""
     mark = mark_of(components) if components else ""
@@ -135,7 +141,7 @@ def _with_components(
 
 
 def _composed(
-    plan: Plan, table: "pa.Table", values: np.ndarray, components: list[Components]
+    plan: TablePlan, table: "pa.Table", values: np.ndarray, components: list[Components]
 ) -> "pa.Table":
     """Return a part with the columns of each source, and its components behind them."""
     import pyarrow as pa
@@ -161,7 +167,7 @@ def _write_common(schema: "pa.Schema", record: dict[str, Any], path: Path) -> No
         parquet.write_metadata(schema.with_metadata({**notes, **notes_of(record)}), temporary)
 
 
-def _failed_in(plan: Plan, table: "pa.Table", about: About) -> list[Failed]:
+def _failed_in(plan: TablePlan, table: "pa.Table", about: About) -> list[Failed]:
     """Return the rows of a part that have no features, with their positions."""
     where = {row: number for number, row in enumerate(table[plan.row].to_pylist())}
     places = [table[axis] for axis in AXES]
@@ -181,7 +187,7 @@ def _write_failed(places: Places, failed: list[Failed]) -> None:
 
 def _one_file(
     places: Places,
-    plan: Plan,
+    plan: TablePlan,
     components: list[Components],
     config: Config,
     record: dict[str, Any],

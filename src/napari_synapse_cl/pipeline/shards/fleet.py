@@ -20,11 +20,9 @@ from napari_synapse_cl.data.arrays import first_line
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.pipeline.shards.cluster import CONNECT_SECONDS, FIRST_LIMIT, TRIES
 from napari_synapse_cl.pipeline.shards.here import fewer_at_once
-from napari_synapse_cl.pipeline.shards.parts import About
-from napari_synapse_cl.pipeline.shards.plan import Places, Plan
+from napari_synapse_cl.pipeline.shards.plan import About, Places, Plan, worker_of
 from napari_synapse_cl.pipeline.shards.tally import Tally
 from napari_synapse_cl.pipeline.shards.trail import Trail
-from napari_synapse_cl.pipeline.shards.worker import usually_at_once, worker_of
 from napari_synapse_cl.runs.events import Control, Event, Message
 from napari_synapse_cl.system.memory import is_shortage
 
@@ -185,7 +183,7 @@ class _Fleet:
             return [Message(f"{TRIES} workers in turn have died in shard {shard}: it goes on")]
         self._avoided.setdefault(shard, set()).add(worker)
         if is_shortage(error) and self._tries[shard] >= min(TRIES, len(self.client.nthreads())):
-            at_once = self._at_once.get(shard) or usually_at_once(self.plan.settings())
+            at_once = self._at_once.get(shard) or self.plan.at_once
             self._at_once[shard] = fewer_at_once(at_once, error)
             del self._avoided[shard]
         elif self._tries[shard] >= TRIES and not is_shortage(error):

@@ -6,10 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.pipeline.shards.parts import glance
-from napari_synapse_cl.pipeline.shards.plan import Places, Plan
+from napari_synapse_cl.pipeline.shards.plan import Places, Plan, Worker
 from napari_synapse_cl.pipeline.shards.tally import Tally
-from napari_synapse_cl.pipeline.shards.worker import Worker
 from napari_synapse_cl.runs.events import Control, Event, Message
 from napari_synapse_cl.system.environment import Launch, variable
 from napari_synapse_cl.system.memory import is_shortage
@@ -96,14 +94,14 @@ def extract_among_others(
     """
     first = int(start * plan.n_shards)
     order = [*range(first, plan.n_shards), *range(first)]
-    missing = [shard for shard in order if glance(places, plan, shard) is None]
+    missing = [shard for shard in order if plan.glance(places, shard) is None]
     tally = Tally(places, plan, missing)
     yield tally.event()
     for shard in missing:
         with _claimed(places, shard, limit or HUNG_SECONDS) as is_mine:
             if not is_mine:
                 continue
-            if glance(places, plan, shard) is None:
+            if plan.glance(places, shard) is None:
                 yield from _one(worker, shard, tally, control)
             else:
                 tally.done(shard)

@@ -14,7 +14,8 @@ from napari_synapse_cl.features.parquet_tables import KEY, notes_of
 from napari_synapse_cl.features.tables import check_place, write_table
 from napari_synapse_cl.pipeline.shards.components import Components
 from napari_synapse_cl.pipeline.shards.parts import read_part
-from napari_synapse_cl.pipeline.shards.plan import Places, Plan
+from napari_synapse_cl.pipeline.shards.plan import Places
+from napari_synapse_cl.pipeline.shards.table import TablePlan
 from napari_synapse_cl.system.files import replacing, write_json
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ SLICE = 2**16
 
 def write_one_file(
     places: Places,
-    plan: Plan,
+    plan: TablePlan,
     components: list[Components],
     target: Path,
     record: dict[str, Any],
@@ -47,7 +48,7 @@ def write_one_file(
     check_place(target)
     names = _columns(plan, components)
     path = target.with_name(f".{target.stem}.partial.npy")
-    with GrowingArray(path, (plan.n_rows, len(names)), blank=False) as growing:
+    with GrowingArray(path, (plan.total, len(names)), blank=False) as growing:
         own = _gathered(places, plan, names, growing.values)
         with disk_in_words(lambda error: f"cannot write the features {target}: {reason(error)}"):
             if target.suffix in (".parquet", ".csv"):
@@ -57,11 +58,11 @@ def write_one_file(
                     _stream(own, names, growing.values, temporary, record)
                 write_json(sidecar, {**record, KEY: target.suffix[1:]})
                 return
-        [(_, table)] = _slices(own, names, growing.values, plan.n_rows)
+        [(_, table)] = _slices(own, names, growing.values, plan.total)
         write_table(from_arrow(table), target, record)
 
 
-def _columns(plan: Plan, components: list[Components]) -> list[str]:
+def _columns(plan: TablePlan, components: list[Components]) -> list[str]:
     """Return the columns of each source, and its components behind them."""
     found: list[str] = []
     for number, (_, names) in enumerate(plan.columns):
@@ -70,7 +71,7 @@ def _columns(plan: Plan, components: list[Components]) -> list[str]:
     return found
 
 
-def _gathered(places: Places, plan: Plan, names: list[str], values: np.ndarray) -> "pa.Table":
+def _gathered(places: Places, plan: TablePlan, names: list[str], values: np.ndarray) -> "pa.Table":
     """Put the features of all parts where their rows are; return the other columns likewise."""
     import pyarrow as pa
 

@@ -6,42 +6,23 @@ another's. All parts together are one Parquet dataset.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_synapse_cl.errors import disk_in_words, reason
-from napari_synapse_cl.pipeline.shards.plan import Places, Plan
+from napari_synapse_cl.pipeline.shards.plan import About, Places
+from napari_synapse_cl.pipeline.shards.table import KEY, TablePlan, about_in
 from napari_synapse_cl.system.files import replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-KEY = b"napari_synapse_cl_part"
-"""Under which a part keeps what it says of itself."""
-
-
-@dataclass(frozen=True)
-class About:
-    """What a part says of itself."""
-
-    plan: str
-    """The key of the plan."""
-    shard: int
-    sha256: str
-    """Of the row numbers and the features."""
-    failed: list[tuple[int, str]]
-    """Rows of the table that have no features, and why."""
-    fewer_at_once: bool = False
-    """Whether memory ran out, so that crops went through the network in smaller batches."""
-    components: str = ""
-    """Which principal components are behind the features, none if empty."""
-
 
 def write_part(
-    places: Places, plan: Plan, about: About, columns: "pa.Table", values: np.ndarray
+    places: Places, plan: TablePlan, about: About, columns: "pa.Table", values: np.ndarray
 ) -> None:
     """Write the part of a shard under a temporary name, and give it its own.
 
@@ -81,35 +62,18 @@ def write_table(table: "pa.Table", about: About, path: Path) -> None:
         parquet.write_table(table.replace_schema_metadata(notes), file, write_page_checksum=True)
 
 
-def glance(places: Places, plan: Plan, shard: int) -> About | None:
-    """Return what the part of a shard says of itself, None if there is none of this plan."""
-    from pyarrow import parquet
-
-    path = places.part(shard)
-    try:
-        with path.open("rb") as file:
-            told = parquet.ParquetFile(file)
-            about = _about(told.schema_arrow)
-            n_rows = told.metadata.num_rows
-    # Of a damaged file Arrow says so in many ways.
-    except Exception:
-        return None
-    is_own = about is not None and (about.plan, about.shard) == (plan.key, shard)
-    return about if is_own and n_rows == plan.sizes[shard] else None
-
-
 def read_part(
-    places: Places, plan: Plan, shard: int
+    places: Places, plan: TablePlan, shard: int
 ) -> tuple["pa.Table", np.ndarray, About] | None:
     """Return a part, its ``(n, C)`` float32 features and what it says; None if it isn't whole."""
     from pyarrow import parquet
 
-    if glance(places, plan, shard) is None:
+    if plan.glance(places, shard) is None:
         return None
     try:
         with places.part(shard).open("rb") as file:
             table = parquet.ParquetFile(file, page_checksum_verification=True).read()
-        about = _about(table.schema)
+        about = about_in(table.schema)
         values = np.empty((len(table), len(plan.names)), np.float32)
         for target, name in zip(values.T, plan.names, strict=True):
             target[:] = table[name].to_numpy()
@@ -121,7 +85,7 @@ def read_part(
     return table, values, about
 
 
-def missing_shards(places: Places, plan: Plan, *, read: bool) -> list[int]:
+def missing_shards(places: Places, plan: TablePlan, *, read: bool) -> list[int]:
     """Return the shards that have no whole part.
 
     Parameters
@@ -129,15 +93,11 @@ def missing_shards(places: Places, plan: Plan, *, read: bool) -> list[int]:
     read
         Whether all of each part is read and checked, or only what it says of itself.
     """
-    look = read_part if read else glance
-    return [shard for shard in range(plan.n_shards) if look(places, plan, shard) is None]
 
+    def look(shard: int) -> object:
+        return read_part(places, plan, shard) if read else plan.glance(places, shard)
 
-def _about(schema: "pa.Schema") -> About | None:
-    content = json.loads((schema.metadata or {}).get(KEY, b"null"))
-    if content is None:
-        return None
-    return About(**{**content, "failed": [(int(row), str(why)) for row, why in content["failed"]]})
+    return [shard for shard in range(plan.n_shards) if look(shard) is None]
 
 
 def _hash(rows: np.ndarray, values: np.ndarray) -> str:

@@ -1,35 +1,24 @@
 """What is to be extracted in shards, as all workers read it from the output folder.
 
-A shard is some thousand rows of the table that lie together in space. Workers read the plan and the
-rows of a shard, never the whole table.
+A shard is some of it that lies together in space. Workers read the plan and what is theirs, never
+all of it.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
-
-import numpy as np
+from typing import Any, ClassVar, Protocol, Self
 
 from napari_synapse_cl.config import Config
-from napari_synapse_cl.data.parts import Positions
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.pipeline.provenance import changed_sources
 from napari_synapse_cl.system.files import read_json, write_json
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 VERSION = 1
-PLACE = ("at_z", "at_y", "at_x")
-"""Columns of the voxel of a row, in the files of the plan; -1 where it lies outside."""
-VOLUME = "of_volume"
-PARTNER = "partner_"
-OWN = "own_"
-"""Before the names of the table's own columns in those files."""
 ROW = "row"
 """The column that says which row of the table one of a shard is."""
 
@@ -55,6 +44,10 @@ class Places:
         """Return where the rows of a shard are."""
         return self.shards / "rows" / f"rows-{shard:05d}.parquet"
 
+    def block(self, shard: int) -> Path:
+        """Return where it is said that a block of the maps is done."""
+        return self.shards / "blocks" / f"block-{shard:05d}.json"
+
     def trail(self, shard: int) -> Path:
         """Return where it is noted what a worker of a shard is at."""
         return self.shards / "trails" / f"trail-{shard:05d}.json"
@@ -65,38 +58,59 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Plan:
+class About:
+    """What a shard that is done says of itself."""
+
+    plan: str
+    """The key of the plan."""
+    shard: int
+    sha256: str
+    """Of what was made."""
+    failed: list[tuple[Any, str]]
+    """What could not be made, and why: rows of the table, or of maps the first voxel along z, y, x
+    and the voxel behind the last."""
+    fewer_at_once: bool = False
+    """Whether memory ran out, so that less went through the network at once."""
+    components: str = ""
+    """Which principal components are behind the features, none if empty."""
+
+
+class Worker(Protocol):
+    """A process that has opened network and volumes once, for shard after shard."""
+
+    at_once: int
+    """Crops or voxels that go through the network at once, where memory suffices."""
+
+    def extract(self, shard: int, *, at_once: int | None = None) -> Generator[int, None, About]:
+        """Extract a shard, unless that is done; yield how much of it is, in the plan's units."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(ABC):
     """An extraction in shards."""
 
+    kind: ClassVar[str]
+    """By which it is known in its file."""
+    what: ClassVar[str]
+    """What is extracted, in words."""
+    unit: ClassVar[str]
+    """What `sizes` count."""
+
     given: dict[str, Any]
-    """The settings that shape features, as they were given."""
+    """The settings that shape what is made, as they were given."""
     network: dict[str, Any]
     """Which network it is; empty for descriptors alone."""
     data: list[dict[str, str]]
-    """What the synapses are of, as ``sources_of`` tells it."""
+    """What it is made of, as ``sources_of`` tells it."""
     config: dict[str, Any]
     """All settings, with what was found of network and data."""
-    network_size: list[float] | None
-    """Voxel size along z, y, x in nm that the network knows."""
-    voxel_size: list[float] | None
-    """Voxel size of the crops along z, y, x in nm, None where it is not known."""
-    name: str
-    """How to call the data in messages."""
     device: str
     """Type of the device: cpu or cuda."""
     precision: str
-    partners: list[str]
-    """Names of the positions that there are for each synapse."""
-    columns: list[tuple[int | str, list[str]]]
-    """What the features are of, and the names of their columns, in their order."""
     sizes: list[int]
-    """Rows of each shard."""
-    n_inside: int
-    """Rows that have crops: those of the first shards."""
-    row: str
-    """Name of the column of row numbers."""
+    """How much each shard is."""
     record: dict[str, Any]
-    """Where the features come from."""
+    """Where the results come from."""
     version: int = VERSION
 
     @classmethod
@@ -106,7 +120,7 @@ class Plan:
         Raises
         ------
         InputError
-            If it cannot be read.
+            If it cannot be read, or is of something else.
         """
         if not places.plan.exists():
             return None
@@ -114,29 +128,30 @@ class Plan:
             content = read_json(places.plan)
             if content.get("version") != VERSION:
                 raise ValueError("it is of another version of this program")
-            return cls(**content)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+            kind = content.pop("kind", "table")
+            plan = _class_of(kind)(**content)
+        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise InputError(
-                f"{places.plan} cannot be read: {reason(error)}; remove it and {places.features} "
-                "to begin anew, or name another output folder"
+                f"{places.plan} cannot be read: {reason(error)}; remove {places.shards} to begin "
+                "anew, or name another output folder"
             ) from None
+        if not isinstance(plan, cls):
+            raise InputError(
+                f"{places.shards} is of an extraction of {plan.what}: name another output folder"
+            )
+        return plan
 
     def write(self, places: Places) -> None:
         """Write it, whole or not at all."""
-        write_json(places.plan, asdict(self))
+        write_json(places.plan, {"kind": self.kind, **asdict(self)})
 
     @cached_property
     def key(self) -> str:
-        """What tells the parts of this plan from those of another."""
+        """What tells the shards of this plan from those of another."""
         content = {
             name: getattr(self, name) for name in ("given", "network", "data", "precision", "sizes")
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-    @property
-    def names(self) -> list[str]:
-        """The columns of all features."""
-        return [name for _, names in self.columns for name in names]
 
     @property
     def n_shards(self) -> int:
@@ -144,9 +159,33 @@ class Plan:
         return len(self.sizes)
 
     @property
-    def n_rows(self) -> int:
-        """How many rows the table has."""
+    def total(self) -> int:
+        """How much all shards are."""
         return sum(self.sizes)
+
+    @property
+    @abstractmethod
+    def at_once(self) -> int:
+        """How much goes through the network at once where memory suffices."""
+
+    @abstractmethod
+    def glance(self, places: Places, shard: int) -> About | None:
+        """Return what a shard that is done says of itself, None if there is none of this plan."""
+
+    @abstractmethod
+    def open_worker(self, places: Places, ordinal: int | None = None) -> Worker:
+        """Open network and volumes for shard after shard.
+
+        Parameters
+        ----------
+        ordinal
+            The number of this worker on its computer, by which it takes one of several GPUs.
+
+        Raises
+        ------
+        InputError
+            If something cannot be opened any more, or the device is of another type than planned.
+        """
 
     def settings(self) -> Config:
         """Return the settings."""
@@ -170,7 +209,7 @@ class Plan:
         differ += changed_sources(self.data, data)
         if differ:
             raise InputError(
-                "the features that are there in shards were begun otherwise: "
+                f"the {self.what} that are there in shards were begun otherwise: "
                 f"{'; '.join(differ)}. Go on with the same, or name another output folder"
             )
 
@@ -181,52 +220,26 @@ def _told(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-@dataclass(frozen=True)
-class ShardRows:
-    """The rows of a shard."""
-
-    rows: np.ndarray
-    """``(n,)`` int64, which rows of the table they are."""
-    positions: Positions
-    """Of those that lie inside; their ``rows`` are numbers within the shard."""
-    own: "pa.Table"
-    """Their own columns."""
-
-
-def read_rows(places: Places, plan: Plan, shard: int) -> ShardRows:
-    """Return the rows of a shard.
+@lru_cache(1)
+def worker_of(output: Path, key: str, ordinal: int | None) -> Worker:
+    """Return the worker of this process for a plan, which is opened once.
 
     Raises
     ------
     InputError
-        If they cannot be read.
+        If the plan is gone, or another.
     """
-    from pyarrow import parquet
-
-    path = places.rows(shard)
-    try:
-        table = parquet.ParquetFile(path, page_checksum_verification=True).read()
-    # Arrow raises a wide range of types on a damaged file, and the cause is the same.
-    except Exception as error:
-        raise InputError(
-            f"{path} cannot be read: {reason(error)}; remove {places.plan} and give the command "
-            "again, which plans anew"
-        ) from error
-    voxels = _numbers(table, PLACE)
-    inside = np.flatnonzero(voxels[:, 0] >= 0)
-    volumes = table[VOLUME].to_numpy()[inside] if VOLUME in table.column_names else None
-    partners = {
-        name: _numbers(table, [f"{PARTNER}{name}_{axis}" for axis in "zyx"])[inside]
-        for name in plan.partners
-    }
-    names = [name for name in table.column_names if name.startswith(OWN)]
-    own = table.select(names).rename_columns([name.removeprefix(OWN) for name in names])
-    return ShardRows(
-        table[ROW].to_numpy(),
-        Positions(voxels[inside], inside, len(voxels) - len(inside), volumes, partners),
-        own.replace_schema_metadata(table.schema.metadata),
-    )
+    places = Places(output)
+    plan = Plan.read(places)
+    if plan is None or plan.key != key:
+        raise InputError(f"{places.plan} is gone, or was replaced while workers were at it")
+    return plan.open_worker(places, ordinal)
 
 
-def _numbers(table: "pa.Table", names: Sequence[str]) -> np.ndarray:
-    return np.stack([table[name].to_numpy() for name in names], axis=1)
+def _class_of(kind: str) -> type[Plan]:
+    # What a plan is made of knows what all have in common, so these are known here late.
+    from napari_synapse_cl.pipeline.shards.map_plan import MapPlan
+    from napari_synapse_cl.pipeline.shards.table import TablePlan
+
+    classes: dict[str, type[Plan]] = {known.kind: known for known in (MapPlan, TablePlan)}
+    return classes[kind]

@@ -1,7 +1,9 @@
 """Plan an extraction in shards: which rows lie together, and what all workers have to know."""
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Generator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +23,13 @@ from napari_synapse_cl.pipeline.extraction_preparation import (
     prepare_extraction,
 )
 from napari_synapse_cl.pipeline.provenance import sources_of
-from napari_synapse_cl.pipeline.shards.plan import (
-    OWN,
-    PARTNER,
-    PLACE,
-    ROW,
-    VOLUME,
-    Places,
-    Plan,
-)
-from napari_synapse_cl.system.files import replacing
+from napari_synapse_cl.pipeline.shards.plan import ROW, Places
+from napari_synapse_cl.pipeline.shards.table import OWN, PARTNER, PLACE, VOLUME, TablePlan
+from napari_synapse_cl.pipeline.steps import check_absent, how_data_were_read
+from napari_synapse_cl.runs.events import Event, Message
+from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.system.files import read_record, replacing
+from napari_synapse_cl.system.words import counted
 
 CUBE = 64
 """Voxels along each axis that stand for a chunk where a volume has none."""
@@ -39,6 +38,63 @@ _MOVABLE = {"image", "synapses", "dataset", "crops", "labels", "segmentation"}
 _LATER = {"n_components", "feature_format", "keep_partial", "label_column"}
 """Settings of an extraction that decide what is made of the features in the end."""
 _OTHER_JOBS = {"compare_layers", "centre_jitter", "dense", "region"}
+
+
+def planned(
+    places: Places, config: Config, device: tuple[str, str] | None = None
+) -> Generator[Event, None, TablePlan]:
+    """Return the plan, which is made if there is none; another's is refused.
+
+    Parameters
+    ----------
+    device
+        Type of the workers' device and their precision; None where they are those of this process.
+
+    Raises
+    ------
+    InputError
+        If something that was given cannot be used, or the folder holds something else.
+    """
+    plan = TablePlan.read(places)
+    if plan is not None and not config.overwrite:
+        check_goes_on(plan, config)
+        if read_record(places.finished).get("format") != config.feature_format:
+            check_absent(_one_file_of(places, config), config)
+        return plan
+    if plan is not None:
+        _remove(places)
+    elif places.features.exists() and any(places.features.iterdir()):
+        raise InputError(
+            f"{places.features} is there already, and is of no extraction in shards that could go "
+            "on; move it away, or name another output folder"
+        )
+    check_absent([places.record, *_one_file_of(places, config)], config)
+    plan, job = make_plan(config, places, device)
+    yield from how_data_were_read(job.dataset)
+    for text in job.warnings:
+        yield Message(text, "warning")
+    yield Message(
+        f"{counted(plan.total, 'row')} are extracted in {counted(plan.n_shards, 'shard')}; ended "
+        "early, the same command goes on"
+    )
+    return plan
+
+
+def _one_file_of(places: Places, config: Config) -> list[Path]:
+    """Return what is written beside the parts, if that is wanted."""
+    table = RunFolder(places.output).features_file(config)
+    return [table, table.with_suffix(".json")] if config.one_file else []
+
+
+def _remove(places: Places) -> None:
+    """Remove an extraction, for another in its place; files that are not of one stay."""
+    shutil.rmtree(places.shards)
+    for part in places.features.glob("part-*.parquet"):
+        part.unlink()
+    for file in (places.features / "_common_metadata", places.record, places.failed):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):
+        places.features.rmdir()
 
 
 def given_settings(config: Config) -> dict[str, Any]:
@@ -53,7 +109,7 @@ def given_settings(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json", include=names)
 
 
-def check_goes_on(plan: Plan, config: Config) -> None:
+def check_goes_on(plan: TablePlan, config: Config) -> None:
     """Check that a command asks for what is planned already; no table is interpreted for it.
 
     Raises
@@ -62,7 +118,7 @@ def check_goes_on(plan: Plan, config: Config) -> None:
         If settings, network or data are others, or something cannot be read.
     """
     opened = None if config.checkpoint is None else open_chosen_network(config)
-    network = {} if opened is None else _network(opened.origin.as_dict())
+    network = {} if opened is None else network_of(opened.origin.as_dict())
     parts = open_parts(config, None if opened is None else opened.voxel_size)
     plan.check(given_settings(config), network, sources_of(config, without_synapses(parts)))
 
@@ -85,7 +141,7 @@ def without_synapses(
 
 def make_plan(
     config: Config, places: Places, found: tuple[str, str] | None = None
-) -> tuple[Plan, ExtractionJob]:
+) -> tuple[TablePlan, ExtractionJob]:
     """Open what the settings name, cut the table into shards, and write both for all workers.
 
     Parameters
@@ -116,9 +172,9 @@ def make_plan(
     if config.checkpoint is not None:
         size_of_network = open_chosen_network(config).voxel_size
     own = _own_columns(job)
-    plan = Plan(
+    plan = TablePlan(
         given=given_settings(config),
-        network={} if job.origin is None else _network(job.origin.as_dict()),
+        network={} if job.origin is None else network_of(job.origin.as_dict()),
         data=[dict(source) for source in sources_of(config, job.dataset)],
         config=resolved.as_json(),
         network_size=None if size_of_network is None else list(size_of_network),
@@ -135,7 +191,7 @@ def make_plan(
         row=_free_name(own),
         record={**job.record, "device": device, "precision": precision},
     )
-    plan = Plan(**json.loads(json.dumps(vars(plan))))
+    plan = TablePlan(**json.loads(json.dumps(vars(plan))))
     with disk_in_words(lambda error: f"cannot write the plan {places.plan}: {reason(error)}"):
         for folder in (places.features, places.rows(0).parent, places.trail(0).parent):
             folder.mkdir(parents=True, exist_ok=True)
@@ -144,7 +200,7 @@ def make_plan(
     return plan, job
 
 
-def _network(origin: Mapping[str, Any]) -> dict[str, Any]:
+def network_of(origin: Mapping[str, Any]) -> dict[str, Any]:
     """Return what tells a network from others, wherever its file lies."""
     known = origin.get("sha256") or origin.get("checkpoint")
     return {"network": origin["network"], "seed": origin.get("seed"), "content": known}

@@ -3,8 +3,7 @@
 import time
 from collections.abc import Iterable
 
-from napari_synapse_cl.pipeline.shards.parts import About, glance
-from napari_synapse_cl.pipeline.shards.plan import Places, Plan
+from napari_synapse_cl.pipeline.shards.plan import About, Places, Plan
 from napari_synapse_cl.runs.events import ShardsDone
 
 LEAST_SECONDS = 1.0
@@ -28,7 +27,7 @@ class Tally:
         self._plan, self._dashboard = plan, dashboard
         self._missing = set(missing)
         before = set(range(plan.n_shards)) - self._missing
-        told = (glance(places, plan, shard) for shard in before)
+        told = (plan.glance(places, shard) for shard in before)
         self._failed = sum(len(about.failed) for about in told if about is not None)
         self._n_before = sum(plan.sizes[shard] for shard in before)
         self._partly: dict[int, int] = {}
@@ -54,17 +53,18 @@ class Tally:
         seconds = time.monotonic() - self._begun
         now = self._n_now + sum(self._partly.values())
         rate = now / seconds if seconds > LEAST_SECONDS else 0.0
-        left = self._plan.n_rows - self._n_before - now
+        left = self._plan.total - self._n_before - now
         return ShardsDone(
-            task="extracting in shards",
+            task=f"extracting {self._plan.what} in shards",
             done=self._plan.n_shards - len(self._missing),
             total=self._plan.n_shards,
             crops=self._n_before + now,
-            total_crops=self._plan.n_rows,
+            total_crops=self._plan.total,
             workers=self.workers,
             crops_per_second=rate,
             seconds_left=left / rate if rate else None,
             failed=self._failed,
             again=self.again,
+            unit=self._plan.unit,
             dashboard=self._dashboard,
         )

@@ -104,6 +104,10 @@ class Trail:
         """What is noted, by which it is seen whether a shard has come any further."""
         return *self._deaths, *self._deaths.values(), self._next, self._row_deaths
 
+    def touch(self) -> None:
+        """Note that the worker still lives, by which others know that it does not hang."""
+        self._file.touch()
+
     def remove(self) -> None:
         """Forget it, when the shard is done."""
         self._file.unlink(missing_ok=True)

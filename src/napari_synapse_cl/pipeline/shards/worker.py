@@ -4,8 +4,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Generator
-from functools import lru_cache
+from collections.abc import Generator, Iterable
 from math import prod
 from pathlib import Path
 
@@ -17,12 +16,14 @@ from napari_synapse_cl.data.arrays import first_line
 from napari_synapse_cl.data.crops.sources import StreamedCrops, fingerprint
 from napari_synapse_cl.data.formats.stores import be_patient
 from napari_synapse_cl.data.opening import open_parts
+from napari_synapse_cl.data.parts import Part
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.extraction import BATCH_VOXELS
 from napari_synapse_cl.pipeline.extraction_preparation import ExtractionJob, open_chosen_network
-from napari_synapse_cl.pipeline.shards.parts import About, read_part, write_part
-from napari_synapse_cl.pipeline.shards.plan import Places, Plan, ShardRows, read_rows
+from napari_synapse_cl.pipeline.shards.parts import read_part, write_part
+from napari_synapse_cl.pipeline.shards.plan import About, Places, Plan
 from napari_synapse_cl.pipeline.shards.planning import without_synapses
+from napari_synapse_cl.pipeline.shards.table import ShardRows, TablePlan, read_rows
 from napari_synapse_cl.pipeline.shards.trail import Trail
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.system.devices import choose_device
@@ -42,7 +43,7 @@ def usually_at_once(config: Config) -> int:
     return max(1, min(most, BATCH_VOXELS // prod(config.crop_size)))
 
 
-class Worker:
+class TableWorker:
     """Network and volumes of a plan, opened for shard after shard.
 
     Parameters
@@ -56,24 +57,15 @@ class Worker:
         If something cannot be opened any more, or the device is of another type than planned.
     """
 
-    def __init__(self, places: Places, plan: Plan, ordinal: int | None = None) -> None:
+    def __init__(self, places: Places, plan: TablePlan, ordinal: int | None = None) -> None:
         be_patient()
         self.places, self.plan = places, plan
         config = plan.settings()
         opened = None if config.checkpoint is None else open_chosen_network(config)
-        self._parts = open_parts(config, _triple(plan.network_size))
+        self.parts = open_parts(config, _triple(plan.network_size))
         dataset = without_synapses(
-            self._parts, _triple(plan.voxel_size), plan.name, list(plan.partners)
+            self.parts, _triple(plan.voxel_size), plan.name, list(plan.partners)
         )
-        device = choose_device(config.device)
-        if device.type != plan.device:
-            raise InputError(
-                f"the features were begun on the device {plan.device}, and here they would be "
-                f"computed on {device.type}: name --device {plan.device}, or begin anew in another "
-                "output folder"
-            )
-        if device.type == "cuda" and ordinal is not None:
-            device = torch.device("cuda", ordinal % torch.cuda.device_count())
         job = ExtractionJob(
             config=config,
             folder=RunFolder(places.output),
@@ -81,7 +73,7 @@ class Worker:
             crops=dataset.streamed(config, config.crop_size),
             network=None if opened is None else opened.network,
             architecture=None if opened is None else opened.architecture,
-            device=device,
+            device=device_of(plan, ordinal),
             precision=plan.precision,
             origin=None if opened is None else opened.origin,
         )
@@ -129,7 +121,9 @@ class Worker:
         columns = rows.own.append_column(self.plan.row, [rows.rows])
         write_part(self.places, self.plan, about, columns, work.values)
         work.trail.remove()
-        _log(self.places.done, shard, len(rows.rows), len(work.failed), time.monotonic() - begun)
+        log_done(
+            self.places.done, shard, len(rows.rows), len(work.failed), time.monotonic() - begun
+        )
         return about
 
     def describe(self, crops: np.ndarray, at_once: int) -> np.ndarray:
@@ -143,27 +137,11 @@ class Worker:
         """Return the crops of a shard."""
         return self._crops.around(rows.positions)
 
-    def check_servers(self) -> None:
-        """Check that servers answer at all, so that a row is at fault and not they.
-
-        Raises
-        ------
-        JobError
-            If one does not.
-        """
-        for part in self._parts:
-            location = part.volume.location
-            if location is not None and is_url(location):
-                try:
-                    fingerprint(location)
-                except InputError as error:
-                    raise JobError(str(error)) from error
-
 
 class _ShardWork:
     """The rows of a shard while they are computed; numbers count within the shard."""
 
-    def __init__(self, worker: Worker, rows: ShardRows, at_once: int, trail: Path) -> None:
+    def __init__(self, worker: TableWorker, rows: ShardRows, at_once: int, trail: Path) -> None:
         self._worker, self._at_once = worker, at_once
         self._crops = worker.crops_of(rows)
         # Of positions, which are those inside, their numbers within the shard.
@@ -229,34 +207,61 @@ class _ShardWork:
             if len(positions) > 1:
                 middle = len(positions) // 2
                 return [*self._read(positions[:middle]), *self._read(positions[middle:])]
-            cause = error.__cause__ or error
-            if isinstance(cause, TimeoutError) or first_line(cause).startswith(_OF_SERVERS):
-                self._worker.check_servers()
+            check_servers(error, self._worker.parts)
             self.failed[int(self._numbers[positions[0]])] = str(error)
             return []
 
 
-@lru_cache(1)
-def worker_of(output: Path, key: str, ordinal: int | None) -> Worker:
-    """Return the worker of this process for a plan, which is opened once.
+def device_of(plan: Plan, ordinal: int | None) -> torch.device:
+    """Return the device of a worker.
+
+    Parameters
+    ----------
+    ordinal
+        As :meth:`Plan.open_worker` takes it.
 
     Raises
     ------
     InputError
-        If the plan is gone, or another.
+        If it is of another type than planned.
     """
-    places = Places(output)
-    plan = Plan.read(places)
-    if plan is None or plan.key != key:
-        raise InputError(f"{places.plan} is gone, or was replaced while workers were at it")
-    return Worker(places, plan, ordinal)
+    device = choose_device(plan.settings().device)
+    if device.type != plan.device:
+        raise InputError(
+            f"the {plan.what} were begun on the device {plan.device}, and here they would be "
+            f"computed on {device.type}: name --device {plan.device}, or begin anew in another "
+            "output folder"
+        )
+    if device.type == "cuda" and ordinal is not None:
+        return torch.device("cuda", ordinal % torch.cuda.device_count())
+    return device
+
+
+def check_servers(error: Exception, parts: Iterable[Part]) -> None:
+    """Check after an error of reading that servers answer at all, so that it is not their fault.
+
+    Raises
+    ------
+    JobError
+        If one does not.
+    """
+    cause = error.__cause__ or error
+    if not (isinstance(cause, TimeoutError) or first_line(cause).startswith(_OF_SERVERS)):
+        return
+    for part in parts:
+        location = part.volume.location
+        if location is not None and is_url(location):
+            try:
+                fingerprint(location)
+            except InputError as down:
+                raise JobError(str(down)) from down
 
 
 def _triple(values: list[float] | None) -> VoxelSize | None:
     return None if values is None else triple(values)
 
 
-def _log(file: Path, shard: int, rows: int, failed: int, seconds: float) -> None:
+def log_done(file: Path, shard: int, rows: int, failed: int, seconds: float) -> None:
     """Append who has done a shard; lines as short as these are not mixed with others'."""
     line = {
         "shard": shard,
