@@ -190,7 +190,25 @@ def test_a_scheduler_that_is_running_gives_out_shards(
         output = tmp_path / "out"
         there = {**settings, "scheduler": cluster.scheduler_address, "output": output}
         list(run(Config.from_values(there)))
+        maps = maps_of_a_long_volume(settings, tmp_path)
+        list(run(Config.from_values({**maps, "scheduler": cluster.scheduler_address})))
     assert part_files(output) == alone
+    assert len(times_done(maps["output"])) == 2
+    list(run(Config.from_values({**maps, "output": tmp_path / "at_once"})))
+    there, at_once = (
+        zarr.open_array(folder / "maps_L10.zarr" / "L10")[:]
+        for folder in (maps["output"], tmp_path / "at_once")
+    )
+    np.testing.assert_array_equal(there, at_once)
+
+
+def maps_of_a_long_volume(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Settings of maps that are two blocks."""
+    voxels = np.random.default_rng(1).integers(0, 255, (270, 16, 16), dtype=np.uint8)
+    zarr.create_array(folder / "long.zarr", data=voxels)
+    names = ("extract_only", "checkpoint", "voxel_size", "layer_num", "device", "precision")
+    kept = {name: settings[name] for name in names}
+    return {**kept, "dense": True, "image": folder / "long.zarr", "output": folder / "maps"}
 
 
 def test_where_there_is_no_scheduler_nothing_is_written(

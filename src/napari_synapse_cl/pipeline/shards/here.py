@@ -11,7 +11,6 @@ from napari_synapse_cl.pipeline.shards.tally import Tally
 from napari_synapse_cl.runs.events import Control, Event, Message
 from napari_synapse_cl.system.environment import Launch, variable
 from napari_synapse_cl.system.memory import is_shortage
-from napari_synapse_cl.system.words import counted
 
 ARRAYS = (
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MAX"),
@@ -148,7 +147,7 @@ def _is_old(trail: Path, limit: float) -> bool:
 def _one(
     worker: Worker, shard: int, tally: Tally, control: Control
 ) -> Generator[Event, None, None]:
-    """Do one shard, with fewer crops at once when memory runs out."""
+    """Do one shard, with less at once when memory runs out."""
     at_once = worker.at_once
     while True:
         steps = worker.extract(shard, at_once=None if at_once == worker.at_once else at_once)
@@ -168,11 +167,11 @@ def _one(
                 raise
             at_once = fewer_at_once(at_once, error)
             tally.again += 1
-            yield Message(f"memory ran out: shard {shard} goes on with {counted(at_once, 'crop')}")
+            yield Message(f"memory ran out: shard {shard} goes on with half as much at once")
 
 
 def fewer_at_once(at_once: int, error: BaseException) -> int:
-    """Return how many crops go through the network at once after memory ran out.
+    """Return how many crops or voxels go through the network at once after memory ran out.
 
     Raises
     ------
@@ -181,7 +180,7 @@ def fewer_at_once(at_once: int, error: BaseException) -> int:
     """
     if at_once == 1:
         raise JobError(
-            "memory ran out while features of 1 crop were extracted; end other programs, or "
-            "choose the device cpu, fewer layers or a smaller crop_size"
+            "memory ran out for the least that can go through the network at once; end other "
+            "programs, or choose the device cpu, fewer layers or a smaller crop_size"
         ) from error
     return max(1, at_once // 2)
