@@ -42,12 +42,14 @@ from napari_synapse_cl.training import step as training_step
 from napari_synapse_cl.training.memory.plan import StepMemory, StepPlan
 from napari_synapse_cl.training.objectives import KINDS, of_pairs
 from napari_synapse_cl.training.schedule import (
+    MOST_SHUFFLED,
     Order,
     Schedule,
     Selection,
     learning_rate,
     stages_waiting,
 )
+from napari_synapse_cl.training.shuffling import Shuffle
 from napari_synapse_cl.training.trainer import Trainer
 from napari_synapse_cl.training.validation import Labelled, Validation
 
@@ -198,12 +200,30 @@ def test_steps_may_be_bounded_and_epochs_follow_from_them(
     assert schedule.epochs * schedule.steps_per_epoch == schedule.total_steps
 
 
-def test_short_epochs_draw_others_each_time() -> None:
+@pytest.mark.parametrize("most", [MOST_SHUFFLED, 50])
+def test_short_epochs_draw_others_each_time(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_synapse_cl.training.schedule.MOST_SHUFFLED", most)
     schedule = Schedule.plan(Config(batch_size=8, epoch_steps=2, num_epochs=40), 100)
+    if most < 100:
+        # Of very many nothing is drawn that is not taken.
+        monkeypatch.setattr(Order, "_draw", lambda *_: pytest.fail("all are shuffled"))
     order = Order(0, np.arange(100), schedule)
     epochs = [np.concatenate([order.of_step(2 * e + s)[1] for s in range(2)]) for e in range(40)]
     assert all(len(set(epoch)) == 16 for epoch in epochs)
     assert len(set(np.concatenate(epochs))) == 100
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 64, 65, 1000, 4097])
+def test_a_shuffled_order_holds_each_number_once_and_another_seed_another_order(n: int) -> None:
+    places = np.arange(n)
+    some, others = Shuffle(n, [0, 1])[places], Shuffle(n, [0, 2])[places]
+    assert sorted(some.tolist()) == sorted(others.tolist()) == places.tolist()
+    if n >= 1000:
+        # As of random orders: one in n stays, and one follows another by chance alone.
+        assert (some == others).sum() < 10
+        assert abs(np.corrcoef(some[:-1], some[1:])[0, 1]) < 0.1
+        # It does not depend on what else is looked at.
+        assert Shuffle(n, [0, 1])[places[-7:]].tolist() == some[-7:].tolist()
 
 
 def test_training_lowers_the_loss(make_trainer: MakeTrainer) -> None:

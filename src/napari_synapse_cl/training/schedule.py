@@ -11,6 +11,10 @@ import numpy as np
 from napari_synapse_cl.config import TrainingConfig
 from napari_synapse_cl.config.training_sections import HIGHER_IS_BETTER
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.training.shuffling import Shuffle
+
+MOST_SHUFFLED = 2**20
+"""Synapses whose order lies in memory, in epochs that do not see all of them."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,8 @@ class Order:
     """The synapses of every step: all once an epoch, but for those that its batches do not hold.
 
     The order of an epoch follows from the seed and its number alone, so that a training which goes
-    on from a checkpoint takes the very steps it would have taken.
+    on from a checkpoint takes the very steps it would have taken. Of very many synapses of which an
+    epoch sees some, only those of a step are drawn at a time.
 
     Parameters
     ----------
@@ -133,12 +138,19 @@ class Order:
         self._schedule = schedule
         # Of two epochs: crops of the next are read while the last steps of one are taken.
         self._of_epoch = lru_cache(maxsize=2)(self._draw)
+        n = len(synapses)
+        sees_all = schedule.steps_per_epoch == n // schedule.batch_size
+        self._is_held = sees_all or n <= MOST_SHUFFLED
 
     def of_step(self, step: int) -> tuple[int, np.ndarray]:
         """Return the epoch, counted from 1, and the synapses of a step counted from 0."""
         epoch = step // self._schedule.steps_per_epoch + 1
         first = step % self._schedule.steps_per_epoch * self._schedule.batch_size
-        return epoch, self._of_epoch(epoch)[first : first + self._schedule.batch_size]
+        stop = first + self._schedule.batch_size
+        if self._is_held:
+            return epoch, self._of_epoch(epoch)[first:stop]
+        shuffle = Shuffle(len(self._synapses), [self._seed, epoch])
+        return epoch, self._synapses[shuffle[np.arange(first, stop)]]
 
     def _draw(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self._seed, epoch]).permutation(self._synapses)
