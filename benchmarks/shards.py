@@ -1,6 +1,7 @@
 """Extraction in shards under failures, and what it costs beside an extraction at once.
 
-    python benchmarks/shards.py [failures] [cost] [--synapses 20000] [--folder FOLDER]
+    python benchmarks/shards.py [failures] [cost] [engine] [--synapses 20000]
+        [--rows 1000 10000 100000] [--rounds 3] [--folder FOLDER]
 
 `failures` extracts the features of some thousand synapses by one process, and by a local Dask
 cluster of three workers to which everything happens: the process that drives it, with the
@@ -8,14 +9,20 @@ scheduler, is killed and the same command given again; then one worker is killed
 longer than the limit of a shard, and one can have no more memory. It says whether the parts are the
 same to the bit, and how often each shard was done.
 
-`cost` extracts 1,000 to 100,000 synapses at once and in shards by one to three workers: seconds of
-the CPU and of the wall, and the most memory of a process. The seconds of the CPU are those to
-compare on a machine that does other things too. Then 2,000 crops of 32³ at once and as one shard.
+`cost` extracts 1,000 to 100,000 synapses at once and in shards by one to three workers, one job
+after the other and that for some rounds, so that what else the machine does falls on all of them:
+seconds of the CPU of all processes, as medians, and to those at once as the median of the rounds'
+ratios; of the seconds of the first process those before and after the extraction; and the most
+memory of the first process and of the largest of the others.
+
+`engine` tells what each further shard of 2,000 crops of 32³ takes of the CPU, where 6,000 and 2,000
+are extracted at once, by one process and by two workers.
 """
 
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,8 +30,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -40,6 +49,7 @@ SHAPE = (128, 512, 512)
 MARGIN = 20
 MIB = 2**20
 LIMIT_MINUTES = 0.5
+SHARD = 2000
 
 
 def write_data(folder: Path) -> None:
@@ -128,11 +138,11 @@ def failures(folder: Path, n: int) -> None:
     print(f"- shards by how often they were done: {dict(times)}")
 
 
-class Peak:
+class Watch:
     """The most memory and the CPU seconds of a process and those that it starts."""
 
     def __init__(self, pid: int) -> None:
-        self.memory = 0
+        self.first = self.worker = 0
         self._seconds: dict[int, float] = {}
         self._process = psutil.Process(pid)
         self._thread = threading.Thread(target=self._follow)
@@ -141,10 +151,9 @@ class Peak:
     def _follow(self) -> None:
         while True:
             try:
-                for process in (self._process, *self._process.children(recursive=True)):
-                    self.memory = max(self.memory, process.memory_info().rss)
-                    times = process.cpu_times()
-                    self._seconds[process.pid] = times.user + times.system
+                self.first = max(self.first, self._look(self._process))
+                for child in self._process.children(recursive=True):
+                    self.worker = max(self.worker, self._look(child))
                 if self._process.status() == psutil.STATUS_ZOMBIE:
                     return
             except psutil.Error:
@@ -152,51 +161,126 @@ class Peak:
                     return
             time.sleep(0.05)
 
+    def _look(self, process: psutil.Process) -> int:
+        times = process.cpu_times()
+        self._seconds[process.pid] = times.user + times.system
+        return int(process.memory_info().rss)
+
+    def of_first(self) -> float:
+        """Return the seconds of the CPU that the first process has taken so far."""
+        return self._seconds.get(self._process.pid, 0.0)
+
     @property
     def seconds(self) -> float:
-        """Return the seconds of the CPU, when the process has ended."""
+        """Return the seconds of the CPU of all, when the process has ended."""
         self._thread.join()
         return sum(self._seconds.values())
 
 
-def measured(settings: dict[str, Any]) -> tuple[float, float, float]:
-    """Return seconds of the CPU and of the wall, and MiB of the largest process."""
-    began = time.monotonic()
+class Cost(NamedTuple):
+    """What a job took."""
+
+    seconds: float
+    """Of the CPU."""
+    planning: float
+    """Those of the first process before it began to extract, and after all was extracted."""
+    finishing: float
+    first: float
+    """MiB of the first process at most."""
+    worker: float
+    """MiB of the largest that it started, 0 without any."""
+
+
+def measured(settings: dict[str, Any]) -> Cost:
+    shutil.rmtree(settings["output"], ignore_errors=True)
     job = start(settings)
-    peak = Peak(job.pid)
-    job.communicate()
-    assert job.returncode == 0
-    return peak.seconds, time.monotonic() - began, peak.memory / MIB
+    watch = Watch(job.pid)
+    assert job.stdout is not None
+    planned = extracted = None
+    for line in job.stdout:
+        event = from_line(line)
+        if isinstance(event, ShardsDone):
+            planned = watch.of_first() if planned is None else planned
+            extracted = watch.of_first()
+    assert job.wait() == 0
+    seconds = watch.seconds
+    ended = watch.of_first()
+    planning, finishing = planned or 0.0, ended - (ended if extracted is None else extracted)
+    return Cost(seconds, planning, finishing, watch.first / MIB, watch.worker / MIB)
 
 
-def cost(folder: Path, rows: list[int]) -> None:
-    print("\n| Synapses | how | CPU s | s | MiB of a process | CPU to at once |")
-    print("| ---: | --- | ---: | ---: | ---: | ---: |")
+WAYS = ("at once", "1 process", "2 workers", "3 workers")
+"""Jobs to compare; each begins with how many workers it has, but for the first."""
+
+
+def compared(jobs: dict[str, dict[str, Any]], rounds: int) -> dict[str, list[Cost]]:
+    """Measure some jobs in turn, round after round."""
+    found: dict[str, list[Cost]] = {name: [] for name in jobs}
+    for _ in range(rounds):
+        for name, settings in jobs.items():
+            found[name].append(measured(settings))
+    return found
+
+
+def cost(folder: Path, rows: list[int], rounds: int) -> None:
+    print("\n| Synapses | how | CPU to at once | CPU s | planning | finishing | first | worker |")
+    print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for n in rows:
         settings = settings_of(folder, n, 8, 2, 3)
-        show(settings, folder / f"rows{n}", n, (0, 1, 2, 3))
-    print("\nOne shard of 2,000 crops of 32³:\n")
-    show(settings_of(folder, 2000, 32, 8, 10), folder / "shard", 2000, (0, 1))
+        found = compared(jobs_of(settings, folder / f"rows{n}", WAYS), rounds)
+        for name, costs in found.items():
+            ratios = [a.seconds / b.seconds for a, b in zip(costs, found[WAYS[0]], strict=True)]
+            middle = Cost(*(median(values) for values in zip(*costs, strict=True)))
+            cells = [f"{n:,}" if name == WAYS[0] else "", name, f"{median(ratios):.2f}"]
+            cells += [f"{value:.1f}" for value in middle[:3]]
+            cells += [f"{value:,.0f}" for value in middle[3:]]
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def show(settings: dict[str, Any], output: Path, n: int, ways: tuple[int, ...]) -> None:
-    at_once = None
-    for workers in ways:
-        job = {**settings, "workers": workers, "output": output / str(workers)}
-        seconds, wall, memory = measured(job)
-        at_once = at_once or seconds
-        how = f"{workers} in shards" if workers else "at once"
-        cells = [f"{n:,}", how, f"{seconds:.1f}", f"{wall:.1f}", f"{memory:,.0f}"]
-        print(f"| {' | '.join(cells)} | {seconds / at_once:.2f} |", flush=True)
+def engine(folder: Path, rounds: int) -> None:
+    """Tell what a shard of 2,000 crops of 32³ takes beyond the first, with which jobs start."""
+    sizes = (SHARD, 3 * SHARD)
+    jobs = {
+        f"{name} {n}": job
+        for n in sizes
+        for name, job in jobs_of(
+            settings_of(folder, n, 32, 8, 10), folder / f"engine{n}", WAYS[:3]
+        ).items()
+    }
+    found = compared(jobs, rounds)
+
+    def further(name: str) -> list[float]:
+        few, many = ([c.seconds for c in found[f"{name} {n}"]] for n in sizes)
+        return [(b - a) / 2 for a, b in zip(few, many, strict=True)]
+
+    print(
+        f"\n| How {SHARD:,} further crops of 32³ are extracted | CPU s | to at once, each round |"
+    )
+    print("| --- | ---: | --- |")
+    at_once = further(WAYS[0])
+    for name in WAYS[:3]:
+        ratios = [a / b for a, b in zip(further(name), at_once, strict=True)]
+        told = ", ".join(f"{ratio:.3f}" for ratio in ratios)
+        print(f"| {name} | {median(further(name)):.2f} | {told} (median {median(ratios):.3f}) |")
+
+
+def jobs_of(
+    settings: dict[str, Any], output: Path, ways: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    return {
+        name: {**settings, "workers": workers, "output": output / str(workers)}
+        for workers, name in enumerate(ways)
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="*", default=["failures", "cost"])
+    parser.add_argument("what", nargs="*", default=["failures", "cost", "engine"])
     parser.add_argument("--synapses", type=int, default=20_000)
     parser.add_argument("--rows", type=int, nargs="+", default=[10**3, 10**4, 10**5])
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where data are written; for a real disk")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -204,7 +288,9 @@ def main() -> None:
         if "failures" in options.what:
             failures(Path(folder), options.synapses)
         if "cost" in options.what:
-            cost(Path(folder), options.rows)
+            cost(Path(folder), options.rows, options.rounds)
+        if "engine" in options.what:
+            engine(Path(folder), options.rounds)
 
 
 if __name__ == "__main__":
