@@ -15,8 +15,9 @@ seconds of the CPU of all processes, as medians, and to those at once as the med
 ratios; of the seconds of the first process those before and after the extraction; and the most
 memory of the first process and of the largest of the others.
 
-`engine` tells what each further shard of 2,000 crops of 32³ takes of the CPU, where 6,000 and 2,000
-are extracted at once, by one process and by two workers.
+`engine` extracts 2,000 crops of 32³ at once and as one shard, in turn and in one process that has
+imported everything: seconds of the CPU from the settings to the finished result, planning and
+writing included.
 """
 
 import argparse
@@ -238,30 +239,31 @@ def cost(folder: Path, rows: list[int], rounds: int) -> None:
 
 
 def engine(folder: Path, rounds: int) -> None:
-    """Tell what a shard of 2,000 crops of 32³ takes beyond the first, with which jobs start."""
-    sizes = (SHARD, 3 * SHARD)
-    jobs = {
-        f"{name} {n}": job
-        for n in sizes
-        for name, job in jobs_of(
-            settings_of(folder, n, 32, 8, 10), folder / f"engine{n}", WAYS[:3]
-        ).items()
-    }
-    found = compared(jobs, rounds)
+    """Tell what a shard takes beside the same crops at once, in this process, which has begun."""
+    from napari_synapse_cl.pipeline import run
 
-    def further(name: str) -> list[float]:
-        few, many = ([c.seconds for c in found[f"{name} {n}"]] for n in sizes)
-        return [(b - a) / 2 for a, b in zip(few, many, strict=True)]
+    torch.set_num_threads(1)
 
-    print(
-        f"\n| How {SHARD:,} further crops of 32³ are extracted | CPU s | to at once, each round |"
-    )
-    print("| --- | ---: | --- |")
-    at_once = further(WAYS[0])
-    for name in WAYS[:3]:
-        ratios = [a / b for a, b in zip(further(name), at_once, strict=True)]
-        told = ", ".join(f"{ratio:.3f}" for ratio in ratios)
-        print(f"| {name} | {median(further(name)):.2f} | {told} (median {median(ratios):.3f}) |")
+    def seconds(n: int, workers: int) -> float:
+        output = folder / "engine" / str(workers)
+        shutil.rmtree(output, ignore_errors=True)
+        settings = {**settings_of(folder, n, 32, 8, 10), "workers": workers, "output": output}
+        began = time.process_time()
+        for _ in run(Config.from_values({**settings, "extract_only": True, "figures": False})):
+            pass
+        return time.process_time() - began
+
+    for workers in (0, 1):
+        # What is imported, compiled and measured once is none of a shard's.
+        seconds(64, workers)
+    print(f"\n| Round | {SHARD:,} crops of 32³ at once, CPU s | as a shard | to at once |")
+    print("| ---: | ---: | ---: | ---: |")
+    ratios = []
+    for number in range(1, rounds + 1):
+        at_once, shard = seconds(SHARD, 0), seconds(SHARD, 1)
+        ratios.append(shard / at_once)
+        print(f"| {number} | {at_once:.2f} | {shard:.2f} | {ratios[-1]:.3f} |", flush=True)
+    print(f"\nMedian {median(ratios):.3f}")
 
 
 def jobs_of(

@@ -166,7 +166,7 @@ class ShardsConfig(Section):
     )
     shard_size: int = setting(
         2000,
-        "Synapses in a shard; they lie together in space.",
+        "Synapses in a shard; they lie together in space. A shard of maps (dense) is a block.",
         ge=1,
         le=1_000_000,
     )

@@ -132,8 +132,7 @@ class Plan(ABC):
             plan = _class_of(kind)(**content)
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise InputError(
-                f"{places.plan} cannot be read: {reason(error)}; remove {places.shards} to begin "
-                "anew, or name another output folder"
+                f"{places.plan} cannot be read: {reason(error)}; begin anew in another output folder"
             ) from None
         if not isinstance(plan, cls):
             raise InputError(
