@@ -132,7 +132,7 @@ class Plan(ABC):
             plan = _class_of(kind)(**content)
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise InputError(
-                f"{places.plan} cannot be read: {reason(error)}; begin anew in another output folder"
+                f"{places.plan} cannot be read: {reason(error)}; begin anew in another folder"
             ) from None
         if not isinstance(plan, cls):
             raise InputError(
