@@ -1,7 +1,7 @@
 """Extraction in shards under failures, and what it costs beside an extraction at once.
 
-    python benchmarks/shards.py [failures] [cost] [engine] [--synapses 20000]
-        [--rows 1000 10000 100000] [--rounds 3] [--folder FOLDER]
+    python benchmarks/shards.py [failures] [cost] [engine] [alone]
+        [--synapses 20000] [--rows 1000 10000 100000] [--rounds 3] [--folder FOLDER]
 
 `failures` extracts the features of some thousand synapses by one process, and by a local Dask
 cluster of three workers to which everything happens: the process that drives it, with the
@@ -18,6 +18,9 @@ memory of the first process and of the largest of the others.
 `engine` extracts 2,000 crops of 32³ at once and as one shard, in turn and in one process that has
 imported everything: seconds of the CPU from the settings to the finished result, planning and
 writing included.
+
+`alone` tells what planning and finishing, which one process does for all, take of the CPU a row,
+for tables of 96 features with their components.
 """
 
 import argparse
@@ -238,20 +241,30 @@ def cost(folder: Path, rows: list[int], rounds: int) -> None:
             print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def engine(folder: Path, rounds: int) -> None:
-    """Tell what a shard takes beside the same crops at once, in this process, which has begun."""
+def phases(settings: dict[str, Any], output: Path) -> tuple[float, float, float]:
+    """Extract in this process; return seconds of the CPU until it plans, extracts and finishes."""
     from napari_synapse_cl.pipeline import run
 
     torch.set_num_threads(1)
+    shutil.rmtree(output, ignore_errors=True)
+    config = Config.from_values(
+        {**settings, "output": output, "extract_only": True, "figures": False}
+    )
+    times = [time.process_time()] * 3
+    for event in run(config):
+        if isinstance(event, ShardsDone):
+            times[1] = times[1] if times[1] > times[0] else time.process_time()
+            times[2] = time.process_time()
+    planned, extracted = times[1] - times[0], times[2] - times[1]
+    return planned, extracted, time.process_time() - times[2]
+
+
+def engine(folder: Path, rounds: int) -> None:
+    """Tell what a shard takes beside the same crops at once, in this process, which has begun."""
+    output = folder / "engine"
 
     def seconds(n: int, workers: int) -> float:
-        output = folder / "engine" / str(workers)
-        shutil.rmtree(output, ignore_errors=True)
-        settings = {**settings_of(folder, n, 32, 8, 10), "workers": workers, "output": output}
-        began = time.process_time()
-        for _ in run(Config.from_values({**settings, "extract_only": True, "figures": False})):
-            pass
-        return time.process_time() - began
+        return sum(phases({**settings_of(folder, n, 32, 8, 10), "workers": workers}, output))
 
     for workers in (0, 1):
         # What is imported, compiled and measured once is none of a shard's.
@@ -264,6 +277,24 @@ def engine(folder: Path, rounds: int) -> None:
         ratios.append(shard / at_once)
         print(f"| {number} | {at_once:.2f} | {shard:.2f} | {ratios[-1]:.3f} |", flush=True)
     print(f"\nMedian {median(ratios):.3f}")
+
+
+def alone(folder: Path) -> None:
+    """Tell what of a job one process does alone, for tables of 96 features."""
+    sizes = (2 * SHARD, 12 * SHARD)
+    of_few, of_many = (
+        phases(
+            {**settings_of(folder, n, 8, 24, 12), "pooling": "mean+max", "workers": 1},
+            folder / "alone_by_one",
+        )
+        for n in sizes
+    )
+    print()
+    names = ("planning", "extracting", "finishing")
+    for name, few, many in zip(names, of_few, of_many, strict=True):
+        a_row = (many - few) / (sizes[1] - sizes[0]) * 1e6
+        seconds = f"{few:.2f} s for {sizes[0]:,} rows, {many:.2f} s for {sizes[1]:,}"
+        print(f"- {name}: {a_row:.0f} µs of the CPU a row ({seconds})", flush=True)
 
 
 def jobs_of(
@@ -279,7 +310,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="*", default=["failures", "cost", "engine"])
+    parser.add_argument("what", nargs="*", default=["failures", "cost", "engine", "alone"])
     parser.add_argument("--synapses", type=int, default=20_000)
     parser.add_argument("--rows", type=int, nargs="+", default=[10**3, 10**4, 10**5])
     parser.add_argument("--rounds", type=int, default=3)
@@ -293,6 +324,8 @@ def main() -> None:
             cost(Path(folder), options.rows, options.rounds)
         if "engine" in options.what:
             engine(Path(folder), options.rounds)
+        if "alone" in options.what:
+            alone(Path(folder))
 
 
 if __name__ == "__main__":

@@ -39,8 +39,10 @@ _OF_SERVERS = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED")
 
 def usually_at_once(config: Config) -> int:
     """Return how many crops go through the network at once where memory suffices."""
-    most = min(MOST_AT_ONCE, config.shard_size)
-    return max(1, min(most, BATCH_VOXELS // prod(config.crop_size)))
+    size = config.shard_size
+    most = max(1, min(MOST_AT_ONCE, size, BATCH_VOXELS // prod(config.crop_size)))
+    # As even as can be: where the last batch is not full, crops are computed in vain.
+    return -(-size // -(-size // most))
 
 
 class TableWorker:
