@@ -2,6 +2,7 @@
 
     python benchmarks/projection.py [--synapses 100000000] [--trained_per_second 0.71]
         [--extracted_per_second 5.29] [--tflops 50] [--machines 1 8 64]
+        [--planning 4] [--finishing 18]
 
 Crops of 80³ and the default network, by hours = synapses / (synapses per second of one machine ×
 machines) / 3600: an epoch of training, and the extraction of layer 20. The rates of one machine are
@@ -10,6 +11,10 @@ bfloat16; for a GPU, give what it measures there.
 
 A GPU that was not measured is reckoned by the operations of the convolutions, which are counted
 here, and by how many of them it gets done each second, which is assumed: ``--tflops``.
+
+An extraction in shards is planned and finished by one process alone, which takes so many
+microseconds of a CPU for each synapse as ``benchmarks/shards.py alone`` tells: its hours are those
+of the extraction and (planning + finishing) · synapses, on however many machines.
 """
 
 import argparse
@@ -40,6 +45,10 @@ def operations(network: nn.Sequential, *, with_gradients: bool) -> int:
     return int(counter.get_total_flops())
 
 
+def show(job: str, rate: float, hours: list[float]) -> None:
+    print(f"| {job} | {rate:,.2f} | {' | '.join(f'{h:,.1f}' for h in hours)} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -48,6 +57,8 @@ def main() -> None:
     parser.add_argument("--trained_per_second", type=float, default=0.71)
     parser.add_argument("--extracted_per_second", type=float, default=5.29)
     parser.add_argument("--tflops", type=float, default=50, help="of a GPU, in the convolutions")
+    parser.add_argument("--planning", type=float, default=4, help="in microseconds a synapse")
+    parser.add_argument("--finishing", type=float, default=18, help="in microseconds a synapse")
     parser.add_argument("--machines", type=int, nargs="+", default=[1, 8, 64])
     options = parser.parse_args()
     config = Config.from_values({"crop_size": SIZE})
@@ -66,9 +77,12 @@ def main() -> None:
     print(f"### {n:,} synapses, crops of {SIZE}³, {config.fmaps} maps\n")
     print(f"| | synapses/s of one | {' | '.join(f'hours on {m:,}' for m in machines)} |")
     print("| --- | ---: |" + " ---: |" * len(machines))
+    alone = (options.planning + options.finishing) * 1e-6 * n / 3600
     for job, rate in rates.items():
-        hours = [f"{n / rate / m / 3600:,.1f}" for m in machines]
-        print(f"| {job} | {rate:,.2f} | {' | '.join(hours)} |")
+        hours = [n / rate / m / 3600 for m in machines]
+        show(job, rate, hours)
+        if "extraction" in job:
+            show("- planned and finished by one process", rate, [h + alone for h in hours])
     needed = [f"{n / m / 24 / 3600:,.0f}" for m in machines]
     print(f"| synapses/s that each needs for a pass in a day | | {' | '.join(needed)} |")
     table = n * (FEATURES * 4 + 3 * 8) / 1e9

@@ -19,6 +19,7 @@ LIGHT = {
     "training.estimates": {"torch", "scipy", "napari", "matplotlib", "sklearn", "zarr", "h5py"},
     "augmentations.transforms": {"torch"},
     "runs.following": {"torch"},
+    "runs.shards": {"torch"},
     "data.dataset": {"torch", "zarr", "h5py", "tensorstore", "openpyxl"},
     "data.opening": {"torch", "zarr", "h5py", "tensorstore", "openpyxl"},
     "features.tables": {"torch", "anndata", "h5py", "napari", "matplotlib"},

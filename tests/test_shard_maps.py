@@ -21,6 +21,7 @@ from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.pipeline.networks import make_model
 from napari_synapse_cl.pipeline.shards.trail import BROKEN
 from napari_synapse_cl.runs.events import Control, Event, Message, Progress, ShardsDone, Wrote
+from napari_synapse_cl.runs.shards import Places, follow_shards
 from test_shards import times_done
 
 LAYERS = (5, 9)
@@ -126,6 +127,8 @@ def test_they_are_those_of_an_extraction_at_once_to_the_bit(
     assert not list((tmp_path / "out" / "shards").glob("*.zarr"))
     array = {**settings, "workers": 0, "shard": "2/3"}
     assert "done already" in told(list(events(array)))
+    *_, wrote = follow_shards(Places(tmp_path / "out"), Control())
+    assert wrote == happened[-1]
     list(events({**array, "output": tmp_path / "array"}))
     assert_same(tmp_path / "array", tmp_path / "at_once")
 

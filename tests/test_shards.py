@@ -25,6 +25,7 @@ from napari_synapse_cl.pipeline.shards.here import share_of
 from napari_synapse_cl.pipeline.shards.planning import morton
 from napari_synapse_cl.pipeline.shards.trail import BROKEN, Trail
 from napari_synapse_cl.runs.events import Control, Event, Message, ShardsDone, Wrote
+from napari_synapse_cl.runs.shards import Places, follow_shards
 
 N, OUTSIDE = 60, 17
 
@@ -213,7 +214,13 @@ class TestGoingOn:
                 control.request("stop")
         assert "ended with 3 of 7 shards done" in told(happened)
         assert not any(isinstance(event, Wrote) for event in happened)
+        seen = follow_shards(Places(output), Control(), interval=0)
+        assert next(seen).done == 3
         happened = list(events(settings))
+        # Another process sees how far it is, and its end.
+        *_, last, wrote = seen
+        assert (last.done, last.total, last.crops, last.failed) == (7, 7, N, 1)
+        assert wrote == happened[-1]
         assert next(e for e in happened if isinstance(e, ShardsDone)).done == 3
         assert set(times_done(output).values()) == {1}
         list(events({**settings, "output": tmp_path / "whole"}))

@@ -17,6 +17,8 @@ from qtpy.QtWidgets import QLineEdit
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.listing import BIN, NOTE, runs_in_bin
 from napari_synapse_cl.runs.metrics import read_metrics
+from napari_synapse_cl.runs.shards import Places
+from napari_synapse_cl.system.files import write_json
 from napari_synapse_cl.widgets import base
 from napari_synapse_cl.widgets.look import open_dock
 from napari_synapse_cl.widgets.runs.table import BEST, EPOCHS, NAME, SIZE, STATE, VOLUME
@@ -252,6 +254,26 @@ def test_where_runs_were_is_known_at_the_next_start(
     again = open_widget(viewer, RUNS)
     qtbot.waitUntil(lambda: again.table.topLevelItemCount() == 3, timeout=LONG)
     assert trained.parents[1] in [run.folder for run in again.table.runs]
+
+
+def test_of_an_extraction_in_shards_it_is_shown_how_far_it_is(
+    runs: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
+    places = Places(tmp_path / "out")
+    places.shards.mkdir(parents=True)
+    write_json(places.plan, {"what": "features", "unit": "crop", "sizes": [10, 10, 4]})
+    lines = [
+        json.dumps({"shard": shard, "failed": shard, "host": "a", "pid": 7}) for shard in range(3)
+    ]
+    places.done.write_text(lines[1] + "\n")
+    runs.open_folder(places.output)
+    widget = open_dock(runs.viewer, EXTRACT)
+    qtbot.waitUntil(lambda: "1 of 3 shards" in widget.status.text(), timeout=LONG)
+    assert "1 row failed" in widget.status.text()
+    places.done.write_text("\n".join(lines) + "\n")
+    write_json(places.finished, {})
+    qtbot.waitUntil(lambda: widget.job is None, timeout=LONG)
+    assert str(places.features) in widget.status.text()
 
 
 def test_what_its_network_has_made_lies_below_a_run(

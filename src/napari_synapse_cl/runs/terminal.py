@@ -26,6 +26,7 @@ from napari_synapse_cl.runs.events import (
     StepDone,
     Wrote,
 )
+from napari_synapse_cl.runs.shards import shards_in_words
 from napari_synapse_cl.system.words import counted, duration
 
 SECONDS_BETWEEN_LINES = 60
@@ -65,7 +66,7 @@ def report(events: Iterable[Event]) -> None:
                 case ShardsDone():
                     if event.task != shown.task:
                         shown.begin(event.task, event.total_crops, event.crops, event.unit)
-                    shown.advance(event.crops, _fleet(event))
+                    shown.advance(event.crops, shards_in_words(event))
                 case Wrote(what, path) if what != "settings":
                     shown.end()
                     results.append(f"{what} {path}")
@@ -203,18 +204,6 @@ def make_safe() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _fleet(event: ShardsDone) -> str:
-    """Say in a clause what shards and workers have come to."""
-    parts = [f"{event.done} of {counted(event.total, 'shard')}", counted(event.workers, "worker")]
-    rate = event.crops_per_second
-    parts += [f"{rate:.1f} {event.unit}s/s"] if rate else []
-    what = "row" if event.unit == "crop" else "tile"
-    parts += [f"{counted(event.failed, what)} failed"] if event.failed else []
-    parts += [f"{event.again} begun again"] if event.again else []
-    parts += [event.dashboard] if event.dashboard else []
-    return ", ".join(parts)
 
 
 def say(stream: TextIO, text: str) -> bool:

@@ -14,10 +14,11 @@ from napari_synapse_cl.errors import JobError, disk_in_words, reason
 from napari_synapse_cl.features.parquet_tables import COMMON, notes_of
 from napari_synapse_cl.pipeline.shards.components import AllMoments, Components, mark_of, split
 from napari_synapse_cl.pipeline.shards.parts import read_part, write_table
-from napari_synapse_cl.pipeline.shards.plan import ROW, About, Places
+from napari_synapse_cl.pipeline.shards.plan import ROW, About
 from napari_synapse_cl.pipeline.shards.table import KEY, TablePlan
 from napari_synapse_cl.runs.events import Control, Event, Message, Progress, Wrote
 from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.shards import Places
 from napari_synapse_cl.system.files import replacing, write_json
 from napari_synapse_cl.system.words import counted
 
@@ -99,17 +100,12 @@ def finish(
             f"in {counted(fewer, 'shard')} crops were computed in smaller batches, since memory "
             "ran out or workers died of them: the last digits of their features may differ"
         )
-    yield result(places, plan)
+    yield plan.result(places)
     if config.one_file:
         yield from _one_file(places, plan, components, config, record)
     with disk_in_words(lambda error: f"cannot write to {places.output}: {reason(error)}"):
         write_json(places.finished, finished_with(plan, config))
     return []
-
-
-def result(places: Places, plan: TablePlan) -> Wrote:
-    """Return what there is in the end."""
-    return Wrote("features", str(places.features))
 
 
 def finished_with(plan: TablePlan, config: Config) -> dict[str, Any]:

@@ -20,10 +20,11 @@ from napari_synapse_cl.data.arrays import first_line
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.pipeline.shards.cluster import CONNECT_SECONDS, FIRST_LIMIT, TRIES
 from napari_synapse_cl.pipeline.shards.here import fewer_at_once
-from napari_synapse_cl.pipeline.shards.plan import About, Places, Plan, worker_of
+from napari_synapse_cl.pipeline.shards.plan import About, Plan, worker_of
 from napari_synapse_cl.pipeline.shards.tally import Tally
 from napari_synapse_cl.pipeline.shards.trail import Trail
 from napari_synapse_cl.runs.events import Control, Event, Message
+from napari_synapse_cl.runs.shards import Places
 from napari_synapse_cl.system.memory import is_shortage
 
 if TYPE_CHECKING:

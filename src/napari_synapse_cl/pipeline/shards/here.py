@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.pipeline.shards.plan import Places, Plan, Worker
+from napari_synapse_cl.pipeline.shards.plan import Plan, Worker
 from napari_synapse_cl.pipeline.shards.tally import Tally
 from napari_synapse_cl.runs.events import Control, Event, Message
+from napari_synapse_cl.runs.shards import Places
 from napari_synapse_cl.system.environment import Launch, variable
 from napari_synapse_cl.system.memory import is_shortage
 

@@ -9,9 +9,10 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.formats.stores import be_patient
 from napari_synapse_cl.errors import JobError
 from napari_synapse_cl.pipeline.shards.here import extract_among_others, extract_here, share_of
-from napari_synapse_cl.pipeline.shards.plan import Places, Plan
+from napari_synapse_cl.pipeline.shards.plan import Plan
 from napari_synapse_cl.pipeline.shards.planning import check_shards
-from napari_synapse_cl.runs.events import Control, Event, Message, Wrote
+from napari_synapse_cl.runs.events import Control, Event, Message
+from napari_synapse_cl.runs.shards import Places
 from napari_synapse_cl.system.files import read_record
 from napari_synapse_cl.system.folder_lock import HeldError, Hold
 from napari_synapse_cl.system.words import counted
@@ -34,7 +35,6 @@ class Kind:
     """Makes the result of all shards; returns those that are not whole."""
     finished_with: Callable[[Any, Config], dict[str, Any]]
     """Returns what decides what is made in the end."""
-    result: Callable[[Places, Any], Wrote]
 
 
 def _kind_of(config: Config) -> Kind:
@@ -42,12 +42,10 @@ def _kind_of(config: Config) -> Kind:
     if config.dense:
         from napari_synapse_cl.pipeline.shards import maps
 
-        return Kind(maps.planned, maps.missing, maps.finish, maps.finished_with, maps.result)
+        return Kind(maps.planned, maps.missing, maps.finish, maps.finished_with)
     from napari_synapse_cl.pipeline.shards import finish, parts, planning
 
-    return Kind(
-        planning.planned, parts.missing_shards, finish.finish, finish.finished_with, finish.result
-    )
+    return Kind(planning.planned, parts.missing_shards, finish.finish, finish.finished_with)
 
 
 def extract_in_shards(config: Config, control: Control) -> Iterator[Event]:
@@ -123,7 +121,7 @@ def _as_job_of_array(
                 return
     if read_record(places.finished) == kind.finished_with(plan, config):
         yield Message("all shards are done already")
-        yield kind.result(places, plan)
+        yield plan.result(places)
         return
     worker = None
     for _ in range(ROUNDS):

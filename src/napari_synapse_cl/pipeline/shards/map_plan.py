@@ -11,7 +11,9 @@ import numpy as np
 from napari_synapse_cl.features.maps.blocks import Block, blocks_of
 from napari_synapse_cl.features.maps.grid import Box, MapGrid
 from napari_synapse_cl.models.architecture import Architecture, Layer
-from napari_synapse_cl.pipeline.shards.plan import About, Places, Plan, Worker
+from napari_synapse_cl.pipeline.shards.plan import About, Plan, Worker
+from napari_synapse_cl.runs.events import Wrote
+from napari_synapse_cl.runs.shards import Places
 from napari_synapse_cl.system.files import read_record
 from napari_synapse_cl.system.words import triple
 
@@ -74,6 +76,10 @@ class MapPlan(Plan):
         from napari_synapse_cl.pipeline.shards.map_worker import MapWorker
 
         return MapWorker(places, self, ordinal)
+
+    def result(self, places: Places) -> Wrote:
+        """Return the folder of the maps that are finished."""
+        return Wrote("maps", str(places.output / self.target))
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from napari_synapse_cl.features.maps.grid import Box
 from napari_synapse_cl.features.maps.store import array_name, write_chunks, writing
 from napari_synapse_cl.pipeline.extraction_preparation import open_chosen_network
 from napari_synapse_cl.pipeline.shards.map_plan import Layout, MapPlan, hash_of
-from napari_synapse_cl.pipeline.shards.plan import About, Places
+from napari_synapse_cl.pipeline.shards.plan import About
 from napari_synapse_cl.pipeline.shards.trail import Trail
 from napari_synapse_cl.pipeline.shards.worker import check_servers, device_of, log_done
+from napari_synapse_cl.runs.shards import Places
 from napari_synapse_cl.system.files import write_json
 
 SMALLER = 8

@@ -20,9 +20,9 @@ from napari_synapse_cl.pipeline.extraction_preparation import open_chosen_networ
 from napari_synapse_cl.pipeline.maps import paint_maps, prepare_maps
 from napari_synapse_cl.pipeline.provenance import source_of_image
 from napari_synapse_cl.pipeline.shards.map_plan import MEGA, Layout, MapPlan, hash_of
-from napari_synapse_cl.pipeline.shards.plan import Places
 from napari_synapse_cl.pipeline.shards.planning import network_of
-from napari_synapse_cl.runs.events import Control, Event, Growing, Message, Progress, Wrote
+from napari_synapse_cl.runs.events import Control, Event, Growing, Message, Progress
+from napari_synapse_cl.runs.shards import Places
 from napari_synapse_cl.system.files import read_record, replacing, write_json
 from napari_synapse_cl.system.words import counted
 
@@ -134,11 +134,6 @@ def missing(places: Places, plan: MapPlan, *, read: bool) -> list[int]:
     return [shard for shard in range(plan.n_shards) if plan.glance(places, shard) is None]
 
 
-def result(places: Places, plan: MapPlan) -> Wrote:
-    """Return what there is in the end."""
-    return Wrote("maps", str(places.output / plan.target))
-
-
 def finished_with(plan: MapPlan, config: Config) -> dict[str, Any]:
     """Return what decides what is made of all blocks, in plain types."""
     return {"plan": plan.key, "maps": plan.target}
@@ -209,7 +204,7 @@ def finish(
             "why",
             "warning",
         )
-    yield result(places, plan)
+    yield plan.result(places)
     return []
 
 

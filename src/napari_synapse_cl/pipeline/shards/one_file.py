@@ -14,8 +14,8 @@ from napari_synapse_cl.features.parquet_tables import KEY, notes_of
 from napari_synapse_cl.features.tables import check_place, write_table
 from napari_synapse_cl.pipeline.shards.components import Components
 from napari_synapse_cl.pipeline.shards.parts import read_part
-from napari_synapse_cl.pipeline.shards.plan import Places
 from napari_synapse_cl.pipeline.shards.table import TablePlan
+from napari_synapse_cl.runs.shards import Places
 from napari_synapse_cl.system.files import replacing, write_json
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_synapse_cl.errors import disk_in_words, reason
-from napari_synapse_cl.pipeline.shards.plan import About, Places
+from napari_synapse_cl.pipeline.shards.plan import About
 from napari_synapse_cl.pipeline.shards.table import KEY, TablePlan, about_in
+from napari_synapse_cl.runs.shards import Places
 from napari_synapse_cl.system.files import replacing
 
 if TYPE_CHECKING:

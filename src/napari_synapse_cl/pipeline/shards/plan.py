@@ -16,45 +16,13 @@ from typing import Any, ClassVar, Protocol, Self
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.pipeline.provenance import changed_sources
+from napari_synapse_cl.runs.events import Wrote
+from napari_synapse_cl.runs.shards import Places
 from napari_synapse_cl.system.files import read_json, write_json
 
 VERSION = 1
 ROW = "row"
 """The column that says which row of the table one of a shard is."""
-
-
-class Places:
-    """Where the files of an extraction in shards lie in its output folder."""
-
-    def __init__(self, output: Path) -> None:
-        self.output = output
-        self.features = output / "features"
-        self.record = output / "features.json"
-        self.failed = output / "failed.csv"
-        self.shards = output / "shards"
-        self.plan = self.shards / "plan.json"
-        self.done = self.shards / "done.jsonl"
-        self.finished = self.shards / "finished.json"
-
-    def part(self, shard: int) -> Path:
-        """Return where the features of a shard go."""
-        return self.features / f"part-{shard:05d}.parquet"
-
-    def rows(self, shard: int) -> Path:
-        """Return where the rows of a shard are."""
-        return self.shards / "rows" / f"rows-{shard:05d}.parquet"
-
-    def block(self, shard: int) -> Path:
-        """Return where it is said that a block of the maps is done."""
-        return self.shards / "blocks" / f"block-{shard:05d}.json"
-
-    def trail(self, shard: int) -> Path:
-        """Return where it is noted what a worker of a shard is at."""
-        return self.shards / "trails" / f"trail-{shard:05d}.json"
-
-    def claim(self, shard: int) -> Path:
-        """Return the file that the job of an array locks which works on a shard."""
-        return self.shards / "claims" / f"{shard:05d}.lock"
 
 
 @dataclass(frozen=True)
@@ -128,8 +96,8 @@ class Plan(ABC):
             content = read_json(places.plan)
             if content.get("version") != VERSION:
                 raise ValueError("it is of another version of this program")
-            kind = content.pop("kind", "table")
-            plan = _class_of(kind)(**content)
+            known = {name: content.pop(name, None) for name in ("kind", "what", "unit")}
+            plan = _class_of(known["kind"] or "table")(**content)
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise InputError(
                 f"{places.plan} cannot be read: {reason(error)}; begin anew in another folder"
@@ -142,7 +110,9 @@ class Plan(ABC):
 
     def write(self, places: Places) -> None:
         """Write it, whole or not at all."""
-        write_json(places.plan, {"kind": self.kind, **asdict(self)})
+        # Who follows it knows nothing else of what it is.
+        known = {"kind": self.kind, "what": self.what, "unit": self.unit}
+        write_json(places.plan, {**known, **asdict(self)})
 
     @cached_property
     def key(self) -> str:
@@ -185,6 +155,10 @@ class Plan(ABC):
         InputError
             If something cannot be opened any more, or the device is of another type than planned.
         """
+
+    @abstractmethod
+    def result(self, places: Places) -> Wrote:
+        """Return what there is in the end."""
 
     def settings(self) -> Config:
         """Return the settings."""

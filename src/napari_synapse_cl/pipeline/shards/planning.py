@@ -23,11 +23,12 @@ from napari_synapse_cl.pipeline.extraction_preparation import (
     prepare_extraction,
 )
 from napari_synapse_cl.pipeline.provenance import sources_of
-from napari_synapse_cl.pipeline.shards.plan import ROW, Places
+from napari_synapse_cl.pipeline.shards.plan import ROW
 from napari_synapse_cl.pipeline.shards.table import OWN, PARTNER, PLACE, VOLUME, TablePlan
 from napari_synapse_cl.pipeline.steps import check_absent, how_data_were_read
 from napari_synapse_cl.runs.events import Event, Message
 from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.shards import Places
 from napari_synapse_cl.system.files import read_record, replacing
 from napari_synapse_cl.system.words import counted
 

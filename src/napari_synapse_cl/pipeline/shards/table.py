@@ -9,7 +9,9 @@ import numpy as np
 
 from napari_synapse_cl.data.parts import Positions
 from napari_synapse_cl.errors import InputError, reason
-from napari_synapse_cl.pipeline.shards.plan import ROW, About, Places, Plan, Worker
+from napari_synapse_cl.pipeline.shards.plan import ROW, About, Plan, Worker
+from napari_synapse_cl.runs.events import Wrote
+from napari_synapse_cl.runs.shards import Places
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,6 +83,10 @@ class TablePlan(Plan):
         from napari_synapse_cl.pipeline.shards.worker import TableWorker
 
         return TableWorker(places, self, ordinal)
+
+    def result(self, places: Places) -> Wrote:
+        """Return the folder of the parts."""
+        return Wrote("features", str(places.features))
 
 
 def about_in(schema: "pa.Schema") -> About | None:

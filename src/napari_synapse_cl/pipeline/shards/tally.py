@@ -3,8 +3,9 @@
 import time
 from collections.abc import Iterable
 
-from napari_synapse_cl.pipeline.shards.plan import About, Places, Plan
+from napari_synapse_cl.pipeline.shards.plan import About, Plan
 from napari_synapse_cl.runs.events import ShardsDone
+from napari_synapse_cl.runs.shards import Places
 
 LEAST_SECONDS = 1.0
 """Before it no rate is told: it would be that of the start."""

@@ -21,11 +21,12 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.extraction import BATCH_VOXELS
 from napari_synapse_cl.pipeline.extraction_preparation import ExtractionJob, open_chosen_network
 from napari_synapse_cl.pipeline.shards.parts import read_part, write_part
-from napari_synapse_cl.pipeline.shards.plan import About, Places, Plan
+from napari_synapse_cl.pipeline.shards.plan import About, Plan
 from napari_synapse_cl.pipeline.shards.planning import without_synapses
 from napari_synapse_cl.pipeline.shards.table import ShardRows, TablePlan, read_rows
 from napari_synapse_cl.pipeline.shards.trail import Trail
 from napari_synapse_cl.runs.folder import RunFolder
+from napari_synapse_cl.runs.shards import Places
 from napari_synapse_cl.system.devices import choose_device
 from napari_synapse_cl.system.memory import is_shortage
 from napari_synapse_cl.system.words import VoxelSize, triple

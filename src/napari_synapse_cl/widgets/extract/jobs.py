@@ -22,7 +22,16 @@ from napari.layers import Image, Points, Shapes
 from napari_synapse_cl.config import AugmentationConfig, Config
 from napari_synapse_cl.data import pd
 from napari_synapse_cl.errors import JobError
-from napari_synapse_cl.runs.events import Growing, Message, Progress, Wrote
+from napari_synapse_cl.runs.events import (
+    Command,
+    Control,
+    Growing,
+    Message,
+    Progress,
+    ShardsDone,
+    Wrote,
+)
+from napari_synapse_cl.runs.shards import Places, follow_shards, shards_in_words
 from napari_synapse_cl.system.files import read_json
 from napari_synapse_cl.widgets.base import run_folder
 from napari_synapse_cl.widgets.extract.maps import MapArray, read_maps
@@ -30,7 +39,7 @@ from napari_synapse_cl.widgets.extract.network_panel import NetworkPanel
 from napari_synapse_cl.widgets.extract.region import RegionInputs, take_region
 from napari_synapse_cl.widgets.forms.form import Form
 from napari_synapse_cl.widgets.jobs.inputs import HowToCut, Inputs, RunInputs
-from napari_synapse_cl.widgets.jobs.job import ChildJob
+from napari_synapse_cl.widgets.jobs.job import ChildJob, Job
 from napari_synapse_cl.widgets.layers.features import feature_match
 from napari_synapse_cl.widgets.layers.taking import LayerData, take
 from napari_synapse_cl.widgets.session import Session
@@ -63,10 +72,11 @@ class Features:
 
 
 @dataclass(frozen=True)
-class MapsOfSynapses:
-    """Maps that were not pooled are in a file: they are too many numbers for columns."""
+class InFiles:
+    """Results stay in files: as of maps that were not pooled, too many numbers for columns."""
 
-    path: Path
+    text: str
+    """What is where."""
 
 
 @dataclass(frozen=True)
@@ -183,9 +193,35 @@ class RegionJob(GrowingJob):
             raise JobError(f"the maps in {folder} cannot be read: {error}") from error
 
 
-def _read(path: Path) -> Features | MapsOfSynapses:
+class ShardsJob(Job):
+    """Follows an extraction in shards; its end in this window leaves that as it is."""
+
+    may_go_on = True
+
+    def __init__(self, folder: Path) -> None:
+        self._places, self._control = Places(folder), Control()
+
+    def events(self) -> Iterator[Any]:
+        """Yield how far it is, and at last what it has made."""
+        for event in follow_shards(self._places, self._control):
+            if isinstance(event, ShardsDone):
+                task = f"{event.task} ({shards_in_words(event)})"
+                yield Progress(task, event.crops, event.total_crops, event.unit)
+            elif isinstance(event, Wrote):
+                yield InFiles(f"the {event.what} are in {event.path}")
+
+    def request(self, command: Command) -> None:
+        """Look at it no longer, whatever is asked for."""
+        self._control.request("stop")
+
+    def end_soon(self) -> None:
+        """Look at it no longer."""
+        self._control.request("stop")
+
+
+def _read(path: Path) -> Features | InFiles:
     if path.suffix == ".npy":
-        return MapsOfSynapses(path)
+        return InFiles(f"the maps of the synapses are in {path}, a row for each point")
     from napari_synapse_cl.features.tables import read_table
 
     table, record = read_table(path)

@@ -31,8 +31,8 @@ from napari_synapse_cl.widgets.extract.jobs import (
     Compared,
     ExtractionRequests,
     Features,
+    InFiles,
     MapsGrow,
-    MapsOfSynapses,
 )
 from napari_synapse_cl.widgets.extract.maps import MapLayers
 from napari_synapse_cl.widgets.extract.network_panel import NetworkPanel
@@ -162,8 +162,8 @@ class ExtractWidget(JobWidget):
                 self._results.show(table)
             case Features(table, dict(record)) if self._results is not None:
                 self._keep(table, record, self._results)
-            case MapsOfSynapses(path):
-                self._tell_result(f"The maps of the synapses are in {path}, a row for each point.")
+            case InFiles(text):
+                self._tell_result(text)
             case MapsGrow() if self._maps is not None:
                 layers = self._maps.show(event.maps, event.corner)
                 if event.whole:

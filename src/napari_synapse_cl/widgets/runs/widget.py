@@ -22,9 +22,11 @@ from napari_synapse_cl.runs.listing import (
     move_to_bin,
     put_back,
 )
+from napari_synapse_cl.runs.shards import Places
 from napari_synapse_cl.system.words import counted, listing
 from napari_synapse_cl.widgets.base import DockWidget, runs_folder
 from napari_synapse_cl.widgets.button_rows import Buttons
+from napari_synapse_cl.widgets.extract.jobs import ShardsJob
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layouts import SteadyText
 from napari_synapse_cl.widgets.look import (
@@ -95,7 +97,8 @@ class RunsWidget(DockWidget):
         )
         self.other_button = button(
             "Other folder …",
-            "<qt>List also the run, or the runs, in another folder</qt>",
+            "<qt>List also the run, or the runs, in another folder; of an extraction in shards, "
+            "show how far it is</qt>",
             self._ask_folder,
         )
         self.bin_button = button(BIN, clicked=self._move)
@@ -124,7 +127,13 @@ class RunsWidget(DockWidget):
         self._lists.ask([runs_folder(), *self.session.run_places])
 
     def open_folder(self, folder: Path) -> None:
-        """List also the run, or the runs, in another folder, and select it."""
+        """List also the run, or the runs, in another folder, and select it.
+
+        Of an extraction in shards it is shown under "Extract features" how far it is.
+        """
+        if Places(folder).is_begun:
+            open_dock(self.viewer, EXTRACT).run(partial(ShardsJob, folder))
+            return
         self._opened = folder.absolute()
         self.session.add_run_place(folder)
         self.refresh([self._opened])
