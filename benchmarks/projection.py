@@ -81,8 +81,8 @@ def main() -> None:
     for job, rate in rates.items():
         hours = [n / rate / m / 3600 for m in machines]
         show(job, rate, hours)
-        if "extraction" in job:
-            show("- planned and finished by one process", rate, [h + alone for h in hours])
+        if job.startswith("extraction; GPU"):
+            show("extraction in shards; the same GPU", rate, [h + alone for h in hours])
     needed = [f"{n / m / 24 / 3600:,.0f}" for m in machines]
     print(f"| synapses/s that each needs for a pass in a day | | {' | '.join(needed)} |")
     table = n * (FEATURES * 4 + 3 * 8) / 1e9

@@ -165,10 +165,13 @@ def test_a_cluster_gets_over_deaths_stops_and_the_end_of_its_scheduler(
         if stopped is None and isinstance(event, ShardsDone) and event.done > before:
             # One that has done a shard is at the next.
             at_work = workers_of(psutil.Process())
-            stopped = next(p for p in at_work if p.pid in pids_in(output))
-            [dead] = (process for process in at_work if process != stopped)
-            stopped.send_signal(signal.SIGSTOP)
-            dead.send_signal(signal.SIGKILL)
+            begun = [process for process in at_work if process.pid in pids_in(output)]
+            # On a busy computer one may have been ended that was slow to begin.
+            if begun and len(at_work) == 2:
+                stopped = begun[0]
+                [dead] = (process for process in at_work if process != stopped)
+                stopped.send_signal(signal.SIGSTOP)
+                dead.send_signal(signal.SIGKILL)
     assert stopped is not None
     assert not stopped.is_running()
     progress = [event for event in happened if isinstance(event, ShardsDone)]
