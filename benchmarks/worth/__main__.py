@@ -113,7 +113,7 @@ def supervised_command(options: argparse.Namespace, flags: list[str]) -> None:
             options.work,
             options.run,
             plan_of(options.work),
-            fmaps=NETWORK["fmaps"],
+            fmaps=options.fmaps,
             batch=NETWORK["batch_size"],
             steps=options.steps,
             precision=options.precision,
@@ -155,6 +155,8 @@ def epochs_command(options: argparse.Namespace, flags: list[str]) -> None:
 
 def monitors_command(options: argparse.Namespace, flags: list[str]) -> None:
     table = summary.networks(options.work)
+    for words in options.without:
+        table = table[~table.index.str.contains(words, regex=False)]
     print(table.round(3).to_string())
     print(correlations(table, [*MONITORED]).round(2).to_string())
 
@@ -267,6 +269,7 @@ def parser() -> argparse.ArgumentParser:
     labels.add_argument("run", type=Path, metavar="CHECKPOINT")
     labels.add_argument("--precision", default="auto")
     labels.add_argument("--steps", type=int, default=420)
+    labels.add_argument("--fmaps", type=int, default=NETWORK["fmaps"])
     labels.add_argument("--seed", type=int, default=0)
     network = command("measure", measure_command)
     network.add_argument("name")
@@ -275,7 +278,8 @@ def parser() -> argparse.ArgumentParser:
     epochs = command("epochs", epochs_command)
     epochs.add_argument("name")
     epochs.add_argument("--at", type=int, nargs="+", default=[1, 2, 3, 5, 8, 12, 18, 25])
-    command("monitors", monitors_command)
+    monitors = command("monitors", monitors_command)
+    monitors.add_argument("--without", nargs="+", default=[], help="words in names of rows")
     study = command("study", study_command)
     study.add_argument("--only", nargs="+", metavar="ROW")
     study.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
