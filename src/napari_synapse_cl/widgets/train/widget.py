@@ -9,7 +9,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QDialog, QTabWidget
 
-from napari_synapse_cl.config import Config, read_settings
+from napari_synapse_cl.config import Config
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.runs.events import (
     CheckpointSaved,
@@ -76,6 +76,7 @@ class TrainWidget(JobWidget):
         self._past: Path | None = None
         self._undo = Undo()
         self._refused = False
+        self._config: Config | None = None
         self._taken: list[LayerData] | None = None
         self._guard = ClosingGuard(self, self._is_own, self._leave)
         self._plan_timer = QTimer(self, singleShot=True, interval=PLAN_MS, timeout=self._show_plan)
@@ -89,7 +90,7 @@ class TrainWidget(JobWidget):
     def make_job(self) -> Job:
         """Return the training that the form describes."""
         several = self.take_several()
-        config = self.page.config()
+        self._config = config = self.page.config()
         folder = run_folder(config.output)
         return ChildJob(RunInputs(several, config, folder, partial(how_to_cut, config)))
 
@@ -323,9 +324,9 @@ class TrainWidget(JobWidget):
         self.tell_end(text)
         show_info(text)
         started, view = self.view.started, self.view
-        if self._is_own() and started is not None and started.step == 0:
-            config = Config.from_values(read_settings(run.config_file))
-            self.summary.learn_pace(config, started.batch_size, view.step, view.seconds)
+        # The run's own settings name the files that were found, and not what was asked for.
+        if self._is_own() and self._config and started is not None and started.step == 0:
+            self.summary.learn_pace(self._config, started.batch_size, view.step, view.seconds)
 
     def _is_own(self) -> bool:
         return isinstance(self.job, ChildJob)
