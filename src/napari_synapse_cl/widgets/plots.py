@@ -17,9 +17,11 @@ from napari_synapse_cl.widgets.look import Colors, paragraph
 
 POINTS_PER_PIXEL = 2
 """As many are drawn at most; more are averaged."""
-REDRAW_MS = 1000
-"""Least time between two redraws of a plot: each has the whole window composed anew, which takes
-time from the training where no graphics card does it."""
+REDRAW_MS = 1500
+"""After so long points are drawn at the latest: each redraw has the whole window composed anew,
+which takes time from the training where no graphics card does it. It is longer than what lies
+between two changes of the text beside it, which have the plot drawn along with them: both in turn
+would be twice as many."""
 MINIMUM_HEIGHT = 110
 AXIS_WIDTH = 46
 """One width for all, so that plots below each other stand in line."""
