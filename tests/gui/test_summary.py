@@ -120,6 +120,8 @@ def test_machine_is_measured_in_a_process_of_its_own_and_by_each_training(
     # All that was measured for a moment is told as a range.
     monkeypatch.setattr("napari_synapse_cl.training.estimates.SURE", 1.0)
     widget = open_widget(window.viewer, TRAIN)
+    # The settings of a run name the file of its network; those that were measured name the network.
+    widget.form.editor("pretrained").line_edit.value = "fibsem-10nm"
     fill_in(widget, SMALL)
     wait_for(qtbot, widget, "Measuring")
     wait_for(qtbot, widget, "Device", "float32", "GiB free", "Time")
