@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -264,3 +265,17 @@ class TestFileNames:
 def test_variables_are_stripped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_NUMBER", " 7 ")
     assert environment.whole_number("SOME_NUMBER") == 7
+
+
+def test_a_process_that_leaves_does_what_was_registered_and_waits_for_nothing_else() -> None:
+    program = """
+import atexit, sys, threading, time
+from napari_synapse_cl.runs.terminal import leave
+atexit.register(lambda: sys.stderr.write("registered"))
+threading.Thread(target=time.sleep, args=(600,)).start()
+sys.stdout.write("written")
+leave(3)
+"""
+    # Python itself would wait for the thread.
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, b"written", b"registered")

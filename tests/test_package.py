@@ -34,7 +34,7 @@ def test_the_wheel_holds_the_manifest_and_its_entry_point(built: Path) -> None:
         [entry_points] = [n for n in archive.namelist() if n.endswith("entry_points.txt")]
         text = archive.read(entry_points).decode()
     assert "napari-synapse-cl = napari_synapse_cl:napari.yaml" in text
-    assert "synapse-cl = napari_synapse_cl.cli:main" in text
+    assert "synapse-cl = napari_synapse_cl.cli:run" in text
 
 
 def test_the_sdist_holds_the_manifest_tests_and_docs(built: Path) -> None:

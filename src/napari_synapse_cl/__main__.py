@@ -1,5 +1,5 @@
 """``python -m napari_synapse_cl``."""
 
-from napari_synapse_cl.cli import main
+from napari_synapse_cl.cli import run
 
-raise SystemExit(main())
+run()

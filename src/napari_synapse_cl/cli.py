@@ -31,7 +31,7 @@ from napari_synapse_cl.config import (
 )
 from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.runs.events import COMMANDS, Control, Event, Failed, Message, to_line
-from napari_synapse_cl.runs.terminal import lead_nowhere, make_safe, report, say
+from napari_synapse_cl.runs.terminal import lead_nowhere, leave, make_safe, report, say
 from napari_synapse_cl.system.environment import Launch
 from napari_synapse_cl.system.memory import check_address_space, is_shortage, keep_freed_memory
 from napari_synapse_cl.system.standard_input import incoming_lines
@@ -80,6 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(limit, 1, control, as_json)
     return 0
+
+
+def run() -> NoReturn:
+    """Run the program, and end its process with the exit code of :func:`main`."""
+    leave(main())
 
 
 def _fail(text: str, code: int, control: Control, as_json: bool) -> int:

@@ -34,6 +34,7 @@ from napari_synapse_cl.models.architecture import NetworkInfo, nearest_crop_size
 from napari_synapse_cl.models.vgg3d import ContrastiveModel
 from napari_synapse_cl.pipeline.networks import make_model, open_network, run_of
 from napari_synapse_cl.pipeline.provenance import Which
+from napari_synapse_cl.runs.terminal import leave
 from napari_synapse_cl.system.devices import choose_device, device_name, memory_in_use, to_device
 from napari_synapse_cl.system.distributed import ALONE
 from napari_synapse_cl.system.downloads import local_file
@@ -248,3 +249,4 @@ _TOPICS: dict[str, Callable[..., dict[str, Any]]] = {"machine": _machine, "netwo
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    leave(0)

@@ -4,13 +4,14 @@ Where standard error is no terminal but a log, progress is a line now and then. 
 ends a job, whatever becomes of standard output and error.
 """
 
+import atexit
 import io
 import os
 import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
@@ -227,6 +228,20 @@ def lead_nowhere(stream: TextIO) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with an exit code, and do only what was registered for its end.
+
+    After PyTorch was used Python takes itself apart for a second and more, and whoever started a
+    job waits for that.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        # Nobody is there to be told.
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 class Listener:
