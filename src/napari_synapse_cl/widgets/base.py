@@ -293,12 +293,13 @@ class JobWidget(LayersWidget):
         turn_spinner(self)
         # Texts take their places before the window is composed, or it is composed once more.
         QCoreApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
-        # napari handles other events meanwhile, the end of the job among them.
-        if task and task != bar.desc.removesuffix(": "):
-            bar.set_description(task)
         if bar.total != total:
             bar.total = total
-        bar.update(done - bar.n)
+        # napari composes the window at once and handles other events, the end of the job among them.
+        if task and task != bar.desc.removesuffix(": "):
+            bar.set_description(task)
+        else:
+            bar.update(done - bar.n)
 
     def release(self) -> None:
         """End the job cleanly, when the dock is closed."""
