@@ -295,7 +295,7 @@ class JobWidget(LayersWidget):
         QCoreApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
         if bar.total != total:
             bar.total = total
-        # napari composes the window at once and handles other events, the end of the job among them.
+        # napari composes the window at once and handles other events, also the end of the job.
         if task and task != bar.desc.removesuffix(": "):
             bar.set_description(task)
         else:
