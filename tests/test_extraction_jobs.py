@@ -605,8 +605,7 @@ class TestMaps:
             ({"region": (5, 5, 5, 5, 9, 9)}, "is empty"),
             ({"region": (1, 2, 3)}, "region"),
             ({"layer_num": 34}, "no layer 34"),
-            ({"averaging": "flips"}, "averaging and pooling are for synapses"),
-            ({"pooling": "max"}, "averaging and pooling are for synapses"),
+            ({"pooling": "max"}, "pooling is for synapses"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
     )

@@ -19,6 +19,9 @@ from napari_synapse_cl.config import (
 )
 from napari_synapse_cl.errors import InputError
 
+READING = {"layer_num", "averaging"}
+"""What a recipe says of reading a network, and not of training it."""
+
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_each_can_be_used_and_says_what_it_is_for(name: str) -> None:
@@ -38,7 +41,7 @@ def test_none_says_on_what_or_where() -> None:
     places = {"image", "synapses", "output", "crops", "voxel_size", "device"}
     assert not places & set(recipe_settings())
     for name in RECIPES:
-        assert set(read_recipe(name)) <= {*recipe_settings(), "layer_num"}
+        assert set(read_recipe(name)) <= {*recipe_settings(), *READING}
 
 
 def test_there_is_no_other() -> None:
@@ -72,12 +75,16 @@ class TestOnTheCommandLine:
         assert main([*flags, "--train_only", *as_flags(more)]) == 0
         written = json.loads((tmp_path / "run" / "config.json").read_text())
         plain = Config.from_values(read_recipe("tissue")).as_json()
-        for name in {*read_recipe("tissue")} - {"layer_num"}:
+        for name in {*read_recipe("tissue")} - READING:
             assert written[name] == plain[name], name
         assert "no effect" not in capsys.readouterr().err
         assert written["layer_num"] == list(Config().layer_num)
         extracting = self.options("--recipe", "tissue", "--extract_only", "--checkpoint", "x.pt")
-        assert make_config(extracting).layer_num == (32,)
+        found = make_config(extracting)
+        assert (found.layer_num, found.averaging) == ((20, 30, 32, 33), "flips")
+        # A map is read as it is.
+        options = extracting | self.options("--dense")
+        assert make_config(options).averaging == "none"
 
     def test_a_run_of_so_many_steps_writes_down_its_epochs_and_goes_on(
         self, flags: list[str], tmp_path: Path

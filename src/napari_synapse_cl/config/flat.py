@@ -111,8 +111,8 @@ class Config(
             )
         if self.dense and self.compare_layers:
             raise ValueError("dense and compare_layers exclude each other")
-        if self.dense and (self.averaging != "none" or self.pooling != "mean"):
-            raise ValueError("averaging and pooling are for synapses: leave them out with dense")
+        if self.dense and self.pooling != "mean":
+            raise ValueError("pooling is for synapses: leave it out with dense")
         if self.dense and self.intensity in ("crop", "z-score"):
             raise ValueError(
                 f"intensity {self.intensity} is for synapses: with dense choose range or "
