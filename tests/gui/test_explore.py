@@ -150,10 +150,14 @@ def test_similar_ones_are_found_ranked_and_kept_as_a_column(synapses: Any, qtbot
     widget, classes = explored(qtbot, synapses), synapses.points.features["class"].to_numpy()
     similar, state = widget.similar, widget.state
     assert not similar.find_button.isEnabled()
-    row = click_picture(qtbot, widget, 0)
+    widget.gallery.setFixedHeight(150)
+    # What is most similar is seen, wherever the gallery was.
+    state.select([row := len(classes) - 1])
+    qtbot.waitUntil(lambda: widget.gallery.in_sight.start > 0)
     with qtbot.waitSignal(state.order_changed):
         click(qtbot, similar.find_button)
     assert state.order[0] == row
+    assert widget.gallery.in_sight.start == 0
     assert state.scores[1:].tolist() == sorted(state.scores[1:], reverse=True)
     n_alike = (classes == classes[row]).sum() - 1
     assert (classes[state.order[1 : n_alike + 1]] == classes[row]).all()

@@ -68,6 +68,8 @@ class Exploration(Rows):
     selected_changed = Signal()
     order_changed = Signal()
     """Emitted when other rows are shown, or in another order."""
+    ordered = Signal()
+    """Emitted when another order was asked for, and not when points come or go."""
     moved = Signal()
     """Emitted when points lie elsewhere."""
     outdated = Signal()
@@ -160,6 +162,7 @@ class Exploration(Rows):
         """
         self.order, self.order_title, self.scores = np.asarray(rows, np.int64), title, scores
         self.order_changed.emit()
+        self.ordered.emit()
 
     def space(self, metric: Metric, vectors: VectorTable | None = None) -> Space:
         """Return the vectors of the rows that have one; of a million in seconds, in any thread."""

@@ -82,6 +82,7 @@ class Gallery(Wall):
         self.viewport().setMouseTracking(True)
         for changed in (state.rows_changed, state.order_changed, state.colors_changed):
             changed.connect(self._show_rows)
+        state.ordered.connect(self._show_first)
         state.selected_changed.connect(self._on_selection)
         state.columns_changed.connect(self.repaint_soon)
         crops.changed.connect(self.repaint_soon)
@@ -131,6 +132,10 @@ class Gallery(Wall):
         self._depths.clear()
         self.fit()
         self.repaint_soon()
+
+    def _show_first(self) -> None:
+        self._current = self._anchor = 0
+        self.verticalScrollBar().setValue(0)
 
     def _on_selection(self) -> None:
         # What one person clicks in the viewer is to be seen here.
