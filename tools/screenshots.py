@@ -18,9 +18,9 @@ from typing import Any
 import napari
 import numpy as np
 import tifffile
-from magicgui.widgets import LineEdit
+from magicgui.widgets import FileEdit, LineEdit
 from napari.layers import Points
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_synapse_cl.data.sample.volume import make_sample
 from napari_synapse_cl.widgets import session as settings_store
@@ -65,8 +65,11 @@ def fill_in(widget: Any, settings: dict[str, Any]) -> None:
     """Fill in a widget's form."""
     for name, value in settings.items():
         editor = widget.form.editor(name)
-        # Sizes and small numbers are typed.
-        editor.value = str(value) if isinstance(editor, LineEdit) else value
+        # Sizes, small numbers and the names of networks are typed.
+        if isinstance(editor, FileEdit) and isinstance(value, str):
+            editor.line_edit.value = value
+        else:
+            editor.value = str(value) if isinstance(editor, LineEdit) else value
 
 
 def n_steps(train: Any) -> int:
@@ -80,6 +83,10 @@ def take(viewer: napari.Viewer, name: str) -> None:
     for theme, suffix in (("light", "_light"), ("dark", "")):
         viewer.theme = theme
         pause(1)
+        # Without a window manager what was told before stays.
+        for child in viewer.window._qt_window.findChildren(QWidget):
+            if type(child).__name__ == "NapariQtNotification":
+                child.close()
         viewer.reset_view()
         pause(1)
         path = IMAGES / f"{name}{suffix}.png"
@@ -146,7 +153,8 @@ def show_training(viewer: napari.Viewer, folder: Path, *, pictures: bool) -> Non
     """Train, and take the pictures of the settings and of the progress."""
     dock, train = viewer.window.add_plugin_dock_widget(PLUGIN, TRAIN)
     if pictures:
-        wait(lambda: "GiB free" in train.summary.text())
+        train.presets.choose("quick")
+        wait(lambda: "GiB free" in train.summary.text() and "·" in train.presets.box.currentText())
         take(viewer, "train_settings")
     train.presets.choose("specification")
     fill_in(train, SETTINGS)
