@@ -90,10 +90,15 @@ def test_clusters_are_found_looked_at_named_and_joined(
     qtbot.waitUntil(lambda: len(panel.groups.typical) > 0)
     panel.table.topLevelItem(0).setText(0, "left")
     assert (points.features["cluster"] == "left").sum() == joined.sum() - 1
-    # What was named by hand is not written over.
+    # What was named by hand is not written over; by places there are others.
+    panel.metric_box.setCurrentText("Euclidean")
     find(qtbot, widget)
     assert panel.column == "cluster_v2"
     assert set(points.features["cluster_v2"]) == {f"cluster {i}" for i in range(1, n + 1)}
+    assert points.metadata["napari_synapse_cl"]["cluster_v2"]["distance"] == "euclidean"
+    expected = finished(find_clusters(state.space("euclidean").points, "kmeans", n))
+    choose(qtbot, panel, 0)
+    assert state.order.tolist() == expected.typical[1]
     assert not messages(notifications, "error")
 
 

@@ -46,6 +46,18 @@ def test_odd_ones_come_first_by_distance_and_by_disagreement(
     click(qtbot, odd.column_button)
     assert np.allclose(points.features["outlier_distance"], distances)
     assert points.metadata["napari_synapse_cl"]["outlier_distance"]["neighbours"] == 15
+    # What is odd depends on how far apart vectors are, and the column says by what.
+    odd.metric_box.setCurrentText("Euclidean")
+    with qtbot.waitSignal(state.ordered):
+        click(qtbot, odd.find_button)
+    by_place, _ = oddness(
+        finished(find_neighbours(Space(Scaling.of(values, [8]).apply(values), "euclidean"), 15))
+    )
+    assert state.order.tolist() == np.argsort(-by_place, kind="stable").tolist()
+    click(qtbot, odd.column_button)
+    record = points.metadata["napari_synapse_cl"]["outlier_distance_v2"]
+    assert record["distance"] == "euclidean"
+    odd.metric_box.setCurrentText("Cosine")
     # A class that was written down wrongly is unlike its neighbours.
     classes = points.features["class"].to_numpy(object).copy()
     names = sorted(set(classes))

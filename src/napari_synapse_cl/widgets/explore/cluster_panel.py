@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_synapse_cl.widgets.button_rows import Buttons
 from napari_synapse_cl.widgets.explore.clustering import Groups, Query, find, look_again
+from napari_synapse_cl.widgets.explore.controls import MetricBox
 from napari_synapse_cl.widgets.explore.search import Search
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
@@ -73,6 +74,7 @@ class ClusterPanel(QWidget):
             "<qt>k-means makes round clusters, a mixture also long ones; HDBSCAN finds dense parts "
             "and leaves out what lies between them</qt>"
         )
+        self.metric_box = MetricBox("Clusters are found by the one or the other.")
         self.number_box = QSpinBox()
         self.size_box = QSpinBox()
         self._numbers = QStackedWidget()
@@ -112,7 +114,8 @@ class ClusterPanel(QWidget):
         n = self.number_box.value()
         if n == self.number_box.minimum() or method == "hdbscan":
             n = 0
-        self._search.start(Query(state, state.vectors, method, n, self.size_box.value()))
+        size, metric = self.size_box.value(), self.metric_box.chosen
+        self._search.start(Query(state, state.vectors, method, n, size, metric))
 
     def rename(self, number: int, name: str) -> None:
         """Call a cluster otherwise; under a name that is there both become one."""
@@ -233,7 +236,8 @@ class ClusterPanel(QWidget):
         layout = bare(QVBoxLayout(self))
         self._numbers.addWidget(self.number_box)
         self._numbers.addWidget(self.size_box)
-        layout.addWidget(Buttons((self.method_box, self._numbers, self.find_button)))
+        layout.addWidget(Buttons((self.method_box, self.metric_box)))
+        layout.addWidget(Buttons((self._numbers, self.find_button)))
         layout.addWidget(self.table)
         shown = (self.typical_button, self.border_button, self.all_button)
         layout.addWidget(Buttons((*shown, self.join_button)))

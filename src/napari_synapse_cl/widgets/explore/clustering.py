@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from napari_synapse_cl.features.vectors import VectorTable
     from napari_synapse_cl.widgets.explore.state import Exploration
 
-METRIC: Metric = "cosine"
 SEED = 0
 NONE = "none"
 """What the column says of rows that are in no cluster."""
@@ -35,6 +34,7 @@ class Query:
     """How many, 0 for as many as there seem to be."""
     min_size: int
     """Fewest rows of a cluster, for HDBSCAN."""
+    metric: Metric
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ class Groups:
             "clustering": self.query.method,
             "n_clusters": self.query.n,
             "min_cluster_size": self.query.min_size,
-            "distance": METRIC,
+            "distance": self.query.metric,
             "seed": SEED,
             "made_from": self.found.n_fitted,
             "silhouettes": self.found.silhouettes,
@@ -126,7 +126,7 @@ def find(query: Query) -> Generator[Step, None, Groups]:
     rows = query.vectors.rows
     points = np.empty((0, 1))
     if len(rows):
-        points = query.state.space(METRIC, query.vectors).points
+        points = query.state.space(query.metric, query.vectors).points
     check_clusters(points, query.n)
     find_so = partial(find_clusters, min_size=query.min_size)
     found = yield from elsewhere(find_so, points, query.method, query.n)
@@ -144,7 +144,7 @@ def look_again(groups: Groups) -> Groups:
     rows = query.vectors.rows
     if not len(rows):
         return groups
-    points = query.state.space(METRIC, query.vectors).points
+    points = query.state.space(query.metric, query.vectors).points
     shown = typical_and_borderline(points, groups.codes[rows], query.method)
     typical, borderline = _of_table(rows, *shown)
     return replace(groups, typical=typical, borderline=borderline)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QObject, QSignalBlocker, Signal
-from qtpy.QtWidgets import QHBoxLayout, QTabBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QTabBar, QVBoxLayout, QWidget
 
 from napari_synapse_cl.data import pd
 from napari_synapse_cl.widgets.button_rows import GAP
@@ -15,10 +15,37 @@ from napari_synapse_cl.widgets.jobs.job import LatestOnly
 from napari_synapse_cl.widgets.layouts import bare
 from napari_synapse_cl.widgets.look import ChoiceBox, button
 
+if TYPE_CHECKING:
+    from napari_synapse_cl.features.neighbours import Metric
+
 AS_IN_LAYER = "the layer"
 LARGEST_WHOLE = 2**53
 """From which a float no longer tells whole numbers apart."""
 ASCENDING, DESCENDING = "▲", "▼"
+
+
+class MetricBox(QComboBox):
+    """How far apart vectors are.
+
+    Parameters
+    ----------
+    tip
+        What it is chosen for, as plain text of whole sentences.
+    """
+
+    def __init__(self, tip: str) -> None:
+        super().__init__()
+        self._metrics: dict[str, Metric] = {"Cosine": "cosine", "Euclidean": "euclidean"}
+        self.addItems(list(self._metrics))
+        self.setAccessibleName("Distance")
+        self.setToolTip(
+            f"<qt>Cosine compares directions of vectors, Euclidean their places. {tip}</qt>"
+        )
+
+    @property
+    def chosen(self) -> Metric:
+        """The one that is chosen."""
+        return self._metrics[self.currentText()]
 
 
 class Tools(QWidget):

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import counted
 from napari_synapse_cl.widgets.button_rows import Buttons
-from napari_synapse_cl.widgets.explore.controls import ColumnChoice
+from napari_synapse_cl.widgets.explore.controls import ColumnChoice, MetricBox
 from napari_synapse_cl.widgets.explore.labelling.marks import StruckOut
 from napari_synapse_cl.widgets.explore.search import Search
 from napari_synapse_cl.widgets.explore.state import Exploration
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from napari_synapse_cl.features.neighbours import Metric, Neighbours, Step
 
 N_NEIGHBOURS = 15
-METRIC: Metric = "cosine"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +37,7 @@ class Oddness:
     column: str | None
     labels: np.ndarray | None
     """``(n,)`` texts, empty where there is none: by them, or by distances alone."""
+    metric: Metric
     neighbours: Neighbours | None = None
     """Of all rows with a vector."""
     values: np.ndarray | None = None
@@ -71,6 +71,10 @@ class OddPanel(QWidget):
             f"<qt>By the mean distance of the {N_NEIGHBOURS} nearest, or by the share of them that "
             "has another class in a column: where that is large the class may be wrong</qt>"
         )
+        self.metric_box = MetricBox(
+            "Wrong ones that are alike are near each other, and may be odd by the one and not by "
+            "the other."
+        )
         self.find_button = button("", clicked=self._find_or_stop)
         self.column_button = button(
             "Add as column", "Keep how odd each is as a column of the layer", self.add_column
@@ -92,9 +96,9 @@ class OddPanel(QWidget):
         state.selected_changed.connect(self._update)
         state.rows_changed.connect(self._forget)
         layout = bare(QVBoxLayout(self))
-        layout.addWidget(Buttons((self.by_box, self.find_button)))
+        layout.addWidget(Buttons((self.by_box, self.metric_box)))
+        layout.addWidget(Buttons((self.find_button, self.column_button)))
         layout.addWidget(Buttons((self.strike_button, self.undo_button, self.redo_button)))
-        layout.addWidget(Buttons((self.column_button,)))
         layout.addWidget(self.count)
         self._update()
 
@@ -107,9 +111,9 @@ class OddPanel(QWidget):
         if column is not None:
             cells = state.column(column).astype(object)
             labels = cells.map(str, na_action="ignore").where(cells.notna(), "").to_numpy(str)
-        known = self._found
-        again = None if known is None else known.neighbours
-        self._search.start(Oddness(state, state.vectors, column, labels, again))
+        known, metric = self._found, self.metric_box.chosen
+        again = None if known is None or known.metric != metric else known.neighbours
+        self._search.start(Oddness(state, state.vectors, column, labels, metric, again))
 
     def strike(self) -> None:
         """Strike out what is selected, or have it back where all of it is struck out."""
@@ -132,7 +136,7 @@ class OddPanel(QWidget):
             "found": "outliers",
             "vectors": list(found.vectors.names),
             "neighbours": N_NEIGHBOURS,
-            "distance": METRIC,
+            "distance": found.metric,
             "label_column": found.column,
         }
         self._state.set_column(name, found.values, record)
@@ -219,7 +223,7 @@ def _look(asked: Oddness) -> Generator[Step, None, Oddness]:
         check_classes(known, asked.column)
     near = asked.neighbours
     if near is None:
-        near = yield from find_neighbours(asked.state.space(METRIC, vectors), N_NEIGHBOURS)
+        near = yield from find_neighbours(asked.state.space(asked.metric, vectors), N_NEIGHBOURS)
     values = np.full(len(vectors.values), np.nan)
     if asked.labels is None:
         values[rows] = oddness(near)[0]

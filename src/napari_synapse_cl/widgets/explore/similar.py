@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_synapse_cl.system.words import counted
 from napari_synapse_cl.widgets.button_rows import Buttons
+from napari_synapse_cl.widgets.explore.controls import MetricBox
 from napari_synapse_cl.widgets.explore.place import Place, PlaceReader
 from napari_synapse_cl.widgets.explore.state import Exploration
 from napari_synapse_cl.widgets.jobs.job import LatestOnly
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 MOST = 1000
 """Rows that are ranked: nobody looks at more."""
-METRICS: dict[str, Metric] = {"Cosine": "cosine", "Euclidean": "euclidean"}
 COLUMN = "similarity"
 
 
@@ -73,13 +73,9 @@ class SimilarPanel(QWidget):
             "now</qt>",
             self.exclude,
         )
-        self.metric_box = QComboBox()
-        self.metric_box.addItems(list(METRICS))
-        self.metric_box.setAccessibleName("Distance")
-        self.metric_box.setToolTip(
-            "<qt>Cosine compares directions of vectors, Euclidean their places. The score is the "
-            "mean cosine, or minus the mean distance; of what it is to be unlike it is taken "
-            "away.</qt>"
+        self.metric_box = MetricBox(
+            "The score is the mean cosine, or minus the mean distance; of what it is to be unlike "
+            "it is taken away."
         )
         self.column_button = button(
             "Add as column",
@@ -152,7 +148,7 @@ class SimilarPanel(QWidget):
             if len(self._state.selected):
                 self.told.emit("what is selected has no vector, or one that is not finite")
             return
-        metric = METRICS[self.metric_box.currentText()]
+        metric = self.metric_box.chosen
         vectors = self._state.vectors
         query = Query(self._state, vectors, self.like, self.unlike, metric, self.place)
         self._searcher.ask(query)
@@ -181,7 +177,7 @@ class SimilarPanel(QWidget):
         self._searcher.forget()
         self._update()
         if self._state.vectors is not None:
-            metric = METRICS[self.metric_box.currentText()]
+            metric = self.metric_box.chosen
             self._preparer.ask(self._state, self._state.vectors, metric)
 
     def _update(self) -> None:
