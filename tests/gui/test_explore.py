@@ -337,6 +337,13 @@ def test_above_the_gallery_stands_what_neighbours_reflect(synapses: Any, qtbot: 
     text = "neighbours reflect brightness before all else: 100% of 15 neighbours"
     qtbot.waitUntil(lambda: text in line.text().lower(), timeout=20_000)
     assert "⚠" in line.text()
+    # It is itself among what is measured by hand.
+    box = widget.vector_box
+    [by_hand] = [i for i in range(box.count()) if box.itemText(i).startswith("hand")]
+    box.setCurrentIndex(by_hand)
+    box.activated.emit(by_hand)
+    qtbot.waitUntil(lambda: "is among these numbers" in line.text(), timeout=20_000)
+    assert "⚠" not in line.text()
     synapses.viewer.layers.remove(points)
     qtbot.waitUntil(lambda: not line.isVisible())
 

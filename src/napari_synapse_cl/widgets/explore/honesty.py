@@ -27,6 +27,7 @@ WITHOUT = (
     "whether near vectors are alike in brightness alone cannot be told: extract the features with "
     "descriptors"
 )
+OF_ITSELF = "the histogram of grey values is among these numbers: they are not compared with it"
 
 
 class HonestyLine(Paragraph):
@@ -84,9 +85,9 @@ class HonestyLine(Paragraph):
             labels = cells.map(str).where(cells.notna(), "").to_numpy(str)
         self._judge.ask(vectors, labels)
 
-    def _show(self, found: Judgement | None) -> None:
-        text = sentence(WITHOUT if found is None else found.text)
-        if found is not None and found.is_doubtful:
+    def _show(self, found: Judgement | str) -> None:
+        text = sentence(found if isinstance(found, str) else found.text)
+        if not isinstance(found, str) and found.is_doubtful:
             text = f"<span style='color:{MARK_COLOR}'>{MARK}{text}</span>"
         self.setText(f"<small>{text}</small>")
         self.show()
@@ -97,8 +98,11 @@ class HonestyLine(Paragraph):
         self.show()
 
 
-def _judge(vectors: VectorTable, labels: np.ndarray | None) -> Judgement | None:
+def _judge(vectors: VectorTable, labels: np.ndarray | None) -> Judgement | str:
+    """Return what is found, or why nothing can be."""
     # It takes longer to import than a dock should to open.
-    from napari_synapse_cl.features.brightness import judge
+    from napari_synapse_cl.features.brightness import is_by_hand, judge
 
-    return judge(vectors, NEIGHBOURS, "cosine", labels)
+    if is_by_hand(vectors):
+        return OF_ITSELF
+    return judge(vectors, NEIGHBOURS, "cosine", labels) or WITHOUT
