@@ -62,7 +62,7 @@ def finish(
         elif not damaged:
             table, values, about = part
             moments.add(values)
-            failed += _failed_in(plan, table, about)
+            failed += failed_in(plan, table, about)
             fewer += about.fewer_at_once
         if shard % 100 == 99:
             yield Progress("checking what shards have left", shard + 1, plan.n_shards, "shard")
@@ -86,7 +86,7 @@ def finish(
         }
         _write_common(schema, record, places.features / COMMON)
         write_json(places.record, record)
-        _write_failed(places, failed)
+        write_failed(places, failed)
         for left in places.features.glob(".part-*.partial.parquet"):
             left.unlink(missing_ok=True)
     if failed:
@@ -163,14 +163,14 @@ def _write_common(schema: "pa.Schema", record: dict[str, Any], path: Path) -> No
         parquet.write_metadata(schema.with_metadata({**notes, **notes_of(record)}), temporary)
 
 
-def _failed_in(plan: TablePlan, table: "pa.Table", about: About) -> list[Failed]:
+def failed_in(plan: TablePlan, table: "pa.Table", about: About) -> list[Failed]:
     """Return the rows of a part that have no features, with their positions."""
     where = {row: number for number, row in enumerate(table[plan.row].to_pylist())}
     places = [table[axis] for axis in AXES]
     return [(row, *(c[where[row]].as_py() for c in places), why) for row, why in about.failed]
 
 
-def _write_failed(places: Places, failed: list[Failed]) -> None:
+def write_failed(places: Places, failed: list[Failed]) -> None:
     """Write which rows have no features, where they lie, and why."""
     with (
         replacing(places.failed) as temporary,
