@@ -10,8 +10,9 @@ import numpy as np
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.parts import AXES
+from napari_synapse_cl.data.tables.folders import COMMON
 from napari_synapse_cl.errors import JobError, disk_in_words, reason
-from napari_synapse_cl.features.parquet_tables import COMMON, notes_of
+from napari_synapse_cl.features.parquet_tables import notes_of
 from napari_synapse_cl.pipeline.shards.components import AllMoments, Components, mark_of, split
 from napari_synapse_cl.pipeline.shards.parts import read_part, write_table
 from napari_synapse_cl.pipeline.shards.plan import ROW, About
