@@ -163,7 +163,8 @@ def write_table(table: pd.DataFrame, path: Path, record: Mapping[str, Any]) -> N
 def storable(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table as formats can hold it: text that every encoding takes, columns of a type."""
     table = _encodable(table)
-    return pd.DataFrame({name: settled(column) for name, column in table.items()})
+    # Without a copy of all columns, which may be most of the memory.
+    return pd.DataFrame({name: settled(column) for name, column in table.items()}, copy=False)
 
 
 def read_table(
@@ -278,7 +279,12 @@ def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 def _encodable(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose texts every format takes, names of files that are no UTF-8 included."""
-    texts = table.select_dtypes(["object", "string"]).columns
+    # What Arrow keeps is UTF-8.
+    texts = [
+        name
+        for name in table.select_dtypes(["object", "string"]).columns
+        if getattr(table[name].dtype, "storage", "") != "pyarrow"
+    ]
     changed = {
         n: table[n].map(lambda value: encodable(value) if isinstance(value, str) else value)
         for n in texts

@@ -169,9 +169,10 @@ def make_plan(
     """
     job = prepare_extraction(on_any_device(config, found))
     inside = in_space(job.dataset)
-    outside = np.setdiff1d(np.arange(len(job.dataset.table)), inside)
+    is_outside = np.ones(len(job.dataset.table), bool)
+    is_outside[inside] = False
     columns = list(columns_of(job.config, job.layers).items())
-    order = np.concatenate([inside, outside])
+    order = np.concatenate([inside, np.flatnonzero(is_outside)])
     return write_plan(TablePlan, places, job, config, found, order, len(inside), columns), job
 
 

@@ -29,8 +29,9 @@ def in_space(dataset: Dataset, chosen: np.ndarray | slice = ALL) -> np.ndarray:
         own = numbers == number
         chunk = getattr(part.volume.array, "chunk", None) or (CUBE,) * 3
         codes[own] = morton(voxels[own] // np.array(chunk))
-    # The last is looked at first; rows of a chunk stay in their order.
-    return np.asarray(rows[np.lexsort((rows, codes, numbers))])
+    # The last is looked at first; rows of a chunk stay in their order, in which all are.
+    keys = (codes,) if positions.volumes is None else (codes, numbers)
+    return np.asarray(rows[np.lexsort(keys)])
 
 
 def morton(places: np.ndarray) -> np.ndarray:
@@ -72,7 +73,8 @@ def write_rows(
     # Of each row of the table, which position it has.
     index = np.full(len(dataset.table), -1)
     index[positions.rows] = np.arange(len(positions.rows))
-    table = pa.Table.from_pandas(own, preserve_index=False)
+    # Texts come in pieces, in all of which each shard would look for its own.
+    table = pa.Table.from_pandas(own, preserve_index=False).combine_chunks()
     # By these pandas reads integers beside blanks as what they are; Arrow drops them on the way.
     notes = table.schema.metadata
     table = table.rename_columns([f"{OWN}{name}" for name in table.column_names])
