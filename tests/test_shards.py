@@ -453,7 +453,9 @@ class TestComparison:
     def test_a_synapse_that_cannot_be_read_is_listed_and_left_out(
         self, settings: dict[str, Any], breaking: Any, tmp_path: Path
     ) -> None:
-        def happens(_: int) -> None:
+        def happens(n: int) -> None:
+            if n > 4:
+                raise MemoryError
             raise JobError("v.zarr could not be read: the chunk is damaged")
 
         breaking(8, happens)
@@ -461,6 +463,7 @@ class TestComparison:
         failed = pd.read_csv(tmp_path / "out" / "failed.csv")
         assert failed["row"].tolist() == [8]
         assert "the chunk is damaged" in failed["reason"][0]
+        assert "in 1 shard crops were computed in smaller batches" in told(happened)
         assert "1 crop of 59 left out, which cannot be used" in told(happened)
         assert pd.read_csv(tmp_path / "out" / "layers.csv")["recall"].notna().all()
 

@@ -30,7 +30,7 @@ from napari_synapse_cl.pipeline.shards.comparison_plan import (
     columns_to_compare,
     features_in,
 )
-from napari_synapse_cl.pipeline.shards.finish import Failed, failed_in, write_failed
+from napari_synapse_cl.pipeline.shards.finish import Failed, failed_in, tell_fewer, write_failed
 from napari_synapse_cl.pipeline.shards.parts import read_part
 from napari_synapse_cl.pipeline.shards.planning import check_goes_on, on_any_device, write_plan
 from napari_synapse_cl.pipeline.shards.rows import in_space
@@ -118,6 +118,7 @@ def finish(
     rows: list[ShardRows] = []
     failed: list[Failed] = []
     damaged: list[int] = []
+    fewer = 0
     for shard in range(plan.n_shards):
         part = read_part(places, plan, shard)
         if part is None:
@@ -127,6 +128,7 @@ def finish(
             values.append(of_shard)
             rows.append(read_rows(places, plan, shard))
             failed += failed_in(plan, table, about)
+            fewer += about.fewer_at_once
         yield Progress("checking what shards have left", shard + 1, plan.n_shards, "shard")
         if control.stopping:
             return []
@@ -141,6 +143,7 @@ def finish(
             f"{places.failed} says why",
             "warning",
         )
+    yield from tell_fewer(fewer)
     lost = np.array([row for row, *_ in failed], np.int64)
     job, order = _job_of_all(places, plan, config, rows, lost)
     features = features_in(plan, np.concatenate(values)[order], n_moved(job))

@@ -96,17 +96,22 @@ def finish(
             "says why",
             "warning",
         )
-    if fewer:
-        yield Message(
-            f"in {counted(fewer, 'shard')} crops were computed in smaller batches, since memory "
-            "ran out or workers died of them: the last digits of their features may differ"
-        )
+    yield from tell_fewer(fewer)
     yield plan.result(places)
     if config.one_file:
         yield from _one_file(places, plan, components, config, record)
     with disk_in_words(lambda error: f"cannot write to {places.output}: {reason(error)}"):
         write_json(places.finished, finished_with(plan, config))
     return []
+
+
+def tell_fewer(n_shards: int) -> Iterator[Event]:
+    """Tell in how many shards fewer crops went through the network at once, if in any."""
+    if n_shards:
+        yield Message(
+            f"in {counted(n_shards, 'shard')} crops were computed in smaller batches, since memory "
+            "ran out or workers died of them: the last digits of their features may differ"
+        )
 
 
 def finished_with(plan: TablePlan, config: Config) -> dict[str, Any]:
