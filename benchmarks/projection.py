@@ -2,7 +2,7 @@
 
     python benchmarks/projection.py [--synapses 100000000] [--trained_per_second 0.71]
         [--extracted_per_second 5.29] [--tflops 50] [--machines 1 8 64]
-        [--planning 4] [--finishing 18]
+        [--planning 3] [--finishing 18]
 
 Crops of 80³ and the default network, by hours = synapses / (synapses per second of one machine ×
 machines) / 3600: an epoch of training, and the extraction of layer 20. The rates of one machine are
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--trained_per_second", type=float, default=0.71)
     parser.add_argument("--extracted_per_second", type=float, default=5.29)
     parser.add_argument("--tflops", type=float, default=50, help="of a GPU, in the convolutions")
-    parser.add_argument("--planning", type=float, default=4, help="in microseconds a synapse")
+    parser.add_argument("--planning", type=float, default=3, help="in microseconds a synapse")
     parser.add_argument("--finishing", type=float, default=18, help="in microseconds a synapse")
     parser.add_argument("--machines", type=int, nargs="+", default=[1, 8, 64])
     options = parser.parse_args()

@@ -1,7 +1,8 @@
 """Extraction in shards under failures, and what it costs beside an extraction at once.
 
     python benchmarks/shards.py [failures] [cost] [engine] [alone]
-        [--synapses 20000] [--rows 1000 10000 100000] [--rounds 3] [--folder FOLDER]
+        [--synapses 20000] [--rows 1000 10000 100000] [--workers 0 1 2 3] [--rounds 3]
+        [--folder FOLDER]
 
 `failures` extracts the features of some thousand synapses by one process, and by a local Dask
 cluster of three workers to which everything happens: the process that drives it, with the
@@ -9,7 +10,8 @@ scheduler, is killed and the same command given again; then one worker is killed
 longer than the limit of a shard, and one can have no more memory. It says whether the parts are the
 same to the bit, and how often each shard was done.
 
-`cost` extracts 1,000 to 100,000 synapses at once and in shards by one to three workers, one job
+`cost` extracts 1,000 to 100,000 synapses at once (`--workers 0`) and in shards by one to three
+workers, one job
 after the other and that for some rounds, so that what else the machine does falls on all of them:
 seconds of the CPU of all processes, as medians, and to those at once as the median of the rounds'
 ratios; of the seconds of the first process those before and after the extraction; and the most
@@ -34,7 +36,6 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -226,16 +227,21 @@ def compared(jobs: dict[str, dict[str, Any]], rounds: int) -> dict[str, list[Cos
     return found
 
 
-def cost(folder: Path, rows: list[int], rounds: int) -> None:
-    print("\n| Synapses | how | CPU to at once | CPU s | planning | finishing | first | worker |")
+def cost(folder: Path, rows: list[int], workers: list[int], rounds: int) -> None:
+    print("\n| Synapses | how | CPU to the first | CPU s | planning | finishing | first | worker |")
     print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for n in rows:
         settings = settings_of(folder, n, 8, 2, 3)
-        found = compared(jobs_of(settings, folder / f"rows{n}", WAYS), rounds)
+        jobs = {
+            WAYS[number]: {**settings, "workers": number, "output": folder / f"rows{n}-{number}"}
+            for number in workers
+        }
+        found = compared(jobs, rounds)
+        first = next(iter(found))
         for name, costs in found.items():
-            ratios = [a.seconds / b.seconds for a, b in zip(costs, found[WAYS[0]], strict=True)]
+            ratios = [a.seconds / b.seconds for a, b in zip(costs, found[first], strict=True)]
             middle = Cost(*(median(values) for values in zip(*costs, strict=True)))
-            cells = [f"{n:,}" if name == WAYS[0] else "", name, f"{median(ratios):.2f}"]
+            cells = [f"{n:,}" if name == first else "", name, f"{median(ratios):.2f}"]
             cells += [f"{value:.1f}" for value in middle[:3]]
             cells += [f"{value:,.0f}" for value in middle[3:]]
             print(f"| {' | '.join(cells)} |", flush=True)
@@ -298,15 +304,6 @@ def alone(folder: Path) -> None:
         print(f"- {name}: {a_row:.0f} µs of the CPU a row ({seconds})", flush=True)
 
 
-def jobs_of(
-    settings: dict[str, Any], output: Path, ways: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    return {
-        name: {**settings, "workers": workers, "output": output / str(workers)}
-        for workers, name in enumerate(ways)
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -314,6 +311,7 @@ def main() -> None:
     parser.add_argument("what", nargs="*", default=["failures", "cost", "engine", "alone"])
     parser.add_argument("--synapses", type=int, default=20_000)
     parser.add_argument("--rows", type=int, nargs="+", default=[10**3, 10**4, 10**5])
+    parser.add_argument("--workers", type=int, nargs="+", choices=range(4), default=[0, 1, 2, 3])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where data are written; for a real disk")
     options = parser.parse_args()
@@ -322,7 +320,7 @@ def main() -> None:
         if "failures" in options.what:
             failures(Path(folder), options.synapses)
         if "cost" in options.what:
-            cost(Path(folder), options.rows, options.rounds)
+            cost(Path(folder), options.rows, options.workers, options.rounds)
         if "engine" in options.what:
             engine(Path(folder), options.rounds)
         if "alone" in options.what:

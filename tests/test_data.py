@@ -65,6 +65,15 @@ class TestPositions:
         assert positions.voxels.tolist() == [[0, 0, 0], [9, 9, 9]]
         assert positions.n_outside == 2
 
+    @pytest.mark.parametrize("length", [3, 2**40])
+    def test_of_those_in_a_voxel_the_first_is_told(self, length: int) -> None:
+        """Also where the numbers of all voxels that they span go into no integer."""
+        ends = np.array([-length, 0, length])
+        voxels = np.random.default_rng(0).choice(ends, (60, 3))
+        rows = voxels.tolist()
+        expected = [rows.index(row) == number for number, row in enumerate(rows)]
+        assert all_positions(*map(tuple, rows)).is_first.tolist() == expected
+
     def test_a_table_all_outside_is_refused_with_what_it_spans(self) -> None:
         table = pd.DataFrame({"z": [500, 900], "y": [5, 5], "x": [5, 5]})
         volume = Volume(np.zeros((10, 10, 10)))

@@ -24,6 +24,7 @@ from napari_synapse_cl.features.tables import (
     feature_columns,
     feature_table,
     read_table,
+    storable,
     table_columns,
     write_table,
 )
@@ -197,6 +198,13 @@ class TestRoundTrip:
         double = pd.concat([positions_table, positions_table[["note"]]], axis=1)
         with pytest.raises(InputError, match=r"two columns of features\.\w+ would be named note"):
             write_table(double, path, {})
+
+
+def test_columns_that_can_be_kept_are_not_copied() -> None:
+    table = pd.DataFrame({"z": np.arange(5.0), "x": np.arange(5), "kind": list("abcde")})
+    kept = storable(table)
+    assert all(np.shares_memory(kept[axis], table[axis]) for axis in "zx")
+    pd.testing.assert_frame_equal(kept, table)
 
 
 class TestOtherPrograms:

@@ -1,9 +1,11 @@
 """Extraction in shards: what it leaves, that it goes on, and what it refuses."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,11 @@ from napari_synapse_cl.features.analysis import principal_components
 from napari_synapse_cl.features.tables import read_table
 from napari_synapse_cl.features.vectors import open_vectors
 from napari_synapse_cl.pipeline import run
+from napari_synapse_cl.pipeline.comparison import draw_compared
 from napari_synapse_cl.pipeline.networks import make_model
 from napari_synapse_cl.pipeline.shards.components import Components, Moments
 from napari_synapse_cl.pipeline.shards.here import share_of
-from napari_synapse_cl.pipeline.shards.planning import morton
+from napari_synapse_cl.pipeline.shards.rows import morton
 from napari_synapse_cl.pipeline.shards.trail import BROKEN, Trail
 from napari_synapse_cl.runs.events import Control, Event, Message, ShardsDone, Wrote
 from napari_synapse_cl.runs.shards import Places, follow_shards
@@ -48,8 +51,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def settings(data: Path, tmp_path: Path) -> dict[str, Any]:
+def settings_for(data: Path) -> dict[str, Any]:
     return {
         "extract_only": True,
         "checkpoint": data / "n.pt",
@@ -62,8 +64,26 @@ def settings(data: Path, tmp_path: Path) -> dict[str, Any]:
         "precision": "float32",
         "workers": 1,
         "shard_size": 10,
-        "output": tmp_path / "out",
     }
+
+
+@pytest.fixture
+def settings(data: Path, tmp_path: Path) -> dict[str, Any]:
+    return {**settings_for(data), "output": tmp_path / "out"}
+
+
+@pytest.fixture(scope="module")
+def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an extraction in shards has left."""
+    output = tmp_path_factory.mktemp("done")
+    list(events({**settings_for(data), "output": output}))
+    return output
+
+
+@pytest.fixture
+def extracted(done: Path, tmp_path: Path) -> Path:
+    """The same in the folder of the settings."""
+    return Path(shutil.copytree(done, tmp_path / "out"))
 
 
 def events(settings: dict[str, Any], control: Control | None = None) -> Iterator[Event]:
@@ -85,9 +105,8 @@ def times_done(output: Path) -> Counter[int]:
 
 class TestResult:
     def test_parts_are_one_table_with_the_features_of_an_extraction_at_once(
-        self, settings: dict[str, Any], tmp_path: Path
+        self, extracted: Path, settings: dict[str, Any], tmp_path: Path
     ) -> None:
-        list(events(settings))
         at_once = {**settings, "workers": 0, "feature_format": "parquet", "figures": False}
         list(events({**at_once, "output": tmp_path / "at_once"}))
         found, record = read_table(tmp_path / "out" / "features")
@@ -100,7 +119,7 @@ class TestResult:
 
     @pytest.mark.parametrize("kind", ["parquet", "csv", "npz"])
     def test_one_file_is_in_the_order_of_the_table(
-        self, settings: dict[str, Any], kind: str, tmp_path: Path
+        self, extracted: Path, settings: dict[str, Any], kind: str, tmp_path: Path
     ) -> None:
         list(events({**settings, "one_file": True, "feature_format": kind}))
         parts, _ = read_table(tmp_path / "out" / "features")
@@ -109,29 +128,26 @@ class TestResult:
         pd.testing.assert_frame_equal(found, in_order, check_dtype=kind == "parquet")
         assert record["shards"] == 7
 
-    def test_one_file_replaces_no_other(self, settings: dict[str, Any], tmp_path: Path) -> None:
-        list(events(settings))
+    def test_one_file_replaces_no_other(
+        self, extracted: Path, settings: dict[str, Any], tmp_path: Path
+    ) -> None:
         other = tmp_path / "out" / "features_L3_mean.csv"
         other.write_text("mine")
         with pytest.raises(InputError, match="is there already"):
             list(events({**settings, "one_file": True}))
         assert other.read_text() == "mine"
 
-    def test_rows_of_a_shard_lie_together(self, settings: dict[str, Any], tmp_path: Path) -> None:
-        list(events(settings))
-        table = pd.read_parquet(tmp_path / "out" / "features")
+    def test_rows_of_a_shard_lie_together(self, extracted: Path) -> None:
+        table = pd.read_parquet(extracted / "features")
         inside = table[table["row"] != OUTSIDE]
         chunks = (inside[["z", "y", "x"]] // 16).apply(tuple, axis=1)
         # Each chunk is a run of rows.
         assert (chunks != chunks.shift()).sum() == chunks.nunique()
         assert table["row"].iloc[-1] == OUTSIDE
 
-    def test_other_programs_read_it_as_one_table(
-        self, settings: dict[str, Any], tmp_path: Path
-    ) -> None:
-        list(events(settings))
-        files = str(tmp_path / "out" / "features" / "*.parquet")
-        expected = pd.read_parquet(tmp_path / "out" / "features")
+    def test_other_programs_read_it_as_one_table(self, extracted: Path) -> None:
+        files = str(extracted / "features" / "*.parquet")
+        expected = pd.read_parquet(extracted / "features")
         # Beside blanks, pandas would make floats of integers that are not said to be whole.
         assert expected["id"].dtype == "Int64"
         ids = expected.set_index("row")["id"]
@@ -144,9 +160,8 @@ class TestResult:
         assert duckdb.sql(query).fetchall() == [(N, N)]
 
     def test_what_a_killed_worker_was_writing_is_no_part_of_it(
-        self, settings: dict[str, Any], tmp_path: Path
+        self, extracted: Path, settings: dict[str, Any], tmp_path: Path
     ) -> None:
-        list(events(settings))
         features = tmp_path / "out" / "features"
         left = features / ".part-00000.1.partial.parquet"
         left.write_bytes((features / "part-00000.parquet").read_bytes())
@@ -154,8 +169,9 @@ class TestResult:
         list(events(settings))
         assert not left.exists()
 
-    def test_vectors_of_it_are_explored(self, settings: dict[str, Any], tmp_path: Path) -> None:
-        list(events(settings))
+    def test_vectors_of_it_are_explored(
+        self, extracted: Path, settings: dict[str, Any], tmp_path: Path
+    ) -> None:
         features = tmp_path / "out" / "features"
         vectors = open_vectors(features, ["L3_mean"])
         assert (vectors.values.shape, vectors.n_blank) == ((N, 4), 1)
@@ -189,10 +205,9 @@ class TestResult:
 
 class TestGoingOn:
     def test_what_is_whole_is_not_done_again_and_what_is_damaged_is(
-        self, settings: dict[str, Any], tmp_path: Path
+        self, extracted: Path, settings: dict[str, Any], tmp_path: Path
     ) -> None:
         output = tmp_path / "out"
-        list(events(settings))
         before = part_files(output)
         damaged, gone = output / "features" / "part-00001.parquet", output / "features"
         content = bytearray(damaged.read_bytes())
@@ -204,7 +219,7 @@ class TestGoingOn:
         assert times_done(output) == Counter({0: 1, 1: 2, 2: 1, 3: 1, 4: 2, 5: 1, 6: 1})
 
     def test_the_same_command_goes_on_after_a_stop(
-        self, settings: dict[str, Any], tmp_path: Path
+        self, settings: dict[str, Any], done: Path, tmp_path: Path
     ) -> None:
         output, control = tmp_path / "out", Control()
         happened = []
@@ -223,8 +238,7 @@ class TestGoingOn:
         assert wrote == happened[-1]
         assert next(e for e in happened if isinstance(e, ShardsDone)).done == 3
         assert set(times_done(output).values()) == {1}
-        list(events({**settings, "output": tmp_path / "whole"}))
-        assert part_files(output) == part_files(tmp_path / "whole")
+        assert part_files(output) == part_files(done)
 
     @pytest.mark.parametrize(
         ("change", "words"),
@@ -237,6 +251,7 @@ class TestGoingOn:
     )
     def test_other_settings_network_or_data_are_refused(
         self,
+        extracted: Path,
         settings: dict[str, Any],
         data: Path,
         tmp_path: Path,
@@ -246,30 +261,30 @@ class TestGoingOn:
         config = Config.from_values({"fmaps": 4, "n_convolutions": (1, 1), "seed": 1})
         torch.save(make_model(config).backbone.state_dict(), tmp_path / "other.pt")
         pd.read_parquet(data / "t.parquet").iloc[:-1].to_parquet(tmp_path / "other.parquet")
-        list(events(settings))
         files = ("checkpoint", "synapses")
         changed = {k: tmp_path / v if k in files else v for k, v in change.items()}
         with pytest.raises(InputError, match=words):
             list(events({**settings, **changed}))
 
     def test_files_that_were_moved_are_the_same_data(
-        self, settings: dict[str, Any], data: Path, tmp_path: Path
+        self, extracted: Path, settings: dict[str, Any], data: Path, tmp_path: Path
     ) -> None:
-        list(events(settings))
         (tmp_path / "moved.pt").write_bytes((data / "n.pt").read_bytes())
         list(events({**settings, "checkpoint": tmp_path / "moved.pt"}))
         assert set(times_done(tmp_path / "out").values()) == {1}
 
-    def test_components_can_be_others_later(self, settings: dict[str, Any], tmp_path: Path) -> None:
-        list(events(settings))
+    def test_components_can_be_others_later(
+        self, extracted: Path, settings: dict[str, Any], tmp_path: Path
+    ) -> None:
         list(events({**settings, "n_components": 2}))
         columns = list(pd.read_parquet(tmp_path / "out" / "features"))
         assert "L3_mean_PC2" in columns
         assert "L3_mean_PC3" not in columns
         assert set(times_done(tmp_path / "out").values()) == {1}
 
-    def test_overwrite_begins_anew(self, settings: dict[str, Any], tmp_path: Path) -> None:
-        list(events(settings))
+    def test_overwrite_begins_anew(
+        self, extracted: Path, settings: dict[str, Any], tmp_path: Path
+    ) -> None:
         list(events({**settings, "shard_size": 30, "overwrite": True}))
         assert len(part_files(tmp_path / "out")) == 3
 
@@ -284,33 +299,33 @@ class TestGoingOn:
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["features"]
 
 
+@pytest.fixture
+def breaking(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[int, Callable[[int], None]], None]:
+    """Have something happen when the crop of a row is read with so many others."""
+    table = pd.read_parquet(data / "t.parquet")
+    read = StreamedCrops.read_usable
+
+    def broken(row: int, happens: Callable[[int], None]) -> None:
+        place = table.loc[row, ["z", "y", "x"]].to_numpy()
+
+        def read_usable(self: StreamedCrops, synapses: Any) -> Any:
+            if (self.positions.voxels[list(synapses)] == place).all(axis=1).any():
+                happens(len(synapses))
+            return read(self, synapses)
+
+        monkeypatch.setattr(StreamedCrops, "read_usable", read_usable)
+
+    return broken
+
+
 class TestFailures:
     """What breaks in the reading of a row, by a stand-in for the volume."""
 
     @pytest.fixture
-    def whole(self, settings: dict[str, Any], tmp_path: Path) -> pd.DataFrame:
-        list(events({**settings, "output": tmp_path / "whole"}))
-        return pd.read_parquet(tmp_path / "whole" / "features")
-
-    @pytest.fixture
-    def breaking(
-        self, data: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> Callable[[int, Callable[[int], None]], None]:
-        """Have something happen when the crop of a row is read with so many others."""
-        table = pd.read_parquet(data / "t.parquet")
-        read = StreamedCrops.read_usable
-
-        def broken(row: int, happens: Callable[[int], None]) -> None:
-            place = table.loc[row, ["z", "y", "x"]].to_numpy()
-
-            def read_usable(self: StreamedCrops, synapses: Any) -> Any:
-                if (self.positions.voxels[list(synapses)] == place).all(axis=1).any():
-                    happens(len(synapses))
-                return read(self, synapses)
-
-            monkeypatch.setattr(StreamedCrops, "read_usable", read_usable)
-
-        return broken
+    def whole(self, done: Path) -> pd.DataFrame:
+        return pd.read_parquet(done / "features")
 
     def check_rest(self, output: Path, whole: pd.DataFrame, row: int) -> str:
         """The row is listed, and all others are there to the bit; return why."""
@@ -387,6 +402,72 @@ class TestFailures:
         pd.testing.assert_frame_equal(found, whole, rtol=1e-5, atol=1e-4)
 
 
+class TestComparison:
+    """Layers that are compared on 40 of the synapses, of which five shards are read."""
+
+    @pytest.fixture
+    def settings(self, settings: dict[str, Any]) -> dict[str, Any]:
+        more = {"compare_layers": True, "n_compared": 40, "centre_jitter": 10, "figures": False}
+        return {**settings, **more, "shard_size": 64}
+
+    def test_it_is_that_of_one_process_on_the_same_synapses_and_goes_on_after_a_stop(
+        self, settings: dict[str, Any], tmp_path: Path
+    ) -> None:
+        output, control = tmp_path / "out", Control()
+        happened = []
+        for event in events(settings, control):
+            happened.append(event)
+            if isinstance(event, ShardsDone) and event.done == 2:
+                control.request("stop")
+        assert "compared on 40 of 59 synapses (n_compared), drawn at random" in told(happened)
+        assert "ended with 2 of 5 shards done" in told(happened)
+        assert not (output / "layers.csv").exists()
+        happened = list(events({**settings, "workers": 0, "shard": "1/2"}))
+        assert happened[-1] == Wrote("report", str(output / "layers.csv"))
+        assert times_done(output) == Counter(range(5))
+        *_, wrote = follow_shards(Places(output), Control(), interval=0)
+        assert wrote == happened[-1]
+        assert "done already" in told(list(events({**settings, "workers": 0, "shard": "2/2"})))
+        list(events({**settings, "workers": 0, "output": tmp_path / "at_once"}))
+        found, expected = (
+            pd.read_csv(folder / "layers.csv") for folder in (output, tmp_path / "at_once")
+        )
+        assert expected["knn"].notna().all()
+        pd.testing.assert_frame_equal(found, expected, atol=0.02)
+        with pytest.raises(InputError, match="n_compared was 40 and is now 30"):
+            list(events({**settings, "n_compared": 30}))
+
+    def test_those_with_a_label_are_drawn_before_all_others(self) -> None:
+        labels = np.where(np.arange(500) % 50 == 7, "a", "")
+        config = SimpleNamespace(n_compared=40, seed=3)
+        job: Any = SimpleNamespace(crops=range(500), labels=labels, config=config)
+        drawn = draw_compared(job)
+        assert len(drawn) == len(set(drawn)) == 40
+        assert set(np.flatnonzero(labels)) < set(drawn)
+        assert drawn.tolist() == sorted(drawn) == draw_compared(job).tolist()
+        job.labels = None
+        assert set(draw_compared(job)) != set(drawn)
+        config.n_compared = 0
+        assert len(draw_compared(job)) == 500
+
+    def test_a_synapse_that_cannot_be_read_is_listed_and_left_out(
+        self, settings: dict[str, Any], breaking: Any, tmp_path: Path
+    ) -> None:
+        def happens(n: int) -> None:
+            if n > 4:
+                raise MemoryError
+            raise JobError("v.zarr could not be read: the chunk is damaged")
+
+        breaking(8, happens)
+        happened = list(events({**settings, "n_compared": 0, "label_column": ""}))
+        failed = pd.read_csv(tmp_path / "out" / "failed.csv")
+        assert failed["row"].tolist() == [8]
+        assert "the chunk is damaged" in failed["reason"][0]
+        assert "in 1 shard crops were computed in smaller batches" in told(happened)
+        assert "1 crop of 59 left out, which cannot be used" in told(happened)
+        assert pd.read_csv(tmp_path / "out" / "layers.csv")["recall"].notna().all()
+
+
 def test_a_trail_that_is_cut_off_counts_as_none(tmp_path: Path) -> None:
     file = tmp_path / "trail.json"
     for _ in range(3):
@@ -436,12 +517,11 @@ class TestJobsOfAnArray:
             share_of("array")
 
     def test_one_job_does_what_no_other_does(
-        self, settings: dict[str, Any], tmp_path: Path
+        self, settings: dict[str, Any], done: Path, tmp_path: Path
     ) -> None:
-        list(events({**settings, "output": tmp_path / "whole"}))
         array = {**settings, "workers": 0, "shard": "3/4"}
         list(events(array))
-        assert part_files(tmp_path / "out") == part_files(tmp_path / "whole")
+        assert part_files(tmp_path / "out") == part_files(done)
         assert "done already" in told(list(events({**array, "shard": "1/4"})))
         assert set(times_done(tmp_path / "out").values()) == {1}
 

@@ -8,8 +8,9 @@ import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
+from napari_synapse_cl.data.tables import folders
 from napari_synapse_cl.errors import InputError
-from napari_synapse_cl.features import clusters, neighbours, parquet_tables
+from napari_synapse_cl.features import clusters, neighbours
 from napari_synapse_cl.features.clusters import find_clusters, stability_in_words
 from napari_synapse_cl.features.neighbours import (
     Metric,
@@ -104,13 +105,13 @@ class TestTables:
         path = tmp_path / "f.parquet"
         write_features(path)
         asked = []
-        read = parquet_tables.read_parquet
+        read = folders.read_parquet
 
         def spy(*arguments: object, **options: object) -> object:
             asked.append(options["columns"])
             return read(*arguments, **options)
 
-        monkeypatch.setattr(parquet_tables, "read_parquet", spy)
+        monkeypatch.setattr(folders, "read_parquet", spy)
         open_vectors(path, ["L20_max"])
         [columns] = asked
         assert {"L20_max_000", "L20_max_001", "hand_hist_00", "note"} <= set(columns)

@@ -15,12 +15,15 @@ from typing import Any
 import napari
 import napari.window
 import numpy as np
+import pandas as pd
 import psutil
+import pyarrow as pa
 import pytest
 from napari.layers import Image, Layer, Points
 from napari.settings import get_settings
 from napari.utils.notifications import Notification, notification_manager
 from npe2 import PluginManager
+from pyarrow import parquet
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QDialog, QFileDialog, QPushButton, QWidget
@@ -262,6 +265,17 @@ def command_line(files: tuple[Path, Path], output: Path, settings: dict[str, Any
             yield process
         finally:
             process.kill()
+
+
+def write_parts(output: Path, table: pd.DataFrame) -> Path:
+    """Write a table in three parts, as an extraction in shards leaves it; return their folder."""
+    folder = output / "features"
+    folder.mkdir(parents=True)
+    parts = pa.Table.from_pandas(table, preserve_index=False)
+    for number, rows in enumerate(np.array_split(np.arange(len(table)), 3)):
+        parquet.write_table(parts.take(rows), folder / f"part-{number:05d}.parquet")
+    parquet.write_metadata(parts.schema, folder / "_common_metadata")
+    return folder
 
 
 def messages(notifications: list[Notification], severity: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Exploring features in the viewer: what is chosen, seen, ordered and found."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from napari_synapse_cl.features.tables import write_table
 from napari_synapse_cl.widgets.explore.gallery.crops import Crops
 from napari_synapse_cl.widgets.look import open_dock
 
-from .conftest import EXPLORE, EXTRACT, click, messages, open_widget
+from .conftest import EXPLORE, EXTRACT, PLUGIN, click, messages, open_widget, write_parts
 
 CHANNELS = 8
 RECORD = {"checkpoint": "/runs/first/checkpoints/best.pt", "crop_size": [16, 16, 16]}
@@ -294,6 +295,40 @@ def test_rows_of_a_table_are_points_whose_vectors_are_no_columns(
         widget.vector_box.activated.emit(0)
     assert np.array_equal(widget.state.vectors.values[:-1], kept[1:], equal_nan=True)
     assert np.isnan(widget.state.vectors.values[-1]).all()
+
+
+def test_of_a_table_in_parts_all_are_opened_whichever_is_chosen(
+    synapses: Any,
+    qtbot: QtBot,
+    choose: Callable[[Path], None],
+    notifications: list[Notification],
+    tmp_path: Path,
+) -> None:
+    table = pd.DataFrame(synapses.points.data, columns=list("zyx"))
+    values = vectors_of(synapses.points.features["class"])
+    folder = write_parts(tmp_path / "out", with_vectors(table, values))
+    widget = explored(qtbot, synapses)
+
+    def opened() -> Any:
+        choose(folder / "part-00001.parquet")
+        with qtbot.waitSignal(widget.explored):
+            click(qtbot, widget.opener.button)
+        return widget.state
+
+    state = opened()
+    assert np.array_equal(state.vectors.values, values)
+    assert state.layer.name == "features"
+    [text] = messages(notifications, "info")
+    assert text == f"part-00001.parquet is one of 3 parts of a table: all of {folder} is opened."
+    # Files that are opened elsewhere are several at once, of which each is itself.
+    [layer] = synapses.viewer.open(folder / "part-00001.parquet", plugin=PLUGIN)
+    assert len(layer.data) == len(np.array_split(values, 3)[1])
+    assert "alone is opened: Table …" in messages(notifications, "info")[-1]
+    (folder / "_common_metadata").unlink()
+    (tmp_path / "out" / "shards").mkdir()
+    (tmp_path / "out" / "shards" / "plan.json").touch()
+    assert opened().n == len(np.array_split(values, 3)[1])
+    assert "in shards that is not finished: it alone" in messages(notifications, "info")[-1]
 
 
 def test_extracted_features_are_explored_with_one_click(synapses: Any, qtbot: QtBot) -> None:

@@ -33,7 +33,7 @@ from napari_synapse_cl.widgets.open_data.jobs import is_dataset
 from napari_synapse_cl.widgets.open_data.layers import LevelArray
 from test_remote_volumes import Server, ome, write_json, write_precomputed, write_zarr
 
-from .conftest import PLUGIN, click, messages, open_widget
+from .conftest import PLUGIN, click, messages, open_widget, write_parts
 
 OPEN = "Open data"
 SHAPE = (24, 40, 64)
@@ -726,6 +726,16 @@ class TestFields:
             opener.widget.volume.line.clear()
             click(qtbot, button)
             assert opener.widget.volume.text == str(tmp_path / "em.zarr")
+
+    def test_of_positions_in_parts_all_are_opened_whichever_is_chosen(
+        self, opener: Any, qtbot: QtBot, choose: Callable[[Path], None], tiff: Path, tmp_path: Path
+    ) -> None:
+        folder = write_parts(tmp_path, pd.DataFrame(POSITIONS, columns=list("zyx")))
+        choose(folder / "part-00002.parquet")
+        click(qtbot, opener.widget.synapses.file_button)
+        assert "is one of 3 parts of a table" in opener.widget.status.text()
+        _, points = opener.run(tiff, synapses=opener.widget.synapses.text, voxel_size="40 8 4")
+        np.testing.assert_array_equal(points.data, POSITIONS)
 
     def test_datasets_are_told_from_volumes(self, tmp_path: Path) -> None:
         for name in ("boxes/raw/a", "outer/boxes/raw/a", "em.zarr/raw", "em/raw", "slices"):

@@ -129,6 +129,12 @@ class ExtractionConfig(Section):
         le=10_000,
         slider_end=200,
     )
+    n_compared: int = setting(
+        5000,
+        "Synapses that layers are compared on: where there are more, so many are drawn at random, "
+        "those with a label before all others. 0 takes all.",
+        ge=0,
+    )
     dense: bool = setting(
         False,
         "In place of one vector per synapse, extract the map of each layer over a region of the "
@@ -166,7 +172,8 @@ class ShardsConfig(Section):
     )
     shard_size: int = setting(
         2000,
-        "Synapses in a shard; they lie together in space. A shard of maps (dense) is a block.",
+        "Synapses in a shard; they lie together in space. Where layers are compared they are an "
+        "eighth of it, since each is read up to eight times. A shard of maps (dense) is a block.",
         ge=1,
         le=1_000_000,
     )

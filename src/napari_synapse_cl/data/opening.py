@@ -176,9 +176,11 @@ def open_dataset(config: Config, network_size: VoxelSize | None = None) -> Datas
     parts, placed = [], []
     for entry, part, finest in _opened_parts(config, network_size):
         assert entry.synapses is not None
-        table = open_table(entry.synapses, mapping_of(entry))
         parts.append(part)
+        table = open_table(entry.synapses, mapping_of(entry))
         placed.append(place(table, str(entry.synapses), part.volume, finest))
+        # Of very many rows it is not held beside what comes of it.
+        del table
     return assemble(parts, placed, config, network_size)
 
 

@@ -44,7 +44,11 @@ def principal_components(features: np.ndarray, n: int = 2) -> np.ndarray:
     return components
 
 
-def histogram_features(crops: np.ndarray, n_bins: int = 32) -> np.ndarray:
+N_BINS = 32
+"""Of the histogram that features must beat."""
+
+
+def histogram_features(crops: np.ndarray, n_bins: int = N_BINS) -> np.ndarray:
     """Return each crop's intensity histogram, ``(N, n_bins)``, which features must beat.
 
     Parameters

@@ -132,8 +132,9 @@ def in_batches(
     crop_size: tuple[int, int, int],
     work: Callable[[np.ndarray, Tensor], Result],
     ranks: Ranks = ALONE,
+    of: np.ndarray | None = None,
 ) -> Iterator[Batch[Result]]:
-    """Yield what some work makes of all crops that can be used, batch by batch, in their order.
+    """Yield what some work makes of crops that can be used, batch by batch, in their order.
 
     When memory runs out, a process that is alone goes on with smaller batches.
 
@@ -145,6 +146,8 @@ def in_batches(
         Takes the indices of some crops, and these as ``(B, 1, D, H, W)`` float32 in [0, 1].
     ranks
         The processes that share each batch.
+    of
+        ``(n,)``, the indices of the crops; None for all.
 
     Raises
     ------
@@ -152,8 +155,9 @@ def in_batches(
         If memory does not suffice for a single crop.
     """
     first, size = 0, ranks.size * max(1, BATCH_VOXELS // prod(crop_size))
-    while first < len(crops):
-        synapses = np.arange(first, min(first + size, len(crops)))
+    of = np.arange(len(crops)) if of is None else of
+    while first < len(of):
+        synapses = of[first : first + size]
         stop = first + len(synapses)
         try:
             read, usable = crops.read_usable(ranks.share_of(synapses).tolist())

@@ -9,13 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from napari_synapse_cl.data.tables.typed import from_arrow, read_parquet
+from napari_synapse_cl.data.tables.folders import read_files, schema_of
+from napari_synapse_cl.data.tables.typed import from_arrow
 from napari_synapse_cl.errors import InputError
 
 KEY = "napari_synapse_cl"
 """Under which the record is kept, in files of any format."""
-COMMON = "_common_metadata"
-"""In a folder of Parquet files that are one table: the file that holds its columns and record."""
 _ATTRIBUTES = b"PANDAS_ATTRS"
 """Under which pandas keeps the attributes of a table in a Parquet file, as JSON."""
 Record = dict[str, Any]
@@ -68,35 +67,14 @@ def read_parquet_table(path: Path, columns: list[str] | None = None) -> Table:
     columns
         Those to read; all without them.
     """
-    import pyarrow as pa
-
-    # Of files without check sums none are missed.
-    tables = [
-        read_parquet(file, columns=columns, page_checksum_verification=True)
-        for file in files_of(path)
-    ]
-    notes = _schema(path).metadata or {}
-    arrow = pa.concat_tables(tables).replace_schema_metadata(notes)
-    attributes = json.loads(notes.get(_ATTRIBUTES, b"{}"))
+    arrow = read_files(path, columns)
+    attributes = json.loads((arrow.schema.metadata or {}).get(_ATTRIBUTES, b"{}"))
     return from_arrow(arrow), attributes.get(KEY, {})
-
-
-def files_of(path: Path) -> list[Path]:
-    """Return the files of a table: itself, or those in the folder that is one table."""
-    # Names with a dot before them are of files that somebody was killed while writing.
-    return sorted(path.glob("[!._]*.parquet")) if path.is_dir() else [path]
 
 
 def columns_of_parquet(path: Path) -> list[str]:
     """Return the names of the columns of a file, or of a folder of files."""
-    return list(_schema(path).names)
-
-
-def _schema(path: Path) -> Any:
-    from pyarrow.parquet import read_schema
-
-    with (path / COMMON if path.is_dir() else path).open("rb") as file:
-        return read_schema(file)
+    return list(schema_of(path).names)
 
 
 def _held(column: pd.Series) -> str:

@@ -3,7 +3,6 @@
 No PyTorch in here: the window imports it.
 """
 
-import hashlib
 import json
 from collections.abc import Collection, Mapping
 from importlib.util import find_spec
@@ -16,11 +15,12 @@ import pandas as pd
 from napari_synapse_cl.data.arrays import first_line
 from napari_synapse_cl.data.parts import AXES
 from napari_synapse_cl.data.tables.columns import FEATURE_COLUMN, FEATURE_DTYPE
+from napari_synapse_cl.data.tables.folders import is_table
 from napari_synapse_cl.data.tables.typed import in_objects, settled
 from napari_synapse_cl.errors import InputError, disk_in_words, reason
-from napari_synapse_cl.features.parquet_tables import COMMON, KEY, files_of
+from napari_synapse_cl.features.parquet_tables import KEY
 from napari_synapse_cl.features.table_formats import HANDLERS, ForeignFileError
-from napari_synapse_cl.system.files import encodable, read_json, replacing, sha256_of
+from napari_synapse_cl.system.files import encodable, read_json, replacing
 
 FORMATS = ("csv", "parquet", "npz", "h5ad")
 """Names of the formats, which are the suffixes of the files."""
@@ -163,7 +163,8 @@ def write_table(table: pd.DataFrame, path: Path, record: Mapping[str, Any]) -> N
 def storable(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table as formats can hold it: text that every encoding takes, columns of a type."""
     table = _encodable(table)
-    return pd.DataFrame({name: settled(column) for name, column in table.items()})
+    # Without a copy of all columns, which may be most of the memory.
+    return pd.DataFrame({name: settled(column) for name, column in table.items()}, copy=False)
 
 
 def read_table(
@@ -221,23 +222,16 @@ def table_columns(path: Path) -> list[str]:
     return [str(name) for name in _opened(path, "columns")]
 
 
-def hash_of_table(path: Path) -> str:
-    """Return the SHA-256 of a table's file; of a folder of files that of all of theirs in turn."""
-    if not path.is_dir():
-        return sha256_of(path)
-    return hashlib.sha256("".join(map(sha256_of, files_of(path))).encode()).hexdigest()
-
-
 def is_parquet(path: Path) -> bool:
     """Return whether a path is that of a table in Parquet, of which some columns can be read."""
-    return path.suffix.lower() == ".parquet" or _is_folder(path)
+    return path.suffix.lower() == ".parquet" or is_table(path)
 
 
 def _opened(path: Path, what: Literal["read", "columns"], **options: Any) -> Any:
     """Call that function of the format, and put in words what goes wrong."""
     name = _format_name(path)
     check_format(name)
-    if not path.is_file() and not _is_folder(path):
+    if not path.is_file() and not is_table(path):
         raise InputError(f"there is no feature table {path}")
     if path.stat().st_size == 0:
         raise InputError(f"the feature table {path} is empty")
@@ -258,13 +252,8 @@ def _opened(path: Path, what: Literal["read", "columns"], **options: Any) -> Any
         ) from error
 
 
-def _is_folder(path: Path) -> bool:
-    """Whether it is a folder of Parquet files that are one table, as shards leave it."""
-    return (path / COMMON).is_file()
-
-
 def _format_name(path: Path) -> str:
-    if _is_folder(path):
+    if is_table(path):
         return "parquet"
     name = path.suffix.lower().removeprefix(".")
     if name not in FORMATS:
@@ -290,7 +279,12 @@ def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 def _encodable(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose texts every format takes, names of files that are no UTF-8 included."""
-    texts = table.select_dtypes(["object", "string"]).columns
+    # What Arrow keeps is UTF-8.
+    texts = [
+        name
+        for name in table.select_dtypes(["object", "string"]).columns
+        if getattr(table[name].dtype, "storage", "") != "pyarrow"
+    ]
     changed = {
         n: table[n].map(lambda value: encodable(value) if isinstance(value, str) else value)
         for n in texts

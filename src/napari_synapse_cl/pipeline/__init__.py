@@ -87,8 +87,7 @@ def _without_help(config: Config) -> Callable[[Config, Control], Iterator[Event]
 
 
 def _is_in_shards(config: Config) -> bool:
-    is_asked = bool(config.workers or config.scheduler or config.shard)
-    return is_asked and config.extract_only and not config.compare_layers
+    return config.extract_only and bool(config.workers or config.scheduler or config.shard)
 
 
 def _shared(config: Config) -> Callable[[Config, Control, Ranks], Iterator[Event]]:

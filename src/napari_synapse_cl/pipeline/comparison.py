@@ -1,17 +1,14 @@
 """Compare the layers of a network: how well each describes the synapses."""
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
-from napari_synapse_cl.augmentations import composition
-from napari_synapse_cl.augmentations.resampling import moved_crops
-from napari_synapse_cl.augmentations.spatial import draw_jitters
 from napari_synapse_cl.augmentations.transforms import with_jitter_room
 from napari_synapse_cl.config import (
     AugmentationConfig,
@@ -23,11 +20,10 @@ from napari_synapse_cl.config import (
 )
 from napari_synapse_cl.data.grey_spread import spreads_of
 from napari_synapse_cl.errors import InputError, JobError
-from napari_synapse_cl.features.extraction import HAND, Descriptors, Reader, Several, in_batches
+from napari_synapse_cl.features.extraction import HAND, in_batches
 from napari_synapse_cl.features.layer_report import Report, to_json, to_table
-from napari_synapse_cl.features.readout import Readout
 from napari_synapse_cl.models.architecture import Architecture
-from napari_synapse_cl.models.vgg3d import Vgg3D
+from napari_synapse_cl.pipeline.comparison_reading import Features, what_reads
 from napari_synapse_cl.pipeline.extraction_preparation import (
     ExtractionJob,
     open_chosen_network,
@@ -43,23 +39,10 @@ if TYPE_CHECKING:
     from napari_synapse_cl.features.probes import Probes
 
 NAME = "layers"
-EPOCH = 1
-"""Views are those that training with these settings draws in this epoch."""
-N_JITTERS = 2
-"""Crops of each synapse that probes learn from and are asked of, where centres are moved."""
-N_UNTRAINED = 2
-"""Networks with random weights that the network is compared with."""
-FIRST_UNTRAINED = 10**9
-"""Added to the seed: a training that began at such a network would be compared with its start."""
-
-Features = dict[Any, np.ndarray]
-"""By the layer, by `HISTOGRAM` or by `HAND`, one row a synapse."""
-ReadCrops = Callable[[np.ndarray, Tensor], list[Features]]
-"""Takes the indices of some synapses and their crops with context."""
 
 
 @dataclass(frozen=True)
-class _Read:
+class Read:
     """What was read of the crops that can be used.
 
     First of two views of each; with probes then of its moved crops, by the network and by hand,
@@ -73,36 +56,81 @@ class _Read:
 
 def compare_layers(config: Config, control: Control) -> Iterator[Event]:
     """Report how well each layer tells synapses apart, in a table, a picture and for programs."""
-    job = _prepare(config)
+    job = prepare_comparison(config)
     yield from how_data_were_read(job.dataset)
     for text in job.warnings:
         yield Message(text, "warning")
-    if job.config.centre_jitter and not job.dataset.centre_jitter(job.config):
-        yield Message(
-            "the voxel size is not known, so centres are not moved by centre_jitter, which counts "
-            "in nm: what looks at the very centre alone may seem to tell more than it does",
-            "warning",
-        )
-    read = yield from _read(job, control)
+    chosen = draw_compared(job)
+    yield from how_many_are_drawn(job, chosen)
+    read = yield from _read(job, chosen, control)
     if read is None:
         yield Message("the comparison was ended before it was complete, so nothing is kept")
         return
-    report = yield from _score(job, read, control)
+    report = yield from score(job, read, control)
     if report is not None:
-        yield from _write(job, report)
+        yield from write_comparison(job, report)
 
 
-def _prepare(config: Config) -> ExtractionJob:
-    if "layer_num" not in config.model_fields_set:
-        layers = _convolutions(open_chosen_network(config).architecture)
-        settings = config.model_dump(exclude_unset=True)
-        config = Config.from_values({**settings, "layer_num": layers})
-    job = prepare_extraction(config, with_context=True)
+def prepare_comparison(config: Config) -> ExtractionJob:
+    """Check the settings of a comparison and open what it needs.
+
+    Raises
+    ------
+    InputError
+        If something that was given cannot be used.
+    """
+    if config.n_compared == 1:
+        raise InputError("n_compared is 1, and comparing layers needs at least 2 synapses")
+    job = prepare_extraction(with_layers(config), with_context=True)
     if len(job.crops) < 2:
         raise InputError("there is only one synapse inside the volume; comparing needs at least 2")
-    endings = (".csv", ".json", ".png") if config.figures else (".csv", ".json")
-    check_absent((job.folder.path / f"{NAME}{ending}" for ending in endings), config)
+    check_absent(results_of(job.folder.path, config), config)
+    if config.centre_jitter and not job.dataset.centre_jitter(job.config):
+        text = (
+            "the voxel size is not known, so centres are not moved by centre_jitter, which counts "
+            "in nm: what looks at the very centre alone may seem to tell more than it does"
+        )
+        job = replace(job, warnings=(*job.warnings, text))
     return job
+
+
+def with_layers(config: Config) -> Config:
+    """Return settings that name the layers: all convolutions, where they name none."""
+    if "layer_num" in config.model_fields_set:
+        return config
+    layers = _convolutions(open_chosen_network(config).architecture)
+    return Config.from_values({**config.model_dump(exclude_unset=True), "layer_num": layers})
+
+
+def results_of(folder: Path, config: Config) -> list[Path]:
+    """Return the files that a comparison leaves in a folder."""
+    endings = (".csv", ".json", ".png") if config.figures else (".csv", ".json")
+    return [folder / f"{NAME}{ending}" for ending in endings]
+
+
+def draw_compared(job: ExtractionJob) -> np.ndarray:
+    """Return which synapses layers are compared on, in their order.
+
+    Where there are more than wanted they are drawn evenly, those with a label before all others:
+    of a large table few may have one.
+    """
+    n, wanted = len(job.crops), job.config.n_compared
+    if not 0 < wanted < n:
+        return np.arange(n)
+    order = np.random.default_rng(job.config.seed).permutation(n)
+    if job.labels is not None:
+        order = order[np.argsort(job.labels[order] == "", kind="stable")]
+    return np.sort(order[:wanted])
+
+
+def how_many_are_drawn(job: ExtractionJob, chosen: np.ndarray) -> Iterator[Event]:
+    """Tell where layers are compared on some of the synapses alone."""
+    if len(chosen) < len(job.crops):
+        first = "" if job.labels is None else ", those with a label before others"
+        yield Message(
+            f"layers are compared on {len(chosen):,} of {len(job.crops):,} synapses (n_compared), "
+            f"drawn at random{first}"
+        )
 
 
 def _convolutions(architecture: Architecture) -> tuple[int, ...]:
@@ -124,95 +152,59 @@ def _probes(job: ExtractionJob, synapses: np.ndarray) -> "Probes":
     return Probes.of(labels, job.dataset.places[synapses], _extent(job), job.config.seed)
 
 
-def _read(job: ExtractionJob, control: Control) -> Generator[Event, None, _Read | None]:
-    """Read all layers for two views of each synapse, and what the probes are asked of."""
-    has_probes = bool(_probes(job, np.arange(len(job.crops))).folds)
-    readout = job.readout
-    read_crops = [_reads_views(job, readout)]
-    if has_probes:
-        read_crops.append(_reads_moved_crops(job, readout))
+def has_probes(job: ExtractionJob, synapses: np.ndarray) -> bool:
+    """Return whether some synapses have labels by which layers can be compared."""
+    return bool(_probes(job, synapses).folds)
+
+
+def _read(
+    job: ExtractionJob, chosen: np.ndarray, control: Control
+) -> Generator[Event, None, Read | None]:
+    """Read all that is compared of some synapses."""
+    reads, positions = what_reads(job, probed=has_probes(job, chosen)), job.dataset.positions
 
     def read(synapses: np.ndarray, crops: Tensor) -> list[Features]:
-        return [features for one in read_crops for features in one(synapses, crops)]
+        spreads = spreads_of(job.config, positions, synapses)
+        return reads(positions.rows[synapses], spreads, crops)
 
     parts: defaultdict[int, defaultdict[Any, list[np.ndarray]]]
     parts = defaultdict(lambda: defaultdict(list))
     task, usable = "comparing layers", []
-    yield Progress(task, 0, len(job.crops))
-    for batch in in_batches(job.crops, job.config.crop_size, read):
+    yield Progress(task, 0, len(chosen))
+    for batch in in_batches(job.crops, job.config.crop_size, read, of=chosen):
         if batch.result is not None:
             usable.append(batch.synapses)
             for number, features in enumerate(batch.result):
                 for source, vectors in features.items():
                     parts[number][source].append(vectors)
-        yield Progress(task, batch.n_done, len(job.crops))
+        yield Progress(task, batch.n_done, len(chosen))
         yield from control.pauses()
         if control.stopping:
             return None
     synapses = np.concatenate([np.empty(0, dtype=np.int64), *usable])
-    n_lost = len(job.crops) - len(synapses)
+    n_lost = len(chosen) - len(synapses)
     if n_lost:
         yield Message(f"{n_lost:,} crops cannot be used and are left out", "warning")
-    if len(synapses) < 2:
-        raise JobError(f"{len(synapses)} crops can be used, and comparing needs at least 2")
     joined = tuple(
         {source: np.concatenate(vectors) for source, vectors in part.items()}
         for part in parts.values()
     )
-    return _Read(joined, synapses)
+    return Read(joined, synapses)
 
 
-def _reads_views(job: ExtractionJob, readout: Readout) -> ReadCrops:
-    """Return what reads two augmented views of each synapse."""
-    # scikit-learn takes longer to import than a job should wait to begin.
-    from napari_synapse_cl.features.analysis import histogram_features
-    from napari_synapse_cl.features.scores import HISTOGRAM
-
-    config = job.config
-    positions, voxel_size = job.dataset.positions, job.dataset.voxel_size
-
-    def read(synapses: np.ndarray, crops: Tensor) -> list[Features]:
-        rows, spreads = positions.rows[synapses], spreads_of(config, positions, synapses)
-        drawn = composition.draw_pair(config, config.seed, EPOCH, rows.tolist(), spreads)
-        views = [composition.apply(crops, one, config.crop_size, voxel_size) for one in drawn]
-        return [
-            {**readout.read(view), HISTOGRAM: histogram_features(view.numpy())} for view in views
-        ]
-
-    return read
-
-
-def _reads_moved_crops(job: ExtractionJob, readout: Readout) -> ReadCrops:
-    """Return what reads crops whose centres are moved: with the network, by hand, and untrained."""
-    config, dataset, architecture = job.config, job.dataset, job.architecture
-    assert architecture is not None
-    reach = dataset.centre_jitter(config)
-    n_crops = N_JITTERS if reach else 1
-    # In bfloat16 these would be worse than they are, and the network seem better.
-    untrained = [
-        job.readout_of(Vgg3D.untrained(architecture, config.seed + number), "float32")
-        for number in range(FIRST_UNTRAINED, FIRST_UNTRAINED + N_UNTRAINED)
-    ]
-    by_hand = Descriptors(config.crop_size, dataset.known_voxel_size)
-    readers: list[Reader] = [Several([readout, by_hand]), *untrained]
-
-    def read(synapses: np.ndarray, crops: Tensor) -> list[Features]:
-        rows = dataset.positions.rows[synapses].tolist()
-        offsets = draw_jitters(reach, config.seed, rows, n_crops, dataset.voxel_size)
-        moved = [moved_crops(crops, offsets[:, i], config.crop_size) for i in range(n_crops)]
-        return [_side_by_side([reader.read(some) for some in moved]) for reader in readers]
-
-    return read
-
-
-def _side_by_side(several: Sequence[Mapping[Any, np.ndarray]]) -> Features:
-    """Return ``(B, J, C)`` features of J mappings to ``(B, C)``."""
-    return {source: np.stack([one[source] for one in several], axis=1) for source in several[0]}
-
-
-def _score(
-    job: ExtractionJob, read: _Read, control: Control
+def score(
+    job: ExtractionJob, read: Read, control: Control
 ) -> Generator[Event, None, Report | None]:
+    """Compare layers by what was read; None if the job is ended meanwhile.
+
+    Raises
+    ------
+    JobError
+        If too few crops could be used, or features are not finite.
+    """
+    n = len(read.synapses)
+    if n < 2:
+        raise JobError(f"{n} crops can be used, and comparing needs at least 2")
     from napari_synapse_cl.features.scores import Crops, Readings, score_layers
     from napari_synapse_cl.features.verdict import make_report
 
@@ -260,7 +252,8 @@ def _was_trained_on(job: ExtractionJob) -> bool | None:
     return True if all(same) else None
 
 
-def _write(job: ExtractionJob, report: Report) -> Iterator[Event]:
+def write_comparison(job: ExtractionJob, report: Report) -> Iterator[Event]:
+    """Write the comparison into the folder of the job."""
     table = job.folder.path / f"{NAME}.csv"
     sections = (ExtractionConfig, AugmentationConfig, DeviceConfig)
     record = make_record(job.origin, job.layers, job.config, *sections)

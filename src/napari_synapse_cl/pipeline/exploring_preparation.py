@@ -10,6 +10,7 @@ import pandas as pd
 
 from napari_synapse_cl.config import Config, ExploreConfig
 from napari_synapse_cl.data.tables.columns import as_text
+from napari_synapse_cl.data.tables.folders import hash_of_table
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.features.classifiers import (
     Classifier,
@@ -19,7 +20,7 @@ from napari_synapse_cl.features.classifiers import (
 )
 from napari_synapse_cl.features.clusters import check_clusters
 from napari_synapse_cl.features.neighbours import Step
-from napari_synapse_cl.features.tables import check_format, hash_of_table, is_parquet, write_table
+from napari_synapse_cl.features.tables import check_format, is_parquet, write_table
 from napari_synapse_cl.features.vectors import VectorTable, check_classes, open_vectors
 from napari_synapse_cl.pipeline.extraction_preparation import DEFAULT_LABEL_COLUMN
 from napari_synapse_cl.pipeline.provenance import make_record

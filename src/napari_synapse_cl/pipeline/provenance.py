@@ -23,6 +23,7 @@ from napari_synapse_cl.data.crops.sources import fingerprint
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.formats.locations import parse, split_file
 from napari_synapse_cl.data.opening import entries_of
+from napari_synapse_cl.data.tables.folders import hash_of_table
 from napari_synapse_cl.data.volumes import Volume
 from napari_synapse_cl.errors import InputError, reason
 from napari_synapse_cl.models.architecture import Layer
@@ -161,7 +162,9 @@ def _sources(config: Config, dataset: Dataset) -> Iterator[Source]:
                 if labels is not None:
                     yield _of_volume(what, name, labels.volume)
         assert entry.synapses is not None
-        yield _of_file("synapses", name, _table_file(entry.synapses))
+        table = _table_file(entry.synapses)
+        hashed = "hashes of its files" if table.is_dir() else "the file"
+        yield _source("synapses", name, table.absolute(), hashed, hash_of_table(table))
 
 
 def _of_sample(dataset: Dataset) -> Iterator[Source]:

@@ -99,12 +99,18 @@ def follow_shards(places: Places, control: Control, interval: float = 1.0) -> It
             unit=plan["unit"],
         )
         if places.finished.exists() and len(of_shards) == len(sizes):
-            is_map = "target" in plan
-            made = places.output / plan["target"] if is_map else places.features
-            yield Wrote("maps" if is_map else "features", str(made))
+            yield _made(places, plan)
             return
         if control.wait_for_stop(interval):
             return
+
+
+def _made(places: Places, plan: dict[str, Any]) -> Wrote:
+    if plan["kind"] == "comparison":
+        return Wrote("report", str(places.output / "layers.csv"))
+    if plan["kind"] == "map":
+        return Wrote("maps", str(places.output / plan["target"]))
+    return Wrote("features", str(places.features))
 
 
 def shards_in_words(event: ShardsDone) -> str:
@@ -127,7 +133,9 @@ def _plan(places: Places) -> dict[str, Any]:
         )
     try:
         content = read_json(places.plan)
-        return {"what": "features", "unit": "crop", **content, "sizes": list(content["sizes"])}
+        # Of plans that were made before there were others this is not said.
+        known = {"kind": "table", "what": "features", "unit": "crop"}
+        return {**known, **content, "sizes": list(content["sizes"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{places.plan} cannot be read: {reason(error)}") from None
 

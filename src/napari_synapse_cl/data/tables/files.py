@@ -9,9 +9,10 @@ from pathlib import Path
 
 from napari_synapse_cl.data import pd
 from napari_synapse_cl.data.tables.conventions import by_name, column_named, find_positions
+from napari_synapse_cl.data.tables.folders import is_table, read_files
 from napari_synapse_cl.data.tables.neuroglancer import read_annotations
 from napari_synapse_cl.data.tables.text import read_text
-from napari_synapse_cl.data.tables.typed import from_arrow, read_parquet, settled
+from napari_synapse_cl.data.tables.typed import from_arrow, settled
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.files import check_unpacked
 
@@ -50,7 +51,8 @@ def read_table(path: Path, *, columns: Sequence[str] | None = None) -> pd.DataFr
     Parameters
     ----------
     path
-        A file in the format of its suffix, one of `SUFFIXES`. A sheet of an Excel book or a layer
+        A file in the format of its suffix, one of `SUFFIXES`, or the folder of the parts of a table
+        that an extraction in shards has left. A sheet of an Excel book or a layer
         of a neuroglancer state may be named behind it: ``book.xlsx#sheet``. Else it is the first
         sheet with columns of positions, or the only layer with annotations.
     columns
@@ -64,7 +66,7 @@ def read_table(path: Path, *, columns: Sequence[str] | None = None) -> pd.DataFr
     part = None
     if not path.exists() and (match := _PART.fullmatch(str(path))):
         path, part = Path(match["file"]), match["part"]
-    suffix = path.suffix.lower()
+    suffix = ".parquet" if is_table(path) else path.suffix.lower()
     if suffix == ".gz":
         suffix = Path(path.stem).suffix.lower() + suffix
     if not path.exists():
@@ -127,7 +129,7 @@ def _has_positions(header: Sequence[Hashable], wanted: _Wanted) -> bool:
 
 
 def _read_parquet(path: Path, wanted: _Wanted) -> pd.DataFrame:
-    return _rows_numbered(from_arrow(read_parquet(path)))
+    return _rows_numbered(from_arrow(read_files(path)))
 
 
 def _read_feather(path: Path, wanted: _Wanted) -> pd.DataFrame:

@@ -10,8 +10,9 @@ import numpy as np
 
 from napari_synapse_cl.config import Config
 from napari_synapse_cl.data.parts import AXES
+from napari_synapse_cl.data.tables.folders import COMMON
 from napari_synapse_cl.errors import JobError, disk_in_words, reason
-from napari_synapse_cl.features.parquet_tables import COMMON, notes_of
+from napari_synapse_cl.features.parquet_tables import notes_of
 from napari_synapse_cl.pipeline.shards.components import AllMoments, Components, mark_of, split
 from napari_synapse_cl.pipeline.shards.parts import read_part, write_table
 from napari_synapse_cl.pipeline.shards.plan import ROW, About
@@ -62,7 +63,7 @@ def finish(
         elif not damaged:
             table, values, about = part
             moments.add(values)
-            failed += _failed_in(plan, table, about)
+            failed += failed_in(plan, table, about)
             fewer += about.fewer_at_once
         if shard % 100 == 99:
             yield Progress("checking what shards have left", shard + 1, plan.n_shards, "shard")
@@ -86,7 +87,7 @@ def finish(
         }
         _write_common(schema, record, places.features / COMMON)
         write_json(places.record, record)
-        _write_failed(places, failed)
+        write_failed(places, failed)
         for left in places.features.glob(".part-*.partial.parquet"):
             left.unlink(missing_ok=True)
     if failed:
@@ -95,17 +96,22 @@ def finish(
             "says why",
             "warning",
         )
-    if fewer:
-        yield Message(
-            f"in {counted(fewer, 'shard')} crops were computed in smaller batches, since memory "
-            "ran out or workers died of them: the last digits of their features may differ"
-        )
+    yield from tell_fewer(fewer)
     yield plan.result(places)
     if config.one_file:
         yield from _one_file(places, plan, components, config, record)
     with disk_in_words(lambda error: f"cannot write to {places.output}: {reason(error)}"):
         write_json(places.finished, finished_with(plan, config))
     return []
+
+
+def tell_fewer(n_shards: int) -> Iterator[Event]:
+    """Tell in how many shards fewer crops went through the network at once, if in any."""
+    if n_shards:
+        yield Message(
+            f"in {counted(n_shards, 'shard')} crops were computed in smaller batches, since memory "
+            "ran out or workers died of them: the last digits of their features may differ"
+        )
 
 
 def finished_with(plan: TablePlan, config: Config) -> dict[str, Any]:
@@ -163,14 +169,14 @@ def _write_common(schema: "pa.Schema", record: dict[str, Any], path: Path) -> No
         parquet.write_metadata(schema.with_metadata({**notes, **notes_of(record)}), temporary)
 
 
-def _failed_in(plan: TablePlan, table: "pa.Table", about: About) -> list[Failed]:
+def failed_in(plan: TablePlan, table: "pa.Table", about: About) -> list[Failed]:
     """Return the rows of a part that have no features, with their positions."""
     where = {row: number for number, row in enumerate(table[plan.row].to_pylist())}
     places = [table[axis] for axis in AXES]
     return [(row, *(c[where[row]].as_py() for c in places), why) for row, why in about.failed]
 
 
-def _write_failed(places: Places, failed: list[Failed]) -> None:
+def write_failed(places: Places, failed: list[Failed]) -> None:
     """Write which rows have no features, where they lie, and why."""
     with (
         replacing(places.failed) as temporary,

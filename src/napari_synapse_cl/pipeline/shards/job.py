@@ -25,7 +25,7 @@ PLAN_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Kind:
-    """What is extracted in shards, a table of features or maps, as far as they differ here."""
+    """What is extracted in shards: features, maps, or what layers are compared by."""
 
     planned: Callable[[Places, Config, tuple[str, str] | None], Generator[Event, None, Plan]]
     """Returns the plan, which is made if there is none."""
@@ -45,6 +45,10 @@ def _kind_of(config: Config) -> Kind:
         return Kind(maps.planned, maps.missing, maps.finish, maps.finished_with)
     from napari_synapse_cl.pipeline.shards import finish, parts, planning
 
+    if config.compare_layers:
+        from napari_synapse_cl.pipeline.shards import comparing as c
+
+        return Kind(c.planned, parts.missing_shards, c.finish, c.finished_with)
     return Kind(planning.planned, parts.missing_shards, finish.finish, finish.finished_with)
 
 

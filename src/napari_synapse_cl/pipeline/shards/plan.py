@@ -211,8 +211,9 @@ def worker_of(output: Path, key: str, ordinal: int | None) -> Worker:
 
 def _class_of(kind: str) -> type[Plan]:
     # What a plan is made of knows what all have in common, so these are known here late.
+    from napari_synapse_cl.pipeline.shards.comparison_plan import ComparisonPlan
     from napari_synapse_cl.pipeline.shards.map_plan import MapPlan
     from napari_synapse_cl.pipeline.shards.table import TablePlan
 
-    classes: dict[str, type[Plan]] = {known.kind: known for known in (MapPlan, TablePlan)}
-    return classes[kind]
+    classes: tuple[type[Plan], ...] = (ComparisonPlan, MapPlan, TablePlan)
+    return {known.kind: known for known in classes}[kind]

@@ -5,12 +5,18 @@ import shutil
 from collections.abc import Generator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from napari_synapse_cl.config import Config, CropConfig, DataConfig, ExtractionConfig
+from napari_synapse_cl.config import (
+    AugmentationConfig,
+    Config,
+    CropConfig,
+    DataConfig,
+    ExtractionConfig,
+)
 from napari_synapse_cl.data.dataset import Dataset
 from napari_synapse_cl.data.opening import open_parts
 from napari_synapse_cl.data.parts import Part, Positions
@@ -24,21 +30,23 @@ from napari_synapse_cl.pipeline.extraction_preparation import (
 )
 from napari_synapse_cl.pipeline.provenance import sources_of
 from napari_synapse_cl.pipeline.shards.plan import ROW
-from napari_synapse_cl.pipeline.shards.table import OWN, PARTNER, PLACE, VOLUME, TablePlan
+from napari_synapse_cl.pipeline.shards.rows import in_space, write_rows
+from napari_synapse_cl.pipeline.shards.table import TablePlan
 from napari_synapse_cl.pipeline.steps import check_absent, how_data_were_read
 from napari_synapse_cl.runs.events import Event, Message
 from napari_synapse_cl.runs.folder import RunFolder
 from napari_synapse_cl.runs.shards import Places
-from napari_synapse_cl.system.files import read_record, replacing
+from napari_synapse_cl.system.files import read_record
 from napari_synapse_cl.system.words import counted
 
-CUBE = 64
-"""Voxels along each axis that stand for a chunk where a volume has none."""
+TableOrOther = TypeVar("TableOrOther", bound=TablePlan)
 _MOVABLE = {"image", "synapses", "dataset", "crops", "labels", "segmentation"}
 """Settings that say where the data are: whether they are the same is told by their hashes."""
 _LATER = {"n_components", "feature_format", "keep_partial", "label_column"}
 """Settings of an extraction that decide what is made of the features in the end."""
-_OTHER_JOBS = {"compare_layers", "centre_jitter", "dense", "region"}
+_OTHER_JOBS = {"compare_layers", "centre_jitter", "n_compared", "dense", "region"}
+_OF_COMPARISONS = {"centre_jitter", "n_compared", "label_column", "seed"}
+"""Settings that shape what layers are compared by, beside those of the augmentations."""
 
 
 def planned(
@@ -107,6 +115,8 @@ def given_settings(config: Config) -> dict[str, Any]:
     }
     names -= {*_MOVABLE, *_LATER, *_OTHER_JOBS, "cache_dir", "cache_limit"}
     names |= {"network", "precision", "shard_size"}
+    if config.compare_layers:
+        names |= {*AugmentationConfig.model_fields, *_OF_COMPARISONS}
     return config.model_dump(mode="json", include=names)
 
 
@@ -157,13 +167,60 @@ def make_plan(
     JobError
         If the plan cannot be written.
     """
-    here = config if found is None else config.model_copy(update={"device": "cpu"})
-    job = prepare_extraction(here)
+    job = prepare_extraction(on_any_device(config, found))
+    inside = in_space(job.dataset)
+    is_outside = np.ones(len(job.dataset.table), bool)
+    is_outside[inside] = False
+    columns = list(columns_of(job.config, job.layers).items())
+    order = np.concatenate([inside, np.flatnonzero(is_outside)])
+    return write_plan(TablePlan, places, job, config, found, order, len(inside), columns), job
+
+
+def on_any_device(config: Config, found: tuple[str, str] | None) -> Config:
+    """Return settings to plan with, where workers may have a device that is not here."""
+    return config if found is None else config.model_copy(update={"device": "cpu"})
+
+
+def write_plan(
+    kind: type[TableOrOther],
+    places: Places,
+    job: ExtractionJob,
+    config: Config,
+    found: tuple[str, str] | None,
+    order: np.ndarray,
+    n_inside: int,
+    columns: list[tuple[int | str, list[str]]],
+    size: int | None = None,
+) -> TableOrOther:
+    """Cut rows of a table into shards, and write these and the plan for all workers.
+
+    Parameters
+    ----------
+    kind
+        What the plan is of.
+    job, config
+        What was opened, and the settings as they were given.
+    found
+        As :func:`make_plan` takes it.
+    order, n_inside
+        Rows of the table in their order; the first so many have crops.
+    columns
+        As the plan has them.
+    size
+        Rows of a shard, without it those of the settings.
+
+    Raises
+    ------
+    InputError
+        If a column of the table cannot be kept.
+    JobError
+        If something cannot be written.
+    """
     device, precision = found or (job.device.type, job.precision)
-    resolved = job.config.model_copy(update={"device": config.device, "precision": precision})
+    size = size or config.shard_size
+    changed = {"device": config.device, "precision": precision, "shard_size": size}
+    resolved = job.config.model_copy(update=changed)
     check_format("parquet", job.dataset.table)
-    order, n_inside = _in_space(job.dataset)
-    size = config.shard_size
     sizes = [
         min(size, stop - first)
         for begin, stop in ((0, n_inside), (n_inside, len(order)))
@@ -173,7 +230,7 @@ def make_plan(
     if config.checkpoint is not None:
         size_of_network = open_chosen_network(config).voxel_size
     own = _own_columns(job)
-    plan = TablePlan(
+    plan = kind(
         given=given_settings(config),
         network={} if job.origin is None else network_of(job.origin.as_dict()),
         data=[dict(source) for source in sources_of(config, job.dataset)],
@@ -186,19 +243,19 @@ def make_plan(
         device=device,
         precision=precision,
         partners=list(job.dataset.positions.partners),
-        columns=list(columns_of(job.config, job.layers).items()),
+        columns=columns,
         sizes=sizes,
         n_inside=n_inside,
         row=_free_name(own),
         record={**job.record, "device": device, "precision": precision},
     )
-    plan = TablePlan(**json.loads(json.dumps(vars(plan))))
+    plan = kind(**json.loads(json.dumps(vars(plan))))
     with disk_in_words(lambda error: f"cannot write the plan {places.plan}: {reason(error)}"):
-        for folder in (places.features, places.rows(0).parent, places.trail(0).parent):
-            folder.mkdir(parents=True, exist_ok=True)
-        _write_rows(places, job.dataset, own, order, sizes)
+        for file in (plan.part(places, 0), places.rows(0), places.trail(0)):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        write_rows(places, job.dataset, own, order, sizes)
         plan.write(places)
-    return plan, job
+    return plan
 
 
 def network_of(origin: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,84 +280,6 @@ def _free_name(table: pd.DataFrame) -> str:
         version += 1
         name = f"{ROW}_{version}"
     return name
-
-
-def _in_space(dataset: Dataset) -> tuple[np.ndarray, int]:
-    """Return all rows in the order of shards, those outside at the end, and how many are inside."""
-    positions = dataset.positions
-    n_rows = len(dataset.table)
-    numbers = np.zeros(len(positions.voxels), np.int64)
-    if positions.volumes is not None:
-        numbers = positions.volumes
-    codes = np.zeros(len(numbers), np.uint64)
-    for number, part in enumerate(dataset.parts):
-        own = numbers == number
-        chunk = getattr(part.volume.array, "chunk", None) or (CUBE,) * 3
-        codes[own] = morton(positions.voxels[own] // np.array(chunk))
-    # The last is looked at first; rows of a chunk stay in their order.
-    inside = positions.rows[np.lexsort((positions.rows, codes, numbers))]
-    outside = np.setdiff1d(np.arange(n_rows), inside)
-    return np.concatenate([inside, outside]), len(inside)
-
-
-def morton(places: np.ndarray) -> np.ndarray:
-    """Return numbers by whose order places that follow each other lie near each other.
-
-    Parameters
-    ----------
-    places
-        ``(N, 3)`` int64, each at least 0 and below 2²¹.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(N,)`` uint64: the bits of z, y and x in turn.
-    """
-    codes = np.zeros(len(places), np.uint64)
-    for bit in range(21):
-        for axis in range(3):
-            has = (places[:, axis].astype(np.uint64) >> np.uint64(bit)) & np.uint64(1)
-            codes |= has << np.uint64(3 * bit + 2 - axis)
-    return codes
-
-
-def _write_rows(
-    places: Places, dataset: Dataset, own: pd.DataFrame, order: np.ndarray, sizes: list[int]
-) -> None:
-    import pyarrow as pa
-
-    positions = dataset.positions
-    # Of each row of the table, which position it has.
-    index = np.full(len(dataset.table), -1)
-    index[positions.rows] = np.arange(len(positions.rows))
-    table = pa.Table.from_pandas(own, preserve_index=False)
-    # By these pandas reads integers beside blanks as what they are; Arrow drops them on the way.
-    notes = table.schema.metadata
-    table = table.rename_columns([f"{OWN}{name}" for name in table.column_names])
-    first = 0
-    for shard, size in enumerate(sizes):
-        rows = order[first : first + size]
-        first += size
-        at = index[rows]
-        voxels = np.where(at[:, None] >= 0, positions.voxels[at], -1)
-        columns: dict[str, np.ndarray] = {ROW: rows}
-        columns |= dict(zip(PLACE, voxels.T, strict=True))
-        if positions.volumes is not None:
-            columns[VOLUME] = np.where(at >= 0, positions.volumes[at], 0)
-        for name, places_of in positions.partners.items():
-            for axis, values in zip("zyx", places_of[at].T, strict=True):
-                columns[f"{PARTNER}{name}_{axis}"] = values
-        some = table.take(pa.array(rows))
-        for name, values in columns.items():
-            some = some.append_column(name, pa.array(values))
-        _write(some.replace_schema_metadata(notes), places.rows(shard))
-
-
-def _write(table: Any, path: Path) -> None:
-    from pyarrow import parquet
-
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        parquet.write_table(table, file, write_page_checksum=True)
 
 
 def check_shards(config: Config) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -61,11 +62,15 @@ class TablePlan(Plan):
 
         return usually_at_once(self.settings())
 
+    def part(self, places: Places, shard: int) -> Path:
+        """Return where what a shard has made goes."""
+        return places.part(shard)
+
     def glance(self, places: Places, shard: int) -> About | None:
         """Return what the part of a shard says of itself, None if there is none of this plan."""
         from pyarrow import parquet
 
-        path = places.part(shard)
+        path = self.part(places, shard)
         try:
             with path.open("rb") as file:
                 told = parquet.ParquetFile(file)

@@ -4,12 +4,14 @@ import json
 import os
 import platform
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from napari_synapse_cl.config import Config, is_url
 from napari_synapse_cl.data.arrays import first_line
@@ -38,6 +40,36 @@ _OF_SERVERS = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED")
 """How tensorstore begins to tell of a server that does not answer as it should."""
 
 
+ReadRows = Callable[[ShardRows, np.ndarray, Tensor], Mapping[Any, np.ndarray]]
+"""Makes, by the sources of the plan, ``(B, C)`` float32 of crops of some positions of a shard."""
+
+
+def job_of(places: Places, plan: TablePlan, device: torch.device) -> ExtractionJob:
+    """Return the extraction of a plan, without any synapse.
+
+    Raises
+    ------
+    InputError
+        If something cannot be opened any more.
+    """
+    config = plan.settings()
+    opened = None if config.checkpoint is None else open_chosen_network(config)
+    parts = open_parts(config, _triple(plan.network_size))
+    dataset = without_synapses(parts, _triple(plan.voxel_size), plan.name, list(plan.partners))
+    shape = dataset.context(config) if config.compare_layers else config.crop_size
+    return ExtractionJob(
+        config=config,
+        folder=RunFolder(places.output),
+        dataset=dataset,
+        crops=dataset.streamed(config, shape),
+        network=None if opened is None else opened.network,
+        architecture=None if opened is None else opened.architecture,
+        device=device,
+        precision=plan.precision,
+        origin=None if opened is None else opened.origin,
+    )
+
+
 def usually_at_once(config: Config) -> int:
     """Return how many crops go through the network at once where memory suffices."""
     size = config.shard_size
@@ -63,28 +95,18 @@ class TableWorker:
     def __init__(self, places: Places, plan: TablePlan, ordinal: int | None = None) -> None:
         be_patient()
         self.places, self.plan = places, plan
-        config = plan.settings()
-        opened = None if config.checkpoint is None else open_chosen_network(config)
-        self.parts = open_parts(config, _triple(plan.network_size))
-        dataset = without_synapses(
-            self.parts, _triple(plan.voxel_size), plan.name, list(plan.partners)
-        )
-        job = ExtractionJob(
-            config=config,
-            folder=RunFolder(places.output),
-            dataset=dataset,
-            crops=dataset.streamed(config, config.crop_size),
-            network=None if opened is None else opened.network,
-            architecture=None if opened is None else opened.architecture,
-            device=device_of(plan, ordinal),
-            precision=plan.precision,
-            origin=None if opened is None else opened.origin,
-        )
-        self._reader = job.reader
+        job = job_of(places, plan, device_of(plan, ordinal))
+        self.parts = job.dataset.parts
+        self._reads = self.reads(job)
         assert isinstance(job.crops, StreamedCrops)
         self._crops = job.crops
         self._sources = [source for source, _ in plan.columns]
-        self.at_once = usually_at_once(config)
+        self.at_once = usually_at_once(job.config)
+
+    def reads(self, job: ExtractionJob) -> ReadRows:
+        """Return what makes features of crops."""
+        reader = job.reader
+        return lambda rows, which, crops: reader.read(crops)
 
     def extract(self, shard: int, *, at_once: int | None = None) -> Generator[int, None, About]:
         """Extract the features of a shard and write its part, unless that is there and whole.
@@ -129,11 +151,19 @@ class TableWorker:
         )
         return about
 
-    def describe(self, crops: np.ndarray, at_once: int) -> np.ndarray:
-        """Return ``(n, C)`` float32 of ``(n, 1, D, H, W)`` crops, at most as many as at once."""
+    def describe(
+        self, rows: ShardRows, which: np.ndarray, crops: np.ndarray, at_once: int
+    ) -> np.ndarray:
+        """Return ``(n, C)`` float32 of ``(n, 1, D, H, W)`` crops, at most as many as at once.
+
+        Parameters
+        ----------
+        which
+            ``(n,)``, of which positions of the shard they are.
+        """
         n = len(crops)
-        full = np.concatenate([crops, np.repeat(crops[:1], at_once - n, axis=0)])
-        read = self._reader.read(torch.from_numpy(full))
+        places = np.concatenate([np.arange(n), np.zeros(at_once - n, np.int64)])
+        read = self._reads(rows, which[places], torch.from_numpy(crops[places]))
         return np.concatenate([read[source] for source in self._sources], axis=1)[:n]
 
     def crops_of(self, rows: ShardRows) -> StreamedCrops:
@@ -145,7 +175,7 @@ class _ShardWork:
     """The rows of a shard while they are computed; numbers count within the shard."""
 
     def __init__(self, worker: TableWorker, rows: ShardRows, at_once: int, trail: Path) -> None:
-        self._worker, self._at_once = worker, at_once
+        self._worker, self._rows, self._at_once = worker, rows, at_once
         self._crops = worker.crops_of(rows)
         # Of positions, which are those inside, their numbers within the shard.
         self._numbers = rows.positions.rows
@@ -196,7 +226,9 @@ class _ShardWork:
                 self.failed[number] = self._crops.problem(position)
         if len(usable):
             crops = np.concatenate([crops for crops, _ in pieces])
-            self.values[self._numbers[usable]] = self._worker.describe(crops, self._at_once)
+            self.values[self._numbers[usable]] = self._worker.describe(
+                self._rows, usable, crops, self._at_once
+            )
 
     def _read(self, positions: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return crops that can be used, and which they are; why others cannot be read is kept."""

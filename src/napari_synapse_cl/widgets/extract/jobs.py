@@ -208,7 +208,8 @@ class ShardsJob(Job):
                 task = f"{event.task} ({shards_in_words(event)})"
                 yield Progress(task, event.crops, event.total_crops, event.unit)
             elif isinstance(event, Wrote):
-                yield InFiles(f"the {event.what} are in {event.path}")
+                verb = "is" if event.what == "report" else "are"
+                yield InFiles(f"the {event.what} {verb} in {event.path}")
 
     def request(self, command: Command) -> None:
         """Look at it no longer, whatever is asked for."""

@@ -23,6 +23,7 @@ from napari_synapse_cl.errors import InputError, JobError
 from napari_synapse_cl.features.tables import (
     FORMATS,
     check_place,
+    is_parquet,
     read_table,
     table_columns,
     write_table,
@@ -36,6 +37,7 @@ from napari_synapse_cl.widgets.layers.features import (
     is_channel,
     plain,
 )
+from napari_synapse_cl.widgets.layers.parts import whole_of
 
 PLAIN = (".csv", ".tsv", ".xlsx", ".parquet")
 """Suffixes of tables that may hold positions under other names than z, y, x."""
@@ -163,6 +165,9 @@ def _read_any(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def _read(path: Path) -> LayerTuple:
+    if whole_of(path)[0] != path:
+        # Of several parts that are opened together each would open the whole.
+        _tell(f"{path.name} alone is opened: Table … of Explore features opens all parts.")
     try:
         return _layer_of(path, *_read_any(path))
     except InputError as error:
@@ -175,14 +180,20 @@ def read_rows(path: Path) -> LayerTuple:
     ``metadata["napari_synapse_cl_rows"]`` says where they are: the path, how many numbers each
     vector has, and the column that has the number of the row in the table, counted from 0.
 
+    Parameters
+    ----------
+    path
+        The table; of a part of a table in a folder all of it is read, and that is said.
+
     Raises
     ------
     InputError
         If the file cannot be read, holds no vectors, or no row has a position.
     """
+    path, text = whole_of(path)
+    _tell(text)
     # Of other formats than Parquet everything is read at once, or not known beforehand.
-    is_parquet = path.suffix.lower() == ".parquet"
-    names = table_columns(path) if is_parquet else None
+    names = table_columns(path) if is_parquet(path) else None
     some = None if names is None else [name for name in names if not is_channel(name)]
     table, record = read_table(path, some)
     sizes = Counter(prefix_of(n) for n in names or map(str, table.columns) if is_channel(n))
@@ -205,15 +216,20 @@ def read_rows(path: Path) -> LayerTuple:
     return data, keywords, kind
 
 
+def _tell(text: str) -> None:
+    from napari.utils.notifications import show_info
+
+    if text:
+        show_info(text)
+
+
 def _layer_of(path: Path, table: pd.DataFrame, record: dict[str, Any]) -> LayerTuple:
     found = interpret(table, str(path))
     geometry = _geometry_of(found) or _geometry(record, path)
     if found.n_missing:
-        from napari.utils.notifications import show_info
-
         verb = "has" if found.n_missing == 1 else "have"
         rows = counted(found.n_missing, "row")
-        show_info(f"{rows} of {path.name} {verb} no position and {verb} been left out.")
+        _tell(f"{rows} of {path.name} {verb} no position and {verb} been left out.")
     has_position = np.isfinite(found.positions).all(axis=1)
     features = plain(table[has_position].drop(columns=list(AXES), errors="ignore"))
     keywords = {

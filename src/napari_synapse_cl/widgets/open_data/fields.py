@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from qtpy.QtCore import QTimer, Signal
@@ -23,6 +23,7 @@ from napari_synapse_cl.data.opening import TABLES
 from napari_synapse_cl.data.volumes import FILE_SUFFIXES
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.forms.form import Form, tooltip_of
+from napari_synapse_cl.widgets.layers.parts import whole_of
 from napari_synapse_cl.widgets.layouts import FittingArea, Group, Rows, bare
 from napari_synapse_cl.widgets.look import LABEL_WIDTH, MARK, button, label_of, paragraph, sentence
 from napari_synapse_cl.widgets.open_data.jobs import is_dataset
@@ -62,6 +63,8 @@ class LocationEdit(QWidget):
 
     changed = Signal()
     """Emitted when something else stands in the field."""
+    told = Signal(str)
+    """Emitted with what to tell of what was chosen."""
 
     def __init__(self, name: str, placeholder: str, title: str, *, folders: bool = True) -> None:
         super().__init__()
@@ -104,7 +107,9 @@ class LocationEdit(QWidget):
     def _take(self, path: str) -> None:
         # Empty where the dialog was cancelled.
         if path:
-            self.text = path
+            whole, text = whole_of(Path(path))
+            self.text = str(whole)
+            self.told.emit(text)
 
     def _tell_change(self) -> None:
         self.changed.emit()

@@ -97,6 +97,7 @@ class OpenWidget(DockWidget):
         self.status = paragraph(selectable=True)
         self._lay_out()
         self.fields.entered.connect(self.open)
+        self.synapses.told.connect(self.status.setText)
         self._writer.done.connect(self._on_saved)
         self._writer.failed.connect(self._on_error)
         viewer.layers.events.inserted.connect(self._withdraw_session)
