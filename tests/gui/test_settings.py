@@ -458,8 +458,8 @@ class TestPresets:
         monkeypatch.undo()
         monkeypatch.setattr("napari_synapse_cl.widgets.session.FILE", None)
         widget = open_widget(window.viewer, TRAIN)
-        assert preset(widget) == "Normal"
-        assert widget.form.config().num_steps == recipe_values("normal")["num_steps"]
+        assert preset(widget) == "Quick look"
+        assert widget.form.config().num_steps == recipe_values("quick")["num_steps"]
 
     def test_epochs_that_are_filled_in_count_in_place_of_steps(self, window: Any) -> None:
         widget = open_widget(window.viewer, TRAIN)

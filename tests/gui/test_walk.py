@@ -44,9 +44,8 @@ class Person:
 def person(
     qtbot: QtBot, make_napari_viewer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Person]:
-    monkeypatch.setattr("napari_synapse_cl.widgets.session.FIRST_RECIPE", "normal")
-    for name in ("quick", "normal"):
-        monkeypatch.setitem(flat._content(name), "num_steps", 2)
+    monkeypatch.setattr("napari_synapse_cl.widgets.session.FIRST_RECIPE", "quick")
+    monkeypatch.setitem(flat._content("quick"), "num_steps", 2)
     flat.recipe_values.cache_clear()
     viewer = make_napari_viewer()
     viewer.window._qt_window.show()

@@ -205,7 +205,7 @@ class HealthCheck:
             waited >= max(PLATEAU_EPOCHS, PLATEAU_SHARE * _n_epochs(started)),
             f"The validation loss has not improved by {PLATEAU_GAIN:.0%} for {waited} epochs; its "
             f"best was {self._best[1]:.3f} in epoch {self._best[0]}. More epochs may fit the "
-            "training synapses alone. Stop and use checkpoints/best.pt, or train anew with "
+            "training synapses alone: use checkpoints/best.pt, or train anew with "
             "stronger augmentations or more synapses",
         )
 

@@ -20,7 +20,7 @@ FILE = None if _FOLDER is None else _FOLDER / "settings.json"
 PLACES = "runs.json"
 """The file beside it with the places of runs."""
 MOST_PLACES = 100
-FIRST_RECIPE = "normal"
+FIRST_RECIPE = "quick"
 """What settings are before anybody has changed any: the defaults would take a day on many
 computers."""
 SAVE_MS = 1000
