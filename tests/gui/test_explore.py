@@ -245,6 +245,31 @@ def test_points_come_and_go_while_they_are_explored(
     assert not messages(notifications, "error")
 
 
+def test_of_one_point_and_of_none_it_is_said_what_cannot_be(
+    synapses: Any, qtbot: QtBot, notifications: list[Notification]
+) -> None:
+    widget, points = explored(qtbot, synapses), synapses.points
+    points.remove(range(1, len(points.data)))
+    qtbot.waitUntil(lambda: widget.state.n == 1)
+    tools = widget.tools
+    widget.state.select([0])
+    widget.labelling.press(1)
+    qtbot.waitUntil(tools.odd.find_button.isEnabled)
+    assert not widget.labelling.predict_button.isEnabled()
+    for button, refused in (
+        (tools.odd.find_button, "there are no two with a vector"),
+        (tools.clusters.find_button, "1 row with features cannot make these clusters"),
+    ):
+        click(qtbot, button)
+        qtbot.waitUntil(lambda text=refused: text in " ".join(messages(notifications, "error")))
+    click(qtbot, widget.similar.find_button)
+    qtbot.waitUntil(lambda: widget.state.order_title.startswith("similar"))
+    points.remove([0])
+    qtbot.waitUntil(lambda: widget.state.n == 0)
+    widget.gallery.grab()
+    assert not widget.similar.find_button.isEnabled()
+
+
 def test_without_a_volume_there_are_no_pictures_and_that_is_said(
     synapses: Any, qtbot: QtBot
 ) -> None:
