@@ -81,7 +81,7 @@ def measure(values: np.ndarray, labels: np.ndarray) -> tuple[float, ...]:
         )
         rest = np.setdiff1d(np.arange(len(labels)), taught)
         classifier = teach(values[taught], labels[taught], [values.shape[1]])
-        told = classifier.classes[classifier.probabilities(values[rest]).argmax(axis=1)]
+        told = np.asarray(classifier.classes)[classifier.probabilities(values[rest]).argmax(axis=1)]
         right.append(balanced_accuracy_score(labels[rest], told))
     nearest = finished(find_neighbours(Space(scaled), N_NEAREST)).numbers
     same = numbers[nearest] == numbers[:, None]
