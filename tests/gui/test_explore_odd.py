@@ -17,9 +17,11 @@ from napari_synapse_cl.features.neighbours import (
     oddness,
 )
 from napari_synapse_cl.features.vectors import Scaling
+from napari_synapse_cl.widgets import session
 from napari_synapse_cl.widgets.layers.files import read_points, write_points
+from napari_synapse_cl.widgets.look import open_dock
 
-from .conftest import TRAIN, click, messages, open_widget
+from .conftest import EXPLORE, TRAIN, click, messages, open_widget
 from .test_explore import click_picture, explored, synapses
 
 __all__ = ["synapses"]
@@ -125,6 +127,28 @@ def test_what_is_struck_out_is_crossed_out_counted_and_had_back(
     click(qtbot, odd.strike_button)
     assert "something else" in messages(notifications, "error")[0]
     assert (points.features["struck_out"] == "by pen").all()
+
+
+def test_what_is_struck_out_is_found_again_after_a_crash(synapses: Any, qtbot: QtBot) -> None:
+    widget, points = explored(qtbot, synapses), synapses.points
+    for row in (0, 5, 3):
+        widget.state.select([row])
+        widget.tools.odd.strike()
+    widget.tools.odd.undo_button.click()
+    folder = session.FILE.with_name("labels")
+    qtbot.waitUntil(
+        lambda: [f.read_text().count("true") for f in folder.glob("Synapses*.json")] == [2]
+    )
+    # The layer has no such column, and a point is missing.
+    synapses.viewer.window.remove_dock_widget(widget)
+    points.features = points.features.drop(columns=["struck_out"])
+    points.remove([0])
+    widget = open_dock(synapses.viewer, EXPLORE)
+    odd = widget.tools.odd
+    qtbot.waitUntil(lambda: odd.struck.n == 1)
+    assert np.flatnonzero(points.features["struck_out"]).tolist() == [4]
+    click(qtbot, odd.undo_button)
+    assert odd.struck.n == 0
 
 
 def test_a_training_leaves_out_what_is_struck_out_and_says_so(

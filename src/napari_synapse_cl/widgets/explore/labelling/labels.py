@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from napari_synapse_cl.data import pd
-from napari_synapse_cl.errors import InputError, reason
-from napari_synapse_cl.system.files import read_record, safe_name, write_json
+from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.system.words import counted
-from napari_synapse_cl.widgets import session
+from napari_synapse_cl.widgets.explore.labelling.keeping import Keeper, found_again, kept_of
 from napari_synapse_cl.widgets.explore.labelling.marks import Marks
 from napari_synapse_cl.widgets.explore.state import Exploration
-from napari_synapse_cl.widgets.jobs.job import LatestOnly
-from napari_synapse_cl.widgets.layers.features import (
-    ROWS_KEY,
-    VOLUME_KEY,
-    class_color,
-    is_channel,
-)
+from napari_synapse_cl.widgets.layers.features import class_color, is_channel
 
 COLUMN = "label"
-FOLDER = "labels"
-"""Beside the settings: labels of each layer until they are saved with it."""
-DECIMALS = 3
-"""Of positions by which points are known again."""
 
 
 class Labels(Marks):
@@ -48,8 +33,7 @@ class Labels(Marks):
         super().__init__(state, COLUMN)
         self.classes: list[str] = []
         self._counts: tuple[np.ndarray, Counter[str | None]] | None = None
-        self._writer = LatestOnly(_write)
-        self._writer.failed.connect(self._on_failure)
+        self._keeper = Keeper("the labels", self.told.emit)
 
     def _read(self) -> np.ndarray:
         values = np.full(self._state.n, None, object)
@@ -163,24 +147,20 @@ class Labels(Marks):
     def _find_again(self) -> None:
         """Take labels from the file that were not saved with the layer."""
         assert self._layer is not None
-        kept = read_record(self._file())
+        kept = kept_of(self._layer, self.column)
         try:
             classes = [(str(name), str(color)) for name, color in kept.get("classes", [])]
-            labels = {tuple(one[:3]): str(one[3]) for one in kept.get("labels", [])}
-        except (TypeError, ValueError, IndexError):
+        except (TypeError, ValueError):
             return
         for name, color in classes:
             self._state.palette.setdefault(name, color)
             self._know([name])
-        if not labels or self._state.layer is None:
+        if self._state.layer is None:
             return
         there = self.values
-        places = np.round(np.asarray(self._layer.data), DECIMALS)
-        near = np.flatnonzero(np.isin(places[:, 0], [place[0] for place in labels]))
-        rows = [row for row in near.tolist() if tuple(places[row].tolist()) in labels]
-        found = np.array([labels[tuple(places[row].tolist())] for row in rows], object)
-        numbers = np.array(rows, np.int64)
-        is_new = [there[row] is None for row in rows]
+        numbers, marks = found_again(kept, self._layer)
+        found = np.array([str(mark) for mark in marks], object)
+        is_new = [there[row] is None for row in numbers.tolist()]
         if any(is_new):
             self._undone.clear()
             numbers, found = numbers[is_new], found[is_new]
@@ -189,43 +169,8 @@ class Labels(Marks):
             n = counted(len(numbers), "label")
             self.told.emit(f"{n} of before, not saved with the layer, found again: Undo takes back")
 
-    def _file(self) -> Path | None:
-        layer = self._layer
-        if session.FILE is None or layer is None:
-            return None
-        rows = layer.metadata.get(ROWS_KEY, {})
-        known = [rows.get("path"), layer.name, layer.metadata.get(VOLUME_KEY), self.column]
-        digest = hashlib.sha256(json.dumps(known, default=str).encode()).hexdigest()[:16]
-        return session.FILE.with_name(FOLDER) / f"{safe_name(layer.name)}-{digest}.json"
-
     def _save(self) -> None:
         """Write labels with the positions of their points, which tell them again."""
-        path, layer = self._file(), self._layer
-        if path is None or layer is None:
-            return
-        palette = self._state.palette
-        classes = [(name, palette[name]) for name in self.classes]
-        self._writer.ask(path, layer.name, self.column, classes, layer.data, self.values)
-
-    def _on_failure(self, error: Exception) -> None:
-        if not isinstance(error, OSError):
-            raise error
-        self.told.emit(f"the labels could not be saved beside the settings: {reason(error)}")
-
-
-def _write(
-    path: Path,
-    layer: str,
-    column: str,
-    classes: list[tuple[str, str]],
-    places: np.ndarray,
-    labels: np.ndarray,
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [row for row, label in enumerate(labels.tolist()) if label is not None]
-    kept: list[list[Any]] = [
-        [*place, labels[row]]
-        for row, place in zip(rows, np.round(places[rows], DECIMALS).tolist(), strict=True)
-    ]
-    content = {"layer": layer, "column": column, "classes": classes, "labels": kept}
-    write_json(path, content)
+        if self._layer is not None:
+            classes = [(name, self._state.palette[name]) for name in self.classes]
+            self._keeper.keep(self._layer, self.column, self.values, {"classes": classes})

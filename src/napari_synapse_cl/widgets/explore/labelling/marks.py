@@ -12,6 +12,8 @@ from napari_synapse_cl.data import pd
 from napari_synapse_cl.data.parts import STRUCK_OUT
 from napari_synapse_cl.data.tables.columns import truths_said
 from napari_synapse_cl.errors import InputError
+from napari_synapse_cl.system.words import counted
+from napari_synapse_cl.widgets.explore.labelling.keeping import Keeper, found_again, kept_of
 from napari_synapse_cl.widgets.explore.state import Exploration
 
 Step = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -143,10 +145,13 @@ class StruckOut(Marks):
     """Rows that a person has struck out, since they are no synapses: no training learns from them.
 
     The column is of booleans; what it says otherwise, in words that are understood, counts too.
+    Every change is written to a file at once, and found again when the same points are explored
+    without that column.
     """
 
     def __init__(self, state: Exploration) -> None:
         super().__init__(state, STRUCK_OUT)
+        self._keeper = Keeper("what is struck out", self.told.emit)
 
     @property
     def n(self) -> int:
@@ -167,6 +172,23 @@ class StruckOut(Marks):
                 "and blanks: call it otherwise before anything is struck out"
             )
         super().assign(rows, mark)
+
+    def _apply(self, rows: np.ndarray, marks: np.ndarray) -> None:
+        super()._apply(rows, marks)
+        if self._layer is not None:
+            self._keeper.keep(self._layer, self.column, self.values, {})
+
+    def _begin(self) -> None:
+        super()._begin()
+        if self._layer is None or self.column in self._state.column_names:
+            return
+        rows, _ = found_again(kept_of(self._layer, self.column), self._layer)
+        if len(rows):
+            self.assign(rows, True)
+            self.told.emit(
+                f"{counted(len(rows), 'row')} struck out before, not saved with the layer, found "
+                "again: Undo takes back"
+            )
 
     def _read(self) -> np.ndarray:
         is_there = self.column in self._state.column_names
