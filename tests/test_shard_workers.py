@@ -23,10 +23,14 @@ from napari_synapse_cl.config import Config
 from napari_synapse_cl.pipeline import run
 from napari_synapse_cl.pipeline.networks import make_model
 from napari_synapse_cl.runs.events import Message, ShardsDone
+from napari_synapse_cl.system.files import write_json
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 
 N = 240
+
+
+NETWORK = {"fmaps": 8, "n_convolutions": (2, 2), "crop_size": 16}
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +40,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     zarr.create_array(folder / "v.zarr", data=random.integers(0, 255, (64, 64, 64), dtype=np.uint8))
     table = pd.DataFrame(random.integers(8, 56, (N, 3)), columns=["z", "y", "x"])
     table.to_parquet(folder / "t.parquet")
-    config = Config.from_values({"fmaps": 8, "n_convolutions": (2, 2), "crop_size": 16})
-    torch.save(make_model(config).backbone.state_dict(), folder / "n.pt")
+    torch.save(make_model(Config.from_values(NETWORK)).backbone.state_dict(), folder / "n.pt")
     return {
         "extract_only": True,
         "checkpoint": folder / "n.pt",
@@ -184,9 +187,11 @@ def test_a_cluster_gets_over_deaths_stops_and_the_end_of_its_scheduler(
 
 
 def test_a_scheduler_that_is_running_gives_out_shards(
-    settings: dict[str, Any], alone: list[bytes], tmp_path: Path
+    settings: dict[str, Any], alone: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     distributed = pytest.importorskip("distributed")
+    from napari_synapse_cl.pipeline.shards import cluster as clusters
+
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, dashboard_address=None
     ) as cluster:
@@ -195,7 +200,22 @@ def test_a_scheduler_that_is_running_gives_out_shards(
         list(run(Config.from_values(there)))
         maps = maps_of_a_long_volume(settings, tmp_path)
         list(run(Config.from_values({**maps, "scheduler": cluster.scheduler_address})))
-    assert part_files(output) == alone
+        # Random weights are read in float32 there too, whatever is fastest for these workers.
+        asked: list[str] = []
+
+        def ask(_client: Any, _device: str, precision: str) -> tuple[str, str]:
+            asked.append(precision)
+            return "cpu", "float32"
+
+        monkeypatch.setattr(clusters, "device_of_workers", ask)
+        (begun := tmp_path / "run").mkdir()
+        write_json(begun / "config.json", Config.from_values(NETWORK).as_json())
+        write_json(begun / "run.json", {})
+        for of in ({}, {"checkpoint": begun, "network": "start"}):
+            output = tmp_path / f"precise {len(of)}"
+            list(run(Config.from_values({**there, **of, "precision": "auto", "output": output})))
+        assert asked == ["auto", "float32"]
+    assert part_files(there["output"]) == alone
     assert len(times_done(maps["output"])) == 2
     list(run(Config.from_values({**maps, "output": tmp_path / "at_once"})))
     there, at_once = (

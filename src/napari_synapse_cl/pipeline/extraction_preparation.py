@@ -171,7 +171,12 @@ def prepare_extraction(
 
 
 def reading_precision(config: Config, device: torch.device, origin: NetworkOrigin | None) -> str:
-    """Return how precisely the layers of a network are computed that are read.
+    """Return how precisely the layers of a network are computed that are read."""
+    return choose_precision(precision_to_read(config, origin), device)
+
+
+def precision_to_read(config: Config, origin: NetworkOrigin | None) -> str:
+    """Return what is asked of a device, that of the settings or float32.
 
     Late layers of a network with random weights put out nearly the same for all crops, and what
     differs is lost in the rounding of bfloat16, which is not taken there unless it is asked for.
@@ -179,7 +184,7 @@ def reading_precision(config: Config, device: torch.device, origin: NetworkOrigi
     is_random = origin is not None and origin.seed is not None
     if not config.layer_num or (config.precision == "auto" and is_random):
         return "float32"
-    return choose_precision(config.precision, device)
+    return config.precision
 
 
 def _for_network(config: Config, opened: OpenedNetwork) -> tuple[Config, list[str]]:

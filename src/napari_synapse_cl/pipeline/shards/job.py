@@ -82,6 +82,10 @@ def extract_in_shards(config: Config, control: Control) -> Iterator[Event]:
 
 
 def _on_cluster(places: Places, kind: Kind, config: Config, control: Control) -> Iterator[Event]:
+    from napari_synapse_cl.pipeline.extraction_preparation import (
+        open_chosen_network,
+        precision_to_read,
+    )
     from napari_synapse_cl.pipeline.shards import cluster, fleet
 
     cluster.check_dask()
@@ -92,7 +96,9 @@ def _on_cluster(places: Places, kind: Kind, config: Config, control: Control) ->
             found = None
             if Plan.read(places) is None or config.overwrite:
                 # This computer may have no GPU, and the workers have.
-                found = cluster.device_of_workers(client, config.device, config.precision)
+                origin = open_chosen_network(config).origin if config.checkpoint else None
+                precision = precision_to_read(config, origin)
+                found = cluster.device_of_workers(client, config.device, precision)
             plan = yield from kind.planned(places, config, found)
         else:
             plan = yield from kind.planned(places, config, None)
