@@ -171,6 +171,14 @@ class TestPlateau:
         falling = [epoch(n, validation=3.0 - 0.04 * n) for n in range(5, 60)]
         assert not said(check, *unsettled, *falling)
 
+    def test_the_best_epoch_is_that_of_the_checkpoint_even_if_it_came_early(
+        self, check: HealthCheck
+    ) -> None:
+        early = [epoch(n, validation=2.0 - 0.1 * n) for n in range(1, 5)]
+        flat = [epoch(n, validation=1.7) for n in range(5, 40)]
+        [message] = said(check, *early, *flat)
+        assert "best was 1.600 in epoch 4" in message
+
 
 def test_of_the_past_only_what_still_holds_is_told(check: HealthCheck) -> None:
     past = [epoch(10, rank=1.1), epoch(11), *(epoch(n, validation=0.5) for n in range(12, 40))]

@@ -192,10 +192,13 @@ class HealthCheck:
 
     def _check_plateau(self, event: EpochDone, started: Started) -> None:
         loss = event.validation_loss
-        if loss is None or event.step < SETTLING_STEPS:
+        if loss is None:
             return
+        # The best one is told as the checkpoint has it; only waiting begins after the warm-up.
         if loss < self._best[1]:
             self._best = (event.epoch, loss)
+        if event.step < SETTLING_STEPS:
+            return
         # Losses of some objectives are negative.
         if loss < self._gained[1] - PLATEAU_GAIN * abs(loss):
             self._gained = (event.epoch, loss)
