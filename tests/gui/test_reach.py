@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_synapse_cl.widgets.button_rows import APART, GAP, Buttons
-from napari_synapse_cl.widgets.look import OPEN, dock_of
+from napari_synapse_cl.widgets.look import OPEN, TITLES, dock_of
 from napari_synapse_cl.widgets.train.controls import START_KEYS, STOP_KEYS, ContinueDialog, open_run
 
 from .conftest import (
@@ -221,6 +221,12 @@ def _settled(qtbot: QtBot, widget: QWidget) -> None:
     qtbot.waitUntil(check)
 
 
+def title_of(widget: QWidget) -> QLabel:
+    """What stands above a docked widget."""
+    [title] = dock_of(widget).titleBarWidget().findChildren(QLabel)
+    return title
+
+
 LEAST_ROOM = 290
 """Pixels in which each of our docks has its place, at a font of 14."""
 
@@ -248,6 +254,8 @@ def test_nothing_is_cut_off_and_the_window_is_no_larger_than_asked_for(
     if room < LEAST_ROOM:
         pytest.skip(f"napari's own parts leave {room} px beside them at this size")
     widget = open_widget(window.viewer, name)
+    words = TITLES.get(name, name)
+    qtbot.waitUntil(lambda: title_of(widget).text() == words)
     widest = set()
     if name == TRAIN:
         widget.page.advanced.toggle.setChecked(True)
@@ -256,6 +264,11 @@ def test_nothing_is_cut_off_and_the_window_is_no_larger_than_asked_for(
             (group.expand if unfolded else group.collapse)(animate=False)
         qtbot.wait(50)
         _settled(qtbot, widget)
+        title = title_of(widget)
+        assert title.width() >= title.fontMetrics().horizontalAdvance(words)
+        if name == EXTRACT:
+            shown = widget.form.parentWidget().height()
+            assert shown >= min(widget.form.height(), 18 * widget.form.fontMetrics().lineSpacing())
         widest.add((main.width(), main.height()))
     if name == TRAIN:
         widget.tabs.setCurrentWidget(widget.view)

@@ -93,17 +93,37 @@ class Area(QScrollArea):
 
 
 class FittingArea(Area):
-    """A scroll area no higher than what is in it, which yields where room is scarce."""
+    """A scroll area no higher than what is in it, which yields where room is scarce.
 
-    def __init__(self, widget: QWidget) -> None:
+    Parameters
+    ----------
+    widget
+        What is in it.
+    least_lines
+        So many lines of it are always shown, if it has as many; None for what Qt leaves.
+    """
+
+    def __init__(self, widget: QWidget, least_lines: int | None = None) -> None:
         super().__init__(widget)
+        self._least_lines = least_lines
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         # It scrolls to the input that has the focus.
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Return the size of what is in it, and of the border that napari's style sheet draws."""
-        return self.widget().sizeHint().grownBy(QMargins(0, BORDER, 0, BORDER))
+        hint = self.widget().sizeHint()
+        # Fields take two lines where there is no room beside their labels.
+        height = max(hint.height(), self.widget().heightForWidth(self.viewport().width()))
+        return QSize(hint.width(), height).grownBy(QMargins(0, BORDER, 0, BORDER))
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Ask for the least lines in the present font."""
+        least = super().minimumSizeHint()
+        if self._least_lines is None:
+            return least
+        lines = self._least_lines * self.widget().fontMetrics().lineSpacing() + 2 * BORDER
+        return QSize(least.width(), min(self.sizeHint().height(), lines))
 
 
 class Paragraph(QLabel):

@@ -50,6 +50,8 @@ OPEN, TRAIN, PREVIEW, EXTRACT, EXPLORE, RUNS = (
     "Explore features",
     "Runs",
 )
+TITLES = {PREVIEW: "Preview"}
+"""What stands above a dock whose name is too long for a small window with a large font."""
 BUTTONS = {"resume": "Continue"}
 """What is a flag of the command line and a button in the window."""
 LONG_WORD = 20
@@ -274,8 +276,9 @@ def dock_of(widget: QWidget) -> Any:
     return _around(widget, QDockWidget)
 
 
-def set_title(dock: QDockWidget, title: str) -> None:
+def set_title(dock: QDockWidget, name: str) -> None:
     """Set what stands on the tab of a dock of napari's and above it."""
+    title = TITLES.get(name, name)
     dock.setWindowTitle(title)
     for label in dock.titleBarWidget().findChildren(QLabel):
         label.setText(title)

@@ -71,7 +71,9 @@ class Tools(QWidget):
         self.pages: list[QWidget] = []
         self._layout = bare(QVBoxLayout(self), GAP)
         self._top = bare(QHBoxLayout(), GAP)
-        self._top.addWidget(self.bar, stretch=1)
+        self._top.addWidget(self.bar)
+        # Where the bar is longer than its tabs, the rest looks like one more.
+        self._top.addStretch(1)
         self._layout.addLayout(self._top)
         self.bar.currentChanged.connect(self._show)
 

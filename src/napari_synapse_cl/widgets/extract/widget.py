@@ -68,6 +68,7 @@ PLACEHOLDERS = {
 EXTRACTION = ("pooling", "descriptors", "averaging", "n_components", "centre_jitter")
 SHARED = (*EXTRACTION, "device", "precision", "cache_limit")
 LARGEST_DEPTH = 100_000
+FORM_LINES = 18
 
 
 class ExtractWidget(JobWidget):
@@ -216,7 +217,7 @@ class ExtractWidget(JobWidget):
 
     def _lay_out(self) -> None:
         self.add_row("Depth (voxels)", self.depth_box)
-        self.body.addWidget(FittingArea(self.form))
+        self.body.addWidget(FittingArea(self.form, FORM_LINES))
         self.body.addWidget(self.panel, stretch=1)
         self.body.addWidget(self.points_panel)
         ends = (self.start_button, self.cancel_button)

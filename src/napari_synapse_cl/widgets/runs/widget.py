@@ -46,8 +46,8 @@ from napari_synapse_cl.widgets.runs.table import RunTable
 
 REFRESH_MS = 5000
 """How often one looks again while a run is under way."""
-STATUS_LINES = 2
-NONE_YET = "No runs yet: those that are trained here come into {}."
+STATUS_LINES = 3
+NONE_YET = "No runs yet; they will come into {}."
 
 BIN, BACK = "Move to bin", "Put back"
 
