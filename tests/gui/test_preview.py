@@ -469,6 +469,19 @@ def test_doubtful_crops_are_warned_of_in_place(preview: Any, window: Any, qtbot:
     assert preview.warnings.isHidden()
 
 
+def test_a_setting_that_changes_nothing_of_the_pair_says_so(preview: Any, qtbot: QtBot) -> None:
+    fill_in(preview, {"uniform_rotation": True})
+    wait_for_pictures(qtbot, preview)
+    assert preview.warnings.isHidden()
+    fill_in(preview, {"rotation_range": 90.0})
+    wait_for_pictures(qtbot, preview)
+    told = "“Rotation range” has no effect with “Uniform rotation”."
+    assert told in preview.warnings.text()
+    fill_in(preview, {"uniform_rotation": False})
+    wait_for_pictures(qtbot, preview)
+    assert "no effect" not in preview.warnings.text()
+
+
 SHEAR = (0.2, 0.1, -0.15)
 AFFINE = [[1, 0.1, 0, 50], [0, 0.9, 0.2, -7], [0.05, 0, 1.1, 3], [0, 0, 0, 1]]
 GEOMETRIES: dict[str, dict[str, Any]] = {

@@ -7,6 +7,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QSizePolicy, QSpinBox
 
+from napari_synapse_cl.config import VolumeConfig, settings_without_effect
 from napari_synapse_cl.errors import InputError
 from napari_synapse_cl.widgets.base import LayersWidget
 from napari_synapse_cl.widgets.button_rows import GAP, Buttons
@@ -26,6 +27,7 @@ from napari_synapse_cl.widgets.layers.taking import LayerData, take, take_positi
 from napari_synapse_cl.widgets.layers.voxels import voxel_size_of
 from napari_synapse_cl.widgets.layouts import scrolling
 from napari_synapse_cl.widgets.look import (
+    MARK,
     PREVIEW,
     TRAIN,
     button,
@@ -252,8 +254,11 @@ class PreviewWidget(LayersWidget):
             f"Seed {request.config.seed} · epoch {request.epoch} · synapse {request.row} at "
             f"{', '.join(map(str, pair.voxel))}{spread}"
         )
-        self.warnings.setText("<br>".join(f"⚠ {text}" for text in pair.warnings))
-        self.warnings.setVisible(bool(pair.warnings))
+        # Layers are in place of what names a volume.
+        vain = settings_without_effect(request.config, left_out=VolumeConfig.model_fields)
+        texts = [*pair.warnings, *map(sentence, vain)]
+        self.warnings.setText("<br>".join(MARK + text for text in texts))
+        self.warnings.setVisible(bool(texts))
         first, second = pair.descriptions
         self.status.setText(f"<b>View 1:</b> {first}.<br><b>View 2:</b> {second}.")
         self.add_button.setEnabled(True)
