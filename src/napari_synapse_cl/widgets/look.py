@@ -172,8 +172,9 @@ class ChoiceBox(QComboBox):
         part = QStyle.SubControl.SC_ComboBoxEditField
         room = self.style().subControlRect(QStyle.ComplexControl.CC_ComboBox, option, part, self)
         width = room.width() - (option.iconSize.width() if not option.currentIcon.isNull() else 0)
+        text = self.placeholderText() if self.currentIndex() < 0 else option.currentText
         elide = self.fontMetrics().elidedText
-        option.currentText = elide(option.currentText, Qt.TextElideMode.ElideRight, width)
+        option.currentText = elide(text, Qt.TextElideMode.ElideRight, width)
         painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
 
 
