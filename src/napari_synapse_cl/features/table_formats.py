@@ -188,7 +188,8 @@ def _write_h5ad(table: pd.DataFrame, record: Record, path: Path) -> None:
     content = BytesIO()
     with h5py.File(content, "w") as file:
         write_elem(file, "/", data)
-    path.write_bytes(content.getbuffer())
+    # No view: where the disk is full, the error would hold it for longer than the file is there.
+    path.write_bytes(content.getvalue())
 
 
 def _read_h5ad(path: Path) -> Table:
