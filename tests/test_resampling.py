@@ -70,7 +70,8 @@ def test_a_region_that_is_a_view_is_resampled_as_its_copy() -> None:
     resampling = Resampling((8, 9, 10), (10, 4, 8), (8, 8, 9))
     region = region_of(resampling, np.float32)
     view = np.asfortranarray(region)
-    np.testing.assert_array_equal(resampling.apply(view), resampling.apply(region))
+    # The order in which sums are formed may differ with the strides.
+    np.testing.assert_allclose(resampling.apply(view), resampling.apply(region), rtol=1e-6)
 
 
 @pytest.mark.parametrize("want", [(8, 8, 8), (8.007, 7.993, 8)])
