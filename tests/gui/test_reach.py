@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_synapse_cl.widgets.button_rows import APART, GAP, Buttons
-from napari_synapse_cl.widgets.look import OPEN, TITLES, dock_of
+from napari_synapse_cl.widgets.look import OPEN, TITLES, ChoiceBox, dock_of
 from napari_synapse_cl.widgets.train.controls import START_KEYS, STOP_KEYS, ContinueDialog, open_run
 
 from .conftest import (
@@ -276,6 +276,16 @@ def test_nothing_is_cut_off_and_the_window_is_no_larger_than_asked_for(
         qtbot.wait(50)
         _settled(qtbot, widget)
     assert {*widest, (main.width(), main.height())} == {size}
+
+
+def test_a_choice_of_nothing_says_what_it_stands_for(qtbot: QtBot) -> None:
+    box = ChoiceBox()
+    qtbot.addWidget(box)
+    box.addItem("A column")
+    box.setCurrentIndex(-1)
+    blank = box.grab().toImage()
+    box.setPlaceholderText("As found")
+    assert box.grab().toImage() != blank
 
 
 def test_buttons_go_on_in_a_further_row_and_what_lies_apart_stays_so(qtbot: QtBot) -> None:

@@ -167,8 +167,6 @@ class Ordering(QObject):
         self._state = state
         self.box = ColumnChoice(state, f"Order of {AS_IN_LAYER}", "Order by")
         self.box.setAccessibleName("Order")
-        # By nothing that could be chosen.
-        self.box.setPlaceholderText("Order as found")
         self.box.setToolTip(
             "<qt>Column by which the gallery is ordered; what has no value comes last</qt>"
         )
