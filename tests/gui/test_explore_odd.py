@@ -21,7 +21,7 @@ from napari_synapse_cl.widgets import session
 from napari_synapse_cl.widgets.layers.files import read_points, write_points
 from napari_synapse_cl.widgets.look import open_dock
 
-from .conftest import EXPLORE, TRAIN, click, messages, open_widget
+from .conftest import EXPLORE, LONG, TRAIN, click, messages, open_widget
 from .test_explore import click_picture, explored, synapses
 
 __all__ = ["synapses"]
@@ -66,6 +66,8 @@ def test_odd_ones_come_first_by_distance_and_by_disagreement(
     classes[3] = next(name for name in names if name != classes[3])
     classes[7] = None
     points.features = points.features.assign(doubtful=classes)
+    # The columns are read anew, which says what there is.
+    qtbot.waitUntil(lambda: "12 points with" in widget.status.text(), timeout=LONG)
     choose(widget, "doubtful")
     click(qtbot, odd.find_button)
     qtbot.waitUntil(lambda: state.order_title == "unlike in doubtful")
